@@ -1,0 +1,267 @@
+//! What to do next, from what is seen: pure, total, clock-free.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use shared::Time;
+
+/// How often the deployments are looked at.
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
+
+/// The longest first cause that the token carries, in characters.
+const LONGEST_CAUSE: usize = 600;
+
+/// How long a stop may stay without effect before it is asked for again.
+const STOP_AGAIN: Duration = Duration::from_secs(60);
+
+/// What cannot be observed again, carried from job to job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct State {
+    /// By target: the task definition's revision before the release, 0 where it is not known.
+    #[serde(rename = "b", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) before: Vec<u32>,
+    /// What failed first, and where.
+    #[serde(rename = "c", skip_serializing_if = "Option::is_none")]
+    pub(crate) cause: Option<Cause>,
+}
+
+/// The first cause of a failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cause {
+    /// Which target, by its place in the plan.
+    #[serde(rename = "t")]
+    pub(crate) target: usize,
+    /// What happened there.
+    #[serde(rename = "w")]
+    pub(crate) what: String,
+}
+
+/// One look.
+#[derive(Debug, Clone)]
+pub(crate) struct Observation {
+    pub(crate) now: Time,
+    pub(crate) begun: Time,
+    pub(crate) halted: bool,
+    pub(crate) targets: Vec<Target>,
+}
+
+/// One service in one environment, as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) phase: Phase,
+    /// How long its deployment may take until its traffic has moved.
+    pub(crate) timeout: Duration,
+    /// How long another deployment in its group is waited for.
+    pub(crate) wait_for_group: Duration,
+    /// Since when its end has been asked for.
+    pub(crate) stopping: Option<Time>,
+}
+
+/// Where a target is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// What is there is not known yet.
+    Unknown,
+    /// There is no deployment of this action, and the group was not seen to be busy.
+    Empty,
+    /// The group is busy with this other deployment.
+    Busy { with: String, waits_to_terminate: bool },
+    /// The new task set is on its way.
+    Going,
+    /// The new task set is there; the traffic waits (fact 28).
+    Ready,
+    /// The traffic has moved; the old tasks wait (fact 29).
+    Moved,
+    /// The deployment is over: the old tasks are gone.
+    Done,
+    /// It did not come about; its rollback is over, or there was none to make.
+    Failed { what: String },
+    /// It is being rolled back.
+    RollingBack,
+    /// It was stopped and rolled back, as we asked.
+    RolledBack,
+}
+
+/// Something to do at the target of this place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Register the revision and create the deployment.
+    Create { at: usize },
+    /// End another deployment's wait for its old tasks: they are of a release before this one.
+    Release { at: usize, deployment: String },
+    /// Let the traffic move.
+    Continue { at: usize },
+    /// Stop with rollback.
+    Stop { at: usize },
+}
+
+/// What follows from a look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Do this, then look again.
+    Go(Vec<Act>),
+    /// Traffic is on the new version everywhere.
+    Succeeded,
+    /// The first cause is in the state, and nothing is under way any more.
+    Failed,
+}
+
+/// Decides; what must be remembered goes into `state`.
+pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
+    if state.cause.is_none() && !seen.halted {
+        state.cause = seen.targets.iter().enumerate().find_map(|(target, one)| {
+            let what = shared::text::fit(&failure(seen, one)?, LONGEST_CAUSE);
+            Some(Cause { target, what })
+        });
+    }
+    if seen.halted || state.cause.is_some() {
+        return give_up(seen);
+    }
+    let moved = |target: &Target| matches!(target.phase, Phase::Moved | Phase::Done);
+    if seen.targets.iter().all(moved) {
+        return Decision::Succeeded;
+    }
+    // The barrier: nobody's traffic moves before everybody's can.
+    let open = seen.targets.iter().all(|target| moved(target) || target.phase == Phase::Ready);
+    let acts = seen.targets.iter().enumerate().filter_map(|(at, target)| match &target.phase {
+        Phase::Empty => Some(Act::Create { at }),
+        Phase::Busy { with, waits_to_terminate: true } => Some(Act::Release { at, deployment: with.clone() }),
+        Phase::Ready if open => Some(Act::Continue { at }),
+        Phase::Busy { .. } | Phase::Ready | Phase::Unknown | Phase::Going | Phase::Moved | Phase::Done => None,
+        Phase::Failed { .. } | Phase::RollingBack | Phase::RolledBack => None,
+    });
+    Decision::Go(acts.collect())
+}
+
+fn failure(seen: &Observation, target: &Target) -> Option<String> {
+    let passed = seen.now.since(seen.begun);
+    match &target.phase {
+        Phase::Failed { what } => Some(what.clone()),
+        Phase::RollingBack | Phase::RolledBack => Some("its deployment was stopped by somebody".into()),
+        Phase::Busy { with, .. } if passed > target.wait_for_group => {
+            Some(format!("its deployment group was busy with {with} for {}", shared::time::spoken(passed)))
+        }
+        Phase::Going | Phase::Ready if passed > target.timeout => {
+            Some(format!("its traffic had not moved after {}, its `timeout`", shared::time::spoken(target.timeout)))
+        }
+        Phase::Unknown | Phase::Empty | Phase::Busy { .. } | Phase::Going | Phase::Ready => None,
+        Phase::Moved | Phase::Done => None,
+    }
+}
+
+/// Stops with rollback whatever is under way or has moved already; the action ends when nothing is under way.
+fn give_up(seen: &Observation) -> Decision {
+    let mut acts = Vec::new();
+    let mut under_way = false;
+    for (at, target) in seen.targets.iter().enumerate() {
+        match target.phase {
+            Phase::Going | Phase::Ready | Phase::Moved => {
+                under_way = true;
+                if target.stopping.is_none_or(|asked| seen.now.since(asked) > STOP_AGAIN) {
+                    acts.push(Act::Stop { at });
+                }
+            }
+            Phase::Unknown | Phase::RollingBack => under_way = true,
+            Phase::Empty | Phase::Busy { .. } | Phase::Done | Phase::Failed { .. } | Phase::RolledBack => {}
+        }
+    }
+    if under_way { Decision::Go(acts) } else { Decision::Failed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::from_millis(10_000_000);
+
+    fn target(phase: Phase) -> Target {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        Target { phase, timeout: minutes(60), wait_for_group: minutes(30), stopping: None }
+    }
+
+    fn seen(minutes: u64, phases: &[Phase]) -> Observation {
+        let begun = Time::from_millis(NOW.millis() - minutes * 60_000);
+        Observation { now: NOW, begun, halted: false, targets: phases.iter().cloned().map(target).collect() }
+    }
+
+    fn failed() -> Phase {
+        Phase::Failed { what: "the new tasks died".into() }
+    }
+
+    #[test]
+    fn no_traffic_moves_before_every_target_is_ready() {
+        for (phases, expected) in [
+            (vec![Phase::Ready, Phase::Going], vec![]),
+            (vec![Phase::Ready, Phase::Unknown], vec![]),
+            (vec![Phase::Ready, Phase::Empty], vec![Act::Create { at: 1 }]),
+            (vec![Phase::Ready, Phase::Ready], vec![Act::Continue { at: 0 }, Act::Continue { at: 1 }]),
+            // Its group does not wait, or it was continued before this look.
+            (vec![Phase::Ready, Phase::Moved], vec![Act::Continue { at: 0 }]),
+            (vec![Phase::Going, Phase::Moved], vec![]),
+        ] {
+            assert_eq!(decide(&seen(1, &phases), &mut State::default()), Decision::Go(expected), "{phases:?}");
+        }
+    }
+
+    #[test]
+    fn it_succeeds_when_all_traffic_has_moved_although_old_tasks_still_wait() {
+        let decision = decide(&seen(1, &[Phase::Moved, Phase::Done]), &mut State::default());
+        assert_eq!(decision, Decision::Succeeded);
+    }
+
+    #[test]
+    fn one_failure_stops_every_sibling_also_one_whose_traffic_had_moved() {
+        let mut state = State::default();
+        let phases = [Phase::Going, failed(), Phase::Ready, Phase::Moved, Phase::Empty, Phase::Done];
+        let decision = decide(&seen(1, &phases), &mut state);
+        assert_eq!(decision, Decision::Go(vec![Act::Stop { at: 0 }, Act::Stop { at: 2 }, Act::Stop { at: 3 }]));
+        assert_eq!(state.cause.as_ref().unwrap().target, 1);
+        let phases = [Phase::RollingBack, failed(), Phase::RolledBack, Phase::RolledBack, Phase::Empty, Phase::Done];
+        assert_eq!(decide(&seen(2, &phases), &mut state), Decision::Go(vec![]), "a rollback is followed to its end");
+        let phases = [Phase::RolledBack, failed(), Phase::RolledBack, Phase::RolledBack, Phase::Empty, Phase::Done];
+        assert_eq!(decide(&seen(3, &phases), &mut state), Decision::Failed);
+        assert_eq!(state.cause.unwrap().what, "the new tasks died");
+    }
+
+    #[test]
+    fn a_halt_stops_what_is_under_way_and_is_nobodys_fault() {
+        let mut state = State::default();
+        let halted = Observation { halted: true, ..seen(1, &[Phase::Ready, Phase::Empty]) };
+        assert_eq!(decide(&halted, &mut state), Decision::Go(vec![Act::Stop { at: 0 }]));
+        assert_eq!(state.cause, None);
+        let unknown = Observation { halted: true, ..seen(1, &[Phase::Unknown]) };
+        assert_eq!(decide(&unknown, &mut state), Decision::Go(vec![]), "what may be under way must be seen first");
+    }
+
+    #[test]
+    fn a_busy_group_is_waited_for_within_its_limit_and_freed_where_only_old_tasks_wait() {
+        let busy = |waits_to_terminate| Phase::Busy { with: "d-1".into(), waits_to_terminate };
+        assert_eq!(decide(&seen(29, &[busy(false)]), &mut State::default()), Decision::Go(vec![]));
+        let release = Act::Release { at: 0, deployment: "d-1".into() };
+        assert_eq!(decide(&seen(1, &[busy(true)]), &mut State::default()), Decision::Go(vec![release]));
+        let mut state = State::default();
+        assert_eq!(decide(&seen(31, &[busy(false)]), &mut state), Decision::Failed);
+        assert!(state.cause.unwrap().what.contains("busy with d-1 for 31 min"));
+    }
+
+    #[test]
+    fn a_deployment_that_takes_too_long_is_the_cause() {
+        let mut state = State::default();
+        assert_eq!(decide(&seen(61, &[Phase::Going]), &mut state), Decision::Go(vec![Act::Stop { at: 0 }]));
+        assert!(state.cause.unwrap().what.contains("1 h 00 min"));
+    }
+
+    #[test]
+    fn fifty_targets_with_a_cause_fit_the_token() {
+        let cause = Cause { target: 49, what: "x".repeat(LONGEST_CAUSE) };
+        let text = serde_json::to_string(&State { before: vec![12_345; 50], cause: Some(cause) }).unwrap();
+        assert!(text.len() < 1_900, "{}", text.len());
+    }
+
+    #[test]
+    fn a_state_that_version_1_wrote_is_read() {
+        let state: State = serde_json::from_str(r#"{"b":[41,7],"c":{"t":1,"w":"the new tasks died"}}"#).unwrap();
+        assert_eq!((state.before, state.cause.unwrap().target), (vec![41, 7], 1));
+    }
+}

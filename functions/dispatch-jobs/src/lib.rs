@@ -1,0 +1,84 @@
+//! Hands the jobs of Cutover's custom actions to the functions that do them.
+//!
+//! Invariant: a job that was acknowledged is either in a function's hands or has failed with a verdict; nothing else is
+//! done here, so that a look takes milliseconds. An event only hurries the look: every invocation polls for every type.
+
+mod codepipeline;
+mod functions;
+
+use std::collections::BTreeMap;
+
+use shared::{Aws, Error, Event, Invocation, Verdict};
+use tracing::{error, info};
+
+/// Which function does the jobs of which action type: provider and function name, from `CUTOVER_FUNCTIONS`.
+pub type Functions = BTreeMap<String, String>;
+
+/// What this function is told by the stack.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Which function does which provider's jobs.
+    pub functions: Functions,
+    /// The version of the action types.
+    pub version: String,
+}
+
+impl Settings {
+    /// From the function's environment: `CUTOVER_FUNCTIONS`, a JSON object of provider and function name, and
+    /// `CUTOVER_ACTION_VERSION`.
+    ///
+    /// # Errors
+    /// When one is missing or malformed.
+    pub fn from_env() -> Result<Self, Error> {
+        let needed = |name: &str| {
+            let missing = || Verdict::misconfigured(format!("{name} is not set: see template.yaml"));
+            std::env::var(name).ok().filter(|value| !value.is_empty()).ok_or_else(missing)
+        };
+        let functions = serde_json::from_str(&needed("CUTOVER_FUNCTIONS")?).map_err(|error| {
+            Verdict::misconfigured(format!("CUTOVER_FUNCTIONS is no JSON object of names: {error}"))
+        })?;
+        Ok(Self { functions, version: needed("CUTOVER_ACTION_VERSION")? })
+    }
+}
+
+/// Handles one event: whatever it says, looks for jobs of every type until there are none.
+///
+/// # Errors
+/// When CodePipeline could not be polled: Lambda tries again, and the schedule does.
+pub async fn handle(aws: Aws, _: Event, _: Invocation) -> Result<(), Error> {
+    dispatch(&aws, &Settings::from_env()?).await
+}
+
+/// Looks for jobs of every type until there are none.
+///
+/// # Errors
+/// When CodePipeline could not be polled; the other types are looked at all the same.
+pub async fn dispatch(aws: &Aws, settings: &Settings) -> Result<(), Error> {
+    let jobs = codepipeline::Jobs::new(aws, &settings.version);
+    let mut outcome = Ok(());
+    for (provider, function) in &settings.functions {
+        if let Err(error) = hand_over(aws, &jobs, provider, function).await {
+            error!(%error, provider, "its jobs were not looked at");
+            outcome = Err(error);
+        }
+    }
+    outcome
+}
+
+async fn hand_over(aws: &Aws, jobs: &codepipeline::Jobs<'_>, provider: &str, function: &str) -> Result<(), Error> {
+    loop {
+        let found = jobs.poll(provider).await?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        for job in found {
+            if !jobs.acknowledge(&job).await? {
+                continue;
+            }
+            info!(job = job.id, provider, function, "handing over");
+            if let Err(error) = functions::invoke(aws, function, &job.event).await {
+                jobs.fail(&job, function, &error).await?;
+            }
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! What to do next, from what is seen: pure, total, clock-free.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use shared::Time;
+use shared::aws::ecs::{Definition, Task};
+
+/// How often the tasks are looked at: an end is noticed within about a second.
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
+
+/// The pause before a placement that failed for room is tried again: room is made in tens of seconds, when it is.
+const PLACEMENT_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long a stop may stay without effect before it is asked for again: the longest `stopTimeout` on Fargate (fact 22).
+const STOP_AGAIN: Duration = Duration::from_secs(120);
+
+/// The longest first cause that the token carries, in characters: the rest of its 2,048 is for the environments.
+const LONGEST_CAUSE: usize = 600;
+
+/// What cannot be observed again, carried from job to job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct State {
+    /// By environment, in the manifest's order.
+    #[serde(rename = "e", skip_serializing_if = "Vec::is_empty")]
+    environments: Vec<Remembered>,
+    /// What failed first, and where: everything after it is a consequence.
+    #[serde(rename = "c", skip_serializing_if = "Option::is_none")]
+    pub(crate) cause: Option<Cause>,
+}
+
+/// What is remembered of one environment. ECS forgets a stopped task after about an hour (fact 19).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Remembered {
+    /// Which placement this is, from 0.
+    #[serde(rename = "n", default, skip_serializing_if = "is_zero")]
+    pub(crate) attempt: u32,
+    /// How many seconds the task took that succeeded.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) succeeded_in: Option<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// The first cause of a failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cause {
+    /// Which environment, by its place in the manifest's order.
+    #[serde(rename = "e")]
+    pub(crate) environment: usize,
+    /// What happened there.
+    #[serde(rename = "w")]
+    pub(crate) what: String,
+}
+
+impl State {
+    /// What is remembered of the environment at this place.
+    pub(crate) fn at(&self, at: usize) -> Remembered {
+        self.environments.get(at).copied().unwrap_or_default()
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn at_mut(&mut self, at: usize) -> &mut Remembered {
+        if self.environments.len() <= at {
+            self.environments.resize(at + 1, Remembered::default());
+        }
+        &mut self.environments[at]
+    }
+}
+
+/// One look.
+#[derive(Debug, Clone)]
+pub(crate) struct Observation {
+    pub(crate) now: Time,
+    pub(crate) halted: bool,
+    pub(crate) timeout: Duration,
+    pub(crate) retry_placement_for: Duration,
+    pub(crate) sites: Vec<Site>,
+}
+
+/// One environment, as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Site {
+    /// What is there is not known yet.
+    Unknown,
+    /// There is no task of this try, and none was refused.
+    Empty,
+    /// The last placement failed for these reasons; the first one failed at `since`.
+    NoRoom { reasons: String, since: Time, last: Time },
+    /// A task is on its way, since `since`; `stopping` since its end was asked for.
+    Live { since: Time, stopping: Option<Time> },
+    /// It did all that it should, in this many seconds.
+    Succeeded { seconds: u64 },
+    /// It did not, or could not even begin.
+    Failed { what: String },
+    /// It was stopped because another one failed.
+    Stopped,
+}
+
+/// Something to do in the environment at this place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Start a task.
+    Start { at: usize },
+    /// Ask for its end.
+    Stop { at: usize, reason: String },
+}
+
+/// What follows from a look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Do this, then look again.
+    Go(Vec<Act>),
+    /// Every environment is done.
+    Succeeded,
+    /// The first cause is in the state, and nothing runs any more.
+    Failed,
+}
+
+/// Decides; what must be remembered goes into `state`.
+pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
+    for (at, site) in seen.sites.iter().enumerate() {
+        if let Site::Succeeded { seconds } = site {
+            state.at_mut(at).succeeded_in = Some(*seconds);
+        }
+    }
+    if state.cause.is_none() {
+        state.cause = seen.sites.iter().enumerate().find_map(|(environment, site)| {
+            let what = shared::text::fit(&failure(seen, site)?, LONGEST_CAUSE);
+            Some(Cause { environment, what })
+        });
+    }
+    if let Some(reason) = stop_reason(seen, state) {
+        return give_up(seen, &reason);
+    }
+    if seen.sites.iter().all(|site| matches!(site, Site::Succeeded { .. })) {
+        return Decision::Succeeded;
+    }
+    let begins = |site: &Site| match site {
+        Site::Empty => true,
+        Site::NoRoom { last, .. } => seen.now.since(*last) >= PLACEMENT_PAUSE,
+        Site::Unknown | Site::Live { .. } | Site::Succeeded { .. } | Site::Failed { .. } | Site::Stopped => false,
+    };
+    let at = (0..seen.sites.len()).filter(|at| begins(&seen.sites[*at]));
+    Decision::Go(at.map(|at| Act::Start { at }).collect())
+}
+
+/// What is wrong in this environment, when something is.
+fn failure(seen: &Observation, site: &Site) -> Option<String> {
+    match site {
+        Site::Failed { what } => Some(what.clone()),
+        Site::Live { since, stopping: None } if seen.now.since(*since) > seen.timeout => {
+            Some(format!("it was still running after {}, its `timeout`", shared::time::spoken(seen.timeout)))
+        }
+        Site::NoRoom { reasons, since, .. } if seen.now.since(*since) >= seen.retry_placement_for => Some(format!(
+            "ECS found no room for the task for {} ({reasons})",
+            shared::time::spoken(seen.now.since(*since))
+        )),
+        Site::Stopped => Some("its task was stopped by somebody".into()),
+        Site::Unknown | Site::Empty | Site::NoRoom { .. } | Site::Live { .. } | Site::Succeeded { .. } => None,
+    }
+}
+
+fn stop_reason(seen: &Observation, state: &State) -> Option<String> {
+    if seen.halted {
+        return Some("Cutover: the release was stopped".into());
+    }
+    state.cause.as_ref().map(|_| "Cutover: the task failed in another environment, or ran for too long".into())
+}
+
+/// Stops what runs; the action ends when nothing does.
+fn give_up(seen: &Observation, reason: &str) -> Decision {
+    let mut acts = Vec::new();
+    let mut live = false;
+    for (at, site) in seen.sites.iter().enumerate() {
+        match site {
+            Site::Live { stopping, .. } => {
+                live = true;
+                if stopping.is_none_or(|asked| seen.now.since(asked) > STOP_AGAIN) {
+                    acts.push(Act::Stop { at, reason: reason.to_owned() });
+                }
+            }
+            // Something may run there: it must be seen before the action can end.
+            Site::Unknown => live = true,
+            Site::Empty | Site::NoRoom { .. } | Site::Succeeded { .. } | Site::Failed { .. } | Site::Stopped => {}
+        }
+    }
+    if live { Decision::Go(acts) } else { Decision::Failed }
+}
+
+/// How a task that is over ended (fact 21).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Its essential containers ended by themselves, all with exit code 0.
+    Succeeded,
+    /// Somebody asked for its end.
+    Stopped,
+    /// Anything else.
+    Failed {
+        /// The container that explains it.
+        container: Option<String>,
+        /// What happened.
+        what: String,
+    },
+}
+
+/// The rule of fact 21, and nothing less.
+pub(crate) fn judge(task: &Task, definition: &Definition) -> End {
+    let stop_code = task.stop_code.as_deref().unwrap_or("without a stop code");
+    let essential = || task.containers.iter().filter(|container| definition.is_essential(&container.name));
+    let reason = task.stopped_reason.as_deref().unwrap_or("ECS gives no reason");
+    if let Some(bad) = essential().find(|container| container.exit_code.is_some_and(|code| code != 0)) {
+        // A task that we stopped ends with 143 or 137 as a rule; that is no failure of its own.
+        if stop_code == "UserInitiated" {
+            return End::Stopped;
+        }
+        let code = bad.exit_code.unwrap_or_default();
+        let because = bad.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let what = format!("container `{}` ended with exit code {code}{}{because}", bad.name, meaning(code));
+        return End::Failed { container: Some(bad.name.clone()), what };
+    }
+    if stop_code == "UserInitiated" {
+        return End::Stopped;
+    }
+    if let Some(bad) = essential().find(|container| container.exit_code.is_none()) {
+        let because = bad.reason.as_deref().unwrap_or(reason);
+        let what = format!("container `{}` has no exit code: {because} ({stop_code})", bad.name);
+        return End::Failed { container: Some(bad.name.clone()), what };
+    }
+    if stop_code != "EssentialContainerExited" || essential().next().is_none() {
+        return End::Failed { container: None, what: format!("the task was ended: {reason} ({stop_code})") };
+    }
+    End::Succeeded
+}
+
+/// What an exit code means beyond the program's own wishes.
+fn meaning(code: i32) -> &'static str {
+    match code {
+        126 => ", its command cannot be run",
+        127 => ", its command was not found",
+        137 => ", killed by SIGKILL (out of memory, or it did not end in time)",
+        139 => ", a segmentation fault",
+        143 => ", ended by SIGTERM",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::aws::ecs::{Container, ContainerDefinition};
+
+    use super::*;
+
+    const NOW: Time = Time::from_millis(10_000_000);
+
+    fn seconds_ago(seconds: u64) -> Time {
+        Time::from_millis(NOW.millis() - seconds * 1000)
+    }
+
+    fn live(seconds: u64) -> Site {
+        Site::Live { since: seconds_ago(seconds), stopping: None }
+    }
+
+    fn seen(sites: Vec<Site>) -> Observation {
+        Observation {
+            now: NOW,
+            halted: false,
+            timeout: Duration::from_secs(600),
+            retry_placement_for: Duration::from_secs(300),
+            sites,
+        }
+    }
+
+    fn no_room(since: u64, last: u64) -> Site {
+        Site::NoRoom { reasons: "RESOURCE:MEMORY".into(), since: seconds_ago(since), last: seconds_ago(last) }
+    }
+
+    fn stops(decision: &Decision) -> Vec<usize> {
+        decision
+            .acts()
+            .iter()
+            .filter_map(|act| match act {
+                Act::Stop { at, .. } => Some(*at),
+                Act::Start { .. } => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_task_is_started_where_there_is_none_and_nowhere_else() {
+        for (site, begins) in [
+            (Site::Empty, true),
+            (Site::Unknown, false),
+            (live(5), false),
+            (Site::Succeeded { seconds: 3 }, false),
+            (no_room(60, 9), false),
+            (no_room(60, 10), true),
+        ] {
+            let decision = decide(&seen(vec![site.clone(), live(1)]), &mut State::default());
+            let expected = if begins { vec![Act::Start { at: 0 }] } else { vec![] };
+            assert_eq!(decision, Decision::Go(expected), "{site:?}");
+        }
+    }
+
+    #[test]
+    fn one_failure_stops_all_the_others_and_the_action_ends_when_they_have_stopped() {
+        let failed = || Site::Failed { what: "exit code 1".into() };
+        let mut state = State::default();
+        let first = decide(&seen(vec![live(9), failed(), live(9), Site::Empty]), &mut state);
+        assert_eq!(stops(&first), [0, 2]);
+        assert_eq!(first.acts().len(), 2, "nothing is started any more");
+        assert_eq!(state.cause, Some(Cause { environment: 1, what: "exit code 1".into() }));
+        let stopping = Site::Live { since: seconds_ago(9), stopping: Some(seconds_ago(1)) };
+        let waiting = decide(&seen(vec![Site::Stopped, failed(), stopping, Site::Empty]), &mut state);
+        assert_eq!(waiting, Decision::Go(vec![]), "a stop is not asked for twice within its time");
+        let over = decide(&seen(vec![Site::Stopped, failed(), Site::Stopped, Site::Empty]), &mut state);
+        assert_eq!(over, Decision::Failed);
+        assert_eq!(state.cause.unwrap().environment, 1, "the first cause stays the first");
+    }
+
+    #[test]
+    fn a_stop_without_effect_is_asked_for_again() {
+        let stopping = Site::Live { since: seconds_ago(300), stopping: Some(seconds_ago(121)) };
+        let mut state = State { cause: Some(Cause { environment: 1, what: "x".into() }), ..State::default() };
+        assert_eq!(stops(&decide(&seen(vec![stopping]), &mut state)), [0]);
+    }
+
+    #[test]
+    fn a_halted_release_ends_only_when_nothing_of_it_can_be_running() {
+        let halted = |site| Observation { halted: true, ..seen(vec![site, Site::Succeeded { seconds: 1 }]) };
+        assert_eq!(stops(&decide(&halted(live(1)), &mut State::default())), [0]);
+        assert_eq!(decide(&halted(Site::Unknown), &mut State::default()), Decision::Go(vec![]));
+        assert_eq!(decide(&halted(Site::Empty), &mut State::default()), Decision::Failed);
+    }
+
+    #[test]
+    fn a_task_that_outlives_its_timeout_is_the_cause() {
+        let mut state = State::default();
+        assert_eq!(stops(&decide(&seen(vec![live(601), live(1)]), &mut state)), [0, 1]);
+        assert_eq!(state.cause.unwrap().what, "it was still running after 10 min 00 s, its `timeout`");
+        assert_eq!(stops(&decide(&seen(vec![live(600)]), &mut State::default())), [0_usize; 0]);
+    }
+
+    #[test]
+    fn a_placement_is_given_up_when_its_time_is_over() {
+        let mut state = State::default();
+        assert_eq!(decide(&seen(vec![no_room(300, 1)]), &mut state), Decision::Failed);
+        assert!(state.cause.unwrap().what.contains("RESOURCE:MEMORY"));
+    }
+
+    #[test]
+    fn success_is_every_environment_and_is_remembered() {
+        let mut state = State::default();
+        let one = Site::Succeeded { seconds: 3 };
+        assert_eq!(decide(&seen(vec![one.clone(), live(1)]), &mut state), Decision::Go(vec![]));
+        assert_eq!(state.at(0).succeeded_in, Some(3));
+        assert_eq!(decide(&seen(vec![one.clone(), one]), &mut state), Decision::Succeeded);
+    }
+
+    #[test]
+    fn fifty_environments_with_a_cause_fit_the_token() {
+        let mut state =
+            State { cause: Some(Cause { environment: 49, what: "x".repeat(LONGEST_CAUSE) }), ..State::default() };
+        for at in 0..50 {
+            *state.at_mut(at) = Remembered { attempt: 99, succeeded_in: Some(86_400) };
+        }
+        let text = serde_json::to_string(&state).unwrap();
+        assert!(text.len() < 1_900, "{}", text.len());
+    }
+
+    #[test]
+    fn a_state_that_version_1_wrote_is_read() {
+        let state: State =
+            serde_json::from_str(r#"{"e":[{"n":2},{"s":41},{}],"c":{"e":1,"w":"exit code 1"}}"#).unwrap();
+        assert_eq!((state.at(0).attempt, state.at(1).succeeded_in), (2, Some(41)));
+        assert_eq!(state.cause.unwrap().environment, 1);
+    }
+
+    fn task(stop_code: &str, containers: &[(&str, Option<i32>, Option<&str>)]) -> Task {
+        Task {
+            last_status: "STOPPED".into(),
+            stop_code: Some(stop_code.into()).filter(|code: &String| !code.is_empty()),
+            stopped_reason: Some("the reason".into()),
+            containers: containers
+                .iter()
+                .map(|(name, exit_code, reason)| Container {
+                    name: (*name).into(),
+                    exit_code: *exit_code,
+                    reason: reason.map(str::to_owned),
+                })
+                .collect(),
+            ..Task::default()
+        }
+    }
+
+    fn definition() -> Definition {
+        let container =
+            |name: &str, essential| ContainerDefinition { name: name.into(), essential, ..Default::default() };
+        Definition { arn: "arn".into(), containers: vec![container("app", true), container("side", false)] }
+    }
+
+    #[test]
+    fn a_task_succeeds_only_if_its_essential_containers_ended_with_zero() {
+        const EXITED: &str = "EssentialContainerExited";
+        for (stop_code, containers, expected) in [
+            (EXITED, &[("app", Some(0), None)][..], "succeeded"),
+            (EXITED, &[("app", Some(0), None), ("side", Some(137), None)], "succeeded"),
+            (EXITED, &[("app", Some(1), None)], "container `app` ended with exit code 1"),
+            (
+                EXITED,
+                &[("app", Some(127), None)],
+                "container `app` ended with exit code 127, its command was not found",
+            ),
+            (
+                EXITED,
+                &[("app", Some(0), None), ("unknown", Some(2), None)],
+                "container `unknown` ended with exit code 2",
+            ),
+            (
+                EXITED,
+                &[("app", None, Some("OutOfMemoryError"))],
+                "container `app` has no exit code: OutOfMemoryError (EssentialContainerExited)",
+            ),
+            (
+                EXITED,
+                &[("app", Some(137), Some("OutOfMemoryError: killed"))],
+                "container `app` ended with exit code 137, killed by SIGKILL (out of memory, or it did not end in time) (OutOfMemoryError: killed)",
+            ),
+            (EXITED, &[], "the task was ended: the reason (EssentialContainerExited)"),
+            (
+                "TaskFailedToStart",
+                &[("app", None, Some("CannotPullContainerError: not found"))],
+                "container `app` has no exit code: CannotPullContainerError: not found (TaskFailedToStart)",
+            ),
+            ("TaskFailedToStart", &[], "the task was ended: the reason (TaskFailedToStart)"),
+            ("SpotInterruption", &[("app", Some(0), None)], "the task was ended: the reason (SpotInterruption)"),
+            (
+                "SpotInterruption",
+                &[("app", Some(143), None)],
+                "container `app` ended with exit code 143, ended by SIGTERM",
+            ),
+            ("SomethingNew", &[("app", Some(0), None)], "the task was ended: the reason (SomethingNew)"),
+            ("", &[("app", Some(0), None)], "the task was ended: the reason (without a stop code)"),
+            ("UserInitiated", &[("app", Some(143), None)], "stopped"),
+            ("UserInitiated", &[("app", Some(0), None)], "stopped"),
+            ("UserInitiated", &[("app", None, None)], "stopped"),
+        ] {
+            let said = match judge(&task(stop_code, containers), &definition()) {
+                End::Succeeded => "succeeded".into(),
+                End::Stopped => "stopped".into(),
+                End::Failed { what, .. } => what,
+            };
+            assert_eq!(said, expected);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Runs one task of the manifest as an ECS task in each of its environments at once: pre-steps, migrations, post-steps.
+//!
+//! Invariants: at most one task per environment and try is ever started; one failure stops all the others; the action
+//! ends only when nothing of it runs any more.
+
+mod decide;
+mod message;
+mod site;
+
+use serde::Deserialize;
+use shared::artifact;
+use shared::{Aws, Error, Event, Invocation, Next, Tick};
+use tracing::info;
+
+use decide::{Act, Decision, Observation, State, decide};
+use site::Plan;
+
+/// The action's parameters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct Parameters {
+    /// Which of the manifest's tasks.
+    task: String,
+    /// The manifest's name in the input artifact, `deploy.yaml` unless given.
+    manifest: Option<String>,
+}
+
+/// Handles one job.
+///
+/// # Errors
+/// When the answer could not be delivered.
+pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<(), Error> {
+    shared::run(&aws, &event, invocation, step).await
+}
+
+async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Plan>) -> Result<Next, Error> {
+    let plan = match memory {
+        Some(plan) => plan,
+        None => {
+            let parameters: Parameters = tick.job.parameters()?;
+            let content = artifact::read(tick.aws, tick.job, parameters.manifest.as_deref()).await?;
+            memory.insert(Plan::new(tick, content, &parameters.task).await?)
+        }
+    };
+    plan.look(tick).await;
+    let seen = Observation {
+        now: tick.now,
+        halted: tick.halted,
+        timeout: plan.task.timeout.0,
+        retry_placement_for: plan.task.retry_placement_for.0,
+        sites: plan.sites.iter().enumerate().map(|(at, site)| site.seen(state.at(at), tick.begun)).collect(),
+    };
+    let decision = decide(&seen, state);
+    for act in decision.acts() {
+        info!(task = plan.name, ?act, "acting");
+    }
+    match decision {
+        Decision::Go(acts) => {
+            plan.act(tick, state, &acts).await;
+            Ok(Next::Wait(decide::LOOK, message::progress(tick, plan, state)))
+        }
+        Decision::Succeeded => Ok(Next::Succeed(message::succeeded(tick, plan, state))),
+        Decision::Failed => {
+            let lines = plan.last_lines(tick, state).await;
+            Ok(Next::Fail(message::failed(tick, plan, state, &lines)))
+        }
+    }
+}
+
+impl Decision {
+    fn acts(&self) -> &[Act] {
+        match self {
+            Self::Go(acts) => acts,
+            Self::Succeeded | Self::Failed => &[],
+        }
+    }
+}

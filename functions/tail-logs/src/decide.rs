@@ -1,0 +1,316 @@
+//! Which lines are new, in which order they go on, and when there will be no more: pure, total, clock-free.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use shared::Time;
+use shared::aws::logs::Line;
+
+/// How long a stopped task's stream must stay silent before it counts as complete: longer than CloudWatch takes, as a
+/// rule, to show what an agent has flushed.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// How long a stopped task's stream may be missing altogether: a container that wrote nothing has none.
+const NO_STREAM: Duration = Duration::from_secs(15);
+
+/// How long the tail of a halted release goes on: its tasks get SIGTERM and up to two minutes (fact 22).
+const HALTED: Duration = Duration::from_secs(150);
+
+/// `PutLogEvents` takes 1,048,576 bytes, counting 26 for each line (fact 36); a margin for what we cannot know.
+const MOST_BYTES: usize = 1_000_000;
+/// What each line costs beside its bytes (fact 36).
+const LINE_COST: usize = 26;
+/// `PutLogEvents` takes 10,000 lines (fact 36).
+const MOST_LINES: usize = 10_000;
+/// The longest line: 256 KB, with the same 26 bytes (fact 36).
+const LONGEST_LINE: usize = 256 * 1024 - LINE_COST;
+
+/// What cannot be observed again: how far each stream has been forwarded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct State {
+    /// By stream, under the task's id and the container's place in its definition.
+    #[serde(rename = "s")]
+    pub(crate) positions: std::collections::BTreeMap<String, Position>,
+    /// The newest timestamp in the merged stream: those behind it must not be older, or they would be sorted before.
+    #[serde(rename = "f")]
+    pub(crate) floor: Time,
+}
+
+/// How far a stream has been read. CloudWatch's own cursor is too long for the token: a new job begins at the moment
+/// of the last line, and skips as many lines of that millisecond as were read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u64, u32, u64)", into = "(u64, u32, u64)")]
+pub(crate) struct Position {
+    /// When the last line was written.
+    pub(crate) at: Time,
+    /// How many lines of that millisecond were read.
+    pub(crate) of_that_moment: u32,
+    /// How many lines were read in all.
+    pub(crate) lines: u64,
+}
+
+impl From<(u64, u32, u64)> for Position {
+    fn from((at, of_that_moment, lines): (u64, u32, u64)) -> Self {
+        Self { at: Time::from_millis(at), of_that_moment, lines }
+    }
+}
+
+impl From<Position> for (u64, u32, u64) {
+    fn from(position: Position) -> Self {
+        (position.at.millis(), position.of_that_moment, position.lines)
+    }
+}
+
+impl Position {
+    /// Notes that these lines were read.
+    pub(crate) fn advance(&mut self, lines: &[Line]) {
+        for line in lines {
+            if line.at == self.at {
+                self.of_that_moment += 1;
+            } else if line.at > self.at {
+                self.at = line.at;
+                self.of_that_moment = 1;
+            }
+            self.lines += 1;
+        }
+    }
+
+    /// What of a page that was read from this position's moment on is new.
+    pub(crate) fn skip(&self, lines: Vec<Line>) -> Vec<Line> {
+        let mut skip = self.of_that_moment;
+        let is_new = |line: &Line| {
+            let known = line.at == self.at && skip > 0;
+            if known {
+                skip -= 1;
+            }
+            !known && line.at >= self.at
+        };
+        lines.into_iter().filter(is_new).collect()
+    }
+}
+
+/// The lines of several streams as one, each with its prefix, in the order in which they were written, none older than
+/// `floor`.
+pub(crate) fn merge(streams: Vec<(String, Vec<Line>)>, floor: Time) -> Vec<Line> {
+    let mut all: Vec<_> = streams
+        .into_iter()
+        .flat_map(|(prefix, lines)| lines.into_iter().map(move |line| (line.at, prefix.clone(), line.text)))
+        .collect();
+    // Stable: lines of one stream keep their order within a millisecond.
+    all.sort_by_key(|(at, _, _)| *at);
+    all.into_iter()
+        .map(|(at, prefix, text)| Line { at: at.max(floor), text: fitting(format!("{prefix}{text}")) })
+        .collect()
+}
+
+/// A line that CloudWatch takes: not empty, not too long.
+fn fitting(mut text: String) -> String {
+    if text.len() > LONGEST_LINE {
+        const CUT: &str = " ... (cut)";
+        let end = (0..=LONGEST_LINE - CUT.len()).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        text.truncate(end);
+        text.push_str(CUT);
+    }
+    text
+}
+
+/// Lines in as many calls as they need (fact 36). A batch spans less than a day, since lines are forwarded as they come.
+pub(crate) fn batches(lines: &[Line]) -> Vec<&[Line]> {
+    let mut batches = Vec::new();
+    let (mut begin, mut bytes) = (0, 0);
+    for (at, line) in lines.iter().enumerate() {
+        let cost = line.text.len() + LINE_COST;
+        if at > begin && (bytes + cost > MOST_BYTES || at - begin == MOST_LINES) {
+            batches.push(&lines[begin..at]);
+            (begin, bytes) = (at, 0);
+        }
+        bytes += cost;
+    }
+    if begin < lines.len() {
+        batches.push(&lines[begin..]);
+    }
+    batches
+}
+
+/// What is known of the action that runs the tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runner {
+    /// It is under way: tasks may still come.
+    Running,
+    /// It has ended, at the latest then: no more tasks will come.
+    Ended(Time),
+    /// There is none beside this action: the tasks that are seen are all there will be.
+    None,
+}
+
+/// One look.
+#[derive(Debug, Clone)]
+pub(crate) struct Observation {
+    pub(crate) now: Time,
+    /// Since when the release is halted.
+    pub(crate) halted: bool,
+    pub(crate) runner: Runner,
+    /// How many environments there are.
+    pub(crate) environments: usize,
+    pub(crate) sources: Vec<Source>,
+}
+
+/// One container's stream, as it was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// Which environment, by its place in the manifest's order.
+    pub(crate) environment: usize,
+    /// When its task was seen to have stopped.
+    pub(crate) stopped: Option<Time>,
+    /// When it last had something new, or was first looked at.
+    pub(crate) news: Time,
+    /// Whether there is such a stream.
+    pub(crate) exists: bool,
+}
+
+impl Source {
+    /// Whether nothing more will come.
+    pub(crate) fn is_done(&self, now: Time) -> bool {
+        let quiet = if self.exists { QUIET } else { NO_STREAM };
+        self.stopped.is_some_and(|stopped| now.since(stopped.max(self.news)) >= quiet)
+    }
+}
+
+/// What follows from a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// More may come.
+    Follow,
+    /// All is there.
+    Done,
+}
+
+/// Whether more may come.
+pub(crate) fn decide(seen: &Observation) -> Decision {
+    let quiet = seen.sources.iter().all(|source| source.is_done(seen.now));
+    let halted_for_long = seen.halted
+        && seen.sources.iter().all(|source| seen.now.since(source.news) >= HALTED || source.is_done(seen.now));
+    let complete = match seen.runner {
+        // A task that has just been started may not be listed yet.
+        Runner::Ended(at) => quiet && seen.now.since(at) >= QUIET,
+        Runner::None => {
+            let mut with_source: Vec<_> = seen.sources.iter().map(|source| source.environment).collect();
+            with_source.sort_unstable();
+            with_source.dedup();
+            quiet && with_source.len() == seen.environments
+        }
+        Runner::Running => false,
+    };
+    if complete || halted_for_long { Decision::Done } else { Decision::Follow }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(at: u64, text: &str) -> Line {
+        Line { at: Time::from_millis(at), text: text.into() }
+    }
+
+    #[test]
+    fn a_hand_over_in_the_middle_of_a_millisecond_loses_and_doubles_nothing() {
+        let all = [line(1, "a"), line(5, "b"), line(5, "b"), line(5, "c"), line(6, "d")];
+        for read in 0..=all.len() {
+            let mut position = Position::default();
+            position.advance(&all[..read]);
+            let from_there: Vec<_> = all.iter().filter(|line| line.at >= position.at).cloned().collect();
+            assert_eq!(position.skip(from_there), all[read..], "handed over after {read} lines");
+            assert_eq!(position.lines, read as u64);
+        }
+    }
+
+    #[test]
+    fn lines_of_several_streams_stand_in_the_order_in_which_they_were_written() {
+        let merged = merge(
+            vec![
+                ("us | ".into(), vec![line(1, "a"), line(4, "b"), line(4, "c")]),
+                ("eu | ".into(), vec![line(2, "x"), line(4, "y")]),
+            ],
+            Time::from_millis(3),
+        );
+        let texts: Vec<_> = merged.iter().map(|line| line.text.as_str()).collect();
+        assert_eq!(texts, ["us | a", "eu | x", "us | b", "us | c", "eu | y"]);
+        assert!(merged.is_sorted_by_key(|line| line.at), "PutLogEvents takes lines in time order only");
+        assert_eq!(merged[0].at.millis(), 3, "nothing goes before what the stream already has");
+    }
+
+    #[test]
+    fn a_call_holds_at_most_what_cloudwatch_takes() {
+        let many: Vec<_> = (0..25_000).map(|at| line(at, "x")).collect();
+        assert_eq!(batches(&many).iter().map(|batch| batch.len()).collect::<Vec<_>>(), [10_000, 10_000, 5_000]);
+        let long: Vec<_> = (0..9).map(|at| line(at, &"x".repeat(250_000))).collect();
+        for batch in batches(&long) {
+            assert!(batch.iter().map(|line| line.text.len() + LINE_COST).sum::<usize>() <= 1_048_576);
+        }
+        assert_eq!(batches(&long).concat(), long);
+        assert!(batches(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_line_too_long_for_cloudwatch_is_cut_and_says_so() {
+        let text = fitting("\u{e4}".repeat(200_000));
+        assert!(text.len() <= LONGEST_LINE && text.ends_with("(cut)"));
+    }
+
+    const NOW: Time = Time::from_millis(1_000_000);
+
+    fn ago(seconds: u64) -> Time {
+        Time::from_millis(NOW.millis() - seconds * 1000)
+    }
+
+    fn source(stopped: Option<u64>, news: u64) -> Source {
+        Source { environment: 0, stopped: stopped.map(ago), news: ago(news), exists: true }
+    }
+
+    #[test]
+    fn it_ends_when_the_tasks_have_ended_and_their_streams_are_quiet() {
+        for (name, runner, halted, sources, expected) in [
+            ("nothing yet", Runner::Running, false, vec![], Decision::Follow),
+            ("tasks may still come", Runner::Running, false, vec![source(Some(60), 60)], Decision::Follow),
+            ("it runs", Runner::Running, false, vec![source(None, 60)], Decision::Follow),
+            ("all quiet", Runner::Ended(ago(6)), false, vec![source(Some(6), 6)], Decision::Done),
+            ("news just now", Runner::Ended(ago(60)), false, vec![source(Some(60), 4)], Decision::Follow),
+            ("it was never started", Runner::Ended(ago(6)), false, vec![], Decision::Done),
+            ("just ended", Runner::Ended(ago(1)), false, vec![], Decision::Follow),
+            ("alone, not all started", Runner::None, false, vec![], Decision::Follow),
+            ("alone, all over", Runner::None, false, vec![source(Some(9), 9)], Decision::Done),
+            ("halted, still stopping", Runner::Running, true, vec![source(None, 100)], Decision::Follow),
+            ("halted for long", Runner::Running, true, vec![source(None, 200)], Decision::Done),
+            ("halted, nothing there", Runner::Running, true, vec![], Decision::Done),
+        ] {
+            let seen = Observation { now: NOW, halted, runner, environments: 1, sources };
+            assert_eq!(decide(&seen), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_does_not_exist_is_waited_for_longer() {
+        let missing = Source { exists: false, ..source(Some(10), 10) };
+        assert!(!missing.is_done(NOW));
+        assert!(Source { exists: false, ..source(Some(15), 15) }.is_done(NOW));
+    }
+
+    #[test]
+    fn the_positions_of_fifty_streams_fit_the_token() {
+        let mut state = State::default();
+        for n in 0..50_u64 {
+            let key = format!("{:06x}{}", n * 7919, 0);
+            let position = Position { at: Time::from_millis(1_700_000_000_000), of_that_moment: 10, lines: 99_999 };
+            state.positions.insert(key, position);
+        }
+        let text = serde_json::to_string(&state).unwrap();
+        assert!(text.len() < 1_950, "{}", text.len());
+    }
+
+    #[test]
+    fn a_state_that_version_1_wrote_is_read() {
+        let state: State = serde_json::from_str(r#"{"s":{"6f1ed00":[1700000000000,2,17]},"f":1700000000000}"#).unwrap();
+        assert_eq!(state.positions["6f1ed00"].lines, 17);
+    }
+}

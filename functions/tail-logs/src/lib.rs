@@ -1,0 +1,78 @@
+//! Follows the CloudWatch logs of a task in all of its environments, and merges them into the release's own stream: the
+//! terminal that the deployer used to watch.
+//!
+//! Invariants: a line is forwarded when it is read and its place is remembered with it; a stream is done when its task
+//! has stopped and nothing new came for a quiet period; losing the tail never fails the release.
+
+mod decide;
+mod message;
+mod source;
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use shared::artifact;
+use shared::{Aws, Error, Event, Invocation, Next, Tick, Verdict};
+
+use decide::{Decision, Observation, State, decide};
+use source::Tail;
+
+/// How often the streams are looked at: a line shows within about two of these.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The action's parameters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct Parameters {
+    /// Which of the manifest's tasks: the same as that of the `run-tasks` action beside this one.
+    task: String,
+    /// The manifest's name in the input artifact, `deploy.yaml` unless given.
+    manifest: Option<String>,
+}
+
+/// Handles one job.
+///
+/// # Errors
+/// When the answer could not be delivered.
+pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<(), Error> {
+    shared::run(&aws, &event, invocation, step).await
+}
+
+async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Tail>) -> Result<Next, Error> {
+    let tail = match memory {
+        Some(tail) => tail,
+        None => {
+            let parameters: Parameters = tick.job.parameters()?;
+            let content = artifact::read(tick.aws, tick.job, parameters.manifest.as_deref()).await?;
+            memory.insert(Tail::new(tick, content.manifest, &parameters.task).await?)
+        }
+    };
+    match follow(tick, state, tail).await {
+        // What failed is the tail, not the release.
+        Err(Error::Stop(verdict)) => Ok(Next::Succeed(message::lost(tick, tail, &verdict))),
+        other => other,
+    }
+}
+
+async fn follow(tick: &Tick<'_>, state: &mut State, tail: &mut Tail) -> Result<Next, Error> {
+    if tick.aws.settings().log_group.is_none() {
+        let why = "The function has no CUTOVER_LOG_GROUP: set it to the log group of the releases.";
+        return Err(Verdict::misconfigured(why).into());
+    }
+    tail.look(tick).await?;
+    tail.forward(tick, state).await?;
+    let seen = Observation {
+        now: tick.now,
+        halted: tick.halted,
+        runner: tail.runner,
+        environments: tail.environments(),
+        sources: tail.sources(),
+    };
+    match decide(&seen) {
+        Decision::Follow => Ok(Next::Wait(LOOK, message::progress(tick, tail))),
+        Decision::Done => {
+            tail.close(tick, state).await?;
+            Ok(Next::Succeed(message::done(tick, tail)))
+        }
+    }
+}

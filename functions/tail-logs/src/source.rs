@@ -1,0 +1,262 @@
+//! The streams of the tasks' containers, and the release's own stream that they flow into.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use shared::aws::codepipeline::Codepipeline;
+use shared::aws::ecs::{Ecs, Half, Of, Task};
+use shared::aws::logs::{From, Line, Logs};
+use shared::aws::{Place, ecs};
+use shared::manifest::Manifest;
+use shared::{Error, Tick, Time, Verdict, names};
+
+use crate::decide::{self, Position, Runner, State, batches, merge};
+use crate::message;
+
+/// How often tasks are searched for that are not known yet, and how often the action beside this one is looked at.
+const SEARCH: Duration = Duration::from_secs(2);
+
+/// How many pages of one stream are read in one look, so that a flood in one does not silence the others.
+const PAGES: usize = 10;
+
+/// What one invocation follows.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub(crate) task: String,
+    pub(crate) sites: Vec<Site>,
+    pub(crate) runner: Runner,
+    searched: Option<Time>,
+    /// Where the release's own stream is; none before it was created.
+    merged: Option<Logs>,
+}
+
+/// One environment.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) name: String,
+    pub(crate) cluster: String,
+    role: Option<String>,
+    ecs: Ecs,
+    started_by: String,
+    known: HashSet<String>,
+    pub(crate) sources: Vec<Source>,
+}
+
+/// One container's stream.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) container: String,
+    pub(crate) task: String,
+    arn: String,
+    /// Its name in the token.
+    key: String,
+    logs: Logs,
+    group: String,
+    stream: String,
+    cursor: Option<String>,
+    stopped: Option<Time>,
+    news: Time,
+    exists: bool,
+    pub(crate) lines: u64,
+}
+
+impl Tail {
+    pub(crate) async fn new(tick: &Tick<'_>, manifest: Manifest, task: &str) -> Result<Self, Error> {
+        let listed = manifest.task(task)?.environments.as_ref();
+        let mut sites = Vec::new();
+        for (name, environment) in manifest.environments_of(listed) {
+            let place = Place::from(environment);
+            sites.push(Site {
+                name: name.to_owned(),
+                cluster: environment.cluster.clone(),
+                role: environment.role.clone(),
+                ecs: tick.aws.ecs(&place).await,
+                started_by: names::started_by(tick.release, task, name),
+                known: HashSet::new(),
+                sources: Vec::new(),
+            });
+        }
+        Ok(Self { task: task.to_owned(), sites, runner: Runner::Running, searched: None, merged: None })
+    }
+
+    /// How many environments there are.
+    pub(crate) fn environments(&self) -> usize {
+        self.sites.len()
+    }
+
+    /// The streams, as `decide` is told of them.
+    pub(crate) fn sources(&self) -> Vec<decide::Source> {
+        let sources = self.sites.iter().enumerate().flat_map(|(environment, site)| {
+            site.sources.iter().map(move |source| decide::Source {
+                environment,
+                stopped: source.stopped,
+                news: source.news,
+                exists: source.exists,
+            })
+        });
+        sources.collect()
+    }
+
+    /// Looks for new tasks, for the end of known ones, and for the end of the action that runs them.
+    pub(crate) async fn look(&mut self, tick: &Tick<'_>) -> Result<(), Error> {
+        if self.searched.is_some_and(|searched| tick.now.since(searched) < SEARCH) {
+            return Ok(());
+        }
+        self.searched = Some(tick.now);
+        // In this order: a task that the action started before it ended is found by the search after it.
+        self.look_for_runner(tick).await?;
+        for site in &mut self.sites {
+            site.look(tick).await?;
+        }
+        Ok(())
+    }
+
+    async fn look_for_runner(&mut self, tick: &Tick<'_>) -> Result<(), Error> {
+        if matches!(self.runner, Runner::Ended(_)) {
+            return Ok(());
+        }
+        let siblings = Codepipeline::new(tick.aws).siblings(tick.release).await?;
+        let beside = siblings.iter().find(|sibling| {
+            sibling.task.as_deref() == Some(&self.task)
+                && tick.release.stage.as_deref().is_none_or(|stage| sibling.stage == stage)
+                && tick.release.action.as_deref() != Some(&sibling.action)
+        });
+        self.runner = match beside {
+            Some(sibling) if sibling.running => Runner::Running,
+            Some(_) => Runner::Ended(tick.now),
+            None => Runner::None,
+        };
+        Ok(())
+    }
+
+    /// Reads what is new, and appends it to the release's stream.
+    pub(crate) async fn forward(&mut self, tick: &Tick<'_>, state: &mut State) -> Result<(), Error> {
+        let width = self.sites.iter().map(|site| site.name.len()).max().unwrap_or_default();
+        let mut streams = Vec::new();
+        let mut positions = state.positions.clone();
+        for site in &mut self.sites {
+            let several = site.sources.iter().any(|one| one.container != site.sources[0].container);
+            for source in &mut site.sources {
+                let new = source.read(tick, positions.entry(source.key.clone()).or_default()).await?;
+                source.lines = positions[&source.key].lines;
+                let container = several.then_some(source.container.as_str());
+                streams.push((message::prefix(&site.name, width, container), new));
+            }
+        }
+        self.put(tick, state, merge(streams, state.floor)).await?;
+        state.positions = positions;
+        Ok(())
+    }
+
+    async fn put(&mut self, tick: &Tick<'_>, state: &mut State, lines: Vec<Line>) -> Result<(), Error> {
+        let Some(group) = &tick.aws.settings().log_group else {
+            return Err(Verdict::misconfigured("The function has no CUTOVER_LOG_GROUP").into());
+        };
+        let stream = names::log_stream(tick.release);
+        let logs = match &self.merged {
+            Some(logs) => logs,
+            None => {
+                let logs = tick.aws.logs(&tick.aws.here()).await;
+                logs.create_stream(group, &stream).await?;
+                self.merged.insert(logs)
+            }
+        };
+        for batch in batches(&lines) {
+            logs.put(group, &stream, batch).await?;
+        }
+        if let Some(last) = lines.last() {
+            state.floor = last.at;
+        }
+        Ok(())
+    }
+
+    /// The last lines: what came from where, or what is missing.
+    pub(crate) async fn close(&mut self, tick: &Tick<'_>, state: &mut State) -> Result<(), Error> {
+        let width = self.sites.iter().map(|site| site.name.len()).max().unwrap_or_default();
+        let at = tick.now.max(state.floor);
+        let lines = self.sites.iter().map(|site| Line {
+            at,
+            text: format!("{}{}", message::prefix(&site.name, width, None), message::closing(&self.task, site)),
+        });
+        let lines = lines.collect();
+        self.put(tick, state, lines).await
+    }
+}
+
+impl Site {
+    async fn look(&mut self, tick: &Tick<'_>) -> Result<(), Error> {
+        let mut arns = Vec::new();
+        for half in [Half::Running, Half::Stopped] {
+            arns.extend(self.ecs.list_tasks(&self.cluster, Of::StartedBy(&self.started_by), half).await?);
+        }
+        arns.retain(|arn| !self.known.contains(arn));
+        arns.extend(self.sources.iter().filter(|source| source.stopped.is_none()).map(|source| source.arn.clone()));
+        arns.sort();
+        arns.dedup();
+        for task in self.ecs.describe_tasks(&self.cluster, &arns).await? {
+            if !self.known.contains(&task.arn) {
+                self.add(tick, &task).await?;
+            }
+            if task.is_over() {
+                for source in self.sources.iter_mut().filter(|source| source.arn == task.arn) {
+                    source.stopped.get_or_insert(tick.now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn add(&mut self, tick: &Tick<'_>, task: &Task) -> Result<(), Error> {
+        let definition = self.ecs.definition(&task.definition).await?;
+        for (at, container) in definition.containers.iter().enumerate() {
+            let Some(source) = &container.logs else { continue };
+            let place = Place { region: source.region.clone(), role: self.role.clone() };
+            let id = ecs::id(&task.arn);
+            self.sources.push(Source {
+                container: container.name.clone(),
+                task: id.to_owned(),
+                arn: task.arn.clone(),
+                key: format!("{}{at}", &id[..id.len().min(6)]),
+                logs: tick.aws.logs(&place).await,
+                group: source.group.clone(),
+                stream: source.stream(&container.name, id),
+                cursor: None,
+                stopped: None,
+                news: tick.now,
+                exists: false,
+                lines: 0,
+            });
+        }
+        self.known.insert(task.arn.clone());
+        Ok(())
+    }
+}
+
+impl Source {
+    /// What is new in the stream, and `position` behind it.
+    async fn read(&mut self, tick: &Tick<'_>, position: &mut Position) -> Result<Vec<Line>, Error> {
+        let mut new = Vec::new();
+        for _ in 0..PAGES {
+            let from = match &self.cursor {
+                Some(cursor) => From::Cursor(cursor.clone()),
+                None if position.lines == 0 => From::Head,
+                None => From::Moment(position.at),
+            };
+            let Some(page) = self.logs.page(&self.group, &self.stream, &from).await? else { break };
+            self.exists = true;
+            // The same cursor again is the end (fact 33); an empty page with another one is not.
+            let end = self.cursor.as_ref() == Some(&page.cursor);
+            let lines = if self.cursor.is_none() { position.skip(page.lines) } else { page.lines };
+            position.advance(&lines);
+            if !lines.is_empty() {
+                self.news = tick.now;
+            }
+            new.extend(lines);
+            self.cursor = Some(page.cursor);
+            if end {
+                break;
+            }
+        }
+        Ok(new)
+    }
+}

@@ -1,0 +1,287 @@
+//! The input artifact: a zip in S3, of which only what is needed is fetched.
+//!
+//! Invariant: memory is bounded by what is read, never by the artifact's size. The zip's directory and the wanted entry
+//! are read by ranges; a file that is larger than any manifest is refused.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Credentials as SdkCredentials;
+use serde::Deserialize;
+use tracing::info;
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use crate::aws::Aws;
+use crate::error::{Error, Verdict, code, failure};
+use crate::job::{ArtifactLocation, Job};
+use crate::manifest::{self, Manifest};
+
+/// The bytes of one read: a manifest's whole artifact is usually smaller.
+const BLOCK: u64 = 256 * 1024;
+
+/// The largest file that is read from an artifact, unpacked.
+const LARGEST_FILE: u64 = 1024 * 1024;
+
+/// How many blocks one file may take: the largest file, and a directory of about 500,000 entries.
+const MOST_BLOCKS: usize = 256;
+
+/// CodeBuild's name for the file that says which image it pushed.
+const IMAGE_DETAIL: &str = "imageDetail.json";
+
+/// What a release is made of.
+#[derive(Debug, Clone)]
+pub struct Content {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The release's image; without one, task definitions are used as they are.
+    pub image: Option<String>,
+}
+
+/// Reads the manifest (called `file` there, `deploy.yaml` unless given) and the image from the job's input artifacts.
+///
+/// # Errors
+/// No artifact, no manifest in it, or mistakes in it: each says what to do.
+pub async fn read(aws: &Aws, job: &Job, file: Option<&str>) -> Result<Content, Error> {
+    let file = file.unwrap_or(manifest::FILE);
+    let Some(credentials) = &job.credentials else {
+        return Err(no_manifest(file, "this job has no artifact credentials").into());
+    };
+    let credentials = SdkCredentials::new(
+        &credentials.access_key_id,
+        &credentials.secret_access_key,
+        Some(credentials.session_token.clone()).filter(|token| !token.is_empty()),
+        None,
+        "the job's artifact credentials",
+    );
+    let config = aws_sdk_s3::config::Builder::from(aws.config()).credentials_provider(credentials).build();
+    let client = Client::from_conf(config);
+    let mut image = None;
+    let mut manifest = None;
+    for location in &job.artifacts {
+        let mut object = Object::open(&client, location).await?;
+        if manifest.is_none() {
+            manifest = object.file(file).await?;
+        }
+        if image.is_none() {
+            image = object.file(IMAGE_DETAIL).await?.map(|text| read_image(&text)).transpose()?;
+        }
+    }
+    let Some(content) = manifest else {
+        let names: Vec<_> = job.artifacts.iter().map(|location| location.name.as_str()).collect();
+        let looked = match names.as_slice() {
+            [] => "the action has no input artifact".to_owned(),
+            _ => format!("it is not in {}", names.join(", ")),
+        };
+        return Err(no_manifest(file, &looked).into());
+    };
+    let manifest = Manifest::read(file, &content).map_err(|mistake| Verdict::misconfigured(format!("{mistake}.")))?;
+    Ok(Content { manifest, image })
+}
+
+fn no_manifest(file: &str, why: &str) -> Verdict {
+    Verdict::misconfigured(format!(
+        "There is no `{file}` for this action: {why}. Let the build put `{file}` and `{IMAGE_DETAIL}` at the top of its \
+         output artifact, and name that as the action's input."
+    ))
+}
+
+fn read_image(text: &str) -> Result<String, Verdict> {
+    #[derive(Deserialize)]
+    struct ImageDetail {
+        #[serde(rename = "ImageURI")]
+        image: String,
+    }
+    let detail: ImageDetail = serde_json::from_str(text).map_err(|error| {
+        Verdict::misconfigured(format!(
+            r#"{IMAGE_DETAIL}: {error}. It should say {{"ImageURI": "registry/name@sha256:..."}}."#
+        ))
+    })?;
+    Ok(detail.image)
+}
+
+/// A zip in S3, as far as it has been read.
+struct Object<'a> {
+    client: &'a Client,
+    location: &'a ArtifactLocation,
+    blocks: Blocks,
+}
+
+impl<'a> Object<'a> {
+    async fn open(client: &'a Client, location: &'a ArtifactLocation) -> Result<Self, Error> {
+        let call = client.head_object().bucket(&location.bucket).key(&location.key);
+        let head = call.send().await.map_err(|error| unreadable(location, &failure("s3:HeadObject", &error)))?;
+        let size = head.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+        Ok(Self { client, location, blocks: Blocks { size, at: 0, read: BTreeMap::new() } })
+    }
+
+    /// The content of a file, or `None` when there is none of this name.
+    async fn file(&mut self, name: &str) -> Result<Option<String>, Error> {
+        loop {
+            let bad = |why: String| {
+                let name = &self.location.name;
+                Error::from(Verdict::misconfigured(format!("The artifact `{name}` cannot be used: {why}.")))
+            };
+            let missing = match self.blocks.file(name) {
+                Ok(found) => return found.transpose().map_err(bad),
+                Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<Missing>()) {
+                    Some(Missing(block)) => *block,
+                    None => return Err(bad(format!("it is no zip ({error})"))),
+                },
+            };
+            if self.blocks.read.len() >= MOST_BLOCKS {
+                return Err(bad(format!("its directory is larger than {} MB", MOST_BLOCKS as u64 * BLOCK / 1_000_000)));
+            }
+            self.fetch(missing).await?;
+        }
+    }
+
+    async fn fetch(&mut self, block: u64) -> Result<(), Error> {
+        let (first, last) = (block * BLOCK, ((block + 1) * BLOCK).min(self.blocks.size) - 1);
+        let call = self.client.get_object().bucket(&self.location.bucket).key(&self.location.key);
+        let call = call.range(format!("bytes={first}-{last}"));
+        let got = call.send().await.map_err(|error| match code(&error) {
+            "NoSuchKey" => {
+                Verdict::misconfigured(format!("The artifact `{}` is gone from S3.", self.location.name)).into()
+            }
+            _ => unreadable(self.location, &failure("s3:GetObject", &error)),
+        })?;
+        let bytes = got.body.collect().await.map_err(|error| Error::Again(format!("s3:GetObject: {error}")))?;
+        info!(artifact = self.location.name, first, last, "read");
+        self.blocks.read.insert(block, bytes.to_vec());
+        Ok(())
+    }
+}
+
+fn unreadable(location: &ArtifactLocation, error: &Error) -> Error {
+    let message = format!("The artifact `{}` cannot be read: {error}", location.name);
+    match error {
+        Error::Again(_) => Error::Again(message),
+        Error::Stop(verdict) => Error::Stop(Verdict { kind: verdict.kind, message }),
+    }
+}
+
+/// The part of a file that has been fetched, as a file: reading what has not is an error that names the block.
+#[derive(Clone)]
+struct Blocks {
+    size: u64,
+    at: u64,
+    read: BTreeMap<u64, Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Missing(u64);
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "block {} has not been read", self.0)
+    }
+}
+
+impl std::error::Error for Missing {}
+
+impl Blocks {
+    /// The file `name` in the zip; the outer error is about the zip or a missing block, the inner about the file.
+    fn file(&mut self, name: &str) -> io::Result<Option<Result<String, String>>> {
+        self.at = 0;
+        let plain = |error: ZipError| match error {
+            ZipError::Io(error) => error,
+            other => io::Error::other(other.to_string()),
+        };
+        let mut archive = ZipArchive::new(self).map_err(plain)?;
+        let mut entry = match archive.by_name(name) {
+            Err(ZipError::FileNotFound) => return Ok(None),
+            found => found.map_err(plain)?,
+        };
+        let mut content = Vec::new();
+        entry.by_ref().take(LARGEST_FILE + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > LARGEST_FILE {
+            return Ok(Some(Err(format!("`{name}` is larger than {LARGEST_FILE} bytes"))));
+        }
+        Ok(Some(String::from_utf8(content).map_err(|_| format!("`{name}` is not UTF-8"))))
+    }
+}
+
+impl Read for Blocks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at >= self.size || buffer.is_empty() {
+            return Ok(0);
+        }
+        let block = self.at / BLOCK;
+        let bytes = self.read.get(&block).ok_or_else(|| io::Error::other(Missing(block)))?;
+        let offset = usize::try_from(self.at % BLOCK).unwrap_or_default();
+        let length = bytes.len().saturating_sub(offset).min(buffer.len());
+        buffer[..length].copy_from_slice(&bytes[offset..offset + length]);
+        self.at += length as u64;
+        Ok(length)
+    }
+}
+
+impl Seek for Blocks {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(offset) => self.size.checked_add_signed(offset),
+            SeekFrom::Current(offset) => self.at.checked_add_signed(offset),
+        };
+        self.at = at.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use zip::write::SimpleFileOptions;
+
+    use super::*;
+
+    fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut writer = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+        for (name, content) in files {
+            let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+            writer.start_file(*name, stored).unwrap();
+            writer.write_all(content).unwrap();
+        }
+        writer.finish().unwrap().into_inner()
+    }
+
+    /// Reads as [`Object::file`] does, and counts the bytes it needed.
+    fn read_from(bytes: &[u8], name: &str) -> (Option<Result<String, String>>, u64) {
+        let mut blocks = Blocks { size: bytes.len() as u64, at: 0, read: BTreeMap::new() };
+        loop {
+            match blocks.file(name) {
+                Ok(found) => return (found, blocks.read.values().map(|block| block.len() as u64).sum()),
+                Err(error) => {
+                    let Missing(block) = *error.get_ref().unwrap().downcast_ref::<Missing>().unwrap();
+                    let first = usize::try_from(block * BLOCK).unwrap();
+                    let last = (first + usize::try_from(BLOCK).unwrap()).min(bytes.len());
+                    blocks.read.insert(block, bytes[first..last].to_vec());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_large_artifact_only_the_ends_are_fetched() {
+        let large = vec![7; 20_000_000];
+        let bytes = zip(&[("deploy.yaml", b"application: shop"), ("app.tar", &large)]);
+        let (found, fetched) = read_from(&bytes, "deploy.yaml");
+        assert_eq!(found.unwrap().unwrap(), "application: shop");
+        assert!(fetched <= 2 * BLOCK, "{fetched} bytes");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_none() {
+        assert!(read_from(&zip(&[("other", b"")]), "deploy.yaml").0.is_none());
+    }
+
+    #[test]
+    fn a_file_larger_than_any_manifest_is_refused() {
+        let large = vec![b' '; usize::try_from(LARGEST_FILE).unwrap() + 1];
+        let (found, _) = read_from(&zip(&[("deploy.yaml", &large)]), "deploy.yaml");
+        assert!(found.unwrap().unwrap_err().contains("larger than"));
+    }
+}

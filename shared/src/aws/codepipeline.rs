@@ -1,0 +1,242 @@
+//! CodePipeline: the answer to a job, and what became of an execution.
+
+use aws_sdk_codepipeline::Client;
+use aws_sdk_codepipeline::types::{
+    ActionExecutionFilter, ActionExecutionStatus, ExecutionDetails, FailureDetails, FailureType,
+    PipelineExecutionStatus,
+};
+use serde_json::Value;
+use tracing::info;
+
+use crate::aws::Aws;
+use crate::error::{Error, Kind, Verdict, code, failure};
+use crate::job::Release;
+use crate::run::{Progress, Success};
+use crate::text::fit;
+
+/// The longest summary (fact 6), in characters.
+const LONGEST_SUMMARY: usize = 2048;
+/// The longest failure message (fact 6).
+const LONGEST_MESSAGE: usize = 5000;
+/// The longest external execution id (fact 6).
+const LONGEST_LINK: usize = 1500;
+
+/// CodePipeline in the function's own Region.
+#[derive(Debug)]
+pub struct Codepipeline<'a> {
+    aws: &'a Aws,
+    client: Client,
+}
+
+/// The one answer to a job.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// In progress: the next job goes on with this token.
+    Continue {
+        /// The sealed envelope.
+        token: String,
+        /// How far it is.
+        progress: Progress,
+    },
+    /// Done.
+    Succeeded(Success),
+    /// Failed.
+    Failed(Verdict),
+}
+
+impl Answer {
+    /// For logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Continue { .. } => "continue",
+            Self::Succeeded(_) => "succeeded",
+            Self::Failed(_) => "failed",
+        }
+    }
+
+    /// What a person will read.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Continue { progress, .. } => &progress.summary,
+            Self::Succeeded(success) => &success.summary,
+            Self::Failed(verdict) => &verdict.message,
+        }
+    }
+}
+
+/// Whether the release goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It does, or it has been asked to stop and waits for its actions: they run to their end (fact 11).
+    Going,
+    /// It was stopped and abandoned, or replaced: nobody waits for the action any more.
+    Halted,
+}
+
+/// An action of the same release, as `ListActionExecutions` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sibling {
+    /// Its stage.
+    pub stage: String,
+    /// Its name.
+    pub action: String,
+    /// The manifest's task that it runs or tails, where its configuration names one.
+    pub task: Option<String>,
+    /// Whether it still runs.
+    pub running: bool,
+}
+
+impl<'a> Codepipeline<'a> {
+    /// In the function's own Region.
+    #[must_use]
+    pub fn new(aws: &'a Aws) -> Self {
+        Self { aws, client: Client::new(aws.config()) }
+    }
+
+    /// Answers a job.
+    ///
+    /// Safe to repeat: a second answer to a finished job changes nothing, and CodePipeline says so with
+    /// InvalidJobStateException or JobNotFoundException (fact 6), which is a success here: the answer, or somebody's
+    /// decision to move on, arrived before.
+    ///
+    /// # Errors
+    /// When CodePipeline could not be reached.
+    pub async fn answer(&self, job: &str, answer: &Answer) -> Result<(), Error> {
+        let answered = match answer {
+            Answer::Continue { token, progress } => {
+                let details = details(&progress.summary, progress.percent, progress.link.as_deref());
+                let call = self.client.put_job_success_result().job_id(job).continuation_token(token);
+                let sent = call.execution_details(details).send().await;
+                sent.map(drop)
+                    .map_err(|error| (moved_on(code(&error)), failure("codepipeline:PutJobSuccessResult", &error)))
+            }
+            Answer::Succeeded(success) => {
+                let details = details(&success.summary, Some(100), success.link.as_deref());
+                let mut call = self.client.put_job_success_result().job_id(job).execution_details(details);
+                for (name, value) in &success.variables {
+                    call = call.output_variables(*name, value);
+                }
+                let sent = call.send().await;
+                sent.map(drop)
+                    .map_err(|error| (moved_on(code(&error)), failure("codepipeline:PutJobSuccessResult", &error)))
+            }
+            Answer::Failed(verdict) => {
+                let sent =
+                    self.client.put_job_failure_result().job_id(job).failure_details(reason(verdict)).send().await;
+                sent.map(drop)
+                    .map_err(|error| (moved_on(code(&error)), failure("codepipeline:PutJobFailureResult", &error)))
+            }
+        };
+        match answered {
+            Err((true, error)) => {
+                info!(job, %error, "the pipeline had moved on");
+                Ok(())
+            }
+            Err((false, error)) => Err(error),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Whether the release was halted.
+    ///
+    /// Only what a person or a newer release decided counts: `Failed` may be what was true before a retry began.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn execution_status(&self, release: &Release) -> Result<Status, Error> {
+        let call = self.client.get_pipeline_execution();
+        let call = call.pipeline_name(&release.pipeline).pipeline_execution_id(&release.execution);
+        let sent = call.send().await;
+        let output = sent.map_err(|error| failure("codepipeline:GetPipelineExecution", &error))?;
+        Ok(match output.pipeline_execution().and_then(|execution| execution.status()) {
+            Some(
+                PipelineExecutionStatus::Stopped
+                | PipelineExecutionStatus::Cancelled
+                | PipelineExecutionStatus::Superseded,
+            ) => Status::Halted,
+            _ => Status::Going,
+        })
+    }
+
+    /// The actions of the release so far, newest first.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn siblings(&self, release: &Release) -> Result<Vec<Sibling>, Error> {
+        let mut siblings = Vec::new();
+        let mut next = None;
+        loop {
+            let filter = ActionExecutionFilter::builder().pipeline_execution_id(&release.execution).build();
+            let call = self.client.list_action_executions().pipeline_name(&release.pipeline);
+            let call = call.filter(filter).set_next_token(next);
+            let paced = self.aws.paces(&self.aws.here()).control;
+            let output = paced
+                .pace(async { call.send().await.map_err(|error| failure("codepipeline:ListActionExecutions", &error)) })
+                .await?;
+            siblings.extend(output.action_execution_details().iter().map(|detail| Sibling {
+                stage: detail.stage_name().unwrap_or_default().to_owned(),
+                action: detail.action_name().unwrap_or_default().to_owned(),
+                task: detail.input().and_then(|input| input.configuration()).and_then(task_of),
+                running: detail.status() == Some(&ActionExecutionStatus::InProgress),
+            }));
+            next = output.next_token().map(str::to_owned);
+            if next.is_none() {
+                return Ok(siblings);
+            }
+        }
+    }
+}
+
+/// Codes that mean that nobody waits for this answer any more.
+fn moved_on(code: &str) -> bool {
+    matches!(code, "InvalidJobStateException" | "JobNotFoundException")
+}
+
+/// The `Task` of an action's configuration: its own property, or one inside `UserParameters`.
+fn task_of(configuration: &std::collections::HashMap<String, String>) -> Option<String> {
+    configuration.get("Task").cloned().or_else(|| {
+        let parameters: Value = serde_json::from_str(configuration.get("UserParameters")?).ok()?;
+        Some(parameters.get("Task")?.as_str()?.to_owned())
+    })
+}
+
+fn details(summary: &str, percent: Option<u8>, link: Option<&str>) -> ExecutionDetails {
+    // Empty strings are invalid (fact 6).
+    let summary = if summary.is_empty() { "In progress" } else { summary };
+    ExecutionDetails::builder()
+        .summary(fit(summary, LONGEST_SUMMARY))
+        .set_percent_complete(percent.map(|percent| i32::from(percent.min(100))))
+        .set_external_execution_id(link.filter(|link| !link.is_empty()).map(|link| fit(link, LONGEST_LINK)))
+        .build()
+}
+
+/// A verdict as CodePipeline takes it.
+#[must_use]
+pub fn reason(verdict: &Verdict) -> FailureDetails {
+    let kind = match verdict.kind {
+        Kind::JobFailed => FailureType::JobFailed,
+        Kind::Configuration => FailureType::ConfigurationError,
+        Kind::Permission => FailureType::PermissionError,
+        Kind::Unavailable => FailureType::SystemUnavailable,
+    };
+    let message = if verdict.message.is_empty() { "Failed without a message" } else { &verdict.message };
+    let mut builder = FailureDetails::builder().message(fit(message, LONGEST_MESSAGE));
+    builder = builder.r#type(kind);
+    // Both required members are set above.
+    builder.build().unwrap_or_else(|_| unreachable!("type and message are set"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_always_fits_codepipelines_limits() {
+        let reason = reason(&Verdict::failed("x".repeat(9000)));
+        assert_eq!(reason.message().chars().count(), LONGEST_MESSAGE);
+        assert!(!details("", None, Some("")).summary().unwrap_or_default().is_empty());
+        assert_eq!(details("s", Some(200), Some("")).external_execution_id(), None);
+    }
+}

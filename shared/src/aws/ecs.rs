@@ -1,0 +1,570 @@
+//! ECS: task definitions, one-off tasks, services.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_sdk_ecs::Client;
+use aws_sdk_ecs::types::{
+    AssignPublicIp, AwsVpcConfiguration, CapacityProviderStrategyItem, ContainerOverride, DesiredStatus, KeyValuePair,
+    LaunchType as SdkLaunchType, LogDriver, NetworkConfiguration, Tag, TaskDefinition, TaskDefinitionField,
+    TaskOverride,
+};
+
+use crate::aws::{Aws, Pacer, Place};
+use crate::error::{Error, Verdict, code, failure};
+use crate::manifest::{Environment, LaunchType};
+use crate::text;
+use crate::time::Time;
+
+/// How many tasks `DescribeTasks` takes (fact 20).
+const DESCRIBE_TASKS: usize = 100;
+
+/// ECS in one place.
+#[derive(Debug, Clone)]
+pub struct Ecs {
+    client: Client,
+    region: String,
+    pacer: Arc<Pacer>,
+}
+
+/// A task, as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Task {
+    /// Its ARN.
+    pub arn: String,
+    /// Its task definition's ARN.
+    pub definition: String,
+    /// Who started it.
+    pub started_by: String,
+    /// Where it is in its life: `PENDING`, `RUNNING`, `STOPPED`, ...
+    pub last_status: String,
+    /// Where it is meant to be.
+    pub desired_status: String,
+    /// Why it stopped, as a code of an open set (fact 21).
+    pub stop_code: Option<String>,
+    /// Why it stopped, in ECS's words.
+    pub stopped_reason: Option<String>,
+    /// When it was asked for.
+    pub created: Option<Time>,
+    /// When it ran.
+    pub started: Option<Time>,
+    /// When it was over.
+    pub stopped: Option<Time>,
+    /// Its containers.
+    pub containers: Vec<Container>,
+}
+
+/// A container of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Container {
+    /// Its name in the task definition.
+    pub name: String,
+    /// How it ended; absent when it never ran (fact 21).
+    pub exit_code: Option<i32>,
+    /// What ECS says about its end.
+    pub reason: Option<String>,
+}
+
+impl Task {
+    /// Whether nothing of it runs any more (fact 20).
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.last_status.as_str(), "STOPPED" | "DELETED")
+    }
+
+    /// The last part of its ARN, which is also the last part of its log streams' names.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        id(&self.arn)
+    }
+}
+
+/// The last part of an ARN.
+#[must_use]
+pub fn id(arn: &str) -> &str {
+    arn.rsplit('/').next().unwrap_or(arn)
+}
+
+/// What Cutover needs to know of a task definition.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Definition {
+    /// The revision's ARN.
+    pub arn: String,
+    /// Its containers.
+    pub containers: Vec<ContainerDefinition>,
+}
+
+/// What Cutover needs to know of a container's definition.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ContainerDefinition {
+    /// Its name.
+    pub name: String,
+    /// Whether the task ends with it.
+    pub essential: bool,
+    /// Its image.
+    pub image: String,
+    /// Where its output goes, when that is CloudWatch Logs.
+    pub logs: Option<LogSource>,
+    /// Its log driver, when it has one.
+    pub log_driver: Option<String>,
+}
+
+/// The `awslogs` driver's options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSource {
+    /// The log group.
+    pub group: String,
+    /// The Region of the group.
+    pub region: String,
+    /// What stands in front of a stream's name.
+    pub prefix: String,
+}
+
+impl LogSource {
+    /// The stream of one task's container (fact 25).
+    #[must_use]
+    pub fn stream(&self, container: &str, task: &str) -> String {
+        format!("{}/{container}/{task}", self.prefix)
+    }
+}
+
+impl Definition {
+    /// Whether a task ends with this container; one that is not defined is taken for essential.
+    #[must_use]
+    pub fn is_essential(&self, container: &str) -> bool {
+        self.containers.iter().find(|one| one.name == container).is_none_or(|one| one.essential)
+    }
+
+    /// Where a container's output goes.
+    #[must_use]
+    pub fn logs(&self, container: &str) -> Option<&LogSource> {
+        self.containers.iter().find(|one| one.name == container)?.logs.as_ref()
+    }
+}
+
+/// A one-off task to run.
+#[derive(Debug, Clone)]
+pub struct Run<'a> {
+    /// Where.
+    pub environment: &'a Environment,
+    /// Which revision.
+    pub definition: &'a str,
+    /// Which container gets the overrides.
+    pub container: &'a str,
+    /// What the manifest says of it.
+    pub task: &'a crate::manifest::Task,
+    /// Whose it is (fact 19).
+    pub started_by: &'a str,
+    /// What makes the call safe to repeat (fact 18).
+    pub client_token: &'a str,
+}
+
+/// What `RunTask` did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placed {
+    /// There is a task: a new one, or the one that the same call made before.
+    Task(Task),
+    /// There is none; these are the reasons (fact 17).
+    Not(Vec<String>),
+}
+
+/// Which tasks to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of<'a> {
+    /// Those with this `startedBy`.
+    StartedBy(&'a str),
+    /// Those of this family.
+    Family(&'a str),
+    /// Those of this service.
+    Service(&'a str),
+}
+
+/// Which half of the tasks to list: ECS keeps those that stopped apart, for about an hour (fact 19).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    /// Meant to run.
+    Running,
+    /// Meant to be stopped, or stopped.
+    Stopped,
+}
+
+/// A service, as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// The task definition of its primary task set or deployment.
+    pub definition: String,
+    /// How many tasks it should have.
+    pub desired: i32,
+}
+
+impl Aws {
+    /// ECS in `place`.
+    pub async fn ecs(&self, place: &Place) -> Ecs {
+        let client = Client::new(&self.config_at(place).await);
+        Ecs { client, region: place.region.clone(), pacer: self.paces(place).control }
+    }
+}
+
+impl Ecs {
+    fn call(&self, operation: &str) -> String {
+        format!("ecs:{operation} in {}", self.region)
+    }
+
+    /// The newest revision of `family`, with `image` in `container` (its only one unless named): the newest itself when
+    /// it has that image already, otherwise a new revision that differs in nothing else.
+    ///
+    /// Safe to repeat: the second time, the newest revision has the image. A revision that nobody uses costs nothing.
+    ///
+    /// # Errors
+    /// The calls', or a definition that has no such container.
+    pub async fn definition_with_image(
+        &self,
+        family: &str,
+        container: Option<&str>,
+        image: Option<&str>,
+    ) -> Result<(Definition, String), Error> {
+        let call = self.client.describe_task_definition().task_definition(family).include(TaskDefinitionField::Tags);
+        let name = self.call("DescribeTaskDefinition");
+        let found = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await;
+        let found = found.map_err(|error| no_definition(error, family, &self.region))?;
+        let Some(newest) = found.task_definition else {
+            return Err(Error::Again(format!("{name}: an empty answer")));
+        };
+        let at = chosen_container(&newest, family, container)?;
+        let chosen = newest.container_definitions()[at].name().unwrap_or_default().to_owned();
+        let has = newest.container_definitions()[at].image();
+        match image {
+            Some(image) if has != Some(image) => {
+                let registered = self.register(newest, found.tags.unwrap_or_default(), at, image).await?;
+                Ok((registered, chosen))
+            }
+            _ => Ok((definition(&newest), chosen)),
+        }
+    }
+
+    async fn register(
+        &self,
+        like: TaskDefinition,
+        tags: Vec<Tag>,
+        at: usize,
+        image: &str,
+    ) -> Result<Definition, Error> {
+        let mut containers = like.container_definitions.unwrap_or_default();
+        containers[at].image = Some(image.to_owned());
+        let call = self
+            .client
+            .register_task_definition()
+            .set_family(like.family)
+            .set_task_role_arn(like.task_role_arn)
+            .set_execution_role_arn(like.execution_role_arn)
+            .set_network_mode(like.network_mode)
+            .set_container_definitions(Some(containers))
+            .set_volumes(like.volumes.filter(|some| !some.is_empty()))
+            .set_placement_constraints(like.placement_constraints.filter(|some| !some.is_empty()))
+            .set_requires_compatibilities(like.requires_compatibilities.filter(|some| !some.is_empty()))
+            .set_cpu(like.cpu)
+            .set_memory(like.memory)
+            .set_pid_mode(like.pid_mode)
+            .set_ipc_mode(like.ipc_mode)
+            .set_proxy_configuration(like.proxy_configuration)
+            .set_ephemeral_storage(like.ephemeral_storage)
+            .set_runtime_platform(like.runtime_platform)
+            .set_enable_fault_injection(like.enable_fault_injection)
+            // Empty lists are refused.
+            .set_tags(Some(tags).filter(|tags| !tags.is_empty()));
+        let name = self.call("RegisterTaskDefinition");
+        let output = call.send().await.map_err(|error| failure(&name, &error))?;
+        let registered = output.task_definition.ok_or_else(|| Error::Again(format!("{name}: an empty answer")))?;
+        Ok(definition(&registered))
+    }
+
+    /// A revision by its ARN.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn definition(&self, arn: &str) -> Result<Definition, Error> {
+        let name = self.call("DescribeTaskDefinition");
+        let call = self.client.describe_task_definition().task_definition(arn);
+        let output = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await?;
+        output.task_definition.as_ref().map(definition).ok_or_else(|| Error::Again(format!("{name}: an empty answer")))
+    }
+
+    /// Starts a task.
+    ///
+    /// Safe to repeat: the client token makes the same call answer with the same task (fact 18).
+    ///
+    /// # Errors
+    /// The call's. A ConflictException (the token was used with other parameters, because a newer revision came between
+    /// two tries) means that a task exists that is not listed yet: look again.
+    pub async fn run_task(&self, run: &Run<'_>) -> Result<Placed, Error> {
+        let environment = run.environment;
+        let variables = run.task.environment.iter();
+        let variables = variables.map(|(name, value)| KeyValuePair::builder().name(name).value(value).build());
+        let mut overridden = ContainerOverride::builder().name(run.container);
+        for variable in variables {
+            overridden = overridden.environment(variable);
+        }
+        if !run.task.command.is_empty() {
+            overridden = overridden.set_command(Some(run.task.command.clone()));
+        }
+        let overrides = TaskOverride::builder()
+            .container_overrides(overridden.build())
+            .set_cpu(run.task.cpu.map(|cpu| cpu.to_string()))
+            .set_memory(run.task.memory.map(|memory| memory.to_string()))
+            .build();
+        let tags = run.task.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
+        let tags: Vec<_> = tags.collect();
+        let call = self
+            .client
+            .run_task()
+            .cluster(&environment.cluster)
+            .task_definition(run.definition)
+            .count(1)
+            .started_by(run.started_by)
+            .client_token(run.client_token)
+            .overrides(overrides)
+            .set_launch_type(environment.launch_type.map(launch_type))
+            .set_capacity_provider_strategy(strategy(environment)?)
+            .set_platform_version(environment.platform_version.clone())
+            .set_network_configuration(network(environment)?)
+            .set_tags(Some(tags).filter(|tags| !tags.is_empty()));
+        let name = self.call("RunTask");
+        let output = call.send().await.map_err(|error| match code(&error) {
+            "ConflictException" => Error::Again(format!("{name}: the task exists and is not listed yet")),
+            _ => failure(&name, &error),
+        })?;
+        if let Some(started) = output.tasks().first() {
+            return Ok(Placed::Task(task(started)));
+        }
+        let reasons = output.failures().iter().map(|failure| {
+            let reason = failure.reason().unwrap_or("no reason");
+            failure.detail().map_or_else(|| reason.to_owned(), |detail| format!("{reason} ({detail})"))
+        });
+        Ok(Placed::Not(reasons.collect()))
+    }
+
+    /// Asks for a task's end: SIGTERM, then SIGKILL (fact 22).
+    ///
+    /// Safe to repeat: a task that stops is stopped again without effect.
+    ///
+    /// # Errors
+    /// The call's; a task that is gone is none.
+    pub async fn stop_task(&self, cluster: &str, arn: &str, reason: &str) -> Result<(), Error> {
+        let call = self.client.stop_task().cluster(cluster).task(arn).reason(text::fit(reason, 1024));
+        match call.send().await {
+            Ok(_) => Ok(()),
+            // "The referenced task was not found."
+            Err(error) if code(&error) == "InvalidParameterException" => Ok(()),
+            Err(error) => Err(failure(&self.call("StopTask"), &error)),
+        }
+    }
+
+    /// The ARNs of tasks.
+    ///
+    /// # Errors
+    /// The calls'.
+    pub async fn list_tasks(&self, cluster: &str, of: Of<'_>, half: Half) -> Result<Vec<String>, Error> {
+        let name = self.call("ListTasks");
+        let mut arns = Vec::new();
+        let mut next = None;
+        loop {
+            let call = self.client.list_tasks().cluster(cluster).set_next_token(next);
+            let call = match of {
+                Of::StartedBy(name) => call.started_by(name),
+                Of::Family(name) => call.family(name),
+                Of::Service(name) => call.service_name(name),
+            };
+            let call = call.desired_status(match half {
+                Half::Running => DesiredStatus::Running,
+                Half::Stopped => DesiredStatus::Stopped,
+            });
+            let output = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await?;
+            arns.extend(output.task_arns().iter().cloned());
+            next = output.next_token().map(str::to_owned);
+            if next.is_none() {
+                return Ok(arns);
+            }
+        }
+    }
+
+    /// What is to be seen of these tasks. One that is not visible, yet or any more, is left out (fact 20).
+    ///
+    /// # Errors
+    /// The calls'.
+    pub async fn describe_tasks(&self, cluster: &str, arns: &[String]) -> Result<Vec<Task>, Error> {
+        let name = self.call("DescribeTasks");
+        let mut tasks = Vec::new();
+        for some in arns.chunks(DESCRIBE_TASKS) {
+            let call = self.client.describe_tasks().cluster(cluster).set_tasks(Some(some.to_vec()));
+            let output = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await?;
+            tasks.extend(output.tasks().iter().map(task));
+        }
+        Ok(tasks)
+    }
+
+    /// All tasks of one kind, running and stopped.
+    ///
+    /// # Errors
+    /// The calls'.
+    pub async fn tasks(&self, cluster: &str, of: Of<'_>) -> Result<Vec<Task>, Error> {
+        let mut arns = self.list_tasks(cluster, of, Half::Running).await?;
+        arns.extend(self.list_tasks(cluster, of, Half::Stopped).await?);
+        arns.sort();
+        arns.dedup();
+        self.describe_tasks(cluster, &arns).await
+    }
+
+    /// A service.
+    ///
+    /// # Errors
+    /// The call's, or a service that does not exist.
+    pub async fn service(&self, cluster: &str, service: &str) -> Result<Service, Error> {
+        let name = self.call("DescribeServices");
+        let call = self.client.describe_services().cluster(cluster).services(service);
+        let output = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await?;
+        let Some(found) = output.services().first() else {
+            return Err(Verdict::misconfigured(format!(
+                "There is no service `{service}` in cluster `{cluster}` in {}: create it, or correct `service` in deploy.yaml.",
+                self.region
+            ))
+            .into());
+        };
+        let primary = found.task_sets().iter().find(|set| set.status() == Some("PRIMARY"));
+        let definition = primary.and_then(|set| set.task_definition()).or(found.task_definition());
+        Ok(Service {
+            name: service.to_owned(),
+            definition: definition.unwrap_or_default().to_owned(),
+            desired: found.desired_count(),
+        })
+    }
+
+    /// Which of these tasks protect themselves from being stopped (fact 23), with when that ends.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn protected(&self, cluster: &str, arns: &[String]) -> Result<HashMap<String, Option<Time>>, Error> {
+        let name = self.call("GetTaskProtection");
+        let mut protected = HashMap::new();
+        for some in arns.chunks(DESCRIBE_TASKS) {
+            let call = self.client.get_task_protection().cluster(cluster).set_tasks(Some(some.to_vec()));
+            let output = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await?;
+            for one in output.protected_tasks().iter().filter(|one| one.protection_enabled()) {
+                let until = one.expiration_date().copied().map(Time::from);
+                protected.insert(one.task_arn().unwrap_or_default().to_owned(), until);
+            }
+        }
+        Ok(protected)
+    }
+}
+
+fn no_definition(error: Error, family: &str, region: &str) -> Error {
+    match error {
+        Error::Stop(verdict) if verdict.message.contains("ClientException") => Verdict::misconfigured(format!(
+            "There is no task definition `{family}` in {region}: register it, or correct `family` in deploy.yaml."
+        ))
+        .into(),
+        other => other,
+    }
+}
+
+fn chosen_container(like: &TaskDefinition, family: &str, wanted: Option<&str>) -> Result<usize, Verdict> {
+    let names: Vec<_> = like.container_definitions().iter().map(|one| one.name().unwrap_or_default()).collect();
+    match wanted {
+        Some(wanted) => names.iter().position(|name| *name == wanted).ok_or_else(|| {
+            let why = text::unknown("container", wanted, names.iter().copied());
+            Verdict::misconfigured(format!("Task definition `{family}`: {why} Correct `container` in deploy.yaml."))
+        }),
+        None if names.len() == 1 => Ok(0),
+        None => Err(Verdict::misconfigured(format!(
+            "Task definition `{family}` has {} containers ({}): say in deploy.yaml which `container` gets the release's image.",
+            names.len(),
+            names.join(", ")
+        ))),
+    }
+}
+
+fn task(seen: &aws_sdk_ecs::types::Task) -> Task {
+    let text = |field: Option<&str>| field.unwrap_or_default().to_owned();
+    Task {
+        arn: text(seen.task_arn()),
+        definition: text(seen.task_definition_arn()),
+        started_by: text(seen.started_by()),
+        last_status: text(seen.last_status()),
+        desired_status: text(seen.desired_status()),
+        stop_code: seen.stop_code().map(|code| code.as_str().to_owned()),
+        stopped_reason: seen.stopped_reason().map(str::to_owned),
+        created: seen.created_at().copied().map(Time::from),
+        started: seen.started_at().copied().map(Time::from),
+        stopped: seen.stopped_at().copied().map(Time::from),
+        containers: seen
+            .containers()
+            .iter()
+            .map(|container| Container {
+                name: text(container.name()),
+                exit_code: container.exit_code(),
+                reason: container.reason().map(str::to_owned),
+            })
+            .collect(),
+    }
+}
+
+fn definition(seen: &TaskDefinition) -> Definition {
+    let container = |one: &aws_sdk_ecs::types::ContainerDefinition| {
+        let driver = one.log_configuration().map(|logs| logs.log_driver());
+        let option = |name: &str| one.log_configuration()?.options()?.get(name).cloned();
+        let own_region = || seen.task_definition_arn().and_then(|arn| arn.split(':').nth(3)).map(str::to_owned);
+        let logs = driver.filter(|driver| **driver == LogDriver::Awslogs).and_then(|_| {
+            Some(LogSource {
+                group: option("awslogs-group")?,
+                region: option("awslogs-region").or_else(own_region)?,
+                prefix: option("awslogs-stream-prefix")?,
+            })
+        });
+        ContainerDefinition {
+            name: one.name().unwrap_or_default().to_owned(),
+            essential: one.essential().unwrap_or(true),
+            image: one.image().unwrap_or_default().to_owned(),
+            logs,
+            log_driver: driver.map(|driver| driver.as_str().to_owned()),
+        }
+    };
+    Definition {
+        arn: seen.task_definition_arn().unwrap_or_default().to_owned(),
+        containers: seen.container_definitions().iter().map(container).collect(),
+    }
+}
+
+fn launch_type(launch_type: LaunchType) -> SdkLaunchType {
+    match launch_type {
+        LaunchType::Ec2 => SdkLaunchType::Ec2,
+        LaunchType::Fargate => SdkLaunchType::Fargate,
+        LaunchType::External => SdkLaunchType::External,
+    }
+}
+
+fn built<T>(item: Result<T, aws_smithy_types::error::operation::BuildError>) -> Result<T, Verdict> {
+    item.map_err(|error| Verdict::misconfigured(format!("deploy.yaml: {error}")))
+}
+
+fn strategy(environment: &Environment) -> Result<Option<Vec<CapacityProviderStrategyItem>>, Verdict> {
+    let item = |provider: &crate::manifest::CapacityProvider| {
+        let item = CapacityProviderStrategyItem::builder().capacity_provider(&provider.name);
+        built(item.weight(provider.weight.into()).base(provider.base.try_into().unwrap_or(i32::MAX)).build())
+    };
+    let items = environment.capacity_providers.iter().map(item).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(items).filter(|items| !items.is_empty()))
+}
+
+fn network(environment: &Environment) -> Result<Option<NetworkConfiguration>, Verdict> {
+    if environment.subnets.is_empty() {
+        return Ok(None);
+    }
+    let public = if environment.assign_public_ip { AssignPublicIp::Enabled } else { AssignPublicIp::Disabled };
+    let vpc = AwsVpcConfiguration::builder()
+        .set_subnets(Some(environment.subnets.clone()))
+        .set_security_groups(Some(environment.security_groups.clone()).filter(|some| !some.is_empty()))
+        .assign_public_ip(public);
+    Ok(Some(NetworkConfiguration::builder().awsvpc_configuration(built(vpc.build())?).build()))
+}

@@ -1,0 +1,142 @@
+//! CloudWatch Logs: the output of containers, and the release's own stream.
+
+use std::sync::Arc;
+
+use aws_sdk_cloudwatchlogs::Client;
+use aws_sdk_cloudwatchlogs::types::InputLogEvent;
+
+use crate::aws::{Aws, Pacer, Place};
+use crate::error::{Error, code, failure};
+use crate::time::Time;
+
+/// CloudWatch Logs in one place.
+#[derive(Debug, Clone)]
+pub struct Logs {
+    client: Client,
+    region: String,
+    pacer: Arc<Pacer>,
+}
+
+/// One line of a log.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Line {
+    /// When it was written.
+    pub at: Time,
+    /// What it says.
+    pub text: String,
+}
+
+/// Where to read on in a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From {
+    /// From the first line.
+    Head,
+    /// From the first line at or after this moment.
+    Moment(Time),
+    /// From where a page ended.
+    Cursor(String),
+}
+
+/// A page of a stream; an empty one is not the end, the same cursor again is (fact 33).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Its lines, in order.
+    pub lines: Vec<Line>,
+    /// Where the next one begins.
+    pub cursor: String,
+}
+
+impl Aws {
+    /// CloudWatch Logs in `place`.
+    pub async fn logs(&self, place: &Place) -> Logs {
+        let client = Client::new(&self.config_at(place).await);
+        Logs { client, region: place.region.clone(), pacer: self.paces(place).logs }
+    }
+}
+
+impl Logs {
+    fn call(&self, operation: &str) -> String {
+        format!("logs:{operation} in {}", self.region)
+    }
+
+    /// The next page of a stream, or `None` when there is no such stream: before its first line it does not exist
+    /// (fact 33).
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn page(&self, group: &str, stream: &str, from: &From) -> Result<Option<Page>, Error> {
+        let call = self.client.get_log_events().log_group_name(group).log_stream_name(stream).start_from_head(true);
+        let call = match from {
+            From::Head => call,
+            From::Moment(at) => call.start_time(millis(*at)),
+            From::Cursor(token) => call.next_token(token),
+        };
+        let name = self.call("GetLogEvents");
+        let read = async {
+            match call.send().await {
+                Ok(output) => Ok(Some(output)),
+                Err(error) if code(&error) == "ResourceNotFoundException" => Ok(None),
+                Err(error) => Err(failure(&name, &error)),
+            }
+        };
+        let Some(output) = self.pacer.pace(read).await? else { return Ok(None) };
+        let lines = output.events().iter().map(|event| Line {
+            at: Time::from_millis(event.timestamp().and_then(|at| at.try_into().ok()).unwrap_or_default()),
+            text: event.message().unwrap_or_default().to_owned(),
+        });
+        let cursor = output.next_forward_token().unwrap_or_default().to_owned();
+        Ok(Some(Page { lines: lines.collect(), cursor }))
+    }
+
+    /// The last `most` lines of a stream; none when it does not exist.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn last_lines(&self, group: &str, stream: &str, most: i32) -> Result<Vec<String>, Error> {
+        let call = self.client.get_log_events().log_group_name(group).log_stream_name(stream);
+        let call = call.start_from_head(false).limit(most);
+        let name = self.call("GetLogEvents");
+        let read = async {
+            match call.send().await {
+                Ok(output) => Ok(output.events.unwrap_or_default()),
+                Err(error) if code(&error) == "ResourceNotFoundException" => Ok(Vec::new()),
+                Err(error) => Err(failure(&name, &error)),
+            }
+        };
+        let events = self.pacer.pace(read).await?;
+        Ok(events.into_iter().filter_map(|event| event.message).collect())
+    }
+
+    /// Creates a stream.
+    ///
+    /// Safe to repeat: one that exists is a success.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn create_stream(&self, group: &str, stream: &str) -> Result<(), Error> {
+        match self.client.create_log_stream().log_group_name(group).log_stream_name(stream).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if code(&error) == "ResourceAlreadyExistsException" => Ok(()),
+            Err(error) => Err(failure(&self.call("CreateLogStream"), &error)),
+        }
+    }
+
+    /// Appends lines, which must be in time order and within fact 36's limits.
+    ///
+    /// Not safe to repeat: CloudWatch keeps both copies. The caller must know what arrived.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn put(&self, group: &str, stream: &str, lines: &[Line]) -> Result<(), Error> {
+        let event = |line: &Line| InputLogEvent::builder().timestamp(millis(line.at)).message(&line.text).build();
+        let events = lines.iter().map(event).collect::<Result<Vec<_>, _>>();
+        let events = events.map_err(|error| crate::Verdict::failed(format!("logs:PutLogEvents: {error}")))?;
+        let call = self.client.put_log_events().log_group_name(group).log_stream_name(stream);
+        let sent = call.set_log_events(Some(events)).send().await;
+        sent.map(drop).map_err(|error| failure(&self.call("PutLogEvents"), &error))
+    }
+}
+
+fn millis(at: Time) -> i64 {
+    i64::try_from(at.millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,174 @@
+//! The edges to AWS: one file per service, each the only one that names its SDK, each speaking plain types.
+//!
+//! Invariant: every call has a time limit, every read is paced, and what comes back as an error went through
+//! [`crate::error::failure`].
+
+pub mod codedeploy;
+pub mod codepipeline;
+pub mod ecs;
+pub mod logs;
+mod pace;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::{Region, SdkConfig};
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use tracing::warn;
+
+use crate::manifest::Environment;
+pub use pace::Pacer;
+
+/// How long one attempt of a call may take: AWS answers in milliseconds, and a lost packet must not cost a minute.
+pub const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// How often the SDK tries a call by itself, with backoff, before the loop hears of it.
+const ATTEMPTS: u32 = 3;
+
+/// Control-plane reads a second, per account and Region: what ECS and CodeDeploy give everybody in that account.
+const CONTROL_READS: f64 = 2.0;
+
+/// `GetLogEvents` a second, per account and Region: half of the smallest quota (fact 34).
+const LOG_READS: f64 = 5.0;
+
+/// What the stack tells its functions through their environment.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The log group of the releases (`CUTOVER_LOG_GROUP`).
+    pub log_group: Option<String>,
+    /// The function that polls for jobs (`CUTOVER_DISPATCH_FUNCTION`).
+    pub dispatch: Option<String>,
+}
+
+/// Where calls go: a Region, as a role of another account or as the function itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The Region.
+    pub region: String,
+    /// The role to assume.
+    pub role: Option<String>,
+}
+
+impl From<&Environment> for Place {
+    fn from(environment: &Environment) -> Self {
+        Self { region: environment.region.clone(), role: environment.role.clone() }
+    }
+}
+
+/// The function's way to AWS: cheap to clone, its clients made when they are needed, one HTTP client for all of them.
+#[derive(Clone, Debug)]
+pub struct Aws(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: SdkConfig,
+    settings: Settings,
+    places: tokio::sync::Mutex<HashMap<Place, SdkConfig>>,
+    paces: Mutex<HashMap<Place, Paces>>,
+}
+
+#[derive(Debug, Clone)]
+struct Paces {
+    control: Arc<Pacer>,
+    logs: Arc<Pacer>,
+}
+
+impl Aws {
+    /// From the function's environment, as Lambda sets it.
+    pub async fn from_env() -> Self {
+        let config = aws_config::from_env().load().await;
+        let setting = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let settings =
+            Settings { log_group: setting("CUTOVER_LOG_GROUP"), dispatch: setting("CUTOVER_DISPATCH_FUNCTION") };
+        Self::new(&config, settings)
+    }
+
+    /// With this configuration.
+    #[must_use]
+    pub fn new(config: &SdkConfig, settings: Settings) -> Self {
+        let config = config
+            .to_builder()
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(Duration::from_secs(3))
+                    .operation_attempt_timeout(ATTEMPT)
+                    .build(),
+            )
+            .build();
+        let (places, paces) = (tokio::sync::Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { config, settings, places, paces }))
+    }
+
+    /// What the stack told the function.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// The Region that the function itself runs in.
+    #[must_use]
+    pub fn region(&self) -> String {
+        self.0.config.region().map_or_else(|| "us-east-1".to_owned(), ToString::to_string)
+    }
+
+    /// The function's own account and Region.
+    #[must_use]
+    pub fn here(&self) -> Place {
+        Place { region: self.region(), role: None }
+    }
+
+    /// The configuration of the function's own account and Region.
+    #[must_use]
+    pub fn config(&self) -> &SdkConfig {
+        &self.0.config
+    }
+
+    /// The configuration of calls to `place`; a role is assumed at the first call and renewed by the SDK.
+    async fn config_at(&self, place: &Place) -> SdkConfig {
+        let mut places = self.0.places.lock().await;
+        if let Some(config) = places.get(place) {
+            return config.clone();
+        }
+        let region = Region::new(place.region.clone());
+        let mut config = self.0.config.to_builder().region(region.clone());
+        if let Some(role) = &place.role {
+            let provider = aws_config::sts::AssumeRoleProvider::builder(role)
+                .session_name("cutover")
+                .region(region)
+                .configure(&self.0.config)
+                .build()
+                .await;
+            config = config.credentials_provider(aws_sdk_ecs::config::SharedCredentialsProvider::new(provider));
+        }
+        places.entry(place.clone()).or_insert(config.build()).clone()
+    }
+
+    fn paces(&self, place: &Place) -> Paces {
+        let mut paces = self.0.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Paces { control: Arc::new(Pacer::new(CONTROL_READS)), logs: Arc::new(Pacer::new(LOG_READS)) };
+        paces.entry(place.clone()).or_insert_with(new).clone()
+    }
+
+    /// Asks `dispatch-jobs` to look for jobs now rather than within a minute: a continuation is a new job, and
+    /// nobody is told of it (fact 8).
+    ///
+    /// Asking twice, or in vain, is harmless: it polls, and its schedule polls too.
+    pub async fn hurry_dispatch(&self) {
+        let Some(function) = &self.0.settings.dispatch else { return };
+        let client = aws_sdk_lambda::Client::new(&self.0.config);
+        let asked = client
+            .invoke()
+            .function_name(function)
+            .invocation_type(aws_sdk_lambda::types::InvocationType::Event)
+            .payload(aws_sdk_lambda::primitives::Blob::new(r#"{"reason":"a job was continued"}"#))
+            .send()
+            .await;
+        if let Err(error) = asked {
+            let error = crate::error::failure("lambda:Invoke", &error);
+            warn!(%error, function, "the next job waits for the schedule");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! How often AWS is asked: evenly, per account and Region, and less often while it says "too often".
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::Error;
+
+/// Turns, handed out evenly. Being throttled doubles the distance between them, up to sixteen times; each answer that
+/// comes through takes a tenth of that back.
+#[derive(Debug)]
+pub struct Pacer {
+    interval: Duration,
+    turns: Mutex<Turns>,
+}
+
+#[derive(Debug)]
+struct Turns {
+    next: Instant,
+    stretch: f64,
+}
+
+/// How far throttling can stretch the distance between two turns.
+const MOST_STRETCH: f64 = 16.0;
+
+impl Pacer {
+    /// At most `per_second` turns a second.
+    #[must_use]
+    pub fn new(per_second: f64) -> Self {
+        let turns = Turns { next: Instant::now(), stretch: 1.0 };
+        Self { interval: Duration::from_secs_f64(1.0 / per_second), turns: Mutex::new(turns) }
+    }
+
+    /// Waits for a turn, makes the call, and learns from its outcome.
+    ///
+    /// # Errors
+    /// The call's own.
+    pub async fn pace<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::time::sleep_until(self.reserve()).await;
+        let outcome = call.await;
+        self.learn(matches!(&outcome, Err(Error::Again(_))));
+        outcome
+    }
+
+    fn reserve(&self) -> Instant {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turns.next.max(Instant::now());
+        // A tenth of jitter: functions that started together must not ask together for ever.
+        let distance = self.interval.mul_f64(turns.stretch * (1.0 + fastrand::f64() / 10.0));
+        turns.next = turn + distance;
+        turn
+    }
+
+    fn learn(&self, throttled: bool) {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let stretch = if throttled { turns.stretch * 2.0 } else { turns.stretch * 0.9 };
+        turns.stretch = stretch.clamp(1.0, MOST_STRETCH);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn seconds_for(pacer: &Pacer, calls: usize, outcome: Result<(), Error>) -> f64 {
+        let begun = Instant::now();
+        for _ in 0..calls {
+            let _ = pacer.pace(async { outcome.clone() }).await;
+        }
+        begun.elapsed().as_secs_f64()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_come_evenly_and_slow_down_only_while_throttled() {
+        let pacer = Pacer::new(2.0);
+        let calm = seconds_for(&pacer, 21, Ok(())).await;
+        assert!((10.0..=11.1).contains(&calm), "{calm}");
+        let throttled = seconds_for(&pacer, 6, Err(Error::Again(String::new()))).await;
+        assert!(throttled > 10.0, "{throttled}");
+        seconds_for(&pacer, 40, Ok(())).await;
+        let again = seconds_for(&pacer, 20, Ok(())).await;
+        assert!(again < 11.2, "{again}");
+    }
+}

@@ -1,0 +1,142 @@
+//! Two kinds of error, told apart by the only question that matters: look again, or stop?
+//!
+//! Invariant: an error of an AWS call is classified here and nowhere else.
+
+use std::fmt;
+
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+/// Why a step could not go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// Throttled, timed out, not visible yet: the loop looks again. The text says what was tried and what came back.
+    Again(String),
+    /// Looking again will not help.
+    Stop(Verdict),
+}
+
+/// How an action ends badly: what CodePipeline records as its failure, and a person reads in the console.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What sort of failure it is.
+    pub kind: Kind,
+    /// What happened, where, why, and what to do. The first 250 characters suffice alone (fact 6).
+    pub message: String,
+}
+
+/// CodePipeline's failure types, as far as Cutover uses them (fact 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// What the action did failed.
+    JobFailed,
+    /// The pipeline, the manifest or the account is not set up as it must be.
+    Configuration,
+    /// AWS refused a call.
+    Permission,
+    /// AWS did not answer for too long.
+    Unavailable,
+}
+
+impl Verdict {
+    /// The release's own work failed.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { kind: Kind::JobFailed, message: message.into() }
+    }
+
+    /// Something is set up wrongly; the message says where and what to do.
+    pub fn misconfigured(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Configuration, message: message.into() }
+    }
+}
+
+impl From<Verdict> for Error {
+    fn from(verdict: Verdict) -> Self {
+        Self::Stop(verdict)
+    }
+}
+
+impl Error {
+    /// The sentence that says what went wrong.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Again(message) | Self::Stop(Verdict { message, .. }) => message,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Error codes that mean "not now": each service has words of its own for it.
+const AGAIN: &[&str] = &[
+    "ThrottlingException",
+    "Throttling",
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+    "LimitExceededException",
+    "ConcurrentModificationException",
+    "ServerException",
+    "ServiceUnavailableException",
+    "ServiceUnavailable",
+    "SlowDown",
+    "InternalFailure",
+    "InternalError",
+    "InternalServerError",
+    "OperationAbortedException",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "EC2ThrottledException",
+];
+
+/// Error codes that mean "you may not".
+const REFUSED: &[&str] = &[
+    "AccessDeniedException",
+    "AccessDenied",
+    "UnauthorizedOperation",
+    "UnrecognizedClientException",
+    "InvalidClientTokenId",
+    "ExpiredTokenException",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+];
+
+/// What AWS's answer to `call` (such as `ecs:RunTask in us-east-1`) means for the loop.
+///
+/// `SdkError`'s own Display says only "service error" (fact 40): the code and the message are taken from inside.
+pub fn failure<E: ProvideErrorMetadata>(call: &str, error: &SdkError<E, HttpResponse>) -> Error {
+    let code = error.code().unwrap_or_default();
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let said = error.message().unwrap_or("no message");
+    match error {
+        SdkError::TimeoutError(_) => Error::Again(format!("{call}: no answer in time")),
+        SdkError::DispatchFailure(failure) => match failure.is_user() {
+            true => Verdict::misconfigured(format!("{call}: the request could not be made: {failure:?}")).into(),
+            false => Error::Again(format!("{call}: the connection failed")),
+        },
+        SdkError::ResponseError(_) => Error::Again(format!("{call}: the answer could not be read")),
+        SdkError::ConstructionFailure(_) => {
+            Verdict::misconfigured(format!("{call}: the request could not be made; a parameter is missing")).into()
+        }
+        _ if AGAIN.contains(&code) || status.is_some_and(|status| status == 429 || status >= 500) => {
+            Error::Again(format!("{call}: {code}: {said}"))
+        }
+        _ if REFUSED.contains(&code) => {
+            Verdict { kind: Kind::Permission, message: format!("{call} was refused: {code}: {said}") }.into()
+        }
+        _ => Verdict::misconfigured(format!("{call} failed: {code}: {said}")).into(),
+    }
+}
+
+/// The code of an error that the service itself answered, to tell "already done" from "failed".
+pub fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> &str {
+    error.code().unwrap_or_default()
+}

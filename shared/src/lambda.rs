@@ -1,0 +1,73 @@
+//! One invocation of a Lambda function, and what a function's `main` does.
+
+use std::future::Future;
+use std::time::Duration;
+
+use lambda_runtime::LambdaEvent;
+
+use crate::aws::Aws;
+use crate::job::Event;
+use crate::time::{Clock, Time};
+
+/// How long before the Lambda's deadline a function must have stopped working and begun to answer: two attempts of
+/// [`aws::ATTEMPT`](crate::aws::ATTEMPT) at `PutJobSuccessResult`, and room for the process itself.
+pub const MARGIN: Duration = Duration::from_secs(25);
+
+/// When this invocation began and when Lambda will end it.
+#[derive(Debug, Clone, Copy)]
+pub struct Invocation {
+    /// The time, as of this invocation.
+    pub clock: Clock,
+    /// When Lambda ends it.
+    pub deadline: Time,
+}
+
+impl Invocation {
+    /// An invocation that has `length` from `now` on.
+    #[must_use]
+    pub fn lasting(now: Time, length: Duration) -> Self {
+        Self { clock: Clock::set(now), deadline: now.plus(length) }
+    }
+
+    /// How long it may still work before it must answer.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        let now = self.clock.now();
+        // A function with a short time-out of its own still gets half of it for work.
+        let margin = MARGIN.min(self.deadline.since(now) / 2);
+        self.deadline.since(now).saturating_sub(margin)
+    }
+}
+
+/// Serves a function: sets up logging and the clients once, then hands each event to `handle`.
+///
+/// An error makes Lambda deliver the same event again (fact 3), which is safe and wanted: everything a function does
+/// can be repeated.
+///
+/// # Errors
+/// When the Lambda Runtime API cannot be reached.
+pub async fn serve<F, Fut>(handle: F) -> Result<(), lambda_runtime::Error>
+where
+    F: Fn(Aws, Event, Invocation) -> Fut,
+    Fut: Future<Output = Result<(), crate::Error>>,
+{
+    use tracing_subscriber::filter::EnvFilter;
+    // Never TRACE: `lambda_runtime` logs the raw event there (fact 39).
+    let filter = EnvFilter::try_from_env("CUTOVER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = filter.add_directive(tracing_subscriber::filter::Directive::from(tracing::Level::INFO));
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(filter)
+        .with_current_span(true)
+        .with_span_list(false)
+        .flatten_event(true)
+        .init();
+    let aws = Aws::from_env().await;
+    lambda_runtime::run(lambda_runtime::service_fn(|event: LambdaEvent<Event>| {
+        let deadline = Time::from_millis(event.context.deadline);
+        let invocation = Invocation { clock: Clock::set(Time::of_system()), deadline };
+        let handled = handle(aws.clone(), event.payload, invocation);
+        async move { handled.await.map_err(lambda_runtime::Error::from) }
+    }))
+    .await
+}

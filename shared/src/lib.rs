@@ -1,0 +1,26 @@
+//! What every function of Cutover has in common: the job protocol and its loop, the manifest, the edges to AWS, and
+//! the verdicts that people read.
+//!
+//! A function supplies a step ([`run`] calls it until it ends) and decides in pure code; everything here is about
+//! asking AWS, being asked by CodePipeline, and answering exactly once.
+
+pub mod artifact;
+pub mod aws;
+pub mod error;
+pub mod job;
+pub mod lambda;
+pub mod manifest;
+pub mod names;
+pub mod run;
+pub mod text;
+pub mod time;
+pub mod token;
+pub mod yaml;
+
+pub use aws::Aws;
+pub use error::{Error, Kind, Verdict};
+pub use job::{Event, Job};
+pub use lambda::Invocation;
+pub use manifest::Manifest;
+pub use run::{Next, Progress, Success, Tick, Trouble, run};
+pub use time::{Clock, Time};

@@ -1,0 +1,394 @@
+//! `deploy.yaml`: what a release of the application is, written by the people who own the application.
+//!
+//! Invariant: a [`Manifest`] names only what exists in it and only names that AWS takes; every mistake is found when it
+//! is read, with its line, and not in the middle of a release.
+
+use std::fmt;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize};
+use serde_saphyr::Spanned;
+
+use crate::error::Verdict;
+use crate::text;
+use crate::yaml::{self, Mistake};
+
+/// The manifest's name, in the application's folder and in the input artifact.
+pub const FILE: &str = "deploy.yaml";
+
+/// A whole manifest. Everything stands in the order in which it was written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// What is deployed, for people.
+    pub application: String,
+    /// The places where it runs in production.
+    pub environments: IndexMap<String, Environment>,
+    /// The one-off tasks of a release: pre-steps, migrations, post-steps.
+    #[serde(default)]
+    pub tasks: IndexMap<String, Task>,
+    /// Its long-running services.
+    #[serde(default)]
+    pub services: IndexMap<String, Service>,
+}
+
+/// One place where the application runs in production.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// The Region, such as `eu-west-1`.
+    pub region: String,
+    /// The ECS cluster.
+    pub cluster: String,
+    /// A role in another account, assumed for every call in this environment.
+    pub role: Option<String>,
+    /// The subnets of its tasks (network mode `awsvpc`).
+    #[serde(default)]
+    pub subnets: Vec<String>,
+    /// The security groups of its tasks.
+    #[serde(default)]
+    pub security_groups: Vec<String>,
+    /// Whether its tasks get public addresses.
+    #[serde(default)]
+    pub assign_public_ip: bool,
+    /// Where its one-off tasks run; what the cluster does by default unless given.
+    pub launch_type: Option<LaunchType>,
+    /// How its one-off tasks are spread over capacity providers; excludes `launch_type`.
+    #[serde(default)]
+    pub capacity_providers: Vec<CapacityProvider>,
+    /// The Fargate platform version.
+    pub platform_version: Option<String>,
+}
+
+/// ECS's launch types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum LaunchType {
+    /// Instances of the account's own.
+    Ec2,
+    /// AWS's own capacity.
+    Fargate,
+    /// Machines outside AWS.
+    External,
+}
+
+/// One item of a capacity provider strategy.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapacityProvider {
+    /// Its name, such as `FARGATE_SPOT`.
+    pub name: String,
+    /// Its share of the tasks beyond the base.
+    #[serde(default)]
+    pub weight: u16,
+    /// How many tasks run on it before the others get any.
+    #[serde(default)]
+    pub base: u32,
+}
+
+/// A one-off task of the release.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// The task definition's family; `{environment}` stands for the environment's name.
+    pub family: String,
+    /// The container that gets the release's image and the overrides; the definition's only one unless given.
+    pub container: Option<String>,
+    /// The command, instead of the definition's.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Environment variables, beside the definition's.
+    #[serde(default)]
+    pub environment: IndexMap<String, String>,
+    /// The task's CPU units, instead of the definition's.
+    pub cpu: Option<u32>,
+    /// The task's memory in MiB, instead of the definition's.
+    pub memory: Option<u32>,
+    /// How long it may run before it is stopped.
+    #[serde(default = "Span::an_hour")]
+    pub timeout: Span,
+    /// How long a placement that failed for room is tried again.
+    #[serde(default = "Span::ten_minutes")]
+    pub retry_placement_for: Span,
+    /// Where it runs: everywhere unless given.
+    pub environments: Option<Vec<Spanned<String>>>,
+    /// Tags of its tasks.
+    #[serde(default)]
+    pub tags: IndexMap<String, String>,
+}
+
+/// A long-running ECS service that CodeDeploy deploys.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Whether it answers requests or works on a queue.
+    pub kind: ServiceKind,
+    /// The ECS service's name; `{environment}` stands for the environment's name, here and below.
+    pub service: String,
+    /// The CodeDeploy application.
+    pub codedeploy_application: String,
+    /// The CodeDeploy deployment group.
+    pub deployment_group: String,
+    /// The task definition's family.
+    pub family: String,
+    /// The container that gets the release's image and the load balancer's traffic.
+    pub container: String,
+    /// That container's port.
+    pub port: u16,
+    /// Lambda functions that CodeDeploy calls at its lifecycle events.
+    #[serde(default)]
+    pub hooks: IndexMap<Hook, String>,
+    /// How many of the new tasks may die before the deployment is given up.
+    #[serde(default = "three")]
+    pub max_failed_tasks: u32,
+    /// How long its deployment may take until its traffic has moved.
+    #[serde(default = "Span::an_hour")]
+    pub timeout: Span,
+    /// How long a deployment of another release in the same group is waited for.
+    #[serde(default = "Span::half_an_hour")]
+    pub wait_for_group: Span,
+    /// How long the old tasks of a worker are waited for.
+    #[serde(default = "Span::five_minutes")]
+    pub drain_for: Span,
+    /// Where it runs: everywhere unless given.
+    pub environments: Option<Vec<Spanned<String>>>,
+}
+
+/// What a service does for a living.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceKind {
+    /// It answers requests: its old tasks stay as the backup that their group's wait time gives.
+    Web,
+    /// It works on a queue: its old tasks finish what they do and go.
+    Worker,
+}
+
+/// CodeDeploy's lifecycle events that can call a function (fact 32).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
+pub enum Hook {
+    /// Before the new task set is made.
+    BeforeInstall,
+    /// After it was made.
+    AfterInstall,
+    /// After test traffic was moved to it.
+    AfterAllowTestTraffic,
+    /// Before production traffic is moved to it.
+    BeforeAllowTraffic,
+    /// After production traffic was moved to it.
+    AfterAllowTraffic,
+}
+
+const fn three() -> u32 {
+    3
+}
+
+/// A duration as people write it: `90s`, `30m`, `1h 30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl Span {
+    const fn minutes(minutes: u64) -> Self {
+        Self(Duration::from_secs(60 * minutes))
+    }
+    const fn five_minutes() -> Self {
+        Self::minutes(5)
+    }
+    const fn ten_minutes() -> Self {
+        Self::minutes(10)
+    }
+    const fn half_an_hour() -> Self {
+        Self::minutes(30)
+    }
+    const fn an_hour() -> Self {
+        Self::minutes(60)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match humantime::parse_duration(&text) {
+            Ok(duration) => Ok(Self(duration)),
+            Err(_) => Err(D::Error::custom(format!("`{text}` is no duration: write it as `90s`, `30m` or `1h 30m`"))),
+        }
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+/// The longest name of an environment: it stands in front of every line, and in client tokens.
+const LONGEST_ENVIRONMENT: usize = 20;
+
+/// The longest name of a task or service: with the execution's id it must fit into `startedBy` (fact 19).
+const LONGEST_NAME: usize = 40;
+
+impl Manifest {
+    /// Reads a manifest; `file` is what messages call it.
+    ///
+    /// # Errors
+    /// The first mistake in it, with its line where it has one.
+    pub fn read(file: &str, content: &str) -> Result<Self, Mistake> {
+        let manifest: Self = yaml::read(file, content)?;
+        match manifest.mistake(file) {
+            Some(mistake) => Err(mistake),
+            None => Ok(manifest),
+        }
+    }
+
+    fn mistake(&self, file: &str) -> Option<Mistake> {
+        let at = |path: String, message: String| {
+            Some(Mistake { file: file.to_owned(), at: None, message: format!("{path}: {message}") })
+        };
+        if self.environments.is_empty() {
+            return at("environments".into(), "name at least one environment".into());
+        }
+        for (name, environment) in &self.environments {
+            if let Some(why) = name_error(name, LONGEST_ENVIRONMENT) {
+                return at(format!("environments.{name}"), why);
+            }
+            if environment.launch_type.is_some() && !environment.capacity_providers.is_empty() {
+                return at(
+                    format!("environments.{name}"),
+                    "`launch_type` and `capacity_providers` exclude each other: keep one".into(),
+                );
+            }
+        }
+        let listed = self.tasks.iter().map(|(name, task)| ("tasks", name, &task.environments));
+        let listed =
+            listed.chain(self.services.iter().map(|(name, service)| ("services", name, &service.environments)));
+        for (part, name, environments) in listed {
+            if let Some(why) = name_error(name, LONGEST_NAME) {
+                return at(format!("{part}.{name}"), why);
+            }
+            for environment in environments.iter().flatten() {
+                if !self.environments.contains_key(&environment.value) {
+                    let known = self.environments.keys().map(String::as_str);
+                    return Some(yaml::mistake(
+                        file,
+                        environment,
+                        format!("{part}.{name}: {}", text::unknown("environment", &environment.value, known)),
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    /// The task of this name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn task(&self, name: &str) -> Result<&Task, Verdict> {
+        self.tasks.get(name).ok_or_else(|| {
+            let why = text::unknown("task", name, self.tasks.keys().map(String::as_str));
+            Verdict::misconfigured(format!(
+                "{FILE}: {why} Name it in the action's `Task`, or add it to the manifest's `tasks`."
+            ))
+        })
+    }
+
+    /// The environments of a task or service, in the manifest's order.
+    #[must_use]
+    pub fn environments_of(&self, listed: Option<&Vec<Spanned<String>>>) -> Vec<(&str, &Environment)> {
+        self.environments
+            .iter()
+            .filter(|(name, _)| listed.is_none_or(|listed| listed.iter().any(|one| one.value == **name)))
+            .map(|(name, environment)| (name.as_str(), environment))
+            .collect()
+    }
+}
+
+/// A name of the manifest's as it is in an environment: `{environment}` replaced.
+#[must_use]
+pub fn in_environment(name: &str, environment: &str) -> String {
+    name.replace("{environment}", environment)
+}
+
+fn name_error(name: &str, longest: usize) -> Option<String> {
+    let fits = (1..=longest).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_');
+    (!fits).then(|| format!("a name has 1 to {longest} of a-z, 0-9, - and _"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "\
+application: shop
+environments:
+  us: {region: us-east-1, cluster: shop-us}
+  eu: {region: eu-west-1, cluster: shop-eu}
+tasks:
+  migrate:
+    family: shop-tasks
+    command: [migrate]
+    timeout: 1h 30m
+    environments: [eu]
+services:
+  web:
+    kind: web
+    service: shop-web
+    codedeploy_application: shop-{environment}
+    deployment_group: web
+    family: shop-web
+    container: web
+    port: 8080
+";
+
+    #[test]
+    fn a_good_manifest_is_read_in_its_own_order() {
+        let manifest = Manifest::read(FILE, GOOD).unwrap();
+        let task = manifest.task("migrate").unwrap();
+        assert_eq!(task.timeout.0, Duration::from_secs(5400));
+        let names = |listed| manifest.environments_of(listed).iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        assert_eq!(names(task.environments.as_ref()), ["eu"]);
+        assert_eq!(names(None), ["us", "eu"]);
+        assert_eq!(in_environment(&manifest.services["web"].codedeploy_application, "us"), "shop-us");
+    }
+
+    #[test]
+    fn every_mistake_is_said_with_its_place_and_what_was_expected() {
+        for (written, instead, said) in [
+            (
+                "cluster: shop-us",
+                "clutser: shop-us",
+                "deploy.yaml:3:27: `clutser` is not known: did you mean `cluster`?",
+            ),
+            (", cluster: shop-us", "", "deploy.yaml:3:8: `cluster` is missing"),
+            ("[eu]", "[ue]", "deploy.yaml:10:20: tasks.migrate: there is no environment `ue`: did you mean `us`?"),
+            ("1h 30m", "soon", "deploy.yaml:9:14: `soon` is no duration: write it as `90s`, `30m` or `1h 30m`"),
+            ("kind: web", "kind: wbe", "deploy.yaml:13:11: unknown variant `wbe`, expected one of web, worker"),
+            (
+                "  us:",
+                "  United States:",
+                "deploy.yaml: environments.United States: a name has 1 to 20 of a-z, 0-9, - and _",
+            ),
+            ("port: 8080", "port: 80800", "deploy.yaml:19:11: invalid number"),
+        ] {
+            let text = GOOD.replace(written, instead);
+            assert_ne!(text, GOOD);
+            assert_eq!(Manifest::read(FILE, &text).unwrap_err().to_string(), said);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_yaml_is_a_mistake_with_a_line() {
+        let mistake = Manifest::read(FILE, "application: shop\nenvironments: [").unwrap_err();
+        assert!(mistake.at.is_some(), "{mistake}");
+    }
+
+    #[test]
+    fn an_unknown_task_is_answered_with_the_one_that_was_meant() {
+        let manifest = Manifest::read(FILE, GOOD).unwrap();
+        let said = manifest.task("migrat").unwrap_err().message;
+        assert!(said.contains("did you mean `migrate`?"), "{said}");
+    }
+}

@@ -1,0 +1,128 @@
+//! The names under which a release's work is found again: by a later job, by another function, by a person.
+//!
+//! Invariant: every name is made of the release and the manifest alone, so that whoever knows those finds everything,
+//! without any function being alive.
+
+use crate::job::Release;
+
+/// What a task of the release carries in `startedBy` (fact 19): it is how ECS lists the release's tasks. The
+/// environment is part of it, since two environments may share a cluster.
+#[must_use]
+pub fn started_by(release: &Release, task: &str, environment: &str) -> String {
+    format!("cutover/{}/{task}/{environment}", release.execution)
+}
+
+/// Whose task this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartedBy<'a> {
+    /// The pipeline execution.
+    pub execution: &'a str,
+    /// The manifest's task.
+    pub task: &'a str,
+    /// The manifest's environment.
+    pub environment: &'a str,
+}
+
+/// Whose task this is, from its `startedBy`; `None` when it is not Cutover's.
+#[must_use]
+pub fn read_started_by(text: &str) -> Option<StartedBy<'_>> {
+    let (execution, rest) = text.strip_prefix("cutover/")?.split_once('/')?;
+    let (task, environment) = rest.split_once('/')?;
+    Some(StartedBy { execution, task, environment })
+}
+
+/// `RunTask`'s client token, at most 64 characters (fact 18): the same for every repetition of one try, another for
+/// each new try, and another when a person retries the action (whose first job, the key, is then another).
+#[must_use]
+pub fn client_token(key: &str, environment: &str, attempt: u32) -> String {
+    let key: String = key.chars().filter(|char| *char != '-').take(32).collect();
+    format!("{key}/{environment}/{attempt}")
+}
+
+/// What a deployment carries in its description, since `CreateDeployment` has no client token (fact 27).
+///
+/// The execution makes it findable by `drain-workers` and `halt-release`; the key tells one try of the action from the
+/// next.
+#[must_use]
+pub fn description(release: &Release, environment: &str, service: &str, key: &str) -> String {
+    format!("{} {environment}/{service} key {key}", description_prefix(release))
+}
+
+/// What the description of every deployment of the release begins with.
+#[must_use]
+pub fn description_prefix(release: &Release) -> String {
+    format!("Cutover {} {}", release.pipeline, release.execution)
+}
+
+/// The log stream of the release: everything that the terminal used to show.
+#[must_use]
+pub fn log_stream(release: &Release) -> String {
+    format!("{}/{}", release.pipeline, release.execution)
+}
+
+/// A link to a log stream in the CloudWatch console (fact 37).
+#[must_use]
+pub fn log_link(region: &str, group: &str, stream: &str) -> String {
+    format!(
+        "https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#logsV2:log-groups/log-group/{}/log-events/{}",
+        console_encoded(group),
+        console_encoded(stream)
+    )
+}
+
+/// Percent-encoded twice, with `$` for `%`, as the console's own links are (fact 37).
+#[must_use]
+pub fn console_encoded(name: &str) -> String {
+    name.bytes().fold(String::new(), |mut encoded, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("$25{byte:02X}")),
+        }
+        encoded
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release() -> Release {
+        Release {
+            pipeline: "shop".into(),
+            execution: "5a1f3c9e-0000-4000-8000-0123456789ab".into(),
+            stage: None,
+            action: None,
+        }
+    }
+
+    #[test]
+    fn a_task_says_whose_it_is() {
+        let release = release();
+        let name = started_by(&release, &"t".repeat(40), &"e".repeat(20));
+        let whose = read_started_by(&name).unwrap();
+        assert_eq!((whose.execution, whose.task.len(), whose.environment.len()), (release.execution.as_str(), 40, 20));
+        assert!(name.len() <= 128 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-/_".contains(&byte)));
+        assert_eq!(read_started_by("ecs-svc/123"), None);
+    }
+
+    #[test]
+    fn a_client_token_fits_and_differs_with_each_of_its_parts() {
+        let key = "5a1f3c9e-0000-4000-8000-0123456789ab";
+        let token = client_token(key, "abcdefghijklmnopqrst", 4_294);
+        assert!(token.len() <= 64, "{token}");
+        let others = [client_token("other", "us", 1), client_token(key, "eu", 1), client_token(key, "us", 2)];
+        assert!(others.iter().all(|other| *other != client_token(key, "us", 1)));
+    }
+
+    #[test]
+    fn a_link_encodes_as_the_console_does() {
+        let link = log_link("us-east-1", "/cutover/shop", "shop/e-1");
+        assert!(link.ends_with("log-group/$252Fcutover$252Fshop/log-events/shop$252Fe-1"), "{link}");
+    }
+
+    #[test]
+    fn a_description_fits() {
+        let long = Release { pipeline: "p".repeat(100), ..release() };
+        assert!(description(&long, &"e".repeat(20), &"s".repeat(40), &release().execution).len() <= 256);
+    }
+}

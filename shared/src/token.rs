@@ -1,0 +1,111 @@
+//! The continuation token: what an action cannot observe again, carried from job to job.
+//!
+//! Invariant: a sealed token is at most 2,048 characters (fact 5) and can be opened by every later version of Cutover.
+//! A token holds only what cannot be looked up in AWS again.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Verdict;
+use crate::time::Time;
+
+/// The version that this code writes. Tokens of older versions are read; see the tests' fixtures.
+const VERSION: u32 = 1;
+
+/// CodePipeline's limit for a continuation token, in characters (fact 5).
+const MOST: usize = 2048;
+
+/// What every token holds, and the action's own state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope<S> {
+    version: u32,
+    /// The id of the action's first job: the seed of every idempotency token.
+    pub key: String,
+    /// When the first job began.
+    pub begun: Time,
+    /// What the action cannot observe again.
+    pub state: S,
+}
+
+impl<S: Serialize + DeserializeOwned + Default> Envelope<S> {
+    /// The token of a first job, which has none: its own id becomes the key.
+    #[must_use]
+    pub fn first(job: &str, now: Time) -> Self {
+        Self { version: VERSION, key: job.to_owned(), begun: now, state: S::default() }
+    }
+
+    /// Reads what [`seal`](Self::seal) wrote, in this version or an older one.
+    ///
+    /// # Errors
+    /// A token of a newer version, or no token of ours at all: nothing can be guessed from it.
+    pub fn open(token: &str) -> Result<Self, Verdict> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let unreadable = |why: String| {
+            Verdict::misconfigured(format!(
+                "The continuation token of this job cannot be read: {why}. Retry the stage to begin the action anew."
+            ))
+        };
+        let Version { version } = serde_json::from_str(token).map_err(|error| unreadable(error.to_string()))?;
+        if version > VERSION {
+            return Err(unreadable(format!(
+                "it was written by a newer version of Cutover (format {version}; this one reads up to {VERSION})"
+            )));
+        }
+        serde_json::from_str(token).map_err(|error| unreadable(error.to_string()))
+    }
+
+    /// The token's text.
+    ///
+    /// # Errors
+    /// When it is longer than CodePipeline takes.
+    pub fn seal(&self) -> Result<String, Verdict> {
+        let text = serde_json::to_string(self)
+            .map_err(|error| Verdict::failed(format!("The action's state cannot be written: {error}.")))?;
+        if text.chars().count() > MOST {
+            return Err(Verdict::failed(format!(
+                "The action's state takes {} characters; CodePipeline carries {MOST}. Use fewer environments per action.",
+                text.len()
+            )));
+        }
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Plain = Envelope<Vec<u32>>;
+
+    #[test]
+    fn a_token_that_version_1_wrote_is_read() {
+        let token = r#"{"version":1,"key":"job-1","begun":1700000000000,"state":[1,2]}"#;
+        let envelope = Plain::open(token).unwrap();
+        assert_eq!((envelope.key.as_str(), envelope.begun.millis()), ("job-1", 1_700_000_000_000));
+        assert_eq!(envelope.state, [1, 2]);
+        assert_eq!(envelope.seal().unwrap(), token);
+    }
+
+    #[test]
+    fn a_token_of_a_newer_version_is_refused_by_name() {
+        let verdict = Plain::open(r#"{"version":9,"key":"k","begun":1,"state":"of another shape"}"#).unwrap_err();
+        assert!(verdict.message.contains("newer version of Cutover (format 9"), "{}", verdict.message);
+    }
+
+    #[test]
+    fn somebody_elses_token_is_a_verdict_and_not_a_panic() {
+        for token in ["", "not json", "{}", r#"{"version":1}"#] {
+            assert!(Plain::open(token).is_err(), "{token}");
+        }
+    }
+
+    #[test]
+    fn a_token_longer_than_codepipeline_takes_is_a_verdict() {
+        let mut envelope = Plain::first("job", Time::default());
+        envelope.state = vec![1_000_000; 400];
+        assert!(envelope.seal().unwrap_err().message.contains("2048"));
+    }
+}
