@@ -371,7 +371,7 @@ services:
                 "  United States:",
                 "deploy.yaml: environments.United States: a name has 1 to 20 of a-z, 0-9, - and _",
             ),
-            ("port: 8080", "port: 80800", "deploy.yaml:19:11: invalid number"),
+            ("port: 8080", "port: 80800", "deploy.yaml:19:11: a whole number from 0 to 65535 is expected"),
         ] {
             let text = GOOD.replace(written, instead);
             assert_ne!(text, GOOD);

@@ -55,6 +55,11 @@ fn explain(error: &Error) -> String {
             field_error(&format!("unknown field `{field}`, expected one of {}", expected.join(", ")))
         }
         Error::SerdeMissingField { field, .. } => format!("`{field}` is missing"),
+        Error::InvalidScalar { ty, .. } => match *ty {
+            "u16" => "a whole number from 0 to 65535 is expected".into(),
+            "u32" | "u64" | "usize" => "a whole number is expected".into(),
+            _ => format!("{ty} is expected"),
+        },
         // The location stands in front already.
         _ => {
             let said = error.to_string();

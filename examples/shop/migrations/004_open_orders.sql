@@ -1,0 +1,1 @@
+CREATE INDEX open_orders ON orders (state) WHERE state = 'open';

@@ -1,0 +1,74 @@
+//! The web process: says which version it is, and what there is to buy.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::{Result, ecs, migrate};
+
+pub const ASSETS: [(&str, &str); 2] = [
+    ("shop.css", "body { font-family: serif; margin: 4rem auto; max-width: 40rem }"),
+    ("shop.js", "document.title = 'Shop'"),
+];
+
+/// How long a client may take for its request.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub fn serve() -> Result<()> {
+    let (listener, version) = listen("web")?;
+    let asked = ecs::asked_to_end()?;
+    while !asked.load(Ordering::Relaxed) {
+        match listener.accept() {
+            Ok((client, _)) => {
+                let version = version.clone();
+                std::thread::spawn(move || {
+                    if let Err(error) = answer(client, &version) {
+                        eprintln!("error: {error}");
+                    }
+                });
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+    println!("web {version} ends");
+    Ok(())
+}
+
+/// Listens on $PORT without blocking, so that SIGTERM is seen.
+pub fn listen(what: &str) -> Result<(TcpListener, String)> {
+    let port: u16 = std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(8080);
+    let version = ecs::version();
+    let listener = TcpListener::bind(("0.0.0.0", port))?;
+    listener.set_nonblocking(true)?;
+    println!("{what} {version} listens on port {port}");
+    Ok((listener, version))
+}
+
+fn answer(client: TcpStream, version: &str) -> Result<()> {
+    client.set_nonblocking(false)?;
+    client.set_read_timeout(Some(PATIENCE))?;
+    let mut lines = BufReader::new(&client).lines();
+    while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+    let (status, body) = match page(version) {
+        Ok(body) => ("200 OK", body),
+        Err(error) => ("500 Internal Server Error", json!({"error": error.to_string()})),
+    };
+    let body = format!("{body}\n");
+    write!(
+        &client,
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )?;
+    Ok(())
+}
+
+fn page(version: &str) -> Result<Value> {
+    let database = migrate::open()?;
+    let mut statement = database.prepare("SELECT name, cents FROM products ORDER BY name")?;
+    let products = statement.query_map([], |row| Ok(json!({"name": row.get::<_, String>(0)?, "cents": row.get::<_, i64>(1)?})))?;
+    let products = products.collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(json!({"version": version, "database": migrate::version(&database)?, "products": products}))
+}

@@ -1,0 +1,53 @@
+//! The queue worker: packs open orders, one after the other, and finishes the one it has when it is asked to end.
+
+use std::net::TcpListener;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rusqlite::OptionalExtension as _;
+
+use crate::{Result, ecs, migrate, web};
+
+/// How long an order takes, unless $PACKING_MS says otherwise.
+const PACKING: u64 = 3000;
+
+pub fn work() -> Result<()> {
+    // Its load balancer only wants to know that it is there.
+    let (listener, version) = web::listen("worker")?;
+    let asked = ecs::asked_to_end()?;
+    while !asked.load(Ordering::Relaxed) {
+        greet(&listener);
+        let database = migrate::open()?;
+        let order: Option<i64> = database
+            .query_row("SELECT id FROM orders WHERE state = 'open' ORDER BY id LIMIT 1", [], |row| row.get(0))
+            .optional()?;
+        match order {
+            Some(order) => {
+                // Asked for before the order is taken: ECS leaves a protected task alone.
+                ecs::protect(true);
+                pack(&database, order, &version)?;
+                ecs::protect(false);
+            }
+            None => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+    println!("worker {version} ends, no order left half packed");
+    Ok(())
+}
+
+fn pack(database: &rusqlite::Connection, order: i64, version: &str) -> Result<()> {
+    let taken = database.execute("UPDATE orders SET state = 'packing' WHERE id = ? AND state = 'open'", [order])?;
+    if taken == 0 {
+        return Ok(());
+    }
+    println!("worker {version} packs order {order}");
+    let millis = std::env::var("PACKING_MS").ok().and_then(|text| text.parse().ok()).unwrap_or(PACKING);
+    std::thread::sleep(Duration::from_millis(millis));
+    database.execute("UPDATE orders SET state = 'packed by ' || ? WHERE id = ?", rusqlite::params![version, order])?;
+    println!("worker {version} packed order {order}");
+    Ok(())
+}
+
+fn greet(listener: &TcpListener) {
+    while listener.accept().is_ok() {}
+}

@@ -1,0 +1,378 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
+use shared::Manifest;
+use shared::manifest::in_environment;
+
+use crate::account::{self, Account};
+use crate::real::{self, Binaries, Machine, Setting};
+use crate::show::{self, Show};
+use crate::template::{self, Stack};
+use crate::world::{ActionView, ExecutionStatus, World};
+use crate::{Mistake, real::set_up};
+
+/// Deploys an ECS application through CodePipeline - here, the whole of it on this machine.
+///
+/// The pipeline is that of template.yaml, the Lambda functions are the real ones, ECS tasks and services are processes
+/// in the application's folder, databases and ports are real.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Sub>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    /// Release the application in a folder, through the whole pipeline (examples/shop unless given).
+    Release(Release),
+    /// Keep the same world up, to be used with the AWS CLI: start releases, approve, stop, look.
+    Serve(Serve),
+    /// Be one of the functions: how `release` starts them.
+    #[command(name = FUNCTION, hide = true)]
+    Function { name: String },
+}
+
+/// The hidden subcommand that makes this program one of the functions.
+const FUNCTION: &str = "function";
+
+#[derive(Debug, Args)]
+struct Release {
+    /// The application's folder, with its deploy.yaml.
+    folder: Option<PathBuf>,
+    /// Approve without asking.
+    #[arg(long)]
+    approve: bool,
+    #[command(flatten)]
+    files: Files,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// The application's folder, with its deploy.yaml.
+    folder: Option<PathBuf>,
+    /// The port of the endpoint; any free one unless given.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    #[command(flatten)]
+    files: Files,
+}
+
+#[derive(Debug, Args)]
+struct Files {
+    /// What the account has; DIR/local.yaml unless given.
+    #[arg(long, value_name = "FILE")]
+    local: Option<PathBuf>,
+    /// The stack; Cutover's own template.yaml unless given.
+    #[arg(long, value_name = "FILE")]
+    template: Option<PathBuf>,
+    /// The folder for what a release leaves to look at: databases, the functions' logs.
+    #[arg(long, value_name = "DIR", default_value = ".cutover")]
+    state: PathBuf,
+}
+
+/// Exit status when a release could not start.
+const COULD_NOT_START: u8 = 2;
+
+/// How long what a stopped release left is waited for: tasks have up to two minutes for ending (fact 22), rollbacks
+/// take about as long.
+const HALTED: Duration = Duration::from_secs(180);
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Some(Sub::Function { name }) => be_function(&name),
+        Some(Sub::Release(release)) => on_runtime(release_here(release)),
+        Some(Sub::Serve(serve)) => on_runtime(serve_here(serve)),
+        None => on_runtime(release_here(Release {
+            folder: None,
+            approve: false,
+            files: Files { local: None, template: None, state: ".cutover".into() },
+        })),
+    }
+}
+
+fn on_runtime(command: impl Future<Output = Result<ExitCode, Mistake>>) -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            show::complain(&error.to_string());
+            return ExitCode::from(COULD_NOT_START);
+        }
+    };
+    let code = runtime.block_on(command).unwrap_or_else(|Mistake(why)| {
+        show::complain(&why);
+        ExitCode::from(COULD_NOT_START)
+    });
+    // A question on the terminal that nobody answers must not keep the process.
+    runtime.shutdown_background();
+    code
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn be_function(name: &str) -> ExitCode {
+    use shared::lambda::serve;
+    let served = match name {
+        "dispatch-jobs" => serve(dispatch_jobs::handle).await,
+        "run-tasks" => serve(run_tasks::handle).await,
+        "tail-logs" => serve(tail_logs::handle).await,
+        "deploy-services" => serve(deploy_services::handle).await,
+        "drain-workers" => serve(drain_workers::handle).await,
+        _ => Err(format!("there is no function `{name}`").into()),
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            show::complain(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace: where `cargo run` is at home.
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// The application, the account and the stack, checked against each other.
+struct Prepared {
+    folder: PathBuf,
+    state: PathBuf,
+    account: Account,
+    stack: Stack,
+}
+
+async fn prepare(folder: Option<PathBuf>, files: &Files) -> Result<Prepared, Mistake> {
+    let folder = folder.unwrap_or_else(|| workspace().join("examples/shop"));
+    let shown = folder.display().to_string();
+    let folder = folder.canonicalize().map_err(|error| Mistake(format!("{shown}: {error}. Name the application's folder.")))?;
+    let parent = std::env::current_dir().map(|here| here.join(&files.state)).unwrap_or_else(|_| files.state.clone());
+    // Read once before anything is made: a mistake leaves nothing behind.
+    account::read_application(&folder, files.local.as_deref(), &parent)?;
+    let state = real::state_folder(&parent)?;
+    let prepared = prepare_in(&folder, &state, files);
+    if prepared.is_err() {
+        drop(std::fs::remove_dir_all(&state));
+    }
+    let (manifest, account, stack) = prepared?;
+    drop(manifest);
+    Ok(Prepared { folder, state, account, stack })
+}
+
+fn prepare_in(folder: &Path, state: &Path, files: &Files) -> Result<(Manifest, Account, Stack), Mistake> {
+    let (manifest, account) = account::read_application(folder, files.local.as_deref(), state)?;
+    let path = files.template.clone().unwrap_or_else(|| workspace().join("template.yaml"));
+    let text = std::fs::read_to_string(&path).map_err(|error| Mistake(format!("{}: {error}", path.display())))?;
+    let stack = template::read(&text, &account.parameters, &account.account, &account.region)?;
+    let world = World::new(stack.clone(), &account, 0, shared::Time::default())?;
+    match disagreement(&manifest, &account, &stack, &world) {
+        Some(why) => Err(Mistake(why)),
+        None => Ok((manifest, account, stack)),
+    }
+}
+
+/// Where the manifest, the account and the pipeline do not fit each other.
+fn disagreement(manifest: &Manifest, account: &Account, stack: &Stack, world: &World) -> Option<String> {
+    let deploy = shared::manifest::FILE;
+    for (name, environment) in &manifest.environments {
+        let Some(region) = account.regions.get(&environment.region) else {
+            let known = account.regions.keys().map(String::as_str);
+            let why = shared::text::unknown("Region", &environment.region, known);
+            return Some(format!("{deploy}: environments.{name}: in local.yaml {why}"));
+        };
+        if !region.clusters.contains_key(&environment.cluster) {
+            let why = shared::text::unknown("cluster", &environment.cluster, region.clusters.keys().map(String::as_str));
+            return Some(format!("{deploy}: environments.{name}: in local.yaml {why}"));
+        }
+    }
+    let owner = |region: &str| {
+        let own = account.regions.get(region).and_then(|region| region.account.clone());
+        own.unwrap_or_else(|| account.account.clone())
+    };
+    for (name, task) in &manifest.tasks {
+        for (environment_name, environment) in manifest.environments_of(task.environments.as_ref()) {
+            let family = in_environment(&task.family, environment_name);
+            if !world.has_definition(&owner(&environment.region), &environment.region, &family) {
+                return Some(format!(
+                    "{deploy}: tasks.{name}: local.yaml has no task definition `{family}` in {}",
+                    environment.region
+                ));
+            }
+        }
+    }
+    for (name, service) in &manifest.services {
+        for (environment_name, environment) in manifest.environments_of(service.environments.as_ref()) {
+            let application = in_environment(&service.codedeploy_application, environment_name);
+            let group = in_environment(&service.deployment_group, environment_name);
+            let region = &environment.region;
+            if !world.has_deployment_group(&owner(region), region, &application, &group) {
+                return Some(format!(
+                    "{deploy}: services.{name}: local.yaml has no deployment group `{application}/{group}` in {region}"
+                ));
+            }
+        }
+    }
+    for stage in &stack.pipeline.stages {
+        for action in &stage.actions {
+            let Some(task) = action.configuration.get("Task").and_then(serde_json::Value::as_str) else { continue };
+            if !manifest.tasks.contains_key(task) {
+                let why = shared::text::unknown("task", task, manifest.tasks.keys().map(String::as_str));
+                return Some(format!(
+                    "{deploy}: the pipeline's action {}/{} runs the task `{task}`, but {why}",
+                    stage.name, action.name
+                ));
+            }
+        }
+    }
+    None
+}
+
+async fn machine(prepared: &Prepared, port: u16, show: &Show) -> Result<Machine, Mistake> {
+    show.line(&format!("Setting up the account that the release comes to ({})", prepared.state.display()));
+    set_up(&prepared.folder, &prepared.account).await?;
+    let program = std::env::current_exe().map_err(|error| Mistake(error.to_string()))?;
+    let setting = Setting {
+        folder: &prepared.folder,
+        state: &prepared.state,
+        stack: prepared.stack.clone(),
+        account: &prepared.account,
+        binaries: Binaries::Within { program, argument: FUNCTION.into() },
+        port,
+    };
+    let machine = Machine::start(setting).await?;
+    wait_until_settled(&machine).await?;
+    Ok(machine)
+}
+
+/// The old version must run before a new one comes.
+async fn wait_until_settled(machine: &Machine) -> Result<(), Mistake> {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let settled = tokio::time::timeout(PATIENCE, async {
+        while !machine.world().is_settled() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    if settled.await.is_ok() {
+        return Ok(());
+    }
+    let died = machine.world().tasks().find(|task| task.is_over()).map(|task| task.definition.clone());
+    machine.shut_down().await;
+    let what = died.map_or_else(String::new, |definition| format!(" (tasks of {definition} ended)"));
+    Err(Mistake(format!("the services of local.yaml did not come up within {PATIENCE:?}{what}: run their command by hand")))
+}
+
+async fn release_here(release: Release) -> Result<ExitCode, Mistake> {
+    let prepared = prepare(release.folder, &release.files).await?;
+    let mut show = Show::new();
+    let machine = machine(&prepared, 0, &show).await?;
+    let name = machine.world().pipeline_name().to_owned();
+    let started = machine.call("CodePipeline_20150709.StartPipelineExecution", &json!({"name": name}))?;
+    let execution = started["pipelineExecutionId"].as_str().unwrap_or_default().to_owned();
+    show.begin(&machine, &execution);
+    let status = follow(&machine, &execution, release.approve, &mut show).await;
+    show.end(&machine, &execution, status, &prepared.state);
+    machine.shut_down().await;
+    Ok(if status == ExecutionStatus::Succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Follows a release to its end; Ctrl-C stops it as "stop and abandon" does, a second one at once.
+async fn follow(machine: &Machine, execution: &str, approve: bool, show: &mut Show) -> ExecutionStatus {
+    const REFRESH: Duration = Duration::from_millis(100);
+    let mut asked: Option<String> = None;
+    let (answers, mut answered) = tokio::sync::mpsc::channel(1);
+    let mut stopped = None;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(REFRESH) => {}
+            answer = answered.recv() => {
+                if let (Some(answer), Some(token)) = (answer, &asked) {
+                    give_approval(machine, execution, token, answer, show);
+                }
+            }
+            _ = tokio::signal::ctrl_c() => {
+                if stopped.is_some() {
+                    show.line("Stopping at once");
+                    return machine.world().status(execution).unwrap_or(ExecutionStatus::Stopped);
+                }
+                show.line("Stopping the release: its tasks are stopped, deployments under way are rolled back (Ctrl-C again: at once)");
+                stop(machine, execution);
+                stopped = Some(tokio::time::Instant::now());
+            }
+        }
+        show.refresh(machine, execution);
+        let (status, actions) = {
+            let world = machine.world();
+            (world.status(execution).unwrap_or(ExecutionStatus::Stopped), world.actions(execution))
+        };
+        if status.is_over() {
+            let waited = stopped.get_or_insert_with(tokio::time::Instant::now).elapsed();
+            // What a stopped release left running is ended by the functions, which see the stop in their loops.
+            if machine.world().is_quiet(execution) || waited > HALTED {
+                show.refresh(machine, execution);
+                return status;
+            }
+            continue;
+        }
+        if let Some(action) = actions.iter().find(|action| action.approval.is_some()) {
+            if asked.as_ref() != action.approval.as_ref() {
+                asked.clone_from(&action.approval);
+                ask(approve, action, answers.clone(), show);
+            }
+        }
+    }
+}
+
+fn ask(approve: bool, action: &ActionView, answers: tokio::sync::mpsc::Sender<bool>, show: &Show) {
+    if approve {
+        drop(answers.try_send(true));
+        return;
+    }
+    show.line(&format!("{} waits for your approval: migrations are done, nothing is deployed yet.", action.action));
+    show.line("Deploy now? Type yes to approve, anything else to reject:");
+    // Reading a line blocks; the thread ends with the process.
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = std::io::stdin().read_line(&mut line);
+        let yes = read.is_ok() && matches!(line.trim().to_lowercase().as_str(), "y" | "yes");
+        drop(answers.blocking_send(yes));
+    });
+}
+
+fn give_approval(machine: &Machine, execution: &str, token: &str, yes: bool, show: &Show) {
+    let actions = machine.world().actions(execution);
+    let Some(action) = actions.iter().find(|action| action.approval.as_deref() == Some(token)) else { return };
+    let (status, summary) = if yes { ("Approved", "Approved here") } else { ("Rejected", "Rejected here") };
+    let name = machine.world().pipeline_name().to_owned();
+    let input = json!({"pipelineName": name, "stageName": action.stage, "actionName": action.action,
+        "result": {"status": status, "summary": summary}, "token": token});
+    if let Err(Mistake(why)) = machine.call("CodePipeline_20150709.PutApprovalResult", &input) {
+        show.line(&format!("The answer was not taken: {why}"));
+    }
+}
+
+fn stop(machine: &Machine, execution: &str) {
+    let name = machine.world().pipeline_name().to_owned();
+    let input = json!({"pipelineName": name, "pipelineExecutionId": execution, "abandon": true, "reason": "Ctrl-C"});
+    // An execution that has just ended cannot be stopped, and need not be.
+    drop(machine.call("CodePipeline_20150709.StopPipelineExecution", &input));
+}
+
+async fn serve_here(serve: Serve) -> Result<ExitCode, Mistake> {
+    let prepared = prepare(serve.folder, &serve.files).await?;
+    let show = Show::new();
+    let machine = machine(&prepared, serve.port, &show).await?;
+    show.serving(&machine, &prepared.account);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(200)) => show.notes(&machine),
+            _ = tokio::signal::ctrl_c() => break,
+        }
+    }
+    machine.shut_down().await;
+    Ok(ExitCode::SUCCESS)
+}

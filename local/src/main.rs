@@ -1,0 +1,5 @@
+//! `cargo run`: a release on this machine.
+
+fn main() -> std::process::ExitCode {
+    local::cli::main()
+}

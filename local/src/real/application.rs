@@ -1,0 +1,133 @@
+//! The application's folder: its source as an artifact, and its build.
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde_json::json;
+use tokio::process::Command;
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+use crate::account::Build;
+use crate::world::Made;
+
+/// The application.
+pub(super) struct Application {
+    folder: PathBuf,
+    build: Build,
+}
+
+/// How many characters of a commit stand for it, as in git.
+const SHORT: usize = 7;
+
+/// How many of a command's last lines say why it failed.
+const LAST_LINES: usize = 20;
+
+impl Application {
+    pub(super) fn new(folder: &Path, build: &Build) -> Self {
+        Self { folder: folder.to_owned(), build: build.clone() }
+    }
+
+    /// The source artifact: what git would have in the folder.
+    pub(super) fn fetch(&self) -> Result<Made, String> {
+        let mut files = Vec::new();
+        for entry in ignore::WalkBuilder::new(&self.folder).require_git(false).sort_by_file_path(Path::cmp).build() {
+            let entry = entry.map_err(|error| error.to_string())?;
+            if entry.file_type().is_some_and(|kind| kind.is_file()) {
+                let name = entry.path().strip_prefix(&self.folder).unwrap_or(entry.path()).display().to_string();
+                let content = std::fs::read(entry.path()).map_err(|error| format!("{name}: {error}"))?;
+                files.push((name, content));
+            }
+        }
+        let artifact = zip(&files)?;
+        let commit = self.commit().unwrap_or_else(|| Commit::of_content(&artifact));
+        let variables = [
+            ("CommitId", commit.id.clone()),
+            ("CommitMessage", commit.message.clone()),
+            ("AuthorDate", commit.date),
+            ("BranchName", "main".into()),
+            ("FullRepositoryName", self.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()),
+        ];
+        let variables = variables.into_iter().filter(|(_, value)| !value.is_empty());
+        let variables = variables.map(|(name, value)| (name.to_owned(), value)).collect();
+        Ok(Made { artifact, revision: commit.id, summary: commit.message, variables })
+    }
+
+    /// The commit that changed the folder last, when it is in a git repository.
+    fn commit(&self) -> Option<Commit> {
+        let mut git = std::process::Command::new("git");
+        git.arg("-C").arg(&self.folder).args(["log", "-1", "--format=%H%n%aI%n%s", "--", "."]);
+        let output = git.stderr(Stdio::null()).output().ok().filter(|output| output.status.success())?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut lines = text.lines().map(str::to_owned);
+        Some(Commit { id: lines.next()?, date: lines.next()?, message: lines.next()? })
+    }
+
+    /// Builds; the artifact has the manifest and the image's name.
+    pub(super) async fn build(&self, commit: &str) -> Result<Made, String> {
+        run(&self.folder, &self.build.command, &BTreeMap::new()).await?;
+        let manifest = std::fs::read(self.folder.join(shared::manifest::FILE)).map_err(|error| error.to_string())?;
+        let tag = commit.get(..SHORT).unwrap_or(commit);
+        let image = format!("{}:{tag}", self.build.image);
+        let detail = json!({"ImageURI": image}).to_string().into_bytes();
+        let files = [(shared::manifest::FILE.to_owned(), manifest), ("imageDetail.json".to_owned(), detail)];
+        Ok(Made {
+            artifact: zip(&files)?,
+            revision: commit.to_owned(),
+            summary: format!("Built {image}"),
+            variables: BTreeMap::from([("Image".to_owned(), image)]),
+        })
+    }
+}
+
+struct Commit {
+    id: String,
+    date: String,
+    message: String,
+}
+
+impl Commit {
+    /// A name for sources that are in no repository: it follows from them alone.
+    fn of_content(content: &[u8]) -> Self {
+        // FNV-1a.
+        let hash = content.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Self { id: format!("{hash:016x}"), date: String::new(), message: "Not in a repository".into() }
+    }
+}
+
+fn zip(files: &[(String, Vec<u8>)]) -> Result<Vec<u8>, String> {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content) in files {
+        let written = writer.start_file(name, SimpleFileOptions::default()).map_err(|error| error.to_string());
+        written.and_then(|()| writer.write_all(content).map_err(|error| error.to_string()))?;
+    }
+    writer.finish().map(Cursor::into_inner).map_err(|error| error.to_string())
+}
+
+/// Where a program is: a path with a `/` is below the folder, a name is looked for where programs are.
+pub(super) fn program(folder: &Path, program: &str) -> PathBuf {
+    if program.contains('/') { folder.join(program) } else { program.into() }
+}
+
+/// Runs a command in a folder to its end.
+///
+/// # Errors
+/// When it cannot be started, or fails: with its last lines.
+pub(super) async fn run(folder: &Path, command: &[String], environment: &BTreeMap<String, String>) -> Result<(), String> {
+    let Some((name, arguments)) = command.split_first() else { return Err("no command is named".into()) };
+    let mut command = Command::new(program(folder, name));
+    command.args(arguments).current_dir(folder).envs(environment).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+    let output = command.output().await.map_err(|error| format!("`{name}` cannot be started: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let lines: Vec<_> = text.lines().collect();
+    let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n  ");
+    Err(format!("`{name}` ended with {}\n  {last}", output.status))
+}

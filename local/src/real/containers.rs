@@ -1,0 +1,163 @@
+//! Containers as processes in the application's folder.
+//!
+//! Invariant: a container's lines are all told before its end is; nothing of its process group outlives it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+
+use super::Machine;
+use crate::world::{Happening, Start};
+
+/// How long a container's output may stay open after its end: a grandchild may hold it.
+const OUTPUT: Duration = Duration::from_secs(1);
+/// How often a container's port is tried until it answers.
+const CHECK: Duration = Duration::from_millis(100);
+/// How long everything has for ending by itself when the machine is shut down.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The containers that run.
+pub(super) struct Containers {
+    folder: PathBuf,
+    groups: Mutex<HashMap<(String, String), Pid>>,
+    ports: Mutex<HashMap<String, u16>>,
+}
+
+impl Containers {
+    pub(super) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), groups: Mutex::default(), ports: Mutex::default() }
+    }
+
+    /// The port of this machine that a task was given.
+    pub(super) fn port(&self, task: &str) -> Option<u16> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).get(task).copied()
+    }
+
+    pub(super) fn signal(&self, task: &str, container: &str, kill: bool) {
+        let key = (task.to_owned(), container.to_owned());
+        if let Some(group) = self.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            // A group that is gone needs no signal.
+            drop(killpg(*group, if kill { Signal::SIGKILL } else { Signal::SIGTERM }));
+        }
+    }
+
+    /// Starts a container, and tells the machine what becomes of it.
+    pub(super) fn start(&self, machine: Machine, start: Start) {
+        let folder = self.folder.clone();
+        tokio::spawn(async move {
+            let port = match start.port {
+                Some(_) => free_port().await,
+                None => None,
+            };
+            let (task, container) = (start.task.clone(), start.container.clone());
+            match spawn(&folder, &start, port) {
+                Err(reason) => machine.happened(Happening::CannotStart { task, container, reason }),
+                Ok(child) => run(machine, start, child, port).await,
+            }
+        });
+    }
+
+    /// Ends what is left: SIGTERM, then SIGKILL.
+    pub(super) async fn end(&self) {
+        let groups = || self.groups.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect::<Vec<_>>();
+        for group in groups() {
+            drop(killpg(group, Signal::SIGTERM));
+        }
+        let begun = tokio::time::Instant::now();
+        while !groups().is_empty() && begun.elapsed() < GRACE {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for group in groups() {
+            drop(killpg(group, Signal::SIGKILL));
+        }
+    }
+}
+
+async fn free_port() -> Option<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.ok()?;
+    Some(listener.local_addr().ok()?.port())
+}
+
+fn spawn(folder: &Path, start: &Start, port: Option<u16>) -> Result<Child, String> {
+    let Some((program, arguments)) = start.command.split_first() else {
+        return Err("the task definition names no command".into());
+    };
+    // The machine's own programs can be found, nothing else of its environment is seen.
+    let inherited = ["PATH", "HOME"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let mut command = Command::new(super::application::program(folder, program));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .envs(inherited)
+        .envs(&start.environment)
+        .envs(port.map(|port| ("PORT", port.to_string())))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A group of its own: Ctrl-C on the terminal is for the pipeline, not for its tasks.
+        .process_group(0)
+        .kill_on_drop(true);
+    command.spawn().map_err(|error| format!("exec: `{program}`: {error}"))
+}
+
+async fn run(machine: Machine, start: Start, mut child: Child, port: Option<u16>) {
+    let (task, container) = (start.task.clone(), start.container.clone());
+    let containers = &machine.0.containers;
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+    let key = (task.clone(), container.clone());
+    if let Some(group) = group {
+        containers.groups.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), group);
+    }
+    if let Some(port) = port {
+        containers.ports.lock().unwrap_or_else(PoisonError::into_inner).insert(task.clone(), port);
+    }
+    machine.happened(Happening::Started { task: task.clone(), container: container.clone(), port });
+    let output = [
+        child.stdout.take().map(|out| tokio::spawn(lines(machine.clone(), key.clone(), out))),
+        child.stderr.take().map(|err| tokio::spawn(lines(machine.clone(), key.clone(), err))),
+    ];
+    let health = port.map(|port| tokio::spawn(check(machine.clone(), task.clone(), port)));
+    let status = child.wait().await;
+    for reader in output.into_iter().flatten() {
+        drop(tokio::time::timeout(OUTPUT, reader).await);
+    }
+    if let Some(health) = health {
+        health.abort();
+    }
+    if let Some(group) = group {
+        drop(killpg(group, Signal::SIGKILL));
+    }
+    containers.groups.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    let code = status.map_or(1, |status| {
+        use std::os::unix::process::ExitStatusExt as _;
+        status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1)
+    });
+    machine.happened(Happening::Exited { task, container, code });
+}
+
+async fn lines(machine: Machine, (task, container): (String, String), from: impl AsyncRead + Unpin) {
+    let mut reader = BufReader::new(from);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
+        let text = String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned();
+        machine.happened(Happening::Line { task: task.clone(), container: container.clone(), text });
+        line.clear();
+    }
+}
+
+/// Tries a task's port until it answers.
+async fn check(machine: Machine, task: String, port: u16) {
+    while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        tokio::time::sleep(CHECK).await;
+    }
+    machine.happened(Happening::Healthy { task });
+}

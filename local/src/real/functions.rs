@@ -1,0 +1,210 @@
+//! Lambda functions as processes that speak the Lambda Runtime API.
+//!
+//! Invariant: a sandbox has one invocation at a time; one that runs out of time, or dies, is not used again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use shared::Time;
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Setting, http};
+use crate::template::Function;
+use crate::world::{Request, Response};
+
+/// Where the functions' programs are.
+#[derive(Debug, Clone)]
+pub enum Binaries {
+    /// In this program, which is all of them: it is started with this argument and the function's name.
+    Within {
+        /// The program.
+        program: PathBuf,
+        /// The argument that makes it a function.
+        argument: String,
+    },
+    /// In a folder, each under its own name.
+    In(PathBuf),
+}
+
+/// The functions and their sandboxes.
+pub(super) struct Functions {
+    functions: HashMap<String, Function>,
+    binaries: Binaries,
+    environment: BTreeMap<String, String>,
+    logs: PathBuf,
+    idle: Mutex<HashMap<String, Vec<Sandbox>>>,
+    ended: tokio::sync::watch::Sender<bool>,
+}
+
+/// A process that waits for invocations, or has one.
+struct Sandbox {
+    invocations: mpsc::Sender<Invocation>,
+    process: Child,
+}
+
+struct Invocation {
+    id: String,
+    payload: String,
+    deadline: Time,
+    function: String,
+    answer: oneshot::Sender<Result<(), String>>,
+}
+
+impl Functions {
+    pub(super) fn new(setting: &Setting<'_>, endpoint: SocketAddr) -> Self {
+        let environment = [
+            ("AWS_ENDPOINT_URL", format!("http://{endpoint}")),
+            ("AWS_REGION", setting.stack.region.clone()),
+            ("AWS_ACCESS_KEY_ID", "local".into()),
+            ("AWS_SECRET_ACCESS_KEY", "local".into()),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST".into()),
+            ("AWS_LAMBDA_LOG_STREAM_NAME", "local".into()),
+        ];
+        Self {
+            functions: setting.stack.functions.iter().map(|one| (one.name.clone(), one.clone())).collect(),
+            binaries: setting.binaries.clone(),
+            environment: environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            logs: setting.state.join("functions"),
+            idle: Mutex::default(),
+            ended: tokio::sync::watch::Sender::new(false),
+        }
+    }
+
+    /// Invokes a function in a sandbox of its own, an idle one if there is one.
+    pub(super) async fn invoke(&self, id: &str, name: &str, payload: &Value, timeout: Duration) -> Result<(), String> {
+        let function = self.functions.get(name).ok_or_else(|| format!("there is no function {name}"))?;
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name).and_then(Vec::pop);
+        let mut sandbox = match idle {
+            Some(sandbox) => sandbox,
+            None => self.start(function).await?,
+        };
+        let (answer, answered) = oneshot::channel();
+        let deadline = Time::of_system().plus(timeout);
+        let (id, function) = (id.to_owned(), name.to_owned());
+        let invocation = Invocation { id, payload: payload.to_string(), deadline, function, answer };
+        sandbox.invocations.send(invocation).await.map_err(|_| "its sandbox is gone".to_owned())?;
+        let mut ended = self.ended.subscribe();
+        let outcome = tokio::select! {
+            answered = answered => answered.unwrap_or_else(|_| Err("its sandbox is gone".into())),
+            status = sandbox.process.wait() => {
+                return Err(status.map_or_else(|error| error.to_string(), |status| format!("Runtime exited with {status}")));
+            }
+            () = tokio::time::sleep(timeout) => return Err(format!("Task timed out after {} seconds", timeout.as_secs())),
+            // The sandbox dies with its drop.
+            _ = ended.wait_for(|ended| *ended) => return Err("the machine was shut down".into()),
+        };
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default().push(sandbox);
+        outcome
+    }
+
+    async fn start(&self, function: &Function) -> Result<Sandbox, String> {
+        let failed = |error: std::io::Error| format!("{}: {error}", function.binary);
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
+        let api = listener.local_addr().map_err(failed)?;
+        std::fs::create_dir_all(&self.logs).map_err(failed)?;
+        let log = self.logs.join(format!("{}.log", function.binary));
+        let log = File::options().create(true).append(true).open(log).map_err(failed)?;
+        let mut command = match &self.binaries {
+            Binaries::Within { program, argument } => {
+                let mut command = Command::new(program);
+                command.arg(argument).arg(&function.binary);
+                command
+            }
+            Binaries::In(folder) => Command::new(folder.join(&function.binary)),
+        };
+        command
+            .env_clear()
+            .envs(&self.environment)
+            .envs(&function.environment)
+            .env("AWS_LAMBDA_RUNTIME_API", api.to_string())
+            .env("AWS_LAMBDA_FUNCTION_NAME", &function.name)
+            .env("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{}", function.name))
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", function.memory.to_string())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(failed)?)
+            .stderr(log)
+            .process_group(0)
+            .kill_on_drop(true);
+        let process = command.spawn().map_err(failed)?;
+        let (invocations, waiting) = mpsc::channel(1);
+        tokio::spawn(runtime_api(listener, waiting));
+        Ok(Sandbox { invocations, process })
+    }
+
+    /// Ends all sandboxes.
+    pub(super) fn end(&self) {
+        self.ended.send_replace(true);
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// The Lambda Runtime API of one sandbox.
+async fn runtime_api(listener: TcpListener, waiting: mpsc::Receiver<Invocation>) {
+    let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
+    let answers: Arc<Mutex<HashMap<String, oneshot::Sender<Result<(), String>>>>> = Arc::default();
+    while let Ok((stream, _)) = listener.accept().await {
+        let (waiting, answers) = (waiting.clone(), answers.clone());
+        tokio::spawn(http::connection(stream, move |request| {
+            let (waiting, answers) = (waiting.clone(), answers.clone());
+            async move {
+                if request.path.ends_with("/runtime/invocation/next") {
+                    return match waiting.lock().await.recv().await {
+                        Some(invocation) => next(&answers, invocation),
+                        None => plain(410, "the sandbox is gone"),
+                    };
+                }
+                answer(&answers, &request)
+            }
+        }));
+    }
+}
+
+type Answers = Mutex<HashMap<String, oneshot::Sender<Result<(), String>>>>;
+
+fn next(answers: &Answers, invocation: Invocation) -> Response {
+    answers.lock().unwrap_or_else(PoisonError::into_inner).insert(invocation.id.clone(), invocation.answer);
+    let headers = [
+        ("lambda-runtime-aws-request-id", invocation.id),
+        ("lambda-runtime-deadline-ms", invocation.deadline.millis().to_string()),
+        ("lambda-runtime-invoked-function-arn", format!("arn:aws:lambda:local:function:{}", invocation.function)),
+        ("lambda-runtime-trace-id", "Root=1-00000000-000000000000000000000000".into()),
+        ("content-type", "application/json".into()),
+    ];
+    let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Response { status: 200, headers, body: invocation.payload.into_bytes() }
+}
+
+fn answer(answers: &Answers, request: &Request) -> Response {
+    let parts: Vec<_> = request.path.trim_matches('/').split('/').collect();
+    let ["2018-06-01", "runtime", "invocation", id, how] = parts.as_slice() else {
+        return plain(404, "not part of the Lambda Runtime API");
+    };
+    let result = match *how {
+        "response" => Ok(()),
+        "error" => {
+            let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+            Err(body.get("errorMessage").and_then(Value::as_str).unwrap_or("an error without a message").to_owned())
+        }
+        _ => return plain(404, "not part of the Lambda Runtime API"),
+    };
+    match answers.lock().unwrap_or_else(PoisonError::into_inner).remove(*id) {
+        Some(waiting) => {
+            // Nobody waits for an invocation that has run out of time.
+            drop(waiting.send(result));
+            plain(202, "")
+        }
+        None => plain(400, "there is no such invocation"),
+    }
+}
+
+fn plain(status: u16, text: &str) -> Response {
+    Response { status, headers: Vec::new(), body: text.as_bytes().to_vec() }
+}

@@ -1,0 +1,91 @@
+//! The world over HTTP on loopback, good enough for the AWS CLI.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::Machine;
+use crate::world;
+
+/// Answers requests for as long as the process lives.
+pub(super) async fn serve(machine: Machine, listener: TcpListener) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let machine = machine.clone();
+        tokio::spawn(connection(stream, move |request| {
+            let machine = machine.clone();
+            async move { machine.handle(&request) }
+        }));
+    }
+}
+
+/// Answers the requests of one connection.
+pub(super) async fn connection<F, Fut>(stream: TcpStream, answer: F)
+where
+    F: Fn(world::Request) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = world::Response> + Send,
+{
+    let service = service_fn(move |request| {
+        let answer = answer.clone();
+        async move { Ok::<_, Infallible>(response(answer(read(request).await).await)) }
+    });
+    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();
+    // A client that goes away in the middle is its own affair.
+    drop(builder.serve_connection(TokioIo::new(stream), service).await);
+}
+
+async fn read(request: hyper::Request<Incoming>) -> world::Request {
+    let (parts, body) = request.into_parts();
+    let headers = parts.headers.iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+    let query = parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    let query: BTreeMap<_, _> = query
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decoded(name), decoded(value))
+        })
+        .collect();
+    world::Request {
+        method: parts.method.to_string(),
+        path: decoded(parts.uri.path()),
+        query,
+        headers: headers.collect(),
+        body: body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default(),
+    }
+}
+
+fn response(response: world::Response) -> hyper::Response<Full<Bytes>> {
+    let mut built = hyper::Response::new(Full::new(Bytes::from(response.body)));
+    *built.status_mut() = hyper::StatusCode::from_u16(response.status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in response.headers {
+        if let (Ok(name), Ok(value)) = (hyper::header::HeaderName::try_from(name), hyper::header::HeaderValue::try_from(value)) {
+            built.headers_mut().insert(name, value);
+        }
+    }
+    built
+}
+
+/// Percent-decoded.
+fn decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let escaped = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}

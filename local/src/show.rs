@@ -1,0 +1,228 @@
+//! What a person sees of a release: on a terminal the running actions redrawn below the log, otherwise plain lines.
+//!
+//! Invariant: this is the only module that prints; every line is printed once, in the order in which it came.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the module that prints")]
+
+use std::collections::HashMap;
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::time::Duration;
+
+use console::style;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use shared::Time;
+use shared::time::spoken;
+
+use crate::account::Account;
+use crate::real::Machine;
+use crate::world::{ActionStatus, ActionView, ExecutionStatus};
+
+/// The view of a release.
+pub struct Show {
+    bars: Option<MultiProgress>,
+    running: HashMap<String, ProgressBar>,
+    known: HashMap<String, ActionStatus>,
+    lines: usize,
+    begun: Option<Time>,
+    stream: String,
+    group: String,
+}
+
+/// Says on standard error why a release could not start.
+pub fn complain(why: &str) {
+    eprintln!("{} {why}", style("error:").red().bold().for_stderr());
+}
+
+impl Default for Show {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Show {
+    /// A view on the terminal, or in plain lines when there is none.
+    #[must_use]
+    pub fn new() -> Self {
+        let bars = std::io::stdout().is_terminal().then(MultiProgress::new);
+        Self {
+            bars,
+            running: HashMap::new(),
+            known: HashMap::new(),
+            lines: 0,
+            begun: None,
+            stream: String::new(),
+            group: String::new(),
+        }
+    }
+
+    /// Prints a line.
+    pub fn line(&self, line: &str) {
+        match &self.bars {
+            // A terminal that has gone away is no reason to stop a release.
+            Some(bars) => drop(bars.println(line)),
+            None => println!("{line}"),
+        }
+    }
+
+    fn at(&self, now: Time) -> String {
+        let elapsed = self.begun.map_or(0, |begun| now.since(begun).as_secs());
+        style(format!("{:>3}:{:02}", elapsed / 60, elapsed % 60)).dim().to_string()
+    }
+
+    /// A release begins.
+    pub fn begin(&mut self, machine: &Machine, execution: &str) {
+        let world = machine.world();
+        self.begun = Some(machine.now());
+        self.stream = format!("{}/{execution}", world.pipeline_name());
+        self.group = world.release_log_group().unwrap_or_default();
+        let name = world.pipeline_name().to_owned();
+        drop(world);
+        self.line(&format!("{} {name}, execution {execution}", style("Releasing through").bold()));
+    }
+
+    /// Shows what is new.
+    pub fn refresh(&mut self, machine: &Machine, execution: &str) {
+        self.notes(machine);
+        let (actions, new) = {
+            let world = machine.world();
+            (world.actions(execution), world.lines(&self.group, &self.stream, self.lines))
+        };
+        // An action that began is shown before the lines that it wrote, one that ended after them.
+        for action in &actions {
+            if !self.known.contains_key(&action.id) {
+                self.began(action);
+            }
+        }
+        self.lines += new.len();
+        for event in new {
+            self.line(&format!("{}   {}", self.at(event.at), log_line(&event.message)));
+        }
+        for action in &actions {
+            match (self.known.get(&action.id), action.status) {
+                (Some(ActionStatus::InProgress), ActionStatus::InProgress) => self.goes_on(action, machine.now()),
+                (Some(ActionStatus::InProgress), _) => self.ended(action),
+                (Some(_) | None, _) => {}
+            }
+        }
+    }
+
+    fn began(&mut self, action: &ActionView) {
+        self.known.insert(action.id.clone(), ActionStatus::InProgress);
+        match &self.bars {
+            Some(bars) => {
+                let bar = bars.add(ProgressBar::new_spinner());
+                if let Ok(template) = ProgressStyle::with_template("      {spinner:.cyan} {msg}") {
+                    bar.set_style(template);
+                }
+                bar.enable_steady_tick(Duration::from_millis(120));
+                self.running.insert(action.id.clone(), bar);
+            }
+            None => println!("{} > {}", self.at(action.started), name(action)),
+        }
+    }
+
+    fn goes_on(&self, action: &ActionView, now: Time) {
+        if let Some(bar) = self.running.get(&action.id) {
+            let said = if action.approval.is_some() { "waits for an answer" } else { action.summary.as_str() };
+            bar.set_message(format!("{} {} {said}", style(name(action)).bold(), spoken(now.since(action.started))));
+        }
+    }
+
+    fn ended(&mut self, action: &ActionView) {
+        self.known.insert(action.id.clone(), action.status);
+        if let Some(bar) = self.running.remove(&action.id) {
+            bar.finish_and_clear();
+        }
+        let took = spoken(action.updated.since(action.started));
+        let (mark, said) = match action.status {
+            ActionStatus::Succeeded => (style("+").green(), action.summary.clone()),
+            ActionStatus::Failed => (style("x").red(), first_line(action.error.as_deref().unwrap_or("failed"))),
+            ActionStatus::Abandoned => (style("x").yellow(), "abandoned".to_owned()),
+            ActionStatus::InProgress => return,
+        };
+        let name = style(name(action)).bold();
+        self.line(&format!("{} {mark} {name} ({took}) {said}", self.at(action.updated)).trim_end().to_owned());
+    }
+
+    /// Shows what went wrong in the world itself.
+    pub fn notes(&self, machine: &Machine) {
+        for note in machine.notes() {
+            self.line(&format!("{} {note}", style("note:").yellow()));
+        }
+    }
+
+    /// The end of a release: what was released where, how long each action took, and on failure the verdict.
+    pub fn end(&mut self, machine: &Machine, execution: &str, status: ExecutionStatus, state: &Path) {
+        for (_, bar) in self.running.drain() {
+            bar.finish_and_clear();
+        }
+        let (actions, traffic) = {
+            let world = machine.world();
+            (world.actions(execution), world.traffic())
+        };
+        self.line("");
+        let took = self.begun.map_or_else(String::new, |begun| format!(" after {}", spoken(machine.now().since(begun))));
+        let said = style(status.name()).bold();
+        let said = if status == ExecutionStatus::Succeeded { said.green() } else { said.red() };
+        self.line(&format!("{said}{took}"));
+        for action in actions.iter().filter(|action| action.status == ActionStatus::Failed) {
+            self.line("");
+            self.line(&format!("{} failed:", style(name(action)).bold()));
+            for line in action.error.as_deref().unwrap_or_default().lines() {
+                self.line(&format!("  {line}"));
+            }
+        }
+        self.line("");
+        self.line("Actions");
+        for action in &actions {
+            let took = spoken(action.updated.since(action.started));
+            self.line(&format!("  {:<22} {:<10} {took}", name(action), action.status.name()));
+        }
+        self.line("Traffic");
+        for (service, image) in traffic {
+            self.line(&format!("  {service:<22} {image}"));
+        }
+        self.line(&format!("What it left to look at: {} (remove it when you like)", state.display()));
+    }
+
+    /// How to use the world that is kept up.
+    pub fn serving(&self, machine: &Machine, account: &Account) {
+        let name = machine.world().pipeline_name().to_owned();
+        let endpoint = format!("http://{}", machine.address());
+        self.line(&format!("{} at {endpoint} (Ctrl-C ends it)", style("Serving").bold()));
+        self.line("");
+        self.line(&format!(
+            "export AWS_ENDPOINT_URL={endpoint} AWS_REGION={} AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local",
+            account.region
+        ));
+        self.line(&format!("aws codepipeline start-pipeline-execution --name {name}"));
+        self.line(&format!("aws codepipeline get-pipeline-state --name {name}"));
+        if let Some(group) = machine.world().release_log_group() {
+            self.line(&format!("aws logs tail {group} --follow"));
+        }
+    }
+}
+
+fn name(action: &ActionView) -> String {
+    format!("{}/{}", action.stage, action.action)
+}
+
+fn first_line(text: &str) -> String {
+    shared::text::fit(text.lines().next().unwrap_or_default(), 300)
+}
+
+/// A line of the merged log, its environment in a colour of its own.
+fn log_line(message: &str) -> String {
+    let message = shared::text::plain(message);
+    let Some((environment, rest)) = message.split_once(" | ") else { return message };
+    let colour = environment.bytes().map(usize::from).sum::<usize>() % 5;
+    let environment = style(environment);
+    let environment = match colour {
+        0 => environment.cyan(),
+        1 => environment.magenta(),
+        2 => environment.blue(),
+        3 => environment.yellow(),
+        _ => environment.green(),
+    };
+    format!("{environment} | {rest}")
+}

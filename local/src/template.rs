@@ -1,0 +1,628 @@
+//! `template.yaml` as this machine needs it: the pipeline, the action types, the functions and the rules between them.
+//!
+//! Invariant: what is read here is what CloudFormation would make; a construct that is not understood is refused, never
+//! skipped.
+
+use std::collections::BTreeMap;
+
+use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use crate::Mistake;
+
+/// What the stack makes, as far as a release needs it.
+#[derive(Debug, Clone)]
+pub struct Stack {
+    /// The pipeline.
+    pub pipeline: Pipeline,
+    /// The custom action types, by provider.
+    pub action_types: Vec<ActionType>,
+    /// The Lambda functions.
+    pub functions: Vec<Function>,
+    /// What invokes them.
+    pub rules: Vec<Rule>,
+    /// The log groups.
+    pub log_groups: Vec<String>,
+    /// Where it is.
+    pub region: String,
+    /// Whose it is.
+    pub account: String,
+}
+
+/// `AWS::CodePipeline::Pipeline`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct Pipeline {
+    /// Its name; the stack makes one unless given.
+    #[serde(default)]
+    pub name: String,
+    /// `V1` or `V2`.
+    pub pipeline_type: Option<String>,
+    /// How executions share the stages.
+    #[serde(default)]
+    pub execution_mode: ExecutionMode,
+    /// The role.
+    pub role_arn: String,
+    /// Where artifacts are kept.
+    pub artifact_store: ArtifactStore,
+    /// What starts it.
+    pub triggers: Option<Value>,
+    /// The stages.
+    pub stages: Vec<Stage>,
+    /// Whether an update starts it.
+    pub restart_execution_on_update: Option<bool>,
+    /// Tags.
+    pub tags: Option<Value>,
+}
+
+/// How executions share the stages (fact 15).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ExecutionMode {
+    /// One that waits is replaced by a newer one.
+    #[default]
+    Superseded,
+    /// Those that wait keep their order.
+    Queued,
+    /// None waits.
+    Parallel,
+}
+
+/// Where artifacts are kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct ArtifactStore {
+    /// `S3`.
+    pub r#type: String,
+    /// The bucket.
+    pub location: String,
+    /// The key that encrypts it.
+    pub encryption_key: Option<Value>,
+}
+
+/// A stage.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct Stage {
+    /// Its name.
+    pub name: String,
+    /// Its actions.
+    pub actions: Vec<Action>,
+    /// What happens when it fails.
+    pub on_failure: Option<Value>,
+}
+
+/// An action.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct Action {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub action_type_id: ActionTypeId,
+    /// When it runs within the stage: those with the same number run at once.
+    #[serde(default = "one")]
+    pub run_order: u32,
+    /// Its parameters.
+    #[serde(default)]
+    pub configuration: BTreeMap<String, Value>,
+    /// What it reads.
+    #[serde(default)]
+    pub input_artifacts: Vec<Named>,
+    /// What it writes.
+    #[serde(default)]
+    pub output_artifacts: Vec<Named>,
+    /// What its output variables are called by.
+    pub namespace: Option<String>,
+    /// How long it may take.
+    pub timeout_in_minutes: Option<u64>,
+    /// Its role.
+    pub role_arn: Option<String>,
+    /// Its Region.
+    pub region: Option<String>,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+/// A thing with a name.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+}
+
+/// Which type an action has.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct ActionTypeId {
+    /// `Source`, `Build`, `Test`, `Deploy`, `Invoke` or `Approval`.
+    pub category: String,
+    /// `AWS`, `Custom` or `ThirdParty`.
+    pub owner: String,
+    /// Its provider.
+    pub provider: String,
+    /// Its version.
+    #[serde(deserialize_with = "text")]
+    pub version: String,
+}
+
+fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => text,
+        other => other.to_string(),
+    })
+}
+
+/// `AWS::CodePipeline::CustomActionType` (fact 7).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct ActionType {
+    /// Its category.
+    pub category: String,
+    /// Its provider.
+    pub provider: String,
+    /// Its version.
+    #[serde(deserialize_with = "text")]
+    pub version: String,
+    /// Its parameters.
+    #[serde(default)]
+    pub configuration_properties: Vec<ConfigurationProperty>,
+    /// How many artifacts it reads.
+    pub input_artifact_details: ArtifactDetails,
+    /// How many artifacts it writes.
+    pub output_artifact_details: ArtifactDetails,
+    /// Its links.
+    pub settings: Option<ActionSettings>,
+    /// Tags.
+    pub tags: Option<Value>,
+}
+
+/// A parameter of an action type.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct ConfigurationProperty {
+    /// Its name.
+    pub name: String,
+    /// What it means.
+    pub description: Option<String>,
+    /// Whether it must be given.
+    pub required: bool,
+    /// Whether it identifies the action.
+    pub key: bool,
+    /// Whether it is hidden.
+    pub secret: bool,
+    /// Whether workers can ask for it.
+    #[serde(default)]
+    pub queryable: bool,
+    /// `String`, `Number` or `Boolean`.
+    pub r#type: Option<String>,
+}
+
+/// How many artifacts.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct ArtifactDetails {
+    /// At least.
+    pub minimum_count: usize,
+    /// At most.
+    pub maximum_count: usize,
+}
+
+/// The links of an action type.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct ActionSettings {
+    /// The link to what an execution does.
+    pub execution_url_template: Option<String>,
+    /// The link to the action.
+    pub entity_url_template: Option<String>,
+    /// The link to its configuration.
+    pub revision_url_template: Option<String>,
+    /// The link to where it is set up.
+    pub third_party_configuration_url: Option<String>,
+}
+
+/// A Lambda function.
+#[derive(Debug, Clone)]
+pub struct Function {
+    /// Its name.
+    pub name: String,
+    /// Which of the workspace's binaries it is.
+    pub binary: String,
+    /// How long an invocation may take, in seconds.
+    pub timeout: u64,
+    /// Its memory in MB.
+    pub memory: u64,
+    /// Its environment.
+    pub environment: BTreeMap<String, String>,
+    /// How often an asynchronous invocation that failed is tried again (fact 3).
+    pub retries: u32,
+}
+
+/// What invokes a function.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// The function's name.
+    pub function: String,
+    /// When.
+    pub on: On,
+}
+
+/// When a rule fires.
+#[derive(Debug, Clone, PartialEq)]
+pub enum On {
+    /// On events that match.
+    Pattern(Value),
+    /// Every so many seconds.
+    Rate(u64),
+}
+
+/// Reads the template; `parameters` take the place of its defaults.
+///
+/// # Errors
+/// What is not understood, with its place in the template.
+pub fn read(
+    text: &str,
+    parameters: &BTreeMap<String, String>,
+    account: &str,
+    region: &str,
+) -> Result<Stack, Mistake> {
+    let documents = Yaml::load_from_str(text).map_err(|error| Mistake(format!("template.yaml: {error}")))?;
+    let document = documents.first().ok_or_else(|| Mistake("template.yaml is empty".into()))?;
+    let document = plain(document)?;
+    Evaluator::new(&document, parameters, account, region)?.stack()
+}
+
+/// A YAML node as JSON, short tags written out (`!Sub x` as `{"Fn::Sub": x}`).
+fn plain(node: &Yaml<'_>) -> Result<Value, Mistake> {
+    Ok(match node {
+        Yaml::Value(Scalar::Null) => Value::Null,
+        Yaml::Value(Scalar::Boolean(value)) => json!(value),
+        Yaml::Value(Scalar::Integer(value)) => json!(value),
+        Yaml::Value(Scalar::FloatingPoint(value)) => json!(value.into_inner()),
+        Yaml::Value(Scalar::String(value)) => json!(value),
+        Yaml::Sequence(items) => items.iter().map(plain).collect::<Result<Vec<_>, _>>()?.into(),
+        Yaml::Mapping(entries) => {
+            let mut map = Map::new();
+            for (key, value) in entries {
+                let Value::String(key) = plain(key)? else {
+                    return Err(Mistake("template.yaml: a key that is not text".into()));
+                };
+                map.insert(key, plain(value)?);
+            }
+            map.into()
+        }
+        Yaml::Tagged(tag, inner) => {
+            let value = plain(inner)?;
+            match tag.suffix.as_str() {
+                "Ref" | "Condition" => json!({ tag.suffix.as_str(): value }),
+                // `!GetAtt A.Arn` is `Fn::GetAtt: [A, Arn]`.
+                "GetAtt" => match value.as_str().and_then(|text| text.split_once('.')) {
+                    Some((name, attribute)) => json!({"Fn::GetAtt": [name, attribute]}),
+                    None => json!({"Fn::GetAtt": value}),
+                },
+                function => json!({ format!("Fn::{function}"): value }),
+            }
+        }
+        Yaml::Representation(text, _, _) => json!(text),
+        Yaml::Alias(_) | Yaml::BadValue => return Err(Mistake("template.yaml: aliases are not supported".into())),
+    })
+}
+
+struct Evaluator<'a> {
+    resources: &'a Map<String, Value>,
+    conditions: Option<&'a Map<String, Value>>,
+    parameters: BTreeMap<String, Value>,
+    account: &'a str,
+    region: &'a str,
+    globals: Option<&'a Value>,
+}
+
+const STACK: &str = "cutover";
+
+impl<'a> Evaluator<'a> {
+    fn new(
+        document: &'a Value,
+        given: &BTreeMap<String, String>,
+        account: &'a str,
+        region: &'a str,
+    ) -> Result<Self, Mistake> {
+        let section = |name: &str| document.get(name).and_then(Value::as_object);
+        let mut parameters = BTreeMap::new();
+        for (name, declared) in section("Parameters").into_iter().flatten() {
+            let value = given.get(name).map(|text| json!(text)).or_else(|| declared.get("Default").cloned());
+            let value = value.ok_or_else(|| {
+                Mistake(format!("template.yaml: the parameter `{name}` has no default: give it in local.yaml's `parameters`"))
+            })?;
+            parameters.insert(name.clone(), value);
+        }
+        for name in given.keys().filter(|name| !parameters.contains_key(*name)) {
+            let why = shared::text::unknown("parameter", name, parameters.keys().map(String::as_str));
+            return Err(Mistake(format!("local.yaml: parameters: {why}")));
+        }
+        let resources = section("Resources").ok_or_else(|| Mistake("template.yaml has no Resources".into()))?;
+        let globals = document.pointer("/Globals/Function");
+        Ok(Self { resources, conditions: section("Conditions"), parameters, account, region, globals })
+    }
+
+    fn stack(&self) -> Result<Stack, Mistake> {
+        let mut pipeline = None;
+        let mut stack = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (action_types, functions, rules, log_groups) = (&mut stack.0, &mut stack.1, &mut stack.2, &mut stack.3);
+        for (name, resource) in self.resources {
+            if let Some(condition) = resource.get("Condition").and_then(Value::as_str) {
+                if !self.condition(condition)? {
+                    continue;
+                }
+            }
+            let kind = resource.get("Type").and_then(Value::as_str).unwrap_or_default();
+            let properties = || self.eval(name, resource.get("Properties").unwrap_or(&Value::Null));
+            match kind {
+                "AWS::CodePipeline::Pipeline" => {
+                    let mut read: Pipeline = typed(name, properties()?)?;
+                    if read.name.is_empty() {
+                        read.name = self.physical(name);
+                    }
+                    pipeline = Some(read);
+                }
+                "AWS::CodePipeline::CustomActionType" => action_types.push(typed(name, properties()?)?),
+                "AWS::Logs::LogGroup" => {
+                    log_groups.push(self.physical(name));
+                }
+                "AWS::Serverless::Function" => self.function(name, resource, functions, rules)?,
+                // What a release on this machine does not need: identities, keys, alarms, topics.
+                _ if kind.starts_with("AWS::") => {}
+                _ => return Err(Mistake(format!("template.yaml: Resources.{name}: unknown type `{kind}`"))),
+            }
+        }
+        let pipeline = pipeline.ok_or_else(|| Mistake("template.yaml has no AWS::CodePipeline::Pipeline".into()))?;
+        let (action_types, functions, rules, log_groups) = stack;
+        let (region, account) = (self.region.to_owned(), self.account.to_owned());
+        Ok(Stack { pipeline, action_types, functions, rules, log_groups, region, account })
+    }
+
+    fn function(
+        &self,
+        name: &str,
+        resource: &Value,
+        functions: &mut Vec<Function>,
+        rules: &mut Vec<Rule>,
+    ) -> Result<(), Mistake> {
+        let at = |what: &str| Mistake(format!("template.yaml: Resources.{name}: {what}"));
+        let own = resource.get("Properties").unwrap_or(&Value::Null);
+        let property = |pointer: &str| {
+            let found = own.pointer(pointer).or_else(|| self.globals.and_then(|globals| globals.pointer(pointer)));
+            found.map(|value| self.eval(name, value)).transpose()
+        };
+        let binary = resource.pointer("/Metadata/BuildProperties/Binary").and_then(Value::as_str);
+        let binary = binary.ok_or_else(|| at("Metadata.BuildProperties.Binary must name its binary"))?.to_owned();
+        let mut environment = BTreeMap::new();
+        let globals = self.globals.and_then(|globals| globals.pointer("/Environment/Variables"));
+        for variables in [globals, own.pointer("/Environment/Variables")].into_iter().flatten() {
+            let variables = self.eval(name, variables)?;
+            for (variable, value) in variables.as_object().into_iter().flatten() {
+                environment.insert(variable.clone(), scalar(value));
+            }
+        }
+        let number = |value: Option<Value>, default| value.and_then(|value| value.as_u64()).unwrap_or(default);
+        let retries = number(property("/EventInvokeConfig/MaximumRetryAttempts")?, 2);
+        functions.push(Function {
+            name: self.physical(name),
+            binary,
+            timeout: number(property("/Timeout")?, 3),
+            memory: number(property("/MemorySize")?, 128),
+            environment,
+            retries: u32::try_from(retries).unwrap_or(2),
+        });
+        for (event, described) in own.get("Events").and_then(Value::as_object).into_iter().flatten() {
+            let kind = described.get("Type").and_then(Value::as_str).unwrap_or_default();
+            let properties = self.eval(name, described.get("Properties").unwrap_or(&Value::Null))?;
+            let on = match kind {
+                "EventBridgeRule" => On::Pattern(properties.get("Pattern").cloned().unwrap_or_default()),
+                "Schedule" | "ScheduleV2" => {
+                    On::Rate(rate(properties.get("Schedule").and_then(Value::as_str).unwrap_or_default())
+                        .ok_or_else(|| at(&format!("Events.{event}: only rate(...) schedules are understood here")))?)
+                }
+                _ => return Err(at(&format!("Events.{event}: `{kind}` is not understood here"))),
+            };
+            rules.push(Rule { function: self.physical(name), on });
+        }
+        Ok(())
+    }
+
+    /// The name of the thing that a resource makes: its own, or one like CloudFormation's.
+    fn physical(&self, name: &str) -> String {
+        let resource = self.resources.get(name);
+        let kind = resource.and_then(|resource| resource.get("Type")).and_then(Value::as_str);
+        let property = match kind {
+            Some("AWS::Serverless::Function") => "FunctionName",
+            Some("AWS::CodePipeline::Pipeline" | "AWS::CodeBuild::Project") => "Name",
+            Some("AWS::Logs::LogGroup") => "LogGroupName",
+            _ => "",
+        };
+        let given = resource.and_then(|resource| resource.get("Properties")?.get(property));
+        if let Some(Ok(Value::String(given))) = given.map(|given| self.eval(name, given)) {
+            return given;
+        }
+        match kind {
+            // Bucket names have no capitals.
+            Some("AWS::S3::Bucket") => format!("{STACK}-{}", name.to_lowercase()),
+            _ => format!("{STACK}-{name}"),
+        }
+    }
+
+    fn condition(&self, name: &str) -> Result<bool, Mistake> {
+        let found = self.conditions.and_then(|conditions| conditions.get(name));
+        let found = found.ok_or_else(|| Mistake(format!("template.yaml: there is no condition `{name}`")))?;
+        let value = self.eval(&format!("Conditions.{name}"), found)?;
+        value.as_bool().ok_or_else(|| Mistake(format!("template.yaml: Conditions.{name} is neither true nor false")))
+    }
+
+    /// Resolves CloudFormation's functions; `AWS::NoValue` vanishes.
+    fn eval(&self, at: &str, value: &Value) -> Result<Value, Mistake> {
+        match value {
+            Value::Array(items) => {
+                let items = items.iter().map(|item| self.eval(at, item)).collect::<Result<Vec<_>, _>>()?;
+                Ok(items.into_iter().filter(|item| !is_no_value(item)).collect())
+            }
+            Value::Object(map) => {
+                if let [(function, argument)] = map.iter().collect::<Vec<_>>().as_slice() {
+                    if function.starts_with("Fn::") || *function == "Ref" || *function == "Condition" {
+                        return self.call(at, function, argument);
+                    }
+                }
+                let mut evaluated = Map::new();
+                for (key, item) in map {
+                    let item = self.eval(&format!("{at}.{key}"), item)?;
+                    if !is_no_value(&item) {
+                        evaluated.insert(key.clone(), item);
+                    }
+                }
+                Ok(evaluated.into())
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(value.clone()),
+        }
+    }
+
+    fn call(&self, at: &str, function: &str, argument: &Value) -> Result<Value, Mistake> {
+        let bad = |what: String| Mistake(format!("template.yaml: {at}: {what}"));
+        let list = |argument: &Value| {
+            let items = argument.as_array().ok_or_else(|| bad(format!("{function} takes a list")))?;
+            items.iter().map(|item| self.eval(at, item)).collect::<Result<Vec<_>, _>>()
+        };
+        match function {
+            "Ref" => self.reference(at, argument.as_str().unwrap_or_default()),
+            "Condition" => Ok(self.condition(argument.as_str().unwrap_or_default())?.into()),
+            "Fn::GetAtt" => {
+                let name = argument.get(0).and_then(Value::as_str).unwrap_or_default();
+                let attribute = argument.get(1).and_then(Value::as_str).unwrap_or_default();
+                self.attribute(at, name, attribute).map(Value::String)
+            }
+            "Fn::Sub" => {
+                let (text, locals) = match argument {
+                    Value::Array(both) => (both.first(), both.get(1).and_then(Value::as_object)),
+                    _ => (Some(argument), None),
+                };
+                self.substitute(at, text.and_then(Value::as_str).unwrap_or_default(), locals)
+            }
+            "Fn::Join" => {
+                let items = list(argument)?;
+                let [separator, Value::Array(parts)] = items.as_slice() else {
+                    return Err(bad("Fn::Join takes a separator and a list".into()));
+                };
+                Ok(parts.iter().map(scalar).collect::<Vec<_>>().join(separator.as_str().unwrap_or_default()).into())
+            }
+            "Fn::Split" => {
+                let items = list(argument)?;
+                let [Value::String(separator), Value::String(text)] = items.as_slice() else {
+                    return Err(bad("Fn::Split takes a separator and a text".into()));
+                };
+                Ok(text.split(separator.as_str()).collect::<Vec<_>>().into())
+            }
+            "Fn::Select" => {
+                let items = list(argument)?;
+                let at = items.first().map(scalar).and_then(|index| index.parse::<usize>().ok());
+                let found = at.and_then(|at| items.get(1)?.get(at).cloned());
+                found.ok_or_else(|| bad("Fn::Select selects nothing".into()))
+            }
+            "Fn::If" => {
+                let items = argument.as_array().ok_or_else(|| bad("Fn::If takes a list".into()))?;
+                let condition = items.first().and_then(Value::as_str).unwrap_or_default();
+                let branch = if self.condition(condition)? { items.get(1) } else { items.get(2) };
+                self.eval(at, branch.unwrap_or(&Value::Null))
+            }
+            "Fn::Equals" => {
+                let items = list(argument)?;
+                Ok((items.first().map(scalar) == items.get(1).map(scalar)).into())
+            }
+            "Fn::Not" => Ok((!list(argument)?.iter().all(|item| item.as_bool() == Some(true))).into()),
+            "Fn::And" => Ok(list(argument)?.iter().all(|item| item.as_bool() == Some(true)).into()),
+            "Fn::Or" => Ok(list(argument)?.iter().any(|item| item.as_bool() == Some(true)).into()),
+            _ => Err(bad(format!("{function} is not understood here"))),
+        }
+    }
+
+    fn reference(&self, at: &str, name: &str) -> Result<Value, Mistake> {
+        Ok(match name {
+            "AWS::Region" => self.region.into(),
+            "AWS::AccountId" => self.account.into(),
+            "AWS::StackName" => STACK.into(),
+            "AWS::Partition" => "aws".into(),
+            "AWS::URLSuffix" => "amazonaws.com".into(),
+            "AWS::NoValue" => json!({ NO_VALUE: true }),
+            _ if self.resources.contains_key(name) => self.physical(name).into(),
+            _ => {
+                let found = self.parameters.get(name).cloned();
+                found.ok_or_else(|| Mistake(format!("template.yaml: {at}: there is no `{name}` to refer to")))?
+            }
+        })
+    }
+
+    fn attribute(&self, at: &str, name: &str, attribute: &str) -> Result<String, Mistake> {
+        let kind = self.resources.get(name).and_then(|resource| resource.get("Type")).and_then(Value::as_str);
+        let kind = kind.ok_or_else(|| Mistake(format!("template.yaml: {at}: there is no resource `{name}`")))?;
+        let (region, account, physical) = (self.region, self.account, self.physical(name));
+        match (kind, attribute) {
+            ("AWS::Serverless::Function", "Arn") => Ok(format!("arn:aws:lambda:{region}:{account}:function:{physical}")),
+            ("AWS::S3::Bucket", "Arn") => Ok(format!("arn:aws:s3:::{physical}")),
+            ("AWS::Logs::LogGroup", "Arn") => Ok(format!("arn:aws:logs:{region}:{account}:log-group:{physical}:*")),
+            ("AWS::IAM::Role", "Arn") => Ok(format!("arn:aws:iam::{account}:role/{physical}")),
+            (_, "Arn") => Ok(format!("arn:aws:{name}:{region}:{account}:{physical}")),
+            _ => Ok(format!("{physical}-{attribute}")),
+        }
+    }
+
+    fn substitute(&self, at: &str, text: &str, locals: Option<&Map<String, Value>>) -> Result<Value, Mistake> {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(begin) = rest.find("${") {
+            out.push_str(&rest[..begin]);
+            let end = rest[begin..].find('}').map(|end| begin + end);
+            let end = end.ok_or_else(|| Mistake(format!("template.yaml: {at}: `${{` without `}}` in {text}")))?;
+            let name = &rest[begin + 2..end];
+            if let Some(literal) = name.strip_prefix('!') {
+                out.push_str(&format!("${{{literal}}}"));
+            } else if let Some(local) = locals.and_then(|locals| locals.get(name)) {
+                out.push_str(&scalar(&self.eval(at, local)?));
+            } else if let Some((resource, attribute)) = name.split_once('.') {
+                out.push_str(&self.attribute(at, resource, attribute)?);
+            } else {
+                out.push_str(&scalar(&self.reference(at, name)?));
+            }
+            rest = &rest[end + 1..];
+        }
+        out.push_str(rest);
+        Ok(out.into())
+    }
+}
+
+const NO_VALUE: &str = "AWS::NoValue";
+
+fn is_no_value(value: &Value) -> bool {
+    value.get(NO_VALUE).is_some()
+}
+
+fn scalar(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn typed<T: DeserializeOwned>(name: &str, properties: Value) -> Result<T, Mistake> {
+    T::deserialize(properties).map_err(|error| Mistake(format!("template.yaml: Resources.{name}: {error}")))
+}
+
+/// `rate(5 minutes)` in seconds.
+fn rate(schedule: &str) -> Option<u64> {
+    let (number, unit) = schedule.strip_prefix("rate(")?.strip_suffix(')')?.split_once(' ')?;
+    let number: u64 = number.parse().ok()?;
+    match unit.trim_end_matches('s') {
+        "minute" => Some(60 * number),
+        "hour" => Some(3600 * number),
+        "day" => Some(86_400 * number),
+        _ => None,
+    }
+}

@@ -1,0 +1,786 @@
+//! ECS: task definitions and one-off tasks, as far as their life goes.
+//!
+//! Invariant: a task is STOPPED only when none of its containers runs any more.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use shared::Time;
+
+use super::services::Service;
+use super::{Effect, Fault, Request, Response, Start, Timer, World};
+use crate::Mistake;
+use crate::account::Account;
+
+/// Account and Region.
+pub(super) type Scope = (String, String);
+
+/// How long ECS takes to find a place for a task.
+const PLACEMENT: Duration = Duration::from_millis(100);
+/// How long ECS shows a task that has stopped (fact 19).
+const SHOWN: Duration = Duration::from_secs(3600);
+/// `stopTimeout` unless the definition says otherwise (fact 22).
+const STOP_TIMEOUT: u64 = 30;
+
+/// ECS in all Regions.
+#[derive(Debug, Default)]
+pub(super) struct Ecs {
+    pub(super) clusters: BTreeMap<(Scope, String), Cluster>,
+    definitions: BTreeMap<(Scope, String), Vec<Value>>,
+    pub(super) tasks: BTreeMap<String, Task>,
+    pub(super) services: BTreeMap<String, Service>,
+    tokens: BTreeMap<(String, String), Answered>,
+}
+
+/// What `RunTask` answered for a client token (fact 18).
+#[derive(Debug, Clone)]
+struct Answered {
+    parameters: String,
+    task: Option<String>,
+    failure: Value,
+    at: Time,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Cluster {
+    room_for_tasks: Option<usize>,
+}
+
+/// A task.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// Its ARN.
+    pub arn: String,
+    pub(super) scope: Scope,
+    pub(super) cluster: String,
+    /// Its task definition's ARN.
+    pub definition: String,
+    pub(super) family: String,
+    /// Who started it.
+    pub started_by: String,
+    pub(super) group: String,
+    /// `PROVISIONING`, `PENDING`, `RUNNING`, `DEPROVISIONING`, `STOPPED`.
+    pub last_status: &'static str,
+    pub(super) desired_status: &'static str,
+    pub(super) stop_code: Option<&'static str>,
+    pub(super) stopped_reason: Option<String>,
+    pub(super) created: Time,
+    pub(super) started: Option<Time>,
+    pub(super) stopping: Option<Time>,
+    pub(super) stopped: Option<Time>,
+    /// Its containers.
+    pub containers: Vec<Container>,
+    overrides: Value,
+    tags: Value,
+    launch_type: String,
+    /// Until when it protects itself from scale-in (fact 23).
+    pub(super) protected: Option<Time>,
+    /// Whether it answers on its port.
+    pub(super) healthy: bool,
+    /// Before this it is not shown.
+    visible: Time,
+}
+
+/// A container of a task.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// Its image.
+    pub image: String,
+    essential: bool,
+    running: bool,
+    /// How it ended.
+    pub exit_code: Option<i32>,
+    reason: Option<String>,
+    command: Vec<String>,
+    environment: BTreeMap<String, String>,
+    port: Option<u16>,
+    host_port: Option<u16>,
+    logs: Option<(String, String, String)>,
+    stop_timeout: u64,
+}
+
+impl Task {
+    /// Whether nothing of it runs.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.last_status == "STOPPED"
+    }
+
+    pub(super) fn id(&self) -> &str {
+        self.arn.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Whether it protects itself at this moment.
+    pub(super) fn is_protected(&self, now: Time) -> bool {
+        self.protected.is_some_and(|until| until > now)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RunTask {
+    cluster: Option<String>,
+    task_definition: String,
+    count: Option<usize>,
+    started_by: Option<String>,
+    client_token: Option<String>,
+    overrides: Option<Overrides>,
+    launch_type: Option<String>,
+    capacity_provider_strategy: Option<Value>,
+    platform_version: Option<String>,
+    network_configuration: Option<Value>,
+    tags: Option<Value>,
+    group: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Overrides {
+    #[serde(default)]
+    container_overrides: Vec<ContainerOverride>,
+    cpu: Option<String>,
+    memory: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ContainerOverride {
+    name: String,
+    command: Option<Vec<String>>,
+    #[serde(default)]
+    environment: Vec<Pair>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pair {
+    name: String,
+    value: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ListTasks {
+    cluster: Option<String>,
+    started_by: Option<String>,
+    family: Option<String>,
+    service_name: Option<String>,
+    desired_status: Option<String>,
+    max_results: Option<usize>,
+    next_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Tasks {
+    cluster: Option<String>,
+    #[serde(default)]
+    tasks: Vec<String>,
+    include: Option<Vec<String>>,
+    protection_enabled: Option<bool>,
+    expires_in_minutes: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct StopTask {
+    cluster: Option<String>,
+    task: String,
+    reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct DescribeTaskDefinition {
+    task_definition: String,
+    include: Option<Vec<String>>,
+}
+
+/// What `RegisterTaskDefinition` takes.
+const DEFINITION_FIELDS: &[&str] = &[
+    "family", "taskRoleArn", "executionRoleArn", "networkMode", "containerDefinitions", "volumes",
+    "placementConstraints", "requiresCompatibilities", "cpu", "memory", "tags", "pidMode", "ipcMode",
+    "proxyConfiguration", "inferenceAccelerators", "ephemeralStorage", "runtimePlatform", "enableFaultInjection",
+];
+
+/// The name at the end of an ARN or a name.
+pub(super) fn short(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+/// A timestamp as AWS's JSON protocols write it.
+pub(super) fn stamp(at: Time) -> Value {
+    json!(at.seconds())
+}
+
+impl World {
+    /// Puts in what the account has when the release comes.
+    pub(super) fn furnish(&mut self, account: &Account) -> Result<(), Mistake> {
+        for (name, region) in &account.regions {
+            let scope: Scope = (region.account.clone().unwrap_or_else(|| self.account.clone()), name.clone());
+            for definition in &region.task_definitions {
+                self.register(&scope, definition.clone())
+                    .map_err(|fault| Mistake(format!("local.yaml: regions.{name}.task_definitions: {}", fault.message)))?;
+            }
+            for (cluster_name, cluster) in &region.clusters {
+                let key = (scope.clone(), cluster_name.clone());
+                self.ecs.clusters.insert(key, Cluster { room_for_tasks: cluster.room_for_tasks });
+                for (service_name, service) in &cluster.services {
+                    self.create_service(&scope, cluster_name, service_name, service)?;
+                }
+            }
+            for (application, groups) in &region.deployment_groups {
+                for (group_name, group) in groups {
+                    self.create_deployment_group(&scope, application, group_name, group);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All tasks that were ever started, for tests and for the end of a release.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.ecs.tasks.values()
+    }
+
+    pub(super) fn ecs_operation(&mut self, name: &str, request: &Request) -> Result<Value, Fault> {
+        let scope = (self.account_of(request), request.region().to_owned());
+        match name {
+            "RegisterTaskDefinition" => {
+                let registered = self.register(&scope, request.input()?)?;
+                Ok(json!({"taskDefinition": registered}))
+            }
+            "DescribeTaskDefinition" => {
+                let input: DescribeTaskDefinition = request.input()?;
+                let found = self.definition(&scope, &input.task_definition)?.clone();
+                let tags = input.include.is_some().then(|| found.get("tags").cloned().unwrap_or(json!([])));
+                let mut answer = json!({"taskDefinition": without(found, "tags")});
+                if let Some(tags) = tags {
+                    answer["tags"] = tags;
+                }
+                Ok(answer)
+            }
+            "RunTask" => self.run_task(&scope, request.input()?, &request.body),
+            "ListTasks" => self.list_tasks(&scope, &request.input()?),
+            "DescribeTasks" => self.describe_tasks(&scope, &request.input()?),
+            "StopTask" => {
+                let input: StopTask = request.input()?;
+                let cluster = self.cluster(&scope, input.cluster.as_deref())?;
+                let arn = self.task_arn(&scope, &cluster, &input.task);
+                let missing = || Fault::new("InvalidParameterException", "The referenced task was not found.");
+                let shown = self.ecs.tasks.contains_key(&arn);
+                if !shown {
+                    return Err(missing());
+                }
+                let reason = input.reason.unwrap_or_else(|| "Task stopped by user".into());
+                self.stop_task(&arn, "UserInitiated", &reason);
+                Ok(json!({"task": self.ecs.tasks.get(&arn).map(|task| self.shown(task)).ok_or_else(missing)?}))
+            }
+            "GetTaskProtection" | "UpdateTaskProtection" => self.task_protection(&scope, &request.input()?),
+            "DescribeServices" => self.describe_services(&scope, &request.input()?),
+            "ListClusters" => {
+                let own = self.ecs.clusters.keys().filter(|(at, _)| *at == scope);
+                Ok(json!({"clusterArns": own.map(|(_, name)| cluster_arn(&scope, name)).collect::<Vec<_>>()}))
+            }
+            _ => Err(Fault::unknown(format!("the operation {name}"))),
+        }
+    }
+
+    fn register(&mut self, scope: &Scope, mut definition: Value) -> Result<Value, Fault> {
+        let bad = |why: String| Fault::new("ClientException", why);
+        let Some(fields) = definition.as_object_mut() else { return Err(bad("not an object".into())) };
+        if let Some(unknown) = fields.keys().find(|name| !DEFINITION_FIELDS.contains(&name.as_str())) {
+            return Err(Fault::unknown(format!("unknown field `{unknown}`")));
+        }
+        let family = fields.get("family").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let containers = fields.get("containerDefinitions").and_then(Value::as_array);
+        if family.is_empty() || containers.is_none_or(Vec::is_empty) {
+            return Err(bad(format!("the task definition `{family}` needs a family and containerDefinitions")));
+        }
+        for list in ["volumes", "placementConstraints"] {
+            fields.entry(list).or_insert(json!([]));
+        }
+        let revisions = self.ecs.definitions.entry((scope.clone(), family.clone())).or_default();
+        let revision = revisions.len() + 1;
+        let (account, region) = scope;
+        fields.insert("revision".into(), json!(revision));
+        fields.insert("status".into(), json!("ACTIVE"));
+        let arn = format!("arn:aws:ecs:{region}:{account}:task-definition/{family}:{revision}");
+        fields.insert("taskDefinitionArn".into(), json!(arn));
+        fields.insert("registeredAt".into(), stamp(self.now));
+        revisions.push(definition.clone());
+        Ok(definition)
+    }
+
+    /// A definition by ARN, `family:revision` or family, which means the newest.
+    pub(super) fn definition(&self, scope: &Scope, name: &str) -> Result<&Value, Fault> {
+        let missing = || Fault::new("ClientException", "Unable to describe task definition.");
+        let (family, revision) = match short(name).split_once(':') {
+            Some((family, revision)) => (family, revision.parse::<usize>().ok()),
+            None => (short(name), None),
+        };
+        let revisions = self.ecs.definitions.get(&(scope.clone(), family.to_owned())).ok_or_else(missing)?;
+        let found = match revision {
+            Some(revision) => revisions.get(revision.wrapping_sub(1)),
+            None => revisions.last(),
+        };
+        found.ok_or_else(missing)
+    }
+
+    /// Whether the account has this family, for a check before a release begins.
+    #[must_use]
+    pub fn has_definition(&self, account: &str, region: &str, family: &str) -> bool {
+        self.ecs.definitions.contains_key(&((account.to_owned(), region.to_owned()), family.to_owned()))
+    }
+
+    pub(super) fn cluster(&self, scope: &Scope, name: Option<&str>) -> Result<String, Fault> {
+        let name = short(name.unwrap_or("default")).to_owned();
+        match self.ecs.clusters.contains_key(&(scope.clone(), name.clone())) {
+            true => Ok(name),
+            false => Err(Fault::new("ClusterNotFoundException", format!("Cluster not found: {name} in {}", scope.1))),
+        }
+    }
+
+    fn task_arn(&self, scope: &Scope, cluster: &str, task: &str) -> String {
+        format!("arn:aws:ecs:{}:{}:task/{cluster}/{}", scope.1, scope.0, short(task))
+    }
+
+    fn run_task(&mut self, scope: &Scope, input: RunTask, body: &[u8]) -> Result<Value, Fault> {
+        let cluster = self.cluster(scope, input.cluster.as_deref())?;
+        if input.count.unwrap_or(1) != 1 {
+            return Err(Fault::unknown("RunTask with a count other than 1"));
+        }
+        let definition = self.definition(scope, &input.task_definition)?.clone();
+        let key = input.client_token.clone().map(|token| (cluster_arn(scope, &cluster), token));
+        let parameters = String::from_utf8_lossy(body).into_owned();
+        if let Some(answered) = key.as_ref().and_then(|key| self.ecs.tokens.get(key)) {
+            if self.now.since(answered.at) < Duration::from_secs(24 * 3600) {
+                if answered.parameters != parameters {
+                    return Err(Fault::new("ConflictException", "The client token was used with other parameters."));
+                }
+                let task = answered.task.as_ref().and_then(|arn| self.ecs.tasks.get(arn));
+                return Ok(match task {
+                    Some(task) => json!({"tasks": [self.shown(task)], "failures": []}),
+                    None => json!({"tasks": [], "failures": [answered.failure]}),
+                });
+            }
+        }
+        let room = self.ecs.clusters.get(&(scope.clone(), cluster.clone())).and_then(|cluster| cluster.room_for_tasks);
+        let here = |task: &&Task| task.scope == *scope && task.cluster == cluster && !task.is_over();
+        let full = room.is_some_and(|room| self.ecs.tasks.values().filter(here).count() >= room);
+        let mut task = None;
+        let failure = json!({"reason": "RESOURCE:MEMORY", "arn": cluster_arn(scope, &cluster)});
+        if !full {
+            let started_by = input.started_by.unwrap_or_default();
+            let overrides = input.overrides.unwrap_or_default();
+            let _ = (input.capacity_provider_strategy, input.platform_version, input.network_configuration);
+            let _ = (overrides.cpu, overrides.memory);
+            let new = self.new_task(scope, &cluster, &definition, &overrides.container_overrides, started_by)?;
+            let made = self.ecs.tasks.get_mut(&new);
+            if let Some(made) = made {
+                made.tags = input.tags.unwrap_or(json!([]));
+                made.launch_type = input.launch_type.unwrap_or_else(|| "FARGATE".into());
+                made.group = input.group.unwrap_or_else(|| format!("family:{}", made.family));
+            }
+            task = Some(new);
+        }
+        if let Some(key) = key {
+            let answered = Answered { parameters, task: task.clone(), failure: failure.clone(), at: self.now };
+            self.ecs.tokens.insert(key, answered);
+        }
+        Ok(match task.and_then(|arn| self.ecs.tasks.get(&arn)) {
+            Some(task) => json!({"tasks": [self.shown(task)], "failures": []}),
+            None => json!({"tasks": [], "failures": [failure]}),
+        })
+    }
+
+    fn new_task(
+        &mut self,
+        scope: &Scope,
+        cluster: &str,
+        definition: &Value,
+        overrides: &[ContainerOverride],
+        started_by: String,
+    ) -> Result<String, Fault> {
+        let id = format!("{}{}", self.hex(), self.hex());
+        let arn = self.task_arn(scope, cluster, &id);
+        let defined = definition.get("containerDefinitions").and_then(Value::as_array).cloned().unwrap_or_default();
+        for one in overrides {
+            if !defined.iter().any(|container| container.get("name").and_then(Value::as_str) == Some(&one.name)) {
+                let why = format!("Override for container named {} is not a container in the TaskDefinition.", one.name);
+                return Err(Fault::new("InvalidParameterException", why));
+            }
+        }
+        let containers = defined.iter().map(|one| {
+            let name = text(one, "name");
+            let given = overrides.iter().find(|given| given.name == name);
+            self.container(one, given, &scope.1, &id)
+        });
+        let containers = containers.collect();
+        let task = Task {
+            arn: arn.clone(),
+            scope: scope.clone(),
+            cluster: cluster.to_owned(),
+            definition: text(definition, "taskDefinitionArn"),
+            family: text(definition, "family"),
+            started_by,
+            group: String::new(),
+            last_status: "PROVISIONING",
+            desired_status: "RUNNING",
+            stop_code: None,
+            stopped_reason: None,
+            created: self.now,
+            started: None,
+            stopping: None,
+            stopped: None,
+            containers,
+            overrides: json!({}),
+            tags: json!([]),
+            launch_type: "FARGATE".into(),
+            protected: None,
+            healthy: false,
+            visible: self.now,
+        };
+        self.ecs.tasks.insert(arn.clone(), task);
+        self.after(PLACEMENT, Timer::Place(arn.clone()));
+        Ok(arn)
+    }
+
+    fn container(&self, defined: &Value, given: Option<&ContainerOverride>, region: &str, task: &str) -> Container {
+        let name = text(defined, "name");
+        let list = |field: &str| {
+            let items = defined.get(field).and_then(Value::as_array).into_iter().flatten();
+            items.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut command = list("entryPoint");
+        command.extend(given.and_then(|given| given.command.clone()).unwrap_or_else(|| list("command")));
+        let mut environment: BTreeMap<_, _> = defined
+            .get("environment")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .map(|pair| (text(pair, "name"), text(pair, "value")))
+            .collect();
+        environment.extend(given.into_iter().flat_map(|given| &given.environment).map(|pair| (pair.name.clone(), pair.value.clone())));
+        environment.insert("AWS_REGION".into(), region.to_owned());
+        environment.insert("ECS_AGENT_URI".into(), format!("{}/agent/{task}", self.endpoint));
+        environment.insert("ECS_CONTAINER_METADATA_URI_V4".into(), format!("{}/agent/{task}/v4/{name}", self.endpoint));
+        let logs = defined.pointer("/logConfiguration/options").map(|options| {
+            let region = options.get("awslogs-region").and_then(Value::as_str).unwrap_or(region).to_owned();
+            let prefix = text(options, "awslogs-stream-prefix");
+            (region, text(options, "awslogs-group"), format!("{prefix}/{name}/{task}"))
+        });
+        let port = defined.pointer("/portMappings/0/containerPort").and_then(Value::as_u64);
+        Container {
+            image: text(defined, "image"),
+            essential: defined.get("essential").and_then(Value::as_bool).unwrap_or(true),
+            running: false,
+            exit_code: None,
+            reason: None,
+            command,
+            environment,
+            port: port.and_then(|port| u16::try_from(port).ok()),
+            host_port: None,
+            logs,
+            stop_timeout: defined.get("stopTimeout").and_then(Value::as_u64).unwrap_or(STOP_TIMEOUT),
+            name,
+        }
+    }
+
+    /// Starts a task of a service's task set.
+    pub(super) fn start_service_task(&mut self, scope: &Scope, cluster: &str, definition: &str, set: &str, service: &str) {
+        let Ok(definition) = self.definition(scope, definition).cloned() else { return };
+        if let Ok(arn) = self.new_task(scope, cluster, &definition, &[], set.to_owned()) {
+            if let Some(task) = self.ecs.tasks.get_mut(&arn) {
+                task.group = format!("service:{service}");
+            }
+        }
+    }
+
+    pub(super) fn place(&mut self, arn: &str) {
+        let Some(task) = self.ecs.tasks.get_mut(arn).filter(|task| task.last_status == "PROVISIONING") else { return };
+        task.last_status = "PENDING";
+        for container in &mut task.containers {
+            container.running = true;
+            self.effects.push(Effect::StartContainer(Start {
+                task: arn.to_owned(),
+                container: container.name.clone(),
+                image: container.image.clone(),
+                command: container.command.clone(),
+                environment: container.environment.clone(),
+                port: container.port,
+            }));
+        }
+    }
+
+    pub(super) fn stop_task(&mut self, arn: &str, code: &'static str, reason: &str) {
+        let now = self.now;
+        let Some(task) = self.ecs.tasks.get_mut(arn).filter(|task| task.desired_status == "RUNNING") else { return };
+        task.desired_status = "STOPPED";
+        task.stop_code.get_or_insert(code);
+        task.stopped_reason.get_or_insert(reason.to_owned());
+        task.stopping = Some(now);
+        // StopTask deletes the task's tags (fact 19).
+        task.tags = json!([]);
+        if task.last_status == "PROVISIONING" {
+            return self.finish(arn);
+        }
+        let timeout = task.containers.iter().map(|container| container.stop_timeout).max().unwrap_or(STOP_TIMEOUT);
+        self.signal(arn, false);
+        self.after(Duration::from_secs(timeout), Timer::Kill(arn.to_owned()));
+    }
+
+    fn signal(&mut self, arn: &str, kill: bool) {
+        let Some(task) = self.ecs.tasks.get(arn) else { return };
+        for container in task.containers.iter().filter(|container| container.running) {
+            let (task, container) = (arn.to_owned(), container.name.clone());
+            self.effects.push(Effect::Signal { task, container, kill });
+        }
+    }
+
+    pub(super) fn kill(&mut self, arn: &str) {
+        self.signal(arn, true);
+    }
+
+    pub(super) fn container_started(&mut self, arn: &str, name: &str, port: Option<u16>) {
+        let now = self.now;
+        let Some(task) = self.ecs.tasks.get_mut(arn) else { return };
+        if let Some(container) = task.containers.iter_mut().find(|container| container.name == name) {
+            container.host_port = port;
+        }
+        if task.last_status == "PENDING" {
+            task.last_status = "RUNNING";
+            task.started = Some(now);
+        }
+        // Its end was asked for while it was being started.
+        if task.desired_status == "STOPPED" {
+            self.signal(arn, false);
+        }
+    }
+
+    pub(super) fn container_failed(&mut self, arn: &str, name: &str, reason: &str) {
+        let Some(task) = self.ecs.tasks.get_mut(arn) else { return };
+        task.stop_code.get_or_insert("TaskFailedToStart");
+        task.stopped_reason.get_or_insert(format!("CannotStartContainerError: {reason}"));
+        if let Some(container) = task.containers.iter_mut().find(|container| container.name == name) {
+            container.running = false;
+            container.reason = Some(format!("CannotStartContainerError: {reason}"));
+        }
+        self.after_container(arn);
+    }
+
+    pub(super) fn container_wrote(&mut self, arn: &str, name: &str, line: String) {
+        let Some(task) = self.ecs.tasks.get(arn) else { return };
+        let container = task.containers.iter().find(|container| container.name == name);
+        if let Some((region, group, stream)) = container.and_then(|container| container.logs.clone()) {
+            // The awslogs driver does not send empty lines.
+            if !line.is_empty() {
+                self.logs.write(&region, &group, &stream, self.now, line);
+            }
+        }
+    }
+
+    pub(super) fn container_exited(&mut self, arn: &str, name: &str, code: i32) {
+        let Some(task) = self.ecs.tasks.get_mut(arn) else { return };
+        if let Some(container) = task.containers.iter_mut().find(|container| container.name == name) {
+            container.running = false;
+            container.exit_code = Some(code);
+        }
+        self.after_container(arn);
+    }
+
+    /// A container is over: when it was essential the others are stopped, and when none is left the task is.
+    fn after_container(&mut self, arn: &str) {
+        let Some(task) = self.ecs.tasks.get_mut(arn) else { return };
+        if task.containers.iter().all(|container| !container.running) {
+            return self.finish(arn);
+        }
+        let essential_over = task.containers.iter().any(|container| container.essential && !container.running);
+        if essential_over && task.desired_status == "RUNNING" {
+            self.stop_task(arn, "EssentialContainerExited", "Essential container in task exited");
+        }
+    }
+
+    fn finish(&mut self, arn: &str) {
+        let now = self.now;
+        let Some(task) = self.ecs.tasks.get_mut(arn).filter(|task| !task.is_over()) else { return };
+        task.last_status = "STOPPED";
+        task.desired_status = "STOPPED";
+        task.healthy = false;
+        task.stopping.get_or_insert(now);
+        task.stopped = Some(now);
+        task.stop_code.get_or_insert("EssentialContainerExited");
+        task.stopped_reason.get_or_insert("Essential container in task exited".into());
+        let task = task.clone();
+        self.service_task_ended(&task);
+    }
+
+    fn list_tasks(&self, scope: &Scope, input: &ListTasks) -> Result<Value, Fault> {
+        let cluster = self.cluster(scope, input.cluster.as_deref())?;
+        let wanted = input.desired_status.as_deref().unwrap_or("RUNNING");
+        let group = input.service_name.as_ref().map(|service| format!("service:{}", short(service)));
+        let found = self.ecs.tasks.values().filter(|task| {
+            task.scope == *scope
+                && task.cluster == cluster
+                && task.desired_status == wanted
+                && self.is_shown(task)
+                && input.started_by.as_ref().is_none_or(|by| task.started_by == *by)
+                && input.family.as_ref().is_none_or(|family| task.family == *family)
+                && group.as_ref().is_none_or(|group| task.group == *group)
+        });
+        let all: Vec<_> = found.map(|task| task.arn.clone()).collect();
+        let skip: usize = input.next_token.as_ref().and_then(|token| token.parse().ok()).unwrap_or_default();
+        let most = input.max_results.unwrap_or(100);
+        let mut answer = json!({"taskArns": all.iter().skip(skip).take(most).collect::<Vec<_>>()});
+        if skip + most < all.len() {
+            answer["nextToken"] = (skip + most).to_string().into();
+        }
+        Ok(answer)
+    }
+
+    fn is_shown(&self, task: &Task) -> bool {
+        task.visible <= self.now && task.stopped.is_none_or(|stopped| self.now.since(stopped) < SHOWN)
+    }
+
+    fn describe_tasks(&self, scope: &Scope, input: &Tasks) -> Result<Value, Fault> {
+        let cluster = self.cluster(scope, input.cluster.as_deref())?;
+        if input.tasks.len() > 100 || input.tasks.is_empty() {
+            return Err(Fault::new("InvalidParameterException", "Tasks cannot be empty or more than 100."));
+        }
+        let _ = &input.include;
+        let (mut tasks, mut failures) = (Vec::new(), Vec::new());
+        for wanted in &input.tasks {
+            let arn = self.task_arn(scope, &cluster, wanted);
+            match self.ecs.tasks.get(&arn).filter(|task| self.is_shown(task)) {
+                Some(task) => tasks.push(self.shown(task)),
+                None => failures.push(json!({"arn": arn, "reason": "MISSING"})),
+            }
+        }
+        Ok(json!({"tasks": tasks, "failures": failures}))
+    }
+
+    fn task_protection(&mut self, scope: &Scope, input: &Tasks) -> Result<Value, Fault> {
+        let cluster = self.cluster(scope, input.cluster.as_deref())?;
+        let mut shown = Vec::new();
+        for wanted in &input.tasks {
+            let arn = self.task_arn(scope, &cluster, wanted);
+            if let Some(enabled) = input.protection_enabled {
+                self.protect(&arn, enabled, input.expires_in_minutes);
+            }
+            if let Some(task) = self.ecs.tasks.get(&arn) {
+                shown.push(self.protection(task));
+            }
+        }
+        Ok(json!({"protectedTasks": shown, "failures": []}))
+    }
+
+    fn protection(&self, task: &Task) -> Value {
+        let until = task.protected.filter(|_| task.is_protected(self.now));
+        json!({"taskArn": task.arn, "protectionEnabled": until.is_some(), "expirationDate": until.map(stamp)})
+    }
+
+    fn protect(&mut self, arn: &str, enabled: bool, minutes: Option<u64>) {
+        let until = self.now.plus(Duration::from_secs(60 * minutes.unwrap_or(120)));
+        let Some(task) = self.ecs.tasks.get_mut(arn).filter(|task| task.group.starts_with("service:")) else { return };
+        task.protected = enabled.then_some(until);
+        let task = task.clone();
+        self.service_changed(&task);
+    }
+
+    /// What a container asks its agent: `/agent/<task>/...`.
+    pub(super) fn agent_operation(&mut self, _: &str, request: &Request) -> Result<Response, Fault> {
+        let parts: Vec<_> = request.path.trim_matches('/').split('/').collect();
+        let missing = || Fault { status: 404, ..Fault::new("NotFound", "no such task") };
+        let id = parts.get(1).copied().unwrap_or_default();
+        let task = self.ecs.tasks.values().find(|task| task.id() == id).cloned().ok_or_else(missing)?;
+        match (request.method.as_str(), parts.get(2..).unwrap_or_default()) {
+            ("GET", ["v4", container, rest @ ..]) if rest.len() <= 1 => {
+                if rest == ["task"] {
+                    let revision = task.definition.rsplit(':').next().unwrap_or_default();
+                    return Ok(Response::json(json!({"Cluster": task.cluster, "TaskARN": task.arn,
+                        "Family": task.family, "Revision": revision, "LaunchType": task.launch_type})));
+                }
+                let found = task.containers.iter().find(|one| one.name == *container).ok_or_else(missing)?;
+                Ok(Response::json(json!({"Name": found.name, "Image": found.image, "DockerName": found.name,
+                    "Labels": {"com.amazonaws.ecs.task-arn": task.arn}, "KnownStatus": task.last_status})))
+            }
+            ("PUT", ["task-protection", "v1", "state"]) => {
+                #[derive(Deserialize)]
+                #[serde(rename_all = "PascalCase", deny_unknown_fields)]
+                struct State {
+                    protection_enabled: bool,
+                    expires_in_minutes: Option<u64>,
+                }
+                let state: State = request.input()?;
+                self.protect(&task.arn, state.protection_enabled, state.expires_in_minutes);
+                let task = self.ecs.tasks.get(&task.arn).ok_or_else(missing)?;
+                let shown = self.protection(task);
+                Ok(Response::json(json!({"protection": {"TaskArn": task.arn,
+                    "ProtectionEnabled": shown["protectionEnabled"], "ExpirationDate": shown["expirationDate"]}})))
+            }
+            _ => Err(Fault::unknown(format!("{} {}", request.method, request.path))),
+        }
+    }
+
+    /// A task as `DescribeTasks` shows it.
+    fn shown(&self, task: &Task) -> Value {
+        let containers = task.containers.iter().map(|container| {
+            let status = match (task.last_status, container.running) {
+                (status @ ("PROVISIONING" | "PENDING"), _) => status,
+                (_, true) => "RUNNING",
+                (_, false) => "STOPPED",
+            };
+            let mut shown = json!({"name": container.name, "image": container.image, "lastStatus": status,
+                "taskArn": task.arn, "networkInterfaces": []});
+            for (field, value) in [
+                ("exitCode", container.exit_code.map(Value::from)),
+                ("reason", container.reason.clone().map(Value::from)),
+                ("networkBindings", container.host_port.map(|port| json!([{"bindIP": "127.0.0.1",
+                    "containerPort": container.port, "hostPort": port, "protocol": "tcp"}]))),
+            ] {
+                if let Some(value) = value {
+                    shown[field] = value;
+                }
+            }
+            shown
+        });
+        let mut shown = json!({
+            "taskArn": task.arn, "clusterArn": cluster_arn(&task.scope, &task.cluster),
+            "taskDefinitionArn": task.definition, "lastStatus": task.last_status,
+            "desiredStatus": task.desired_status, "startedBy": task.started_by, "group": task.group,
+            "launchType": task.launch_type, "createdAt": stamp(task.created), "tags": task.tags,
+            "overrides": task.overrides, "containers": containers.collect::<Vec<_>>(), "version": 1,
+            "attachments": [], "attributes": [], "availabilityZone": format!("{}a", task.scope.1),
+        });
+        for (field, value) in [
+            ("startedAt", task.started.map(stamp)),
+            ("stoppingAt", task.stopping.map(stamp)),
+            ("stoppedAt", task.stopped.map(stamp)),
+            ("stopCode", task.stop_code.map(Value::from)),
+            ("stoppedReason", task.stopped_reason.clone().map(Value::from)),
+        ] {
+            if let Some(value) = value {
+                shown[field] = value;
+            }
+        }
+        shown
+    }
+}
+
+pub(super) fn cluster_arn((account, region): &Scope, name: &str) -> String {
+    format!("arn:aws:ecs:{region}:{account}:cluster/{name}")
+}
+
+fn text(value: &Value, field: &str) -> String {
+    value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn without(value: Value, field: &str) -> Value {
+    let mut fields: Map<String, Value> = value.as_object().cloned().unwrap_or_default();
+    fields.remove(field);
+    fields.into()
+}

@@ -1,0 +1,296 @@
+//! CloudWatch Logs: groups, streams, events.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::Time;
+
+use super::{Fault, Request, World};
+
+/// The groups, by Region and name.
+#[derive(Debug, Default)]
+pub(super) struct Logs {
+    groups: BTreeMap<(String, String), Group>,
+}
+
+#[derive(Debug)]
+struct Group {
+    created: Time,
+    streams: BTreeMap<String, Stream>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    created: Time,
+    events: Vec<Event>,
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// When it was written.
+    pub at: Time,
+    /// When CloudWatch got it.
+    pub ingested: Time,
+    /// What it says.
+    pub message: String,
+}
+
+/// How many events a page has at the most (fact 33).
+const PAGE: usize = 10_000;
+/// How many bytes a page has at the most (fact 33).
+const PAGE_BYTES: usize = 1_048_576;
+
+impl Logs {
+    pub(super) fn create_group(&mut self, region: &str, name: &str, now: Time) {
+        let key = (region.to_owned(), name.to_owned());
+        self.groups.entry(key).or_insert_with(|| Group { created: now, streams: BTreeMap::new() });
+    }
+
+    pub(super) fn write(&mut self, region: &str, group: &str, stream: &str, now: Time, message: String) {
+        self.create_group(region, group, now);
+        if let Some(group) = self.groups.get_mut(&(region.to_owned(), group.to_owned())) {
+            let new = || Stream { created: now, events: Vec::new() };
+            let stream = group.streams.entry(stream.to_owned()).or_insert_with(new);
+            stream.events.push(Event { at: now, ingested: now, message });
+        }
+    }
+
+    fn group(&self, region: &str, name: &str) -> Result<&Group, Fault> {
+        let missing = || Fault::new("ResourceNotFoundException", "The specified log group does not exist.");
+        self.groups.get(&(region.to_owned(), name.to_owned())).ok_or_else(missing)
+    }
+
+    fn stream(&self, region: &str, group: &str, name: &str) -> Result<&Stream, Fault> {
+        let missing = || Fault::new("ResourceNotFoundException", "The specified log stream does not exist.");
+        self.group(region, group)?.streams.get(name).ok_or_else(missing)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct GetLogEvents {
+    log_group_name: String,
+    log_stream_name: String,
+    start_time: Option<u64>,
+    end_time: Option<u64>,
+    next_token: Option<String>,
+    limit: Option<usize>,
+    #[serde(default)]
+    start_from_head: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PutLogEvents {
+    log_group_name: String,
+    log_stream_name: String,
+    log_events: Vec<InputEvent>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InputEvent {
+    timestamp: u64,
+    message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct FilterLogEvents {
+    log_group_name: String,
+    #[serde(default)]
+    log_stream_names: Vec<String>,
+    log_stream_name_prefix: Option<String>,
+    start_time: Option<u64>,
+    end_time: Option<u64>,
+    next_token: Option<String>,
+    limit: Option<usize>,
+    #[serde(default)]
+    interleaved: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Streams {
+    log_group_name: String,
+    log_stream_name: Option<String>,
+    log_stream_name_prefix: Option<String>,
+    order_by: Option<String>,
+    #[serde(default)]
+    descending: bool,
+    limit: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Groups {
+    log_group_name_prefix: Option<String>,
+}
+
+impl World {
+    /// The lines of a stream of the stack's Region, from the `skip`-th on.
+    #[must_use]
+    pub fn lines(&self, group: &str, stream: &str, skip: usize) -> Vec<Event> {
+        let found = self.logs.stream(&self.region, group, stream);
+        found.map(|stream| stream.events.iter().skip(skip).cloned().collect()).unwrap_or_default()
+    }
+
+    pub(super) fn logs_operation(&mut self, name: &str, request: &Request) -> Result<Value, Fault> {
+        let region = request.region();
+        match name {
+            "CreateLogGroup" => {
+                let input: Streams = request.input()?;
+                self.logs.create_group(region, &input.log_group_name, self.now);
+                Ok(Value::Null)
+            }
+            "CreateLogStream" => self.create_stream(region, request.input()?),
+            "PutLogEvents" => self.put_log_events(region, request.input()?),
+            "GetLogEvents" => self.get_log_events(region, &request.input()?),
+            "FilterLogEvents" => self.filter_log_events(region, &request.input()?),
+            "DescribeLogStreams" => self.describe_streams(region, request.input()?),
+            "DescribeLogGroups" => {
+                let input: Groups = request.input()?;
+                let prefix = input.log_group_name_prefix.unwrap_or_default();
+                let groups = self.logs.groups.iter().filter(|((at, name), _)| at == region && name.starts_with(&prefix));
+                let shown = groups.map(|((_, name), group)| {
+                    json!({"logGroupName": name, "creationTime": group.created.millis(),
+                        "arn": format!("arn:aws:logs:{region}:{}:log-group:{name}:*", self.account)})
+                });
+                Ok(json!({"logGroups": shown.collect::<Vec<_>>()}))
+            }
+            _ => Err(Fault::unknown(format!("the operation {name}"))),
+        }
+    }
+
+    fn create_stream(&mut self, region: &str, input: Streams) -> Result<Value, Fault> {
+        self.logs.group(region, &input.log_group_name)?;
+        let name = input.log_stream_name.ok_or_else(|| Fault::new("InvalidParameterException", "logStreamName"))?;
+        let now = self.now;
+        if let Some(group) = self.logs.groups.get_mut(&(region.to_owned(), input.log_group_name)) {
+            if group.streams.contains_key(&name) {
+                let exists = "The specified log stream already exists";
+                return Err(Fault::new("ResourceAlreadyExistsException", exists));
+            }
+            group.streams.insert(name, Stream { created: now, events: Vec::new() });
+        }
+        Ok(Value::Null)
+    }
+
+    fn put_log_events(&mut self, region: &str, input: PutLogEvents) -> Result<Value, Fault> {
+        self.logs.stream(region, &input.log_group_name, &input.log_stream_name)?;
+        let bytes: usize = input.log_events.iter().map(|event| event.message.len() + 26).sum();
+        let bad = |why: &str| Err(Fault::new("InvalidParameterException", why));
+        if bytes > PAGE_BYTES || input.log_events.len() > PAGE || input.log_events.is_empty() {
+            return bad("Log events in a single PutLogEvents request must be 1 to 10000 in at most 1048576 bytes.");
+        }
+        if !input.log_events.is_sorted_by_key(|event| event.timestamp) {
+            return bad("Log events in a single PutLogEvents request must be in chronological order.");
+        }
+        if input.log_events.iter().any(|event| event.message.is_empty() || event.message.len() > 262_144) {
+            return bad("A log event's message must have 1 to 262144 bytes.");
+        }
+        let now = self.now;
+        if let Some(group) = self.logs.groups.get_mut(&(region.to_owned(), input.log_group_name)) {
+            if let Some(stream) = group.streams.get_mut(&input.log_stream_name) {
+                let new = input.log_events.into_iter();
+                stream.events.extend(new.map(|event| Event {
+                    at: Time::from_millis(event.timestamp),
+                    ingested: now,
+                    message: event.message,
+                }));
+                // CloudWatch shows a stream by timestamp.
+                stream.events.sort_by_key(|event| event.at);
+            }
+        }
+        Ok(json!({"nextSequenceToken": "0"}))
+    }
+
+    fn get_log_events(&self, region: &str, input: &GetLogEvents) -> Result<Value, Fault> {
+        let stream = self.logs.stream(region, &input.log_group_name, &input.log_stream_name)?;
+        let from = Time::from_millis(input.start_time.unwrap_or(0));
+        let to = Time::from_millis(input.end_time.unwrap_or(u64::MAX));
+        let begin = stream.events.partition_point(|event| event.at < from);
+        let end = stream.events.partition_point(|event| event.at < to).max(begin);
+        let limit = input.limit.unwrap_or(PAGE).min(PAGE);
+        let at = |token: &str, prefix: &str| token.strip_prefix(prefix)?.parse::<usize>().ok();
+        let (mut first, mut last) = match &input.next_token {
+            Some(token) if token.starts_with("f/") => {
+                let first = at(token, "f/").unwrap_or(begin).clamp(begin, end);
+                (first, (first + limit).min(end))
+            }
+            Some(token) => {
+                let last = at(token, "b/").unwrap_or(end).clamp(begin, end);
+                (last.saturating_sub(limit).max(begin), last)
+            }
+            None if input.start_from_head => (begin, (begin + limit).min(end)),
+            None => (end.saturating_sub(limit).max(begin), end),
+        };
+        let mut bytes = 0;
+        if let Some(too_far) = stream.events[first..last].iter().position(|event| {
+            bytes += event.message.len() + 26;
+            bytes > PAGE_BYTES
+        }) {
+            if input.start_from_head { last = first + too_far.max(1) } else { first = last - too_far.max(1) }
+        }
+        let events = stream.events[first..last].iter().map(|event| {
+            json!({"timestamp": event.at.millis(), "ingestionTime": event.ingested.millis(), "message": event.message})
+        });
+        Ok(json!({
+            "events": events.collect::<Vec<_>>(),
+            "nextForwardToken": format!("f/{last:056}"),
+            "nextBackwardToken": format!("b/{first:056}"),
+        }))
+    }
+
+    fn filter_log_events(&self, region: &str, input: &FilterLogEvents) -> Result<Value, Fault> {
+        let _ = input.interleaved;
+        let group = self.logs.group(region, &input.log_group_name)?;
+        let from = input.start_time.unwrap_or(0);
+        let to = input.end_time.unwrap_or(u64::MAX);
+        let wanted = |name: &str| {
+            (input.log_stream_names.is_empty() || input.log_stream_names.iter().any(|one| one == name))
+                && input.log_stream_name_prefix.as_ref().is_none_or(|prefix| name.starts_with(prefix))
+        };
+        let mut found = Vec::new();
+        for (name, stream) in group.streams.iter().filter(|(name, _)| wanted(name)) {
+            for (at, event) in stream.events.iter().enumerate() {
+                if (from..=to).contains(&event.at.millis()) {
+                    found.push((event.at, json!({"logStreamName": name, "timestamp": event.at.millis(),
+                        "message": event.message, "ingestionTime": event.ingested.millis(),
+                        "eventId": format!("{name}#{at}")})));
+                }
+            }
+        }
+        found.sort_by_key(|(at, _)| *at);
+        let skip: usize = input.next_token.as_ref().and_then(|token| token.parse().ok()).unwrap_or_default();
+        let limit = input.limit.unwrap_or(PAGE);
+        let total = found.len();
+        let events: Vec<_> = found.into_iter().skip(skip).take(limit).map(|(_, event)| event).collect();
+        let mut answer = json!({"events": events, "searchedLogStreams": []});
+        if skip + limit < total {
+            answer["nextToken"] = (skip + limit).to_string().into();
+        }
+        Ok(answer)
+    }
+
+    fn describe_streams(&self, region: &str, input: Streams) -> Result<Value, Fault> {
+        let group = self.logs.group(region, &input.log_group_name)?;
+        let prefix = input.log_stream_name_prefix.unwrap_or_default();
+        let mut streams: Vec<_> = group.streams.iter().filter(|(name, _)| name.starts_with(&prefix)).collect();
+        if input.order_by.as_deref() == Some("LastEventTime") {
+            streams.sort_by_key(|(_, stream)| stream.events.last().map(|event| event.at));
+        }
+        if input.descending {
+            streams.reverse();
+        }
+        streams.truncate(input.limit.unwrap_or(50));
+        let shown = streams.iter().map(|(name, stream)| {
+            json!({"logStreamName": name, "creationTime": stream.created.millis(),
+                "firstEventTimestamp": stream.events.first().map(|event| event.at.millis()),
+                "lastEventTimestamp": stream.events.last().map(|event| event.at.millis())})
+        });
+        Ok(json!({"logStreams": shown.collect::<Vec<_>>()}))
+    }
+}

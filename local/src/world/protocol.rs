@@ -1,0 +1,162 @@
+//! AWS's protocols: which operation a request is, what its parameters are, how errors look.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// An HTTP request.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// `GET`, `POST`, `PUT`, `HEAD`.
+    pub method: String,
+    /// The path, percent-decoded.
+    pub path: String,
+    /// The query, percent-decoded.
+    pub query: BTreeMap<String, String>,
+    /// The headers, by lower-case name.
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// An HTTP response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// An error as AWS answers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Its code.
+    pub code: String,
+    /// What it says.
+    pub message: String,
+    /// The HTTP status.
+    pub status: u16,
+}
+
+/// The code of an operation or parameter that this world does not know.
+const UNKNOWN: &str = "NotImplementedHere";
+
+impl Fault {
+    /// An error of the caller's.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), status: 400 }
+    }
+
+    /// An operation or parameter that this world does not know.
+    pub fn unknown(what: impl Into<String>) -> Self {
+        Self { code: UNKNOWN.into(), message: what.into(), status: 501 }
+    }
+
+    /// Whether this world does not know what was asked.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.code == UNKNOWN
+    }
+}
+
+impl Response {
+    /// A JSON document.
+    #[must_use]
+    pub fn json(value: Value) -> Self {
+        let headers = vec![("content-type".into(), "application/x-amz-json-1.1".into())];
+        // An operation without an answer has an empty body.
+        let body = if value.is_null() { Vec::new() } else { value.to_string().into_bytes() };
+        Self { status: 200, headers, body }
+    }
+
+    /// An XML document.
+    #[must_use]
+    pub fn xml(text: String) -> Self {
+        Self { status: 200, headers: vec![("content-type".into(), "text/xml".into())], body: text.into_bytes() }
+    }
+}
+
+impl Request {
+    /// The parameters of a JSON request, of the type that the operation takes.
+    ///
+    /// # Errors
+    /// A parameter that is unknown here, or malformed.
+    pub fn input<T: DeserializeOwned>(&self) -> Result<T, Fault> {
+        let body: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
+        serde_json::from_slice(body).map_err(|error| {
+            let said = error.to_string();
+            if said.starts_with("unknown ") { Fault::unknown(said) } else { Fault::new("ValidationException", said) }
+        })
+    }
+
+    /// The access key's id, from the signature.
+    #[must_use]
+    pub fn access_key(&self) -> &str {
+        self.credential().first().copied().unwrap_or_default()
+    }
+
+    /// The Region that the request was signed for.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        self.credential().get(2).copied().unwrap_or("us-east-1")
+    }
+
+    /// The signature's scope: key, date, Region, service.
+    fn credential(&self) -> Vec<&str> {
+        let header = self.headers.get("authorization").map(String::as_str).unwrap_or_default();
+        let scope = header.split("Credential=").nth(1).unwrap_or_default();
+        scope.split([',', ' ']).next().unwrap_or_default().split('/').filter(|part| !part.is_empty()).collect()
+    }
+}
+
+/// `service:Operation`.
+pub(super) fn operation(request: &Request) -> String {
+    if let Some(target) = request.headers.get("x-amz-target") {
+        let (service, operation) = target.split_once('.').unwrap_or((target, ""));
+        let service = match service {
+            "CodePipeline_20150709" => "codepipeline",
+            "AmazonEC2ContainerServiceV20141113" => "ecs",
+            "CodeDeploy_20141006" => "codedeploy",
+            "Logs_20140328" => "logs",
+            "AmazonSSM" => "ssm",
+            _ => service,
+        };
+        return format!("{service}:{operation}");
+    }
+    let parts: Vec<_> = request.path.trim_matches('/').split('/').collect();
+    match (request.method.as_str(), parts.as_slice()) {
+        ("POST", ["2015-03-31", "functions", _, "invocations"]) => "lambda:Invoke".into(),
+        (_, ["agent", ..]) => "agent:Request".into(),
+        ("POST", [""]) => {
+            let body = String::from_utf8_lossy(&request.body);
+            let action = body.split('&').find_map(|pair| pair.strip_prefix("Action=")).unwrap_or_default();
+            format!("sts:{action}")
+        }
+        ("GET", _) => "s3:GetObject".into(),
+        ("HEAD", _) => "s3:HeadObject".into(),
+        (method, _) => format!("{method}:{}", request.path),
+    }
+}
+
+/// An error in the format of the operation's protocol.
+pub(super) fn refusal(operation: &str, fault: Fault) -> Response {
+    if operation.starts_with("s3:") {
+        let body = format!("<Error><Code>{}</Code><Message>{}</Message></Error>", fault.code, fault.message);
+        return Response { status: fault.status, ..Response::xml(body) };
+    }
+    if operation.starts_with("sts:") {
+        let body = format!(
+            "<ErrorResponse><Error><Type>Sender</Type><Code>{}</Code><Message>{}</Message></Error></ErrorResponse>",
+            fault.code, fault.message
+        );
+        return Response { status: fault.status, ..Response::xml(body) };
+    }
+    let mut response = Response::json(json!({"__type": fault.code, "message": fault.message}));
+    response.status = fault.status;
+    response.headers.push(("x-amzn-errortype".into(), fault.code));
+    response
+}

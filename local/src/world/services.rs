@@ -1,0 +1,260 @@
+//! ECS services with task sets, as CodeDeploy drives them.
+//!
+//! Invariant: traffic goes to the healthy tasks of the primary task set, and to nothing else.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::Time;
+
+use super::ecs::{Scope, Task, cluster_arn, short, stamp};
+use super::{Effect, Fault, Timer, World};
+use crate::Mistake;
+use crate::account;
+
+/// A service.
+#[derive(Debug, Clone)]
+pub(super) struct Service {
+    pub(super) arn: String,
+    pub(super) scope: Scope,
+    pub(super) cluster: String,
+    pub(super) name: String,
+    pub(super) desired: usize,
+    container: String,
+    container_port: u16,
+    port: Option<u16>,
+    created: Time,
+    /// The primary one first.
+    pub(super) sets: Vec<TaskSet>,
+    /// Where the traffic goes now.
+    routed: Vec<String>,
+}
+
+/// A task set.
+#[derive(Debug, Clone)]
+pub(super) struct TaskSet {
+    /// What its tasks are started by.
+    pub(super) id: String,
+    pub(super) definition: String,
+    pub(super) desired: usize,
+    /// How many of its tasks have died.
+    pub(super) died: u32,
+    created: Time,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct DescribeServices {
+    cluster: Option<String>,
+    services: Vec<String>,
+    include: Option<Vec<String>>,
+}
+
+/// How long ECS takes to notice that a service has too few tasks, or too many.
+const RECONCILE: Duration = Duration::from_millis(200);
+
+impl World {
+    pub(super) fn create_service(
+        &mut self,
+        scope: &Scope,
+        cluster: &str,
+        name: &str,
+        given: &account::Service,
+    ) -> Result<(), Mistake> {
+        let definition = self.definition(scope, &given.task_definition);
+        let definition = definition.map_err(|fault| Mistake(format!("local.yaml: service {name}: {}", fault.message)))?;
+        let definition = definition.get("taskDefinitionArn").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let arn = service_arn(scope, cluster, name);
+        let service = Service {
+            arn: arn.clone(),
+            scope: scope.clone(),
+            cluster: cluster.to_owned(),
+            name: name.to_owned(),
+            desired: given.desired,
+            container: given.container.clone(),
+            container_port: given.container_port,
+            port: given.port,
+            created: self.now,
+            sets: Vec::new(),
+            routed: Vec::new(),
+        };
+        self.ecs.services.insert(arn.clone(), service);
+        self.create_task_set(&arn, &definition);
+        Ok(())
+    }
+
+    /// Creates a task set for the whole service, and returns its id.
+    pub(super) fn create_task_set(&mut self, service: &str, definition: &str) -> String {
+        let id = format!("ecs-svc/{}", u64::from_str_radix(&self.hex()[..15], 16).unwrap_or_default());
+        let now = self.now;
+        if let Some(service) = self.ecs.services.get_mut(service) {
+            let (definition, desired) = (definition.to_owned(), service.desired);
+            service.sets.push(TaskSet { id: id.clone(), definition, desired, died: 0, created: now });
+        }
+        self.after(RECONCILE, Timer::Service(service.to_owned()));
+        id
+    }
+
+    /// Makes a task set the primary one: the traffic goes to it from now on.
+    pub(super) fn make_primary(&mut self, service: &str, set: &str) {
+        if let Some(service) = self.ecs.services.get_mut(service) {
+            service.sets.sort_by_key(|one| one.id != set);
+        }
+        self.route(service);
+    }
+
+    /// Lets a task set go: its tasks are stopped, those that protect themselves when they let go.
+    pub(super) fn scale_to_zero(&mut self, service: &str, set: &str) {
+        let sets = self.ecs.services.get_mut(service).map(|service| &mut service.sets);
+        if let Some(set) = sets.and_then(|sets| sets.iter_mut().find(|one| one.id == set)) {
+            set.desired = 0;
+        }
+        self.reconcile(service);
+    }
+
+    /// Live tasks of a set, and how many of them are healthy.
+    pub(super) fn set_tasks(&self, set: &str) -> (usize, usize) {
+        let live: Vec<_> = self.ecs.tasks.values().filter(|task| task.started_by == set && !task.is_over()).collect();
+        (live.len(), live.iter().filter(|task| task.healthy).count())
+    }
+
+    /// Starts what a service lacks, stops what it has too much.
+    pub(super) fn reconcile(&mut self, arn: &str) {
+        let Some(service) = self.ecs.services.get(arn).cloned() else { return };
+        for set in &service.sets {
+            let (live, _) = self.set_tasks(&set.id);
+            for _ in live..set.desired {
+                self.start_service_task(&service.scope, &service.cluster, &set.definition, &set.id, &service.name);
+            }
+            if set.desired == 0 {
+                let now = self.now;
+                let own = self.ecs.tasks.values().filter(|task| task.started_by == set.id && !task.is_over());
+                let (protected, free): (Vec<_>, Vec<_>) = own.cloned().partition(|task| task.is_protected(now));
+                for task in free {
+                    self.stop_task(&task.arn, "ServiceSchedulerInitiated", "Scaling activity initiated by deployment");
+                }
+                // Protection that expires by itself is noticed, too.
+                if let Some(until) = protected.iter().filter_map(|task| task.protected).min() {
+                    self.after(until.since(now), Timer::Service(arn.to_owned()));
+                }
+            }
+        }
+        let gone: Vec<_> =
+            service.sets.iter().filter(|set| set.desired == 0 && self.set_tasks(&set.id).0 == 0).map(|set| &set.id).collect();
+        if let Some(service) = self.ecs.services.get_mut(arn) {
+            service.sets.retain(|set| !gone.contains(&&set.id));
+        }
+        self.route(arn);
+    }
+
+    /// Sends the traffic to the healthy tasks of the primary set.
+    fn route(&mut self, arn: &str) {
+        let Some(service) = self.ecs.services.get(arn) else { return };
+        let Some(primary) = service.sets.first() else { return };
+        let own = self.ecs.tasks.values().filter(|task| task.started_by == primary.id);
+        let tasks: Vec<_> = own.filter(|task| task.healthy && task.desired_status == "RUNNING").map(|task| task.arn.clone()).collect();
+        let Some(service) = self.ecs.services.get_mut(arn) else { return };
+        if service.routed == tasks {
+            return;
+        }
+        service.routed.clone_from(&tasks);
+        if let Some(port) = service.port {
+            self.effects.push(Effect::Route { port, tasks });
+        }
+    }
+
+    /// The task definition that the traffic of a service goes to, for tests and for the end of a release.
+    #[must_use]
+    pub fn traffic(&self) -> Vec<(String, String)> {
+        let services = self.ecs.services.values();
+        let primary = services.filter_map(|service| {
+            let definition = short(&service.sets.first()?.definition).to_owned();
+            Some((format!("{}/{}", service.cluster, service.name), definition))
+        });
+        primary.collect()
+    }
+
+    /// Whether every service has all of its tasks, healthy.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.ecs.services.values().all(|service| {
+            service.sets.iter().all(|set| self.set_tasks(&set.id).1 == set.desired)
+        })
+    }
+
+    pub(super) fn task_healthy(&mut self, arn: &str) {
+        let Some(task) = self.ecs.tasks.get_mut(arn).filter(|task| task.desired_status == "RUNNING") else { return };
+        task.healthy = true;
+        let task = task.clone();
+        self.service_changed(&task);
+    }
+
+    fn service_of(&self, task: &Task) -> Option<String> {
+        let name = task.group.strip_prefix("service:")?;
+        Some(service_arn(&task.scope, &task.cluster, name))
+    }
+
+    /// Something about a task of a service has changed.
+    pub(super) fn service_changed(&mut self, task: &Task) {
+        let Some(arn) = self.service_of(task) else { return };
+        self.reconcile(&arn);
+        self.deployments_changed(&arn);
+    }
+
+    /// A task of a service has ended: it is replaced, the later the more have died.
+    pub(super) fn service_task_ended(&mut self, task: &Task) {
+        let Some(arn) = self.service_of(task) else { return };
+        let mut died = 0;
+        if let Some(service) = self.ecs.services.get_mut(&arn) {
+            if let Some(set) = service.sets.iter_mut().find(|set| set.id == task.started_by && set.desired > 0) {
+                set.died += 1;
+                died = set.died;
+            }
+        }
+        self.route(&arn);
+        self.after(RECONCILE.max(Duration::from_secs(u64::from(died.min(10)))), Timer::Service(arn.clone()));
+        self.deployments_changed(&arn);
+    }
+
+    pub(super) fn describe_services(&self, scope: &Scope, input: &DescribeServices) -> Result<Value, Fault> {
+        let cluster = self.cluster(scope, input.cluster.as_deref())?;
+        let _ = &input.include;
+        let (mut services, mut failures) = (Vec::new(), Vec::new());
+        for wanted in &input.services {
+            let arn = service_arn(scope, &cluster, short(wanted));
+            match self.ecs.services.get(&arn) {
+                Some(service) => services.push(self.shown_service(service)),
+                None => failures.push(json!({"arn": arn, "reason": "MISSING"})),
+            }
+        }
+        Ok(json!({"services": services, "failures": failures}))
+    }
+
+    fn shown_service(&self, service: &Service) -> Value {
+        let sets = service.sets.iter().enumerate().map(|(at, set)| {
+            let (live, healthy) = self.set_tasks(&set.id);
+            let status = if at == 0 { "PRIMARY" } else if set.desired == 0 { "DRAINING" } else { "ACTIVE" };
+            json!({"id": set.id, "taskSetArn": format!("{}/{}", service.arn.replace(":service/", ":task-set/"), set.id),
+                "serviceArn": service.arn, "clusterArn": cluster_arn(&service.scope, &service.cluster),
+                "startedBy": "CODE_DEPLOY", "status": status, "taskDefinition": set.definition,
+                "computedDesiredCount": set.desired, "pendingCount": live - healthy, "runningCount": healthy,
+                "createdAt": stamp(set.created), "updatedAt": stamp(set.created), "launchType": "FARGATE",
+                "scale": {"value": 100.0, "unit": "PERCENT"},
+                "stabilityStatus": if healthy == set.desired { "STEADY_STATE" } else { "STABILIZING" }})
+        });
+        let counts = service.sets.iter().map(|set| self.set_tasks(&set.id)).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        json!({"serviceArn": service.arn, "serviceName": service.name,
+            "clusterArn": cluster_arn(&service.scope, &service.cluster), "status": "ACTIVE",
+            "desiredCount": service.desired, "runningCount": counts.1, "pendingCount": counts.0 - counts.1,
+            "taskDefinition": service.sets.first().map(|set| set.definition.clone()),
+            "deploymentController": {"type": "CODE_DEPLOY"}, "launchType": "FARGATE",
+            "loadBalancers": [{"containerName": service.container, "containerPort": service.container_port}],
+            "taskSets": sets.collect::<Vec<_>>(), "deployments": [], "events": [],
+            "createdAt": stamp(service.created), "schedulingStrategy": "REPLICA"})
+    }
+}
+
+pub(super) fn service_arn((account, region): &Scope, cluster: &str, name: &str) -> String {
+    format!("arn:aws:ecs:{region}:{account}:service/{cluster}/{name}")
+}
