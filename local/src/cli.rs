@@ -329,7 +329,7 @@ async fn follow(machine: &Machine, execution: &str, approve: bool, show: &mut Sh
 
 fn ask(approve: bool, action: &ActionView, answers: tokio::sync::mpsc::Sender<bool>, show: &Show) {
     if approve {
-        drop(answers.try_send(true));
+        let _ = answers.try_send(true);
         return;
     }
     show.line(&format!("{} waits for your approval: migrations are done, nothing is deployed yet.", action.action));
@@ -339,7 +339,7 @@ fn ask(approve: bool, action: &ActionView, answers: tokio::sync::mpsc::Sender<bo
         let mut line = String::new();
         let read = std::io::stdin().read_line(&mut line);
         let yes = read.is_ok() && matches!(line.trim().to_lowercase().as_str(), "y" | "yes");
-        drop(answers.blocking_send(yes));
+        let _ = answers.blocking_send(yes);
     });
 }
 

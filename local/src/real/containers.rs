@@ -45,7 +45,7 @@ impl Containers {
         let key = (task.to_owned(), container.to_owned());
         if let Some(group) = self.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             // A group that is gone needs no signal.
-            drop(killpg(*group, if kill { Signal::SIGKILL } else { Signal::SIGTERM }));
+            let _ = killpg(*group, if kill { Signal::SIGKILL } else { Signal::SIGTERM });
         }
     }
 
@@ -69,14 +69,14 @@ impl Containers {
     pub(super) async fn end(&self) {
         let groups = || self.groups.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect::<Vec<_>>();
         for group in groups() {
-            drop(killpg(group, Signal::SIGTERM));
+            let _ = killpg(group, Signal::SIGTERM);
         }
         let begun = tokio::time::Instant::now();
         while !groups().is_empty() && begun.elapsed() < GRACE {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         for group in groups() {
-            drop(killpg(group, Signal::SIGKILL));
+            let _ = killpg(group, Signal::SIGKILL);
         }
     }
 }
@@ -134,7 +134,7 @@ async fn run(machine: Machine, start: Start, mut child: Child, port: Option<u16>
         health.abort();
     }
     if let Some(group) = group {
-        drop(killpg(group, Signal::SIGKILL));
+        let _ = killpg(group, Signal::SIGKILL);
     }
     containers.groups.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     let code = status.map_or(1, |status| {

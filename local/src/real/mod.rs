@@ -151,9 +151,11 @@ impl Machine {
     async fn keep_time(self) {
         loop {
             self.world().advance(self.now());
-            self.carry_out();
+            self.carry_out_effects();
             let next = self.world().next();
             let pause = next.map_or(Duration::from_secs(1), |next| next.since(self.now()));
+            // A timer that is due within the current millisecond must not be asked for in a busy loop.
+            let pause = pause.max(Duration::from_millis(1));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.0.changed.notified() => {}
@@ -162,12 +164,16 @@ impl Machine {
     }
 
     fn carry_out(&self) {
+        self.carry_out_effects();
+        // What is due next may have changed.
+        self.0.changed.notify_one();
+    }
+
+    fn carry_out_effects(&self) {
         let effects = self.world().effects();
         for effect in effects {
             self.carry_out_one(effect);
         }
-        // What is due next may have changed.
-        self.0.changed.notify_one();
     }
 
     fn carry_out_one(&self, effect: Effect) {
