@@ -1,0 +1,65 @@
+//! Laws that hold under every single fault: a call that is throttled, whose reply is lost, before or after which the
+//! function dies.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+use local::world::ExecutionStatus;
+use tests::{Call, Meddling, Setting, play};
+
+/// Meddles with the `nth` call that changes something, made by any function.
+fn meddle_with(nth: usize, with: Meddling, seen: Arc<AtomicUsize>) -> Box<dyn FnMut(&Call<'_>) -> Meddling + Send> {
+    Box::new(move |call| {
+        if !call.writes {
+            return Meddling::Pass;
+        }
+        let at = seen.fetch_add(1, Ordering::Relaxed);
+        if at == nth { with } else { Meddling::Pass }
+    })
+}
+
+/// Releases with one fault, and checks the law: whatever happens to one call, every task runs exactly once, and the
+/// release succeeds.
+fn one_fault_changes_nothing(with: Meddling, except: &'static [&'static str]) {
+    let total = Arc::new(AtomicUsize::new(0));
+    play(Setting { meddle: meddle_with(usize::MAX, with, total.clone()), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded);
+    });
+    let total = total.load(Ordering::Relaxed);
+    assert!(total > 60, "{total} calls that change something");
+    for nth in 0..total {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let mut inner = meddle_with(nth, with, seen);
+        let met = Arc::new(std::sync::Mutex::new(String::new()));
+        let note = met.clone();
+        let meddle = Box::new(move |call: &Call<'_>| {
+            if except.contains(&call.operation) {
+                return Meddling::Pass;
+            }
+            let meddling = inner(call);
+            if meddling != Meddling::Pass {
+                *note.lock().unwrap() = format!("{} of {}", call.operation, call.function);
+            }
+            meddling
+        });
+        play(Setting { meddle, ..Setting::default() }, async |stage| {
+            let release = stage.start();
+            let status = stage.end(&release).await;
+            let met = met.lock().unwrap().clone();
+            assert_eq!(status, ExecutionStatus::Succeeded, "{with:?} at {nth}, {met}: {:#?}", stage.actions(&release));
+            assert_eq!(stage.started(&release).len(), 7, "{with:?} at {nth}, {met}: {:?}", stage.started(&release));
+            assert_eq!(stage.world().deployments().len(), 6, "{with:?} at {nth}, {met}");
+        });
+    }
+}
+
+#[test]
+fn a_throttled_call_changes_nothing() {
+    one_fault_changes_nothing(Meddling::Throttle, &[]);
+}
+
+#[test]
+fn a_call_that_does_not_arrive_changes_nothing() {
+    one_fault_changes_nothing(Meddling::Unreachable, &[]);
+}

@@ -1,0 +1,337 @@
+//! Whole releases in virtual time: the pipeline of `template.yaml`, the real functions, scripted tasks.
+
+use std::time::Duration;
+
+use local::template::ExecutionMode;
+use local::world::{ActionStatus, ExecutionStatus, Start};
+use serde_json::json;
+use tests::{Script, Setting, as_invoke_actions, play};
+
+const ENVIRONMENTS: [&str; 3] = ["ap", "eu", "us"];
+
+fn of_task(start: &Start, command: &str) -> bool {
+    start.command.last().is_some_and(|last| last == command)
+}
+
+fn is_in(start: &Start, environment: &str) -> bool {
+    start.environment.get("DATABASE").is_some_and(|path| path.contains(&format!("/{environment}.")))
+}
+
+/// The shop, whose migration in `ap` ends with an error after two lines, while the others take a minute.
+fn drifted() -> Setting {
+    let script = |start: &Start| match (of_task(start, "migrate"), is_in(start, "ap")) {
+        (true, true) => {
+            let mut script = Script::task(2).ending(1);
+            script.lines.push((Duration::from_millis(10), "\u{1b}[31mduplicate column name: email\u{1b}[0m".into()));
+            script
+        }
+        (true, false) => Script::task(60),
+        (false, _) => Script::of_shop(start),
+    };
+    Setting { script: Box::new(script), ..Setting::default() }
+}
+
+#[test]
+fn a_release_goes_through_the_whole_pipeline() {
+    play(Setting::default(), async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        assert!(stage.actions(&release).iter().all(|action| action.status == ActionStatus::Succeeded));
+        let mut expected = vec!["prepare/us".to_owned()];
+        for task in ["migrate", "finish"] {
+            expected.extend(ENVIRONMENTS.map(|environment| format!("{task}/{environment}")));
+        }
+        expected.sort();
+        assert_eq!(stage.started(&release), expected, "each task once, in each of its environments");
+        let traffic = stage.world().traffic();
+        assert_eq!(traffic.len(), 6);
+        assert!(traffic.iter().all(|(_, definition)| definition.ends_with(":2")), "{traffic:?}");
+        assert_eq!(stage.world().deployments().len(), 6);
+        assert!(stage.notes().is_empty(), "{:?}", stage.notes());
+    });
+}
+
+#[test]
+fn the_merged_log_has_every_line_once_and_in_order_with_its_environment() {
+    play(Setting::default(), async |stage| {
+        let release = stage.start();
+        stage.end(&release).await;
+        let lines = stage.lines(&release);
+        for environment in ENVIRONMENTS {
+            let own: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix(&format!("{environment} | "))).collect();
+            let migrate: Vec<_> = own.iter().filter(|line| line.starts_with("line")).collect();
+            let tasks = if environment == "us" { 3 } else { 2 };
+            assert_eq!(migrate.len(), 3 * tasks, "{lines:#?}");
+            for run in migrate.chunks(3) {
+                assert_eq!(run, [&"line 1", &"line 2", &"line 3"]);
+            }
+            assert!(own.iter().any(|line| line.starts_with("migrate complete: 3 lines")), "{own:?}");
+        }
+    });
+}
+
+#[test]
+fn plain_lambda_invoke_actions_carry_a_release_through_as_custom_actions_do() {
+    let setting = Setting { change_stack: Box::new(as_invoke_actions), ..Setting::default() };
+    play(setting, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        assert_eq!(stage.started(&release).len(), 7);
+        assert!(stage.world().traffic().iter().all(|(_, definition)| definition.ends_with(":2")));
+        assert!(!stage.world().calls.contains_key("codepipeline:AcknowledgeJob"), "no job was polled for");
+    });
+}
+
+#[test]
+fn a_migration_that_fails_stops_the_others_and_nothing_is_deployed() {
+    play(drifted(), async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let verdict = stage.action(&release, "Migrate").error.unwrap();
+        let first: String = verdict.chars().take(250).collect();
+        assert!(
+            first.starts_with(
+                "migrate failed in ap: container `shop` ended with exit code 1. Its last line: duplicate column name: email"
+            ),
+            "{verdict}"
+        );
+        for said in ["us: stopped", "eu: stopped", "EssentialContainerExited", "line 2", "All lines: https://"] {
+            assert!(verdict.contains(said), "{said} is not in {verdict}");
+        }
+        assert!(!verdict.contains('\u{1b}'), "control sequences do not reach a verdict");
+        assert!(stage.now().since(tests::BEGIN) < Duration::from_secs(60), "nobody waited for the others' minute");
+        let world = stage.world();
+        assert!(world.deployments().is_empty(), "nothing was deployed");
+        assert!(world.traffic().iter().all(|(_, definition)| definition.ends_with(":1")));
+        assert!(world.actions(&release).iter().all(|action| action.stage != "Approve"), "nobody was asked to approve");
+    });
+}
+
+#[test]
+fn a_retried_stage_runs_again_what_failed_and_not_what_had_succeeded() {
+    let tried = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let script = move |start: &Start| match (of_task(start, "migrate"), is_in(start, "ap")) {
+        // `ap` fails the first time, after the others have succeeded.
+        (true, true) if tried.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 => Script::task(20).ending(1),
+        _ => Script::of_shop(start),
+    };
+    play(Setting { script: Box::new(script), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        stage.ask("RetryStageExecution", &release, json!({"stageName": "Migrate", "retryMode": "FAILED_ACTIONS"}));
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        let migrations: Vec<_> = stage.started(&release).into_iter().filter(|task| task.starts_with("migrate")).collect();
+        assert_eq!(migrations, ["migrate/ap", "migrate/ap", "migrate/eu", "migrate/us"]);
+    });
+}
+
+#[test]
+fn a_rejected_approval_ends_the_release_before_anything_is_deployed() {
+    play(Setting::default(), async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        stage.answer_approval(&release, "Rejected");
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        assert_eq!(stage.action(&release, "Approve").error.as_deref(), Some("Rejected: by the test"));
+        assert!(stage.world().deployments().is_empty());
+        assert!(stage.world().traffic().iter().all(|(_, definition)| definition.ends_with(":1")));
+    });
+}
+
+#[test]
+fn what_the_approver_reads_says_what_was_migrated_and_where_the_logs_are() {
+    play(Setting::default(), async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        let state = stage.call("CodePipeline_20150709.ListActionExecutions", &json!({"pipelineName": "cutover-pipeline"}));
+        let shown = state["actionExecutionDetails"].as_array().unwrap();
+        let approval = shown.iter().find(|one| one["actionName"] == "Approve").unwrap();
+        let configuration = &approval["input"]["resolvedConfiguration"];
+        let data = configuration["CustomData"].as_str().unwrap();
+        assert!(data.starts_with("Sell teapots - migrate succeeded in us ("), "{data}");
+        let link = configuration["ExternalEntityLink"].as_str().unwrap();
+        assert!(link.contains("log-group/cutover-releases/log-events/cutover-pipeline$252F"), "{link}");
+        let migrate = shown.iter().find(|one| one["actionName"] == "Migrate").unwrap();
+        assert_eq!(migrate["output"]["executionResult"]["externalExecutionUrl"].as_str(), Some(link), "the action links there, too");
+    });
+}
+
+#[test]
+fn abandoning_a_release_in_the_middle_of_a_migration_leaves_no_task() {
+    let script = |start: &Start| if start.port.is_some() { Script::service() } else { Script::task(600) };
+    play(Setting { script: Box::new(script), ..Setting::default() }, async |stage| {
+        // `prepare` alone takes ten minutes here: the halt meets it first, and later the migration.
+        for action in ["Prepare", "Migrate"] {
+            let release = stage.start();
+            stage.until_begun(&release, action).await;
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            stage.ask("StopPipelineExecution", &release, json!({"abandon": true, "reason": "a test"}));
+            let asked = stage.now();
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Stopped);
+            assert!(stage.now().since(asked) < Duration::from_secs(15), "{:?}", stage.now().since(asked));
+            assert!(stage.world().tasks().all(|task| task.is_over() || !task.started_by.contains(&release)));
+            assert!(stage.world().deployments().is_empty());
+        }
+    });
+}
+
+#[test]
+fn abandoning_a_release_in_the_middle_of_a_deployment_rolls_everything_back() {
+    // The worker of `eu` never becomes healthy: the others wait for it at the barrier.
+    let script = |start: &Start| {
+        let mut script = Script::of_shop(start);
+        let new = start.image.ends_with(":2.0");
+        if new && of_task(start, "work") && is_in(start, "eu") {
+            script.healthy_after = None;
+        }
+        script
+    };
+    play(Setting { script: Box::new(script), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        stage.answer_approval(&release, "Approved");
+        stage.until_begun(&release, "Deploy").await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let statuses: Vec<_> = stage.world().deployments().into_iter().map(|(_, status)| status).collect();
+        assert_eq!(statuses.iter().filter(|status| **status == "Ready").count(), 5, "{statuses:?}");
+        assert!(stage.world().traffic().iter().all(|(_, definition)| definition.ends_with(":1")), "traffic moves everywhere or nowhere");
+        stage.ask("StopPipelineExecution", &release, json!({"abandon": true, "reason": "a test"}));
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Stopped);
+        assert!(stage.world().traffic().iter().all(|(_, definition)| definition.ends_with(":1")));
+        let deployments = stage.world().deployments();
+        assert_eq!(deployments.iter().filter(|(_, status)| *status == "Stopped").count(), 6, "{deployments:?}");
+        assert_eq!(deployments.iter().filter(|(_, status)| *status == "Succeeded").count(), 6, "each has its rollback");
+    });
+}
+
+#[test]
+fn stop_and_wait_lets_the_running_action_end_and_begins_nothing_after_it() {
+    play(Setting::default(), async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Migrate").await;
+        stage.ask("StopPipelineExecution", &release, json!({"reason": "a test"}));
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Stopped);
+        assert_eq!(stage.action(&release, "Migrate").status, ActionStatus::Succeeded);
+        assert_eq!(stage.started(&release).iter().filter(|task| task.starts_with("migrate")).count(), 3);
+        assert!(stage.actions(&release).iter().all(|action| action.stage != "Approve"));
+    });
+}
+
+#[test]
+fn a_migration_longer_than_an_invocation_is_handed_over_from_job_to_job() {
+    let script = |start: &Start| if of_task(start, "migrate") { Script::task(1500) } else { Script::of_shop(start) };
+    let change_stack = |stack: &mut local::template::Stack| {
+        for function in &mut stack.functions {
+            function.timeout = function.timeout.min(120);
+        }
+    };
+    let setting = Setting { script: Box::new(script), change_stack: Box::new(change_stack), ..Setting::default() };
+    play(setting, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        let migrations = stage.started(&release).into_iter().filter(|task| task.starts_with("migrate"));
+        assert_eq!(migrations.count(), 3, "no hand-over starts a task again");
+        let acknowledged = stage.world().calls["codepipeline:AcknowledgeJob"];
+        assert!(acknowledged > 30, "{acknowledged} jobs");
+        let lines = stage.lines(&release);
+        for environment in ENVIRONMENTS {
+            let own: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix(&format!("{environment} | line "))).collect();
+            let own: Vec<usize> = own.iter().filter_map(|number| number.parse().ok()).collect();
+            let migration = &own[own.len() - 1503..own.len() - 3];
+            assert_eq!(migration, (1..=1500).collect::<Vec<_>>(), "{environment}: every line once, in order");
+        }
+    });
+}
+
+#[test]
+fn releases_wait_for_each_other_in_their_order() {
+    play(Setting::default(), async |stage| {
+        let (first, second, third) = (stage.start(), stage.start(), stage.start());
+        for release in [&first, &second, &third] {
+            assert_eq!(stage.end(release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(release));
+        }
+        let began = |release: &str| stage.action(release, "Migrate").started;
+        assert!(began(&first) < began(&second) && began(&second) < began(&third));
+    });
+}
+
+#[test]
+fn in_a_superseding_pipeline_the_newest_of_those_that_wait_goes_on() {
+    let change_stack = |stack: &mut local::template::Stack| stack.pipeline.execution_mode = ExecutionMode::Superseded;
+    play(Setting { change_stack: Box::new(change_stack), ..Setting::default() }, async |stage| {
+        let first = stage.start();
+        stage.until_begun(&first, "Approve").await;
+        let (second, third) = (stage.start(), stage.start());
+        let waits = |world: &local::world::World| world.status(&second) == Some(ExecutionStatus::Superseded);
+        stage.until("the second is superseded", Duration::from_secs(600), waits).await;
+        stage.answer_approval(&first, "Approved");
+        assert_eq!(stage.end(&third).await, ExecutionStatus::Succeeded);
+        assert_eq!(stage.world().status(&first), Some(ExecutionStatus::Succeeded));
+    });
+}
+
+#[test]
+fn bad_input_is_a_verdict_on_the_action_that_met_it() {
+    let good = Setting::default().manifest;
+    for (change, said) in [
+        (("migrate:\n", "migrations:\n"), "deploy.yaml: there is no task `migrate`"),
+        (("cluster: shop", "clutser: shop"), "`clutser` is not known: did you mean `cluster`?"),
+        (("family: shop-task", "family: shop-taks"), "There is no task definition `shop-taks` in us-east-1"),
+        (("application: shop", "application: [shop"), "deploy.yaml:"),
+    ] {
+        let manifest = good.replacen(change.0, change.1, 1);
+        assert_ne!(manifest, good);
+        // The pre-step meets everything but its own absence first.
+        play(Setting { manifest, ..Setting::default() }, async |stage| {
+            let release = stage.start();
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+            let failed: Vec<_> = stage.actions(&release).into_iter().filter_map(|action| action.error).collect();
+            assert!(failed.iter().any(|error| error.contains(said)), "{said}: {failed:?}");
+            assert!(stage.started(&release).iter().all(|task| !task.starts_with("migrate")));
+        });
+    }
+}
+
+#[test]
+fn a_large_artifact_is_read_in_part() {
+    let ballast = (0..40_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    play(Setting { ballast, ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded);
+    });
+}
+
+#[test]
+fn a_command_that_cannot_be_started_is_a_verdict() {
+    let script = |start: &Start| {
+        let mut script = Script::of_shop(start);
+        if of_task(start, "migrate") && is_in(start, "eu") {
+            script.cannot_start = Some("exec: `migrate`: No such file or directory".into());
+        }
+        script
+    };
+    play(Setting { script: Box::new(script), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let verdict = stage.action(&release, "Migrate").error.unwrap();
+        assert!(
+            verdict.starts_with("migrate failed in eu: container `shop` has no exit code: CannotStartContainerError: exec: `migrate`"),
+            "{verdict}"
+        );
+    });
+}
+
+#[test]
+fn a_placement_without_room_is_tried_again_until_there_is_some() {
+    // Four services' tasks are there; the room for one more is taken by the release's own migration of another action.
+    let account = Setting::default().account.replace("      shop:\n        services:", "      shop:\n        room_for_tasks: 3\n        services:");
+    play(Setting { account, ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Prepare").await;
+        let status = stage.end(&release).await;
+        assert_eq!(status, ExecutionStatus::Failed, "there never is room");
+        let verdict = stage.action(&release, "Prepare").error.unwrap();
+        assert!(verdict.starts_with("prepare failed in us: ECS found no room for the task for 10 min"), "{verdict}");
+        assert!(stage.started(&release).is_empty());
+    });
+}

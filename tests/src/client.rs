@@ -1,0 +1,173 @@
+//! The way from a function's SDK clients to the world, in process, with what can go wrong on it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_ecs::config::{Credentials, SharedCredentialsProvider};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use aws_smithy_async::time::{SharedTimeSource, SystemTimeSource};
+use aws_smithy_types::body::SdkBody;
+use local::world::{Request, Response, World};
+use shared::Clock;
+use tokio::sync::{Notify, oneshot};
+
+use crate::Meddle;
+
+/// How long a call takes, one way.
+const WAY: Duration = Duration::from_millis(10);
+
+/// A call that a function makes.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// Which function's.
+    pub function: &'a str,
+    /// Which operation, such as `RunTask`, or the path where a protocol has no operations.
+    pub operation: &'a str,
+    /// Whether it changes anything.
+    pub writes: bool,
+}
+
+/// What happens to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meddling {
+    /// It goes through.
+    Pass,
+    /// "Too often."
+    Throttle,
+    /// Nothing answers.
+    Unreachable,
+    /// It is done, and the reply is lost.
+    LoseReply,
+    /// The function dies before it.
+    CrashBefore,
+    /// It is done, and the function dies before it hears of it.
+    CrashAfter,
+}
+
+/// An HTTP client whose other end is the world.
+#[derive(Clone)]
+pub(crate) struct InProcess(Arc<Inner>);
+
+struct Inner {
+    function: String,
+    world: Arc<Mutex<World>>,
+    clock: Clock,
+    changed: Arc<Notify>,
+    meddle: Meddle,
+    crash: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+impl std::fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "InProcess({})", self.0.function)
+    }
+}
+
+impl InProcess {
+    pub(crate) fn new(
+        function: &str,
+        world: Arc<Mutex<World>>,
+        clock: Clock,
+        changed: Arc<Notify>,
+        meddle: Meddle,
+        crash: oneshot::Sender<()>,
+    ) -> Self {
+        let crash = Mutex::new(Some(crash));
+        Self(Arc::new(Inner { function: function.to_owned(), world, clock, changed, meddle, crash }))
+    }
+
+    pub(crate) fn config(self, region: &str) -> SdkConfig {
+        let credentials = Credentials::new("local", "local", None, None, "tests");
+        SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(region.to_owned()))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+            .time_source(SharedTimeSource::new(SystemTimeSource::new()))
+            .endpoint_url("http://127.0.0.1")
+            .http_client(self)
+            .build()
+    }
+
+    fn answer(&self, request: &Request) -> Response {
+        let now = self.0.clock.now();
+        let response = self.0.world.lock().unwrap_or_else(PoisonError::into_inner).handle(request, now);
+        self.0.changed.notify_one();
+        response
+    }
+
+    async fn crash<T>(&self) -> T {
+        if let Some(crash) = self.0.crash.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = crash.send(());
+        }
+        std::future::pending().await
+    }
+
+    async fn call_world(self, request: Request) -> Result<HttpResponse, ConnectorError> {
+        tokio::time::sleep(WAY).await;
+        let target = request.headers.get("x-amz-target").and_then(|target| target.split_once('.'));
+        let operation = target.map_or_else(|| request.path.clone(), |(_, operation)| operation.to_owned());
+        let reads = ["Get", "List", "Describe", "Batch", "Poll"];
+        let writes = request.method == "POST" && !reads.iter().any(|read| operation.starts_with(read));
+        let call = Call { function: &self.0.function, operation: &operation, writes };
+        let meddling = (self.0.meddle.lock().unwrap_or_else(PoisonError::into_inner))(&call);
+        let lost = || ConnectorError::io("the connection was lost".into());
+        let response = match meddling {
+            Meddling::Pass => self.answer(&request),
+            Meddling::Throttle => throttled(),
+            Meddling::Unreachable => return Err(lost()),
+            Meddling::LoseReply => {
+                self.answer(&request);
+                return Err(lost());
+            }
+            Meddling::CrashBefore => return self.crash().await,
+            Meddling::CrashAfter => {
+                self.answer(&request);
+                return self.crash().await;
+            }
+        };
+        tokio::time::sleep(WAY).await;
+        let status = aws_smithy_runtime_api::http::StatusCode::try_from(response.status).expect("a status");
+        let mut answer = HttpResponse::new(status, SdkBody::from(response.body));
+        for (name, value) in response.headers {
+            answer.headers_mut().insert(name, value);
+        }
+        Ok(answer)
+    }
+}
+
+fn throttled() -> Response {
+    let body = br#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#.to_vec();
+    let headers = vec![("x-amzn-errortype".to_owned(), "ThrottlingException".to_owned())];
+    Response { status: 400, headers, body }
+}
+
+impl HttpConnector for InProcess {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let (path, query) = request.uri().split_once('?').unwrap_or((request.uri(), ""));
+        let path = path.split("://").last().and_then(|rest| rest.find('/').map(|at| rest[at..].to_owned()));
+        let headers = request.headers().iter().map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let request = Request {
+            method: request.method().to_owned(),
+            path: path.unwrap_or_else(|| "/".into()).replace("%3A", ":"),
+            query: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            headers: headers.collect(),
+            body: request.body().bytes().unwrap_or_default().to_vec(),
+        };
+        HttpConnectorFuture::new(self.clone().call_world(request))
+    }
+}
+
+impl HttpClient for InProcess {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}

@@ -1,0 +1,108 @@
+//! What a container does, in virtual time.
+
+use std::time::Duration;
+
+use local::world::{Happening, Start};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// A container's life.
+#[derive(Debug, Clone)]
+pub struct Script {
+    /// Why it cannot be started, when it cannot.
+    pub cannot_start: Option<String>,
+    /// Its lines, each this long after the one before.
+    pub lines: Vec<(Duration, String)>,
+    /// When it answers on its port.
+    pub healthy_after: Option<Duration>,
+    /// When it ends by itself after its last line, and how; never unless given.
+    pub ends: Option<(Duration, i32)>,
+    /// How it answers SIGTERM; not at all unless given.
+    pub on_term: Option<(Duration, i32)>,
+}
+
+impl Script {
+    /// A task that writes a line a second and ends well after as many.
+    #[must_use]
+    pub fn task(lines: usize) -> Self {
+        let line = |n| (Duration::from_secs(1), format!("line {n}"));
+        Self {
+            cannot_start: None,
+            lines: (1..=lines).map(line).collect(),
+            healthy_after: None,
+            ends: Some((Duration::from_millis(100), 0)),
+            on_term: Some((Duration::from_millis(300), 143)),
+        }
+    }
+
+    /// A service's task: healthy soon, ends when it is asked to.
+    #[must_use]
+    pub fn service() -> Self {
+        Self {
+            cannot_start: None,
+            lines: vec![(Duration::from_millis(100), "listening".into())],
+            healthy_after: Some(Duration::from_secs(2)),
+            ends: None,
+            on_term: Some((Duration::from_secs(4), 0)),
+        }
+    }
+
+    /// The same, with another end.
+    #[must_use]
+    pub fn ending(self, code: i32) -> Self {
+        Self { ends: Some((Duration::from_millis(100), code)), ..self }
+    }
+
+    /// What the shop's containers do when all goes well.
+    #[must_use]
+    pub fn of_shop(start: &Start) -> Self {
+        if start.port.is_some() { Self::service() } else { Self::task(3) }
+    }
+
+    /// Plays it; `signals` says `true` for SIGKILL.
+    pub(crate) async fn play(self, start: &Start, mut signals: UnboundedReceiver<bool>, tell: impl Fn(Happening)) {
+        let (task, container) = (start.task.clone(), start.container.clone());
+        if let Some(reason) = self.cannot_start {
+            return tell(Happening::CannotStart { task, container, reason });
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        tell(Happening::Started { task: task.clone(), container: container.clone(), port: start.port });
+        let life = async {
+            let mut healthy = self.healthy_after;
+            for (pause, text) in &self.lines {
+                tokio::time::sleep(*pause).await;
+                tell(Happening::Line { task: task.clone(), container: container.clone(), text: text.clone() });
+            }
+            if let Some(after) = healthy.take() {
+                tokio::time::sleep(after).await;
+                tell(Happening::Healthy { task: task.clone() });
+            }
+            match self.ends {
+                Some((after, code)) => {
+                    tokio::time::sleep(after).await;
+                    code
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let stopped = async {
+            loop {
+                match (signals.recv().await, self.on_term) {
+                    (Some(true), _) => return 137,
+                    (Some(false), Some((after, code))) => {
+                        tokio::select! {
+                            () = tokio::time::sleep(after) => return code,
+                            kill = signals.recv() => if kill == Some(true) { return 137 },
+                        }
+                    }
+                    (Some(false), None) => {}
+                    (None, _) => std::future::pending().await,
+                }
+            }
+        };
+        let code = tokio::select! {
+            code = life => code,
+            code = stopped => code,
+        };
+        tell(Happening::Exited { task, container, code });
+    }
+}
