@@ -63,3 +63,18 @@ fn a_throttled_call_changes_nothing() {
 fn a_call_that_does_not_arrive_changes_nothing() {
     one_fault_changes_nothing(Meddling::Unreachable, &[]);
 }
+
+#[test]
+fn a_lost_reply_changes_nothing() {
+    one_fault_changes_nothing(Meddling::LoseReply, &[]);
+}
+
+#[test]
+fn a_function_that_dies_before_a_call_changes_nothing() {
+    one_fault_changes_nothing(Meddling::CrashBefore, &[]);
+}
+
+#[test]
+fn a_function_that_dies_after_a_call_changes_nothing() {
+    one_fault_changes_nothing(Meddling::CrashAfter, &[]);
+}

@@ -136,6 +136,11 @@ pub fn failure<E: ProvideErrorMetadata>(call: &str, error: &SdkError<E, HttpResp
     }
 }
 
+/// Whether the service itself answered "not now": then it has done nothing.
+pub fn is_not_now<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    matches!(error, SdkError::ServiceError(_)) && AGAIN.contains(&code(error))
+}
+
 /// The code of an error that the service itself answered, to tell "already done" from "failed".
 pub fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> &str {
     error.code().unwrap_or_default()

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::error::Verdict;
 use crate::text;
+use crate::time::Time;
 
 /// Whatever Lambda was invoked with. Any JSON will do: `lambda_runtime` never calls a handler whose event type refuses
 /// the event, and then nobody would answer the job (fact 39).
@@ -51,8 +52,23 @@ pub struct Job {
     pub credentials: Option<Credentials>,
     /// What the action's job before this one left for it.
     pub continuation: Option<String>,
+    /// What claims it, when it was polled for.
+    pub claim: Option<Claim>,
     configuration: Map<String, Value>,
 }
+
+/// What `dispatch-jobs` adds to a job that it has polled: it is the function that claims the job (fact 8), so that a job
+/// is never claimed by somebody who dies before doing it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// `AcknowledgeJob`'s nonce.
+    pub nonce: String,
+    /// When the job was polled.
+    pub polled: Time,
+}
+
+/// Under this name stands the [`Claim`] in a job.
+pub const CLAIM: &str = "claim";
 
 /// The two ways in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +157,10 @@ impl Job {
             artifacts: artifacts.filter_map(location).collect(),
             credentials,
             continuation: string(job, "/data/continuationToken"),
+            claim: job.get(CLAIM).and_then(|claim| {
+                let polled = claim.get("polled").and_then(Value::as_u64)?;
+                Some(Claim { nonce: string(claim, "/nonce")?, polled: Time::from_millis(polled) })
+            }),
             configuration,
         })
     }

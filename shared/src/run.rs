@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
 use crate::aws::Aws;
-use crate::aws::codepipeline::{Answer, Codepipeline, Status};
+use crate::aws::codepipeline::{Answer, Claimed, Codepipeline, Status};
 use crate::error::{Error, Kind, Verdict};
 use crate::job::{Event, Job, Origin, Release};
 use crate::lambda::Invocation;
@@ -23,6 +23,10 @@ use crate::token::Envelope;
 /// How often the loop asks whether somebody stopped the pipeline: soon enough for a person who waits for it, and a
 /// fifth of a read a second.
 const HALT_EVERY: Duration = Duration::from_secs(5);
+
+/// When a job that was claimed before is taken up all the same. Lambda delivers an event again about a minute after its
+/// function died (fact 3); whoever polled the same job at the same moment comes within seconds.
+const REDELIVERY: Duration = Duration::from_secs(30);
 
 /// How long looks may fail without one that succeeds between them, before the action gives up: longer than any
 /// throttling or failover that AWS recovers from by itself, and shorter than a person's patience.
@@ -105,6 +109,21 @@ where
         warn!("this event is not a CodePipeline job; there is nobody to answer");
         return Ok(());
     };
+    let codepipeline = Codepipeline::new(aws);
+    if let Some(claim) = &job.claim {
+        match codepipeline.claim(&job.id, claim).await? {
+            Claimed::Ours => {}
+            Claimed::Before if invocation.clock.now().since(claim.polled) < REDELIVERY => {
+                info!(job = job.id, "somebody else does this job");
+                return Ok(());
+            }
+            Claimed::Before => info!(job = job.id, "taking up a job whose function died"),
+            Claimed::Gone => {
+                info!(job = job.id, "the pipeline has moved on");
+                return Ok(());
+            }
+        }
+    }
     // Boxed: a function's whole life would otherwise be one type, too deep for the compiler.
     let answer =
         Box::pin(AssertUnwindSafe(follow(aws, &job, invocation, step)).catch_unwind()).await.unwrap_or_else(|panic| {
@@ -115,7 +134,7 @@ where
             )))
         });
     info!(job = job.id, answer = answer.name(), message = answer.message(), "answering");
-    Codepipeline::new(aws).answer(&job.id, &answer).await?;
+    codepipeline.answer(&job.id, &answer).await?;
     if job.origin == Origin::Custom && matches!(answer, Answer::Continue { .. }) {
         aws.hurry_dispatch().await;
     }

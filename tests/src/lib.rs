@@ -229,7 +229,7 @@ impl Stage {
             }
             let actions = || self.actions(execution).into_iter().filter(|one| one.status == ActionStatus::InProgress);
             assert!(
-                self.now().since(begun) < Duration::from_secs(8 * 3600),
+                self.now().since(begun) < Duration::from_secs(2 * 3600),
                 "the release does not end: {status:?}, {:#?}, notes: {:?}",
                 actions().collect::<Vec<_>>(),
                 self.notes()
@@ -336,7 +336,7 @@ impl Stage {
                     let functions = setting("CUTOVER_FUNCTIONS").expect("CUTOVER_FUNCTIONS");
                     let functions = serde_json::from_str(&functions).expect("a JSON object");
                     let version = setting("CUTOVER_ACTION_VERSION").expect("CUTOVER_ACTION_VERSION");
-                    dispatch_jobs::dispatch(&aws, &dispatch_jobs::Settings { functions, version }).await
+                    dispatch_jobs::dispatch(&aws, &dispatch_jobs::Settings { functions, version }, invocation).await
                 }
                 "run-tasks" => run_tasks::handle(aws, event, invocation).await,
                 "tail-logs" => tail_logs::handle(aws, event, invocation).await,

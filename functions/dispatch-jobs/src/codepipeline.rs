@@ -1,18 +1,18 @@
-//! CodePipeline: polling for jobs, and claiming them (fact 8).
+//! CodePipeline: polling for jobs (fact 8).
 
 use aws_sdk_codepipeline::Client;
-use aws_sdk_codepipeline::types::{ActionCategory, ActionOwner, ActionTypeId, Artifact, Job as Polled, JobStatus};
+use aws_sdk_codepipeline::types::{ActionCategory, ActionOwner, ActionTypeId, Artifact, Job as Polled};
 use serde_json::{Map, Value, json};
-use shared::aws::codepipeline::{Answer, Codepipeline};
-use shared::error::{code, failure};
-use shared::{Aws, Error, Verdict};
-use tracing::info;
+use shared::aws::codepipeline::{Answer, Claimed, Codepipeline};
+use shared::error::failure;
+use shared::job::{CLAIM, Claim};
+use shared::{Aws, Clock, Error, Time, Verdict};
 
 /// The category of all of Cutover's action types.
 const CATEGORY: ActionCategory = ActionCategory::Deploy;
 
 /// How many jobs one poll brings.
-const BATCH: i32 = 10;
+pub(crate) const BATCH: usize = 10;
 
 /// The jobs of Cutover's action types.
 #[derive(Debug)]
@@ -20,20 +20,20 @@ pub(crate) struct Jobs<'a> {
     aws: &'a Aws,
     client: Client,
     version: &'a str,
+    clock: Clock,
 }
 
 /// A job that was polled and not yet claimed.
-#[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) id: String,
-    nonce: String,
+    claim: Claim,
     /// What its function is invoked with.
     pub(crate) event: Value,
 }
 
 impl<'a> Jobs<'a> {
-    pub(crate) fn new(aws: &'a Aws, version: &'a str) -> Self {
-        Self { aws, client: Client::new(aws.config()), version }
+    pub(crate) fn new(aws: &'a Aws, version: &'a str, clock: Clock) -> Self {
+        Self { aws, client: Client::new(aws.config()), version, clock }
     }
 
     /// The jobs that wait for an action type's worker. Looking changes nothing: a job is claimed by its nonce.
@@ -45,37 +45,30 @@ impl<'a> Jobs<'a> {
             .version(self.version)
             .build()
             .map_err(|error| Verdict::misconfigured(error.to_string()))?;
-        let sent = self.client.poll_for_jobs().action_type_id(id).max_batch_size(BATCH).send().await;
+        let sent = self.client.poll_for_jobs().action_type_id(id).max_batch_size(10).send().await;
         let output = sent.map_err(|error| failure("codepipeline:PollForJobs", &error))?;
-        Ok(output.jobs().iter().filter_map(job).collect())
+        let now = self.clock.now();
+        Ok(output.jobs().iter().filter_map(|polled| job(polled, now)).collect())
     }
 
-    /// Claims a job; `false` when somebody else has.
+    /// Fails a job whose function cannot be invoked: nobody else would ever answer it.
     ///
-    /// Safe to repeat: whoever comes second gets InvalidNonceException, or sees that it is in progress already. A reply
-    /// that was lost therefore leaves the job to the function's on-failure path, never to two functions.
-    pub(crate) async fn acknowledge(&self, job: &Job) -> Result<bool, Error> {
-        match self.client.acknowledge_job().job_id(&job.id).nonce(&job.nonce).send().await {
-            Ok(output) => Ok(output.status().is_none_or(|status| *status == JobStatus::InProgress)),
-            Err(error) if matches!(code(&error), "InvalidNonceException" | "JobNotFoundException") => {
-                info!(job = job.id, "somebody else has claimed it");
-                Ok(false)
-            }
-            Err(error) => Err(failure("codepipeline:AcknowledgeJob", &error)),
+    /// Safe to repeat: a job that somebody has claimed meanwhile is left to them.
+    pub(crate) async fn fail(&self, job: &Job, function: &str, why: &Verdict) -> Result<(), Error> {
+        let codepipeline = Codepipeline::new(self.aws);
+        if codepipeline.claim(&job.id, &job.claim).await? != Claimed::Ours {
+            return Ok(());
         }
-    }
-
-    /// Fails a job whose function could not be invoked: nobody else would ever answer it.
-    pub(crate) async fn fail(&self, job: &Job, function: &str, error: &Error) -> Result<(), Error> {
         let verdict = Verdict::misconfigured(format!(
-            "The function `{function}` could not be invoked for this action: {error}. Nothing was started. \
-             Look at the function and at dispatch-jobs' role, then retry the stage."
+            "The function `{function}` could not be invoked for this action: {}. Nothing was started. \
+             Look at the function and at dispatch-jobs' role, then retry the stage.",
+            why.message
         ));
-        Codepipeline::new(self.aws).answer(&job.id, &Answer::Failed(verdict)).await
+        codepipeline.answer(&job.id, &Answer::Failed(verdict)).await
     }
 }
 
-fn job(polled: &Polled) -> Option<Job> {
+fn job(polled: &Polled, now: Time) -> Option<Job> {
     let id = polled.id()?.to_owned();
     let data = polled.data()?;
     let configuration = data.action_configuration().and_then(|one| one.configuration()).cloned().unwrap_or_default();
@@ -109,8 +102,10 @@ fn job(polled: &Polled) -> Option<Job> {
     if let Some(key) = data.encryption_key() {
         event["encryptionKey"] = json!({"id": key.id(), "type": key.r#type().as_str()});
     }
-    let event = json!({"CodePipeline.job": {"id": id, "accountId": polled.account_id(), "data": event}});
-    Some(Job { id, nonce: polled.nonce()?.to_owned(), event })
+    let claim = Claim { nonce: polled.nonce()?.to_owned(), polled: now };
+    let event = json!({"CodePipeline.job": {"id": id, "accountId": polled.account_id(), "data": event,
+        CLAIM: {"nonce": claim.nonce, "polled": claim.polled.millis()}}});
+    Some(Job { id, claim, event })
 }
 
 fn artifact(artifact: &Artifact) -> Value {

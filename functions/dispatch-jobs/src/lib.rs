@@ -1,12 +1,13 @@
 //! Hands the jobs of Cutover's custom actions to the functions that do them.
 //!
-//! Invariant: a job that was acknowledged is either in a function's hands or has failed with a verdict; nothing else is
-//! done here, so that a look takes milliseconds. An event only hurries the look: every invocation polls for every type.
+//! Invariant: a job is claimed by the function that does it, never here: whatever dies on the way, the job waits to be
+//! polled again, and whoever comes second to claim it goes away. An event only hurries the look: every invocation polls
+//! for every type.
 
 mod codepipeline;
 mod functions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use shared::{Aws, Error, Event, Invocation, Verdict};
 use tracing::{error, info};
@@ -45,16 +46,16 @@ impl Settings {
 ///
 /// # Errors
 /// When CodePipeline could not be polled: Lambda tries again, and the schedule does.
-pub async fn handle(aws: Aws, _: Event, _: Invocation) -> Result<(), Error> {
-    dispatch(&aws, &Settings::from_env()?).await
+pub async fn handle(aws: Aws, _: Event, invocation: Invocation) -> Result<(), Error> {
+    dispatch(&aws, &Settings::from_env()?, invocation).await
 }
 
 /// Looks for jobs of every type until there are none.
 ///
 /// # Errors
 /// When CodePipeline could not be polled; the other types are looked at all the same.
-pub async fn dispatch(aws: &Aws, settings: &Settings) -> Result<(), Error> {
-    let jobs = codepipeline::Jobs::new(aws, &settings.version);
+pub async fn dispatch(aws: &Aws, settings: &Settings, invocation: Invocation) -> Result<(), Error> {
+    let jobs = codepipeline::Jobs::new(aws, &settings.version, invocation.clock);
     let mut outcome = Ok(());
     for (provider, function) in &settings.functions {
         if let Err(error) = hand_over(aws, &jobs, provider, function).await {
@@ -66,19 +67,26 @@ pub async fn dispatch(aws: &Aws, settings: &Settings) -> Result<(), Error> {
 }
 
 async fn hand_over(aws: &Aws, jobs: &codepipeline::Jobs<'_>, provider: &str, function: &str) -> Result<(), Error> {
+    let mut handed_over = HashSet::new();
     loop {
-        let found = jobs.poll(provider).await?;
+        let mut found = jobs.poll(provider).await?;
+        let is_last = found.len() < codepipeline::BATCH;
+        // One that its function has not claimed yet is still there.
+        found.retain(|job| handed_over.insert(job.id.clone()));
         if found.is_empty() {
             return Ok(());
         }
         for job in found {
-            if !jobs.acknowledge(&job).await? {
-                continue;
-            }
             info!(job = job.id, provider, function, "handing over");
-            if let Err(error) = functions::invoke(aws, function, &job.event).await {
-                jobs.fail(&job, function, &error).await?;
+            match functions::invoke(aws, function, &job.event).await {
+                Ok(()) => {}
+                // It waits to be polled again.
+                Err(error @ Error::Again(_)) => return Err(error),
+                Err(Error::Stop(why)) => jobs.fail(&job, function, &why).await?,
             }
+        }
+        if is_last {
+            return Ok(());
         }
     }
 }

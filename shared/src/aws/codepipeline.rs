@@ -1,6 +1,7 @@
 //! CodePipeline: the answer to a job, and what became of an execution.
 
 use aws_sdk_codepipeline::Client;
+use aws_sdk_codepipeline::config::retry::RetryConfig;
 use aws_sdk_codepipeline::types::{
     ActionExecutionFilter, ActionExecutionStatus, ExecutionDetails, FailureDetails, FailureType,
     PipelineExecutionStatus,
@@ -9,8 +10,8 @@ use serde_json::Value;
 use tracing::info;
 
 use crate::aws::Aws;
-use crate::error::{Error, Kind, Verdict, code, failure};
-use crate::job::Release;
+use crate::error::{Error, Kind, Verdict, code, failure, is_not_now};
+use crate::job::{Claim, Release};
 use crate::run::{Progress, Success};
 use crate::text::fit;
 
@@ -66,6 +67,17 @@ impl Answer {
     }
 }
 
+/// Whose a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claimed {
+    /// Ours, or perhaps ours.
+    Ours,
+    /// It was claimed before.
+    Before,
+    /// The pipeline has moved on.
+    Gone,
+}
+
 /// Whether the release goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -93,6 +105,32 @@ impl<'a> Codepipeline<'a> {
     #[must_use]
     pub fn new(aws: &'a Aws) -> Self {
         Self { aws, client: Client::new(aws.config()) }
+    }
+
+    /// Claims a polled job, in one attempt.
+    ///
+    /// Not repeated by the SDK: after a lost reply, a second attempt would be answered with InvalidNonceException, and
+    /// nobody would do the job. So the only answer that means "somebody else has it" is InvalidNonceException to a
+    /// single attempt; not knowing means that it may be ours, and doing a job twice is safe.
+    ///
+    /// # Errors
+    /// CodePipeline said "not now", so nothing was claimed.
+    pub async fn claim(&self, job: &str, claim: &Claim) -> Result<Claimed, Error> {
+        let once = aws_sdk_codepipeline::config::Config::builder().retry_config(RetryConfig::disabled());
+        let call = self.client.acknowledge_job().job_id(job).nonce(&claim.nonce);
+        match call.customize().config_override(once).send().await {
+            Ok(_) => Ok(Claimed::Ours),
+            Err(error) if matches!(code(&error), "InvalidNonceException" | "InvalidJobStateException") => Ok(Claimed::Before),
+            Err(error) if code(&error) == "JobNotFoundException" => Ok(Claimed::Gone),
+            Err(error) if is_not_now(&error) => Err(failure("codepipeline:AcknowledgeJob", &error)),
+            Err(error) => match failure("codepipeline:AcknowledgeJob", &error) {
+                Error::Again(why) => {
+                    info!(job, why, "whether the job was claimed is not known");
+                    Ok(Claimed::Ours)
+                }
+                stop @ Error::Stop(_) => Err(stop),
+            },
+        }
     }
 
     /// Answers a job.
