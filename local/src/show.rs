@@ -28,6 +28,13 @@ pub struct Show {
     group: String,
 }
 
+/// What is new in a release.
+enum News {
+    Began(ActionView),
+    Ended(ActionView),
+    Line(String),
+}
+
 /// Says on standard error why a release could not start.
 pub fn complain(why: &str) {
     eprintln!("{} {why}", style("error:").red().bold().for_stderr());
@@ -87,21 +94,28 @@ impl Show {
             let world = machine.world();
             (world.actions(execution), world.lines(&self.group, &self.stream, self.lines))
         };
-        // An action that began is shown before the lines that it wrote, one that ended after them.
-        for action in &actions {
-            if !self.known.contains_key(&action.id) {
-                self.began(action);
+        self.lines += new.len();
+        // Everything in the order in which it happened; at the same moment, what ended goes before what began.
+        let mut news: Vec<(Time, u8, News)> = Vec::new();
+        for action in actions {
+            let known = self.known.get(&action.id).copied();
+            if known.is_none() {
+                news.push((action.started, 2, News::Began(action.clone())));
+            }
+            if action.status != ActionStatus::InProgress && known.is_none_or(|known| known == ActionStatus::InProgress) {
+                news.push((action.updated, 1, News::Ended(action)));
+            } else if action.status == ActionStatus::InProgress {
+                self.goes_on(&action, machine.now());
             }
         }
-        self.lines += new.len();
-        for event in new {
-            self.line(&format!("{}   {}", self.at(event.at), log_line(&event.message)));
-        }
-        for action in &actions {
-            match (self.known.get(&action.id), action.status) {
-                (Some(ActionStatus::InProgress), ActionStatus::InProgress) => self.goes_on(action, machine.now()),
-                (Some(ActionStatus::InProgress), _) => self.ended(action),
-                (Some(_) | None, _) => {}
+        news.extend(new.into_iter().map(|event| (event.ingested, 0, News::Line(event.message))));
+        // An action that began and ended at the same moment began first.
+        news.sort_by_key(|(at, order, news)| (*at, matches!(news, News::Ended(action) if action.started == *at), *order));
+        for (at, _, news) in news {
+            match news {
+                News::Began(action) => self.began(&action),
+                News::Ended(action) => self.ended(&action),
+                News::Line(line) => self.line(&format!("{}   {}", self.at(at), log_line(&line))),
             }
         }
     }
@@ -179,8 +193,9 @@ impl Show {
             self.line(&format!("  {:<22} {:<10} {took}", name(action), action.status.name()));
         }
         self.line("Traffic");
-        for (service, image) in traffic {
-            self.line(&format!("  {service:<22} {image}"));
+        for one in traffic {
+            let port = one.port.map_or_else(String::new, |port| format!(", port {port} here"));
+            self.line(&format!("  {:<22} {} ({}){port}", format!("{} {}", one.region, one.service), one.image, one.definition));
         }
         self.line(&format!("What it left to look at: {} (remove it when you like)", state.display()));
     }

@@ -29,6 +29,7 @@ use crate::template::Stack;
 pub use ecs::{Container, Task};
 pub use pipeline::{ActionStatus, ActionView, ExecutionStatus};
 pub use protocol::{Fault, Request, Response};
+pub use services::TrafficView;
 
 /// Something that the world wants done outside of it.
 #[derive(Debug, Clone, PartialEq)]

@@ -31,6 +31,21 @@ pub(super) struct Service {
     routed: Vec<String>,
 }
 
+/// Where the traffic of a service goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrafficView {
+    /// The Region.
+    pub region: String,
+    /// The service's name.
+    pub service: String,
+    /// The task definition, as `family:revision`.
+    pub definition: String,
+    /// The image of the container that gets the traffic.
+    pub image: String,
+    /// The port of this machine that stands for its load balancer.
+    pub port: Option<u16>,
+}
+
 /// A task set.
 #[derive(Debug, Clone)]
 pub(super) struct TaskSet {
@@ -164,15 +179,23 @@ impl World {
         }
     }
 
-    /// The task definition that the traffic of a service goes to, for tests and for the end of a release.
+    /// Where the traffic of each service goes, for tests and for the end of a release.
     #[must_use]
-    pub fn traffic(&self) -> Vec<(String, String)> {
+    pub fn traffic(&self) -> Vec<TrafficView> {
         let services = self.ecs.services.values();
-        let primary = services.filter_map(|service| {
-            let definition = short(&service.sets.first()?.definition).to_owned();
-            Some((format!("{}/{}", service.cluster, service.name), definition))
-        });
-        primary.collect()
+        let view = |service: &Service| {
+            let definition = &service.sets.first()?.definition;
+            let containers = self.definition(&service.scope, definition).ok()?.get("containerDefinitions")?.as_array()?;
+            let chosen = containers.iter().find(|one| one.get("name").and_then(Value::as_str) == Some(&service.container))?;
+            Some(TrafficView {
+                region: service.scope.1.clone(),
+                service: service.name.clone(),
+                definition: short(definition).to_owned(),
+                image: chosen.get("image")?.as_str()?.to_owned(),
+                port: service.port,
+            })
+        };
+        services.filter_map(view).collect()
     }
 
     /// Whether every service has all of its tasks, healthy.
