@@ -1,1 +1,325 @@
-//! placeholder
+//! For real: the command line on the shop, and each function as its own shipped binary, with processes, ports and HTTP.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use local::account::Account;
+use local::real::{Binaries, Machine, Setting, set_up, state_folder};
+use local::template;
+use local::world::ExecutionStatus;
+use serde_json::json;
+
+/// The longest that a release of the shop may take here.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn shop() -> PathBuf {
+    workspace().join("examples/shop")
+}
+
+/// The folder of the programs as they are shipped, built once.
+fn programs() -> &'static Path {
+    static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAMS.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--workspace", "--bins", "--quiet"])
+            .current_dir(workspace())
+            .status()
+            .unwrap();
+        assert!(built.success());
+        // Tests are in target/<profile>/deps.
+        let here = std::env::current_exe().unwrap();
+        here.parent().unwrap().parent().unwrap().to_owned()
+    })
+}
+
+/// A `local.yaml` of the shop with ports of its own, so that several releases can run at once, and its state folder.
+fn account(name: &str, file: &str, ports: u16) -> (PathBuf, PathBuf) {
+    let folder = programs().join("releases").join(name);
+    drop(std::fs::remove_dir_all(&folder));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut text = std::fs::read_to_string(shop().join(file)).unwrap();
+    for n in 1..=3 {
+        let (from, to) = (format!("port: {}", 8100 + n), format!("port: {}", ports + n));
+        assert!(text.contains(&from), "{file} has no {from}");
+        text = text.replace(&from, &to);
+    }
+    let path = folder.join("local.yaml");
+    std::fs::write(&path, text).unwrap();
+    (path, folder)
+}
+
+/// The command line under way.
+struct Release {
+    process: Child,
+    lines: Arc<std::sync::Mutex<Vec<String>>>,
+    reader: JoinHandle<()>,
+    state: PathBuf,
+}
+
+impl Release {
+    fn start(local: &Path, state: &Path, approve: bool) -> Self {
+        let mut command = Command::new(programs().join("local"));
+        command.arg("release").arg(shop()).arg("--local").arg(local).arg("--state").arg(state);
+        if approve {
+            command.arg("--approve");
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut process = command.spawn().unwrap();
+        let lines = Arc::<std::sync::Mutex<Vec<String>>>::default();
+        let (out, sink) = (process.stdout.take().unwrap(), lines.clone());
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                sink.lock().unwrap().push(line);
+            }
+        });
+        Self { process, lines, reader, state: state.to_owned() }
+    }
+
+    fn output(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
+
+    fn until(&mut self, text: &str) {
+        let begun = Instant::now();
+        while !self.output().contains(text) {
+            assert!(begun.elapsed() < PATIENCE, "no `{text}` in\n{}", self.output());
+            assert!(self.process.try_wait().unwrap().is_none(), "it ended without `{text}`:\n{}", self.output());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Its exit status and output; nothing that it started may be left.
+    fn end(mut self) -> (Option<i32>, String) {
+        let begun = Instant::now();
+        let status = loop {
+            match self.process.try_wait().unwrap() {
+                Some(status) => break status,
+                None => assert!(begun.elapsed() < PATIENCE, "it does not end:\n{}", self.output()),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        self.reader.join().unwrap();
+        let left = processes_of(&self.state);
+        assert!(left.is_empty(), "processes are left: {left:?}");
+        let output = self.lines.lock().unwrap().join("\n");
+        (status.code(), output)
+    }
+}
+
+/// The processes whose environment names this state folder.
+fn processes_of(state: &Path) -> Vec<String> {
+    let needle = state.display().to_string();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let with = entries.filter(|entry| {
+        std::fs::read(entry.path().join("environ")).is_ok_and(|environ| String::from_utf8_lossy(&environ).contains(&needle))
+    });
+    with.map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default()).collect()
+}
+
+/// The version that the shop's web answers with on this port.
+fn version(port: u16) -> Result<String, String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())?;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: shop\r\n\r\n").map_err(|error| error.to_string())?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).map_err(|error| error.to_string())?;
+    let (_, body) = text.split_once("\r\n\r\n").ok_or_else(|| format!("no answer: `{text}`"))?;
+    let page: serde_json::Value = serde_json::from_str(body).map_err(|error| format!("{error}: {body}"))?;
+    page["version"].as_str().map(str::to_owned).ok_or_else(|| body.to_owned())
+}
+
+/// Asks every 50 ms until told to stop: the versions in the order in which they were seen, and the errors.
+fn ask_all_the_time(port: u16, stop: Arc<AtomicBool>) -> JoinHandle<(Vec<String>, BTreeSet<String>)> {
+    std::thread::spawn(move || {
+        let (mut versions, mut errors): (Vec<String>, _) = (Vec::new(), BTreeSet::new());
+        while !stop.load(Ordering::Relaxed) {
+            match version(port) {
+                Ok(version) if versions.last() != Some(&version) => versions.push(version),
+                Ok(_) => {}
+                Err(error) => drop(errors.insert(error)),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        (versions, errors)
+    })
+}
+
+#[test]
+fn the_shop_is_released_and_its_customers_notice_nothing() {
+    let (local, state) = account("good", "local.yaml", 8200);
+    let mut release = Release::start(&local, &state, true);
+    release.until("Source/Source");
+    let stop = Arc::<AtomicBool>::default();
+    let clients: Vec<_> = (1..=3).map(|n| ask_all_the_time(8200 + n, stop.clone())).collect();
+    release.until("+ Deploy/Drain");
+    // The new version answers; what it is asked from now on ends with the release itself.
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        let (versions, errors) = client.join().unwrap();
+        assert_eq!(versions.len(), 2, "old, then new: {versions:?}");
+        assert_eq!(versions[0], "1.0");
+        assert!(errors.is_empty(), "{errors:?}");
+    }
+    let (status, output) = release.end();
+    assert_eq!(status, Some(0), "{output}");
+    for environment in ["us", "eu", "ap"] {
+        for said in ["database at version 2, going to version 4", "applied 003_customer_email", "database at version 4, 4 orders with an address"] {
+            assert!(output.contains(&format!("{environment} | {said}")), "{environment}: {said}\n{output}");
+        }
+        let drained = format!("{environment}/worker: 1 finished");
+        assert!(output.contains(&drained), "{drained}\n{output}");
+    }
+    assert!(output.contains("Succeeded after"), "{output}");
+}
+
+#[test]
+fn a_drifted_database_fails_the_release_with_sqlites_own_words() {
+    let (local, state) = account("drifted", "local.drifted.yaml", 8210);
+    let (status, output) = Release::start(&local, &state, true).end();
+    assert_eq!(status, Some(1), "{output}");
+    let (_, verdict) = output.split_once("Migrate/Migrate failed:").unwrap();
+    for said in [
+        "migrate failed in ap: container `shop` ended with exit code 1.",
+        "error: 003_customer_email: duplicate column name: email",
+        "us: stopped",
+        "eu: stopped",
+    ] {
+        assert!(verdict.contains(said), "{said}\n{output}");
+    }
+    assert!(!output.contains("> Deploy/Deploy") && !output.contains("> Approve/Approve"), "{output}");
+    assert!(verdict.contains("shop:1.0"), "the old version has the traffic: {output}");
+}
+
+#[test]
+fn ctrl_c_in_the_middle_of_a_migration_stops_it_everywhere() {
+    let (local, state) = account("interrupted", "local.drifted.yaml", 8220);
+    // Without the drift, all three take their time.
+    let text = std::fs::read_to_string(&local).unwrap();
+    let text: String = text.lines().filter(|line| !line.contains("drift")).map(|line| format!("{line}\n")).collect();
+    std::fs::write(&local, text.replace("value: \"300\"", "value: \"4000\"")).unwrap();
+    let mut release = Release::start(&local, &state, true);
+    release.until("us | applying 003_customer_email");
+    let pid = release.process.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let (status, output) = release.end();
+    assert_eq!(status, Some(1), "{output}");
+    assert!(output.contains("Stopping the release") && output.contains("\nStopped after"), "{output}");
+    assert!(!output.contains("applied 003_customer_email"), "nothing was half done: {output}");
+}
+
+#[test]
+fn a_rejected_approval_leaves_the_old_version_where_it_is() {
+    let (local, state) = account("rejected", "local.yaml", 8230);
+    let mut release = Release::start(&local, &state, false);
+    release.until("Type yes to approve");
+    release.process.stdin.take().unwrap().write_all(b"no\n").unwrap();
+    let (status, output) = release.end();
+    assert_eq!(status, Some(1), "{output}");
+    assert!(output.contains("Rejected: Rejected here"), "{output}");
+    assert!(!output.contains("> Deploy/Deploy"), "{output}");
+}
+
+#[test]
+fn what_cannot_start_says_why_and_leaves_nothing() {
+    let folder = programs().join("releases/bad");
+    drop(std::fs::remove_dir_all(&folder));
+    std::fs::create_dir_all(&folder).unwrap();
+    let good = std::fs::read_to_string(shop().join("deploy.yaml")).unwrap();
+    let local = std::fs::read_to_string(shop().join("local.yaml")).unwrap();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 8241)).unwrap();
+    let cases: [(&str, String, String); 8] = [
+        ("deploy.yaml:3:1: `enviroments` is not known: did you mean `environments`?", good.replacen("environments:", "enviroments:", 1), local.clone()),
+        ("deploy.yaml:30:20: tasks.prepare: there is no environment `su`: did you mean `us`?", good.replace("environments: [us]", "environments: [su]"), local.clone()),
+        ("the pipeline's action Migrate/Migrate runs the task `migrate`, but there is no task `migrate`: did you mean `migrat`?", good.replace("  migrate:\n", "  migrat:\n"), local.clone()),
+        ("local.yaml has no task definition `shop-wbe` in us-east-1", good.replace("family: shop-web", "family: shop-wbe"), local.clone()),
+        ("local.yaml: regions.eu-west-1.clusters.shop.services.web.port: it is also that of", good.clone(), local.replace("port: 8102", "port: 8103").replace("port: 8103", "port: 8103")),
+        ("`buidl` is not known: did you mean `build`?", good.clone(), local.replace("\nbuild:", "\nbuidl:")),
+        ("port 8241 of this machine cannot be used", good.clone(), local.replace("port: 8101", "port: 8241").replace("target/debug/shop, migrate", "true").replace("cargo, build, --locked, --target-dir, target", "\"true\"")),
+        ("`no-such-program` cannot be started", good.clone(), local.replacen("cargo, build", "no-such-program", 1)),
+    ];
+    for (said, manifest, local) in cases {
+        std::fs::write(folder.join("deploy.yaml"), manifest).unwrap();
+        std::fs::write(folder.join("local.yaml"), local.replace("[\"true\", --to, \"2\"]", "[\"true\"]")).unwrap();
+        let mut command = Command::new(programs().join("local"));
+        command.arg("release").arg(&folder).arg("--state").arg(folder.join("state"));
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}\n{error}");
+        assert!(error.contains(said), "expected: {said}\nsaid: {error}");
+    }
+    drop(taken);
+    std::fs::remove_file(folder.join("deploy.yaml")).unwrap();
+    let output = Command::new(programs().join("local")).arg("release").arg(&folder).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(error.contains("deploy.yaml: No such file") && error.contains("see examples/shop/deploy.yaml"), "{error}");
+}
+
+/// Each function as its own program, through the Lambda Runtime API and over HTTP, on plain Invoke actions.
+#[tokio::test]
+async fn every_shipped_binary_does_its_part_of_a_release() {
+    let (local, state) = account("shipped", "local.yaml", 8250);
+    let state = state_folder(&state).unwrap();
+    let account = Account::read(&local, &state).unwrap();
+    let text = std::fs::read_to_string(workspace().join("template.yaml")).unwrap();
+    let mut stack = template::read(&text, &account.parameters, &account.account, &account.region).unwrap();
+    // Half of the actions each way: the custom ones go through dispatch-jobs.
+    let custom = stack.pipeline.clone();
+    tests::as_invoke_actions(&mut stack);
+    for (stage, custom) in stack.pipeline.stages.iter_mut().zip(custom.stages) {
+        if stage.name == "Deploy" || stage.name == "Migrate" {
+            *stage = custom;
+        }
+    }
+    set_up(&shop(), &account).await.unwrap();
+    let setting = Setting {
+        folder: &shop(),
+        state: &state,
+        stack,
+        account: &account,
+        binaries: Binaries::In(programs().to_owned()),
+        port: 0,
+    };
+    let machine = Machine::start(setting).await.unwrap();
+    let started = machine.call("CodePipeline_20150709.StartPipelineExecution", &json!({"name": "cutover-pipeline"})).unwrap();
+    let release = started["pipelineExecutionId"].as_str().unwrap().to_owned();
+    let begun = Instant::now();
+    let status = loop {
+        let status = machine.world().status(&release).unwrap();
+        let actions = machine.world().actions(&release);
+        if status.is_over() {
+            break status;
+        }
+        if let Some(action) = actions.iter().find(|action| action.approval.is_some()) {
+            let answer = json!({"pipelineName": "cutover-pipeline", "stageName": action.stage, "actionName": action.action,
+                "token": action.approval, "result": {"status": "Approved", "summary": "by the test"}});
+            machine.call("CodePipeline_20150709.PutApprovalResult", &answer).unwrap();
+        }
+        assert!(begun.elapsed() < PATIENCE, "{actions:#?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let actions = machine.world().actions(&release);
+    machine.shut_down().await;
+    assert_eq!(status, ExecutionStatus::Succeeded, "{actions:#?}");
+    assert!(machine.notes().is_empty(), "{:?}", machine.notes());
+    for function in ["dispatch-jobs", "run-tasks", "tail-logs", "deploy-services", "drain-workers"] {
+        let log = std::fs::read_to_string(state.join("functions").join(format!("{function}.log"))).unwrap();
+        assert!(log.lines().count() > 1, "{function} has logged nothing");
+        for line in log.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{function}: {error}: {line}"));
+            assert!(line.get("level").is_some());
+        }
+        assert!(!log.contains("artifactCredentials") && !log.contains("secretAccessKey"), "{function} logs the event");
+    }
+    assert!(processes_of(&state).is_empty(), "{:?}", processes_of(&state));
+}
