@@ -1,4 +1,5 @@
 //! For real: the command line on the shop, and each function as its own shipped binary, with processes, ports and HTTP.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -122,7 +123,8 @@ fn processes_of(state: &Path) -> Vec<String> {
     let needle = state.display().to_string();
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let with = entries.filter(|entry| {
-        std::fs::read(entry.path().join("environ")).is_ok_and(|environ| String::from_utf8_lossy(&environ).contains(&needle))
+        std::fs::read(entry.path().join("environ"))
+            .is_ok_and(|environ| String::from_utf8_lossy(&environ).contains(&needle))
     });
     with.map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default()).collect()
 }
@@ -173,7 +175,11 @@ fn the_shop_is_released_and_its_customers_notice_nothing() {
     let (status, output) = release.end();
     assert_eq!(status, Some(0), "{output}");
     for environment in ["us", "eu", "ap"] {
-        for said in ["database at version 2, going to version 4", "applied 003_customer_email", "database at version 4, 4 orders with an address"] {
+        for said in [
+            "database at version 2, going to version 4",
+            "applied 003_customer_email",
+            "database at version 4, 4 orders with an address",
+        ] {
             assert!(output.contains(&format!("{environment} | {said}")), "{environment}: {said}\n{output}");
         }
         let drained = format!("{environment}/worker: 1 finished");
@@ -206,7 +212,11 @@ fn ctrl_c_in_the_middle_of_a_migration_stops_it_everywhere() {
     // Without the drift, all three take their time.
     let text = std::fs::read_to_string(&local).unwrap();
     let text: String = text.lines().filter(|line| !line.contains("drift")).map(|line| format!("{line}\n")).collect();
-    std::fs::write(&local, text.replace("value: \"300\"", "value: \"4000\"")).unwrap();
+    std::fs::write(
+        &local,
+        text.replace("value: \"300\"", "value: \"4000\"").replace("value: \"4000\"}]", "value: \"30000\"}]"),
+    )
+    .unwrap();
     let mut release = Release::start(&local, &state, true);
     release.until("us | applying 003_customer_email");
     let pid = release.process.id().to_string();
@@ -238,13 +248,40 @@ fn what_cannot_start_says_why_and_leaves_nothing() {
     let local = std::fs::read_to_string(shop().join("local.yaml")).unwrap();
     let taken = std::net::TcpListener::bind(("127.0.0.1", 8241)).unwrap();
     let cases: [(&str, String, String); 8] = [
-        ("deploy.yaml:3:1: `enviroments` is not known: did you mean `environments`?", good.replacen("environments:", "enviroments:", 1), local.clone()),
-        ("deploy.yaml:30:20: tasks.prepare: there is no environment `su`: did you mean `us`?", good.replace("environments: [us]", "environments: [su]"), local.clone()),
-        ("the pipeline's action Migrate/Migrate runs the task `migrate`, but there is no task `migrate`: did you mean `migrat`?", good.replace("  migrate:\n", "  migrat:\n"), local.clone()),
-        ("local.yaml has no task definition `shop-wbe` in us-east-1", good.replace("family: shop-web", "family: shop-wbe"), local.clone()),
-        ("local.yaml: regions.eu-west-1.clusters.shop.services.web.port: it is also that of", good.clone(), local.replace("port: 8102", "port: 8103").replace("port: 8103", "port: 8103")),
+        (
+            "deploy.yaml:4:1: `enviroments` is not known: did you mean `environments`?",
+            good.replacen("environments:", "enviroments:", 1),
+            local.clone(),
+        ),
+        (
+            "deploy.yaml:28:20: tasks.prepare: there is no environment `su`: did you mean `us`?",
+            good.replace("environments: [us]", "environments: [su]"),
+            local.clone(),
+        ),
+        (
+            "the pipeline's action Migrate/Migrate runs the task `migrate`, but there is no task `migrate`: did you mean `migrat`?",
+            good.replace("  migrate:\n", "  migrat:\n"),
+            local.clone(),
+        ),
+        (
+            "local.yaml has no task definition `shop-wbe` in us-east-1",
+            good.replace("family: shop-web", "family: shop-wbe"),
+            local.clone(),
+        ),
+        (
+            "local.yaml: regions.eu-west-1.clusters.shop.services.web.port: it is also that of",
+            good.clone(),
+            local.replace("port: 8102", "port: 8103"),
+        ),
         ("`buidl` is not known: did you mean `build`?", good.clone(), local.replace("\nbuild:", "\nbuidl:")),
-        ("port 8241 of this machine cannot be used", good.clone(), local.replace("port: 8101", "port: 8241").replace("target/debug/shop, migrate", "true").replace("cargo, build, --locked, --target-dir, target", "\"true\"")),
+        (
+            "port 8241 of this machine cannot be used",
+            good.clone(),
+            local
+                .replace("port: 8101", "port: 8241")
+                .replace("target/debug/shop, migrate", "true")
+                .replace("cargo, build, --locked, --target-dir, target", "\"true\""),
+        ),
         ("`no-such-program` cannot be started", good.clone(), local.replacen("cargo, build", "no-such-program", 1)),
     ];
     for (said, manifest, local) in cases {
@@ -291,7 +328,8 @@ async fn every_shipped_binary_does_its_part_of_a_release() {
         port: 0,
     };
     let machine = Machine::start(setting).await.unwrap();
-    let started = machine.call("CodePipeline_20150709.StartPipelineExecution", &json!({"name": "cutover-pipeline"})).unwrap();
+    let started =
+        machine.call("CodePipeline_20150709.StartPipelineExecution", &json!({"name": "cutover-pipeline"})).unwrap();
     let release = started["pipelineExecutionId"].as_str().unwrap().to_owned();
     let begun = Instant::now();
     let status = loop {
@@ -316,7 +354,8 @@ async fn every_shipped_binary_does_its_part_of_a_release() {
         let log = std::fs::read_to_string(state.join("functions").join(format!("{function}.log"))).unwrap();
         assert!(log.lines().count() > 1, "{function} has logged nothing");
         for line in log.lines() {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{function}: {error}: {line}"));
+            let line: serde_json::Value =
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{function}: {error}: {line}"));
             assert!(line.get("level").is_some());
         }
         assert!(!log.contains("artifactCredentials") && !log.contains("secretAccessKey"), "{function} logs the event");

@@ -1,8 +1,9 @@
 //! Laws that hold under every single fault: a call that is throttled, whose reply is lost, before or after which the
 //! function dies.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use local::world::ExecutionStatus;
 use tests::{Call, Meddling, Setting, play};
@@ -70,6 +71,13 @@ fn one_fault_changes_nothing(with: Meddling) {
             assert_eq!(status, ExecutionStatus::Succeeded, "{with:?} at {nth}, {met}: {:#?}", stage.actions(&release));
             assert_eq!(stage.started(&release).len(), TASKS, "{with:?} at {nth}, {met}: {:?}", stage.started(&release));
             assert_eq!(stage.world().deployments().len(), DEPLOYMENTS, "{with:?} at {nth}, {met}");
+            let lines = stage.lines(&release);
+            let written = lines.iter().filter(|line| line.contains(" | line "));
+            let written = written.count();
+            // When the answer to a claim is lost just as another one polled the same job, two functions do it: harmless
+            // for tasks and deployments, and the tail says everything twice. See `Codepipeline::claim`.
+            let in_doubt = met == "AcknowledgeJob of tail-logs" && written > 3 * TASKS;
+            assert!(written == 3 * TASKS || in_doubt, "{with:?} at {nth}, {met}: lines lost or doubled: {lines:#?}");
         });
     }
 }

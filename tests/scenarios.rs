@@ -1,4 +1,5 @@
 //! Whole releases in virtual time: the pipeline of `template.yaml`, the real functions, scripted tasks.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
 use std::time::Duration;
 
@@ -124,7 +125,8 @@ fn a_retried_stage_runs_again_what_failed_and_not_what_had_succeeded() {
         assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
         stage.ask("RetryStageExecution", &release, json!({"stageName": "Migrate", "retryMode": "FAILED_ACTIONS"}));
         assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
-        let migrations: Vec<_> = stage.started(&release).into_iter().filter(|task| task.starts_with("migrate")).collect();
+        let migrations: Vec<_> =
+            stage.started(&release).into_iter().filter(|task| task.starts_with("migrate")).collect();
         assert_eq!(migrations, ["migrate/ap", "migrate/ap", "migrate/eu", "migrate/us"]);
     });
 }
@@ -147,7 +149,8 @@ fn what_the_approver_reads_says_what_was_migrated_and_where_the_logs_are() {
     play(Setting::default(), async |stage| {
         let release = stage.start();
         stage.until_begun(&release, "Approve").await;
-        let state = stage.call("CodePipeline_20150709.ListActionExecutions", &json!({"pipelineName": "cutover-pipeline"}));
+        let state =
+            stage.call("CodePipeline_20150709.ListActionExecutions", &json!({"pipelineName": "cutover-pipeline"}));
         let shown = state["actionExecutionDetails"].as_array().unwrap();
         let approval = shown.iter().find(|one| one["actionName"] == "Approve").unwrap();
         let configuration = &approval["input"]["resolvedConfiguration"];
@@ -156,7 +159,11 @@ fn what_the_approver_reads_says_what_was_migrated_and_where_the_logs_are() {
         let link = configuration["ExternalEntityLink"].as_str().unwrap();
         assert!(link.contains("log-group/cutover-releases/log-events/cutover-pipeline$252F"), "{link}");
         let migrate = shown.iter().find(|one| one["actionName"] == "Migrate").unwrap();
-        assert_eq!(migrate["output"]["executionResult"]["externalExecutionUrl"].as_str(), Some(link), "the action links there, too");
+        assert_eq!(
+            migrate["output"]["executionResult"]["externalExecutionUrl"].as_str(),
+            Some(link),
+            "the action links there, too"
+        );
     });
 }
 
@@ -239,7 +246,8 @@ fn a_migration_longer_than_an_invocation_is_handed_over_from_job_to_job() {
         assert!(acknowledged > 30, "{acknowledged} jobs");
         let lines = stage.lines(&release);
         for environment in ENVIRONMENTS {
-            let own: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix(&format!("{environment} | line "))).collect();
+            let own: Vec<_> =
+                lines.iter().filter_map(|line| line.strip_prefix(&format!("{environment} | line "))).collect();
             let own: Vec<usize> = own.iter().filter_map(|number| number.parse().ok()).collect();
             let migration = &own[own.len() - 1503..own.len() - 3];
             assert_eq!(migration, (1..=1500).collect::<Vec<_>>(), "{environment}: every line once, in order");
@@ -319,7 +327,9 @@ fn a_command_that_cannot_be_started_is_a_verdict() {
         assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
         let verdict = stage.action(&release, "Migrate").error.unwrap();
         assert!(
-            verdict.starts_with("migrate failed in eu: container `shop` has no exit code: CannotStartContainerError: exec: `migrate`"),
+            verdict.starts_with(
+                "migrate failed in eu: container `shop` has no exit code: CannotStartContainerError: exec: `migrate`"
+            ),
             "{verdict}"
         );
     });
@@ -328,7 +338,9 @@ fn a_command_that_cannot_be_started_is_a_verdict() {
 #[test]
 fn a_placement_without_room_is_tried_again_until_there_is_some() {
     // Four services' tasks are there; the room for one more is taken by the release's own migration of another action.
-    let account = Setting::default().account.replace("      shop:\n        services:", "      shop:\n        room_for_tasks: 3\n        services:");
+    let account = Setting::default()
+        .account
+        .replace("      shop:\n        services:", "      shop:\n        room_for_tasks: 3\n        services:");
     play(Setting { account, ..Setting::default() }, async |stage| {
         let release = stage.start();
         stage.until_begun(&release, "Prepare").await;

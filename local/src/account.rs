@@ -195,11 +195,17 @@ impl Account {
                     let at = format!("regions.{region_name}.deployment_groups.{application}.{name}");
                     let Some(cluster) = region.clusters.get(&group.cluster) else {
                         let known = region.clusters.keys().map(String::as_str);
-                        return Some(format!("{at}.cluster: {}", shared::text::unknown("cluster", &group.cluster, known)));
+                        return Some(format!(
+                            "{at}.cluster: {}",
+                            shared::text::unknown("cluster", &group.cluster, known)
+                        ));
                     };
                     if !cluster.services.contains_key(&group.service) {
                         let known = cluster.services.keys().map(String::as_str);
-                        return Some(format!("{at}.service: {}", shared::text::unknown("service", &group.service, known)));
+                        return Some(format!(
+                            "{at}.service: {}",
+                            shared::text::unknown("service", &group.service, known)
+                        ));
                     }
                 }
             }
@@ -212,7 +218,11 @@ impl Account {
 ///
 /// # Errors
 /// What cannot be read, and the first mistake in either.
-pub fn read_application(folder: &Path, local: Option<&Path>, state: &Path) -> Result<(shared::Manifest, Account), Mistake> {
+pub fn read_application(
+    folder: &Path,
+    local: Option<&Path>,
+    state: &Path,
+) -> Result<(shared::Manifest, Account), Mistake> {
     let manifest_path = folder.join(shared::manifest::FILE);
     let name = manifest_path.display().to_string();
     let text = std::fs::read_to_string(&manifest_path).map_err(|error| {

@@ -150,7 +150,8 @@ struct Prepared {
 async fn prepare(folder: Option<PathBuf>, files: &Files) -> Result<Prepared, Mistake> {
     let folder = folder.unwrap_or_else(|| workspace().join("examples/shop"));
     let shown = folder.display().to_string();
-    let folder = folder.canonicalize().map_err(|error| Mistake(format!("{shown}: {error}. Name the application's folder.")))?;
+    let folder =
+        folder.canonicalize().map_err(|error| Mistake(format!("{shown}: {error}. Name the application's folder.")))?;
     let parent = std::env::current_dir().map(|here| here.join(&files.state)).unwrap_or_else(|_| files.state.clone());
     // Read once before anything is made: a mistake leaves nothing behind.
     account::read_application(&folder, files.local.as_deref(), &parent)?;
@@ -186,7 +187,8 @@ fn disagreement(manifest: &Manifest, account: &Account, stack: &Stack, world: &W
             return Some(format!("{deploy}: environments.{name}: in local.yaml {why}"));
         };
         if !region.clusters.contains_key(&environment.cluster) {
-            let why = shared::text::unknown("cluster", &environment.cluster, region.clusters.keys().map(String::as_str));
+            let why =
+                shared::text::unknown("cluster", &environment.cluster, region.clusters.keys().map(String::as_str));
             return Some(format!("{deploy}: environments.{name}: in local.yaml {why}"));
         }
     }
@@ -263,7 +265,9 @@ async fn wait_until_settled(machine: &Machine) -> Result<(), Mistake> {
     let died = machine.world().tasks().find(|task| task.is_over()).map(|task| task.definition.clone());
     machine.shut_down().await;
     let what = died.map_or_else(String::new, |definition| format!(" (tasks of {definition} ended)"));
-    Err(Mistake(format!("the services of local.yaml did not come up within {PATIENCE:?}{what}: run their command by hand")))
+    Err(Mistake(format!(
+        "the services of local.yaml did not come up within {PATIENCE:?}{what}: run their command by hand"
+    )))
 }
 
 async fn release_here(release: Release) -> Result<ExitCode, Mistake> {
@@ -318,11 +322,11 @@ async fn follow(machine: &Machine, execution: &str, approve: bool, show: &mut Sh
             }
             continue;
         }
-        if let Some(action) = actions.iter().find(|action| action.approval.is_some()) {
-            if asked.as_ref() != action.approval.as_ref() {
-                asked.clone_from(&action.approval);
-                ask(approve, action, answers.clone(), show);
-            }
+        if let Some(action) = actions.iter().find(|action| action.approval.is_some())
+            && asked.as_ref() != action.approval.as_ref()
+        {
+            asked.clone_from(&action.approval);
+            ask(approve, action, answers.clone(), show);
         }
     }
 }

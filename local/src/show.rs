@@ -102,7 +102,8 @@ impl Show {
             if known.is_none() {
                 news.push((action.started, 2, News::Began(action.clone())));
             }
-            if action.status != ActionStatus::InProgress && known.is_none_or(|known| known == ActionStatus::InProgress) {
+            if action.status != ActionStatus::InProgress && known.is_none_or(|known| known == ActionStatus::InProgress)
+            {
                 news.push((action.updated, 1, News::Ended(action)));
             } else if action.status == ActionStatus::InProgress {
                 self.goes_on(&action, machine.now());
@@ -110,7 +111,9 @@ impl Show {
         }
         news.extend(new.into_iter().map(|event| (event.ingested, 0, News::Line(event.message))));
         // An action that began and ended at the same moment began first.
-        news.sort_by_key(|(at, order, news)| (*at, matches!(news, News::Ended(action) if action.started == *at), *order));
+        news.sort_by_key(|(at, order, news)| {
+            (*at, matches!(news, News::Ended(action) if action.started == *at), *order)
+        });
         for (at, _, news) in news {
             match news {
                 News::Began(action) => self.began(&action),
@@ -155,7 +158,7 @@ impl Show {
             ActionStatus::InProgress => return,
         };
         let name = style(name(action)).bold();
-        self.line(&format!("{} {mark} {name} ({took}) {said}", self.at(action.updated)).trim_end().to_owned());
+        self.line(format!("{} {mark} {name} ({took}) {said}", self.at(action.updated)).trim_end());
     }
 
     /// Shows what went wrong in the world itself.
@@ -175,7 +178,8 @@ impl Show {
             (world.actions(execution), world.traffic())
         };
         self.line("");
-        let took = self.begun.map_or_else(String::new, |begun| format!(" after {}", spoken(machine.now().since(begun))));
+        let took =
+            self.begun.map_or_else(String::new, |begun| format!(" after {}", spoken(machine.now().since(begun))));
         let said = style(status.name()).bold();
         let said = if status == ExecutionStatus::Succeeded { said.green() } else { said.red() };
         self.line(&format!("{said}{took}"));
@@ -195,7 +199,12 @@ impl Show {
         self.line("Traffic");
         for one in traffic {
             let port = one.port.map_or_else(String::new, |port| format!(", port {port} here"));
-            self.line(&format!("  {:<22} {} ({}){port}", format!("{} {}", one.region, one.service), one.image, one.definition));
+            self.line(&format!(
+                "  {:<22} {} ({}){port}",
+                format!("{} {}", one.region, one.service),
+                one.image,
+                one.definition
+            ));
         }
         self.line(&format!("What it left to look at: {} (remove it when you like)", state.display()));
     }

@@ -266,12 +266,7 @@ pub enum On {
 ///
 /// # Errors
 /// What is not understood, with its place in the template.
-pub fn read(
-    text: &str,
-    parameters: &BTreeMap<String, String>,
-    account: &str,
-    region: &str,
-) -> Result<Stack, Mistake> {
+pub fn read(text: &str, parameters: &BTreeMap<String, String>, account: &str, region: &str) -> Result<Stack, Mistake> {
     let documents = Yaml::load_from_str(text).map_err(|error| Mistake(format!("template.yaml: {error}")))?;
     let document = documents.first().ok_or_else(|| Mistake("template.yaml is empty".into()))?;
     let document = plain(document)?;
@@ -337,11 +332,13 @@ impl<'a> Evaluator<'a> {
         for (name, declared) in section("Parameters").into_iter().flatten() {
             let value = given.get(name).map(|text| json!(text)).or_else(|| declared.get("Default").cloned());
             let value = value.ok_or_else(|| {
-                Mistake(format!("template.yaml: the parameter `{name}` has no default: give it in local.yaml's `parameters`"))
+                Mistake(format!(
+                    "template.yaml: the parameter `{name}` has no default: give it in local.yaml's `parameters`"
+                ))
             })?;
             parameters.insert(name.clone(), value);
         }
-        for name in given.keys().filter(|name| !parameters.contains_key(*name)) {
+        if let Some(name) = given.keys().find(|name| !parameters.contains_key(*name)) {
             let why = shared::text::unknown("parameter", name, parameters.keys().map(String::as_str));
             return Err(Mistake(format!("local.yaml: parameters: {why}")));
         }
@@ -355,10 +352,10 @@ impl<'a> Evaluator<'a> {
         let mut stack = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (action_types, functions, rules, log_groups) = (&mut stack.0, &mut stack.1, &mut stack.2, &mut stack.3);
         for (name, resource) in self.resources {
-            if let Some(condition) = resource.get("Condition").and_then(Value::as_str) {
-                if !self.condition(condition)? {
-                    continue;
-                }
+            if let Some(condition) = resource.get("Condition").and_then(Value::as_str)
+                && !self.condition(condition)?
+            {
+                continue;
             }
             let kind = resource.get("Type").and_then(Value::as_str).unwrap_or_default();
             let properties = || self.eval(name, resource.get("Properties").unwrap_or(&Value::Null));
@@ -424,10 +421,10 @@ impl<'a> Evaluator<'a> {
             let properties = self.eval(name, described.get("Properties").unwrap_or(&Value::Null))?;
             let on = match kind {
                 "EventBridgeRule" => On::Pattern(properties.get("Pattern").cloned().unwrap_or_default()),
-                "Schedule" | "ScheduleV2" => {
-                    On::Rate(rate(properties.get("Schedule").and_then(Value::as_str).unwrap_or_default())
-                        .ok_or_else(|| at(&format!("Events.{event}: only rate(...) schedules are understood here")))?)
-                }
+                "Schedule" | "ScheduleV2" => On::Rate(
+                    rate(properties.get("Schedule").and_then(Value::as_str).unwrap_or_default())
+                        .ok_or_else(|| at(&format!("Events.{event}: only rate(...) schedules are understood here")))?,
+                ),
                 _ => return Err(at(&format!("Events.{event}: `{kind}` is not understood here"))),
             };
             rules.push(Rule { function: self.physical(name), on });
@@ -471,10 +468,10 @@ impl<'a> Evaluator<'a> {
                 Ok(items.into_iter().filter(|item| !is_no_value(item)).collect())
             }
             Value::Object(map) => {
-                if let [(function, argument)] = map.iter().collect::<Vec<_>>().as_slice() {
-                    if function.starts_with("Fn::") || *function == "Ref" || *function == "Condition" {
-                        return self.call(at, function, argument);
-                    }
+                if let [(function, argument)] = map.iter().collect::<Vec<_>>().as_slice()
+                    && (function.starts_with("Fn::") || *function == "Ref" || *function == "Condition")
+                {
+                    return self.call(at, function, argument);
                 }
                 let mut evaluated = Map::new();
                 for (key, item) in map {
@@ -568,7 +565,9 @@ impl<'a> Evaluator<'a> {
         let kind = kind.ok_or_else(|| Mistake(format!("template.yaml: {at}: there is no resource `{name}`")))?;
         let (region, account, physical) = (self.region, self.account, self.physical(name));
         match (kind, attribute) {
-            ("AWS::Serverless::Function", "Arn") => Ok(format!("arn:aws:lambda:{region}:{account}:function:{physical}")),
+            ("AWS::Serverless::Function", "Arn") => {
+                Ok(format!("arn:aws:lambda:{region}:{account}:function:{physical}"))
+            }
             ("AWS::S3::Bucket", "Arn") => Ok(format!("arn:aws:s3:::{physical}")),
             ("AWS::Logs::LogGroup", "Arn") => Ok(format!("arn:aws:logs:{region}:{account}:log-group:{physical}:*")),
             ("AWS::IAM::Role", "Arn") => Ok(format!("arn:aws:iam::{account}:role/{physical}")),

@@ -21,8 +21,8 @@ use crate::time::{Time, spoken};
 use crate::token::Envelope;
 
 /// How often the loop asks whether somebody stopped the pipeline: soon enough for a person who waits for it, and a
-/// fifth of a read a second.
-const HALT_EVERY: Duration = Duration::from_secs(5);
+/// third of a read a second.
+const HALT_EVERY: Duration = Duration::from_secs(3);
 
 /// When a job that was claimed before is taken up all the same. Lambda delivers an event again about a minute after its
 /// function died (fact 3); whoever polled the same job at the same moment comes within seconds.

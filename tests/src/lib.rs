@@ -93,7 +93,8 @@ impl Stage {
     fn set(setting: Setting) -> Self {
         let account = Account::parse("local.yaml", &setting.account).expect("a good local.yaml");
         let text = include_str!("../../template.yaml");
-        let mut stack = template::read(text, &account.parameters, &account.account, &account.region).expect("a good template");
+        let mut stack =
+            template::read(text, &account.parameters, &account.account, &account.region).expect("a good template");
         (setting.change_stack)(&mut stack);
         let world = World::new(stack.clone(), &account, 0, BEGIN).expect("a good world");
         let files = [
@@ -300,7 +301,12 @@ impl Stage {
             Effect::FetchSource { action } => {
                 let variables = [("CommitId", "abcdef0123"), ("CommitMessage", "Sell teapots")];
                 let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-                let made = Made { artifact: Vec::new(), revision: "abcdef0123".into(), summary: "Sell teapots".into(), variables };
+                let made = Made {
+                    artifact: Vec::new(),
+                    revision: "abcdef0123".into(),
+                    summary: "Sell teapots".into(),
+                    variables,
+                };
                 tokio::task::spawn_local(async move { stage.happened(Happening::Worked { action, result: Ok(made) }) });
             }
             Effect::Build { action, commit } => {
@@ -325,8 +331,10 @@ impl Stage {
             crash,
         );
         let setting = |name: &str| function.environment.get(name).cloned();
-        let settings =
-            shared::aws::Settings { log_group: setting("CUTOVER_LOG_GROUP"), dispatch: setting("CUTOVER_DISPATCH_FUNCTION") };
+        let settings = shared::aws::Settings {
+            log_group: setting("CUTOVER_LOG_GROUP"),
+            dispatch: setting("CUTOVER_DISPATCH_FUNCTION"),
+        };
         let aws = Aws::new(&client.config(&self.0.stack.region), settings);
         let invocation = Invocation::lasting(self.now(), timeout);
         let event = Event::new(payload);

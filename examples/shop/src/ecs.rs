@@ -21,7 +21,11 @@ pub fn version() -> String {
 /// Asks not to be stopped while a job is under way, or allows it again.
 pub fn protect(enabled: bool) {
     let Ok(agent) = std::env::var("ECS_AGENT_URI") else { return };
-    let state = if enabled { json!({"ProtectionEnabled": true, "ExpiresInMinutes": 60}) } else { json!({"ProtectionEnabled": false}) };
+    let state = if enabled {
+        json!({"ProtectionEnabled": true, "ExpiresInMinutes": 60})
+    } else {
+        json!({"ProtectionEnabled": false})
+    };
     if let Err(error) = ureq::put(format!("{agent}/task-protection/v1/state")).send_json(state) {
         eprintln!("task protection: {error}");
     }

@@ -55,7 +55,8 @@ fn prepare() -> Result<()> {
 fn finish() -> Result<()> {
     let database = migrate::open()?;
     let version = migrate::version(&database)?;
-    let orders: i64 = database.query_row("SELECT count(*) FROM orders WHERE email IS NOT NULL", [], |row| row.get(0))?;
+    let orders: i64 =
+        database.query_row("SELECT count(*) FROM orders WHERE email IS NOT NULL", [], |row| row.get(0))?;
     println!("database at version {version}, {orders} orders with an address");
     Ok(())
 }

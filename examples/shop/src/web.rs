@@ -68,7 +68,8 @@ fn answer(client: TcpStream, version: &str) -> Result<()> {
 fn page(version: &str) -> Result<Value> {
     let database = migrate::open()?;
     let mut statement = database.prepare("SELECT name, cents FROM products ORDER BY name")?;
-    let products = statement.query_map([], |row| Ok(json!({"name": row.get::<_, String>(0)?, "cents": row.get::<_, i64>(1)?})))?;
+    let products =
+        statement.query_map([], |row| Ok(json!({"name": row.get::<_, String>(0)?, "cents": row.get::<_, i64>(1)?})))?;
     let products = products.collect::<std::result::Result<Vec<_>, _>>()?;
     Ok(json!({"version": version, "database": migrate::version(&database)?, "products": products}))
 }

@@ -204,10 +204,10 @@ impl Target {
             self.find(tick).await?;
             self.listed = true;
         }
-        if let Some(known) = self.deployment.as_ref().filter(|known| !known.is_over()) {
-            if let Some(seen) = self.codedeploy.batch(std::slice::from_ref(&known.id)).await?.pop() {
-                self.deployment = Some(seen);
-            }
+        if let Some(known) = self.deployment.as_ref().filter(|known| !known.is_over())
+            && let Some(seen) = self.codedeploy.batch(std::slice::from_ref(&known.id)).await?.pop()
+        {
+            self.deployment = Some(seen);
         }
         if let Some(deployment) = &self.deployment {
             let moved = self.target.as_ref().is_some_and(|target| target.status == "Succeeded");

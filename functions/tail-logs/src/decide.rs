@@ -1,5 +1,6 @@
 //! Which lines are new, in which order they go on, and when there will be no more: pure, total, clock-free.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,38 @@ pub(crate) struct State {
     /// The newest timestamp in the merged stream: those behind it must not be older, or they would be sorted before.
     #[serde(rename = "f")]
     pub(crate) floor: Time,
+    /// How many lines of that timestamp the merged stream has.
+    #[serde(rename = "n")]
+    pub(crate) at_floor: usize,
+}
+
+impl State {
+    /// Notes that these lines are in the merged stream.
+    pub(crate) fn put(&mut self, lines: &[Line]) {
+        let Some(last) = lines.last() else { return };
+        let at_last = lines.iter().rev().take_while(|line| line.at == last.at).count();
+        self.at_floor = if last.at == self.floor { self.at_floor + at_last } else { at_last };
+        self.floor = last.at;
+    }
+}
+
+/// What of `lines` is not in the merged stream yet, of which `found` are the lines from the state's floor on.
+///
+/// A call whose reply was lost, or after which the function died, may have put them: CloudWatch would keep both copies.
+pub(crate) fn missing(state: &State, lines: Vec<Line>, found: Vec<Line>) -> Vec<Line> {
+    let known = found.iter().take_while(|line| line.at == state.floor).count().min(state.at_floor);
+    let mut there: HashMap<Line, usize> = HashMap::new();
+    for line in found.into_iter().skip(known) {
+        *there.entry(line).or_default() += 1;
+    }
+    let is_missing = |line: &Line| match there.get_mut(line) {
+        Some(left) if *left > 0 => {
+            *left -= 1;
+            false
+        }
+        Some(_) | None => true,
+    };
+    lines.into_iter().filter(is_missing).collect()
 }
 
 /// How far a stream has been read. CloudWatch's own cursor is too long for the token: a new job begins at the moment
@@ -241,6 +274,21 @@ mod tests {
     }
 
     #[test]
+    fn lines_that_arrived_although_the_reply_was_lost_are_not_put_again() {
+        let mut state = State::default();
+        state.put(&[line(1, "us | a"), line(5, "us | ."), line(5, "us | .")]);
+        assert_eq!((state.floor.millis(), state.at_floor), (5, 2));
+        let before = vec![line(5, "us | ."), line(5, "us | .")];
+        let batch = vec![line(5, "us | ."), line(6, "us | b"), line(6, "us | b")];
+        for arrived in 0..=batch.len() {
+            let found = [before.clone(), batch[..arrived].to_vec()].concat();
+            assert_eq!(missing(&state, batch.clone(), found), batch[arrived..], "{arrived} had arrived");
+        }
+        state.put(&[line(5, "us | .")]);
+        assert_eq!(state.at_floor, 3);
+    }
+
+    #[test]
     fn a_call_holds_at_most_what_cloudwatch_takes() {
         let many: Vec<_> = (0..25_000).map(|at| line(at, "x")).collect();
         assert_eq!(batches(&many).iter().map(|batch| batch.len()).collect::<Vec<_>>(), [10_000, 10_000, 5_000]);
@@ -310,7 +358,8 @@ mod tests {
 
     #[test]
     fn a_state_that_version_1_wrote_is_read() {
-        let state: State = serde_json::from_str(r#"{"s":{"6f1ed00":[1700000000000,2,17]},"f":1700000000000}"#).unwrap();
+        let state: State =
+            serde_json::from_str(r#"{"s":{"6f1ed00":[1700000000000,2,17]},"f":1700000000000,"n":1}"#).unwrap();
         assert_eq!(state.positions["6f1ed00"].lines, 17);
     }
 }

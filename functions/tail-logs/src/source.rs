@@ -1,8 +1,9 @@
 //! The streams of the tasks' containers, and the release's own stream that they flow into.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use shared::aws::codepipeline::Codepipeline;
 use shared::aws::ecs::{Ecs, Half, Of, Task};
 use shared::aws::logs::{From, Line, Logs};
@@ -10,7 +11,7 @@ use shared::aws::{Place, ecs};
 use shared::manifest::Manifest;
 use shared::{Error, Tick, Time, Verdict, names};
 
-use crate::decide::{self, Position, Runner, State, batches, merge};
+use crate::decide::{self, Position, Runner, State, batches, merge, missing};
 use crate::message;
 
 /// How often tasks are searched for that are not known yet, and how often the action beside this one is looked at.
@@ -28,6 +29,9 @@ pub(crate) struct Tail {
     searched: Option<Time>,
     /// Where the release's own stream is; none before it was created.
     merged: Option<Logs>,
+    /// Whether the merged stream may have lines that the state does not know of: at the start of an invocation, and
+    /// after a call that failed.
+    unsure: bool,
 }
 
 /// One environment.
@@ -57,6 +61,8 @@ pub(crate) struct Source {
     stopped: Option<Time>,
     news: Time,
     exists: bool,
+    /// What was read and is not known to be in the merged stream.
+    pending: Vec<Line>,
     pub(crate) lines: u64,
 }
 
@@ -76,7 +82,7 @@ impl Tail {
                 sources: Vec::new(),
             });
         }
-        Ok(Self { task: task.to_owned(), sites, runner: Runner::Running, searched: None, merged: None })
+        Ok(Self { task: task.to_owned(), sites, runner: Runner::Running, searched: None, merged: None, unsure: true })
     }
 
     /// How many environments there are.
@@ -105,10 +111,8 @@ impl Tail {
         self.searched = Some(tick.now);
         // In this order: a task that the action started before it ended is found by the search after it.
         self.look_for_runner(tick).await?;
-        for site in &mut self.sites {
-            site.look(tick).await?;
-        }
-        Ok(())
+        let looked = join_all(self.sites.iter_mut().map(|site| site.look(tick))).await;
+        looked.into_iter().collect()
     }
 
     async fn look_for_runner(&mut self, tick: &Tick<'_>) -> Result<(), Error> {
@@ -129,26 +133,31 @@ impl Tail {
         Ok(())
     }
 
-    /// Reads what is new, and appends it to the release's stream.
+    /// Reads what is new, and appends it to the release's stream. What was read and could not be appended waits for the
+    /// next look; what could not be read does not keep the rest from being appended.
     pub(crate) async fn forward(&mut self, tick: &Tick<'_>, state: &mut State) -> Result<(), Error> {
         let width = self.sites.iter().map(|site| site.name.len()).max().unwrap_or_default();
+        // All at once: a slow Region does not silence the others.
+        let read = join_all(self.sites.iter_mut().map(|site| site.read(tick, &state.positions))).await;
         let mut streams = Vec::new();
-        let mut positions = state.positions.clone();
-        for site in &mut self.sites {
+        for site in &self.sites {
             let several = site.sources.iter().any(|one| one.container != site.sources[0].container);
-            for source in &mut site.sources {
-                let new = source.read(tick, positions.entry(source.key.clone()).or_default()).await?;
-                source.lines = positions[&source.key].lines;
+            for source in &site.sources {
                 let container = several.then_some(source.container.as_str());
-                streams.push((message::prefix(&site.name, width, container), new));
+                streams.push((message::prefix(&site.name, width, container), source.pending.clone()));
             }
         }
         self.put(tick, state, merge(streams, state.floor)).await?;
-        state.positions = positions;
-        Ok(())
+        for source in self.sites.iter_mut().flat_map(|site| &mut site.sources) {
+            let position = state.positions.entry(source.key.clone()).or_default();
+            position.advance(&source.pending);
+            source.pending.clear();
+            source.lines = position.lines;
+        }
+        read.into_iter().collect()
     }
 
-    async fn put(&mut self, tick: &Tick<'_>, state: &mut State, lines: Vec<Line>) -> Result<(), Error> {
+    async fn put(&mut self, tick: &Tick<'_>, state: &mut State, mut lines: Vec<Line>) -> Result<(), Error> {
         let Some(group) = &tick.aws.settings().log_group else {
             return Err(Verdict::misconfigured("The function has no CUTOVER_LOG_GROUP").into());
         };
@@ -161,12 +170,24 @@ impl Tail {
                 self.merged.insert(logs)
             }
         };
+        if lines.is_empty() {
+            return Ok(());
+        }
+        if self.unsure {
+            let found = logs.lines_since(group, &stream, state.floor).await?;
+            let all = lines.clone();
+            lines = missing(state, lines, found);
+            if lines.is_empty() {
+                state.put(&all);
+            }
+        }
+        // Until all of them are known to be there.
+        self.unsure = true;
         for batch in batches(&lines) {
             logs.put(group, &stream, batch).await?;
         }
-        if let Some(last) = lines.last() {
-            state.floor = last.at;
-        }
+        state.put(&lines);
+        self.unsure = false;
         Ok(())
     }
 
@@ -206,6 +227,15 @@ impl Site {
         Ok(())
     }
 
+    /// Reads what is new in each of its streams.
+    async fn read(&mut self, tick: &Tick<'_>, known: &BTreeMap<String, Position>) -> Result<(), Error> {
+        let read = join_all(self.sources.iter_mut().map(async |source| {
+            let position = known.get(&source.key).copied().unwrap_or_default();
+            source.read(tick, position).await
+        }));
+        read.await.into_iter().collect()
+    }
+
     async fn add(&mut self, tick: &Tick<'_>, task: &Task) -> Result<(), Error> {
         let definition = self.ecs.definition(&task.definition).await?;
         for (at, container) in definition.containers.iter().enumerate() {
@@ -224,6 +254,7 @@ impl Site {
                 stopped: None,
                 news: tick.now,
                 exists: false,
+                pending: Vec::new(),
                 lines: 0,
             });
         }
@@ -233,9 +264,8 @@ impl Site {
 }
 
 impl Source {
-    /// What is new in the stream, and `position` behind it.
-    async fn read(&mut self, tick: &Tick<'_>, position: &mut Position) -> Result<Vec<Line>, Error> {
-        let mut new = Vec::new();
+    /// Reads what is new, from `position` on when this invocation has no cursor yet.
+    async fn read(&mut self, tick: &Tick<'_>, position: Position) -> Result<(), Error> {
         for _ in 0..PAGES {
             let from = match &self.cursor {
                 Some(cursor) => From::Cursor(cursor.clone()),
@@ -246,17 +276,16 @@ impl Source {
             self.exists = true;
             // The same cursor again is the end (fact 33); an empty page with another one is not.
             let end = self.cursor.as_ref() == Some(&page.cursor);
-            let lines = if self.cursor.is_none() { position.skip(page.lines) } else { page.lines };
-            position.advance(&lines);
-            if !lines.is_empty() {
+            let new = if self.cursor.is_none() { position.skip(page.lines) } else { page.lines };
+            if !new.is_empty() {
                 self.news = tick.now;
             }
-            new.extend(lines);
+            self.pending.extend(new);
             self.cursor = Some(page.cursor);
             if end {
                 break;
             }
         }
-        Ok(new)
+        Ok(())
     }
 }

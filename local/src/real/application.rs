@@ -48,7 +48,10 @@ impl Application {
             ("CommitMessage", commit.message.clone()),
             ("AuthorDate", commit.date),
             ("BranchName", "main".into()),
-            ("FullRepositoryName", self.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()),
+            (
+                "FullRepositoryName",
+                self.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            ),
         ];
         let variables = variables.into_iter().filter(|(_, value)| !value.is_empty());
         let variables = variables.map(|(name, value)| (name.to_owned(), value)).collect();
@@ -92,9 +95,9 @@ impl Commit {
     /// A name for sources that are in no repository: it follows from them alone.
     fn of_content(content: &[u8]) -> Self {
         // FNV-1a.
-        let hash = content.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = content
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
         Self { id: format!("{hash:016x}"), date: String::new(), message: "Not in a repository".into() }
     }
 }
@@ -117,10 +120,20 @@ pub(super) fn program(folder: &Path, program: &str) -> PathBuf {
 ///
 /// # Errors
 /// When it cannot be started, or fails: with its last lines.
-pub(super) async fn run(folder: &Path, command: &[String], environment: &BTreeMap<String, String>) -> Result<(), String> {
+pub(super) async fn run(
+    folder: &Path,
+    command: &[String],
+    environment: &BTreeMap<String, String>,
+) -> Result<(), String> {
     let Some((name, arguments)) = command.split_first() else { return Err("no command is named".into()) };
     let mut command = Command::new(program(folder, name));
-    command.args(arguments).current_dir(folder).envs(environment).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .envs(environment)
+        .stdin(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true);
     let output = command.output().await.map_err(|error| format!("`{name}` cannot be started: {error}"))?;
     if output.status.success() {
         return Ok(());

@@ -67,7 +67,8 @@ impl Containers {
 
     /// Ends what is left: SIGTERM, then SIGKILL.
     pub(super) async fn end(&self) {
-        let groups = || self.groups.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect::<Vec<_>>();
+        let groups =
+            || self.groups.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect::<Vec<_>>();
         for group in groups() {
             let _ = killpg(group, Signal::SIGTERM);
         }

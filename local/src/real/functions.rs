@@ -149,7 +149,7 @@ impl Functions {
 /// The Lambda Runtime API of one sandbox.
 async fn runtime_api(listener: TcpListener, waiting: mpsc::Receiver<Invocation>) {
     let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
-    let answers: Arc<Mutex<HashMap<String, oneshot::Sender<Result<(), String>>>>> = Arc::default();
+    let answers = Arc::<Answers>::default();
     while let Ok((stream, _)) = listener.accept().await {
         let (waiting, answers) = (waiting.clone(), answers.clone());
         tokio::spawn(http::connection(stream, move |request| {

@@ -41,7 +41,8 @@ where
 
 async fn read(request: hyper::Request<Incoming>) -> world::Request {
     let (parts, body) = request.into_parts();
-    let headers = parts.headers.iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+    let headers =
+        parts.headers.iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
     let query = parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
     let query: BTreeMap<_, _> = query
         .map(|pair| {
@@ -60,9 +61,12 @@ async fn read(request: hyper::Request<Incoming>) -> world::Request {
 
 fn response(response: world::Response) -> hyper::Response<Full<Bytes>> {
     let mut built = hyper::Response::new(Full::new(Bytes::from(response.body)));
-    *built.status_mut() = hyper::StatusCode::from_u16(response.status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
+    *built.status_mut() =
+        hyper::StatusCode::from_u16(response.status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in response.headers {
-        if let (Ok(name), Ok(value)) = (hyper::header::HeaderName::try_from(name), hyper::header::HeaderValue::try_from(value)) {
+        if let (Ok(name), Ok(value)) =
+            (hyper::header::HeaderName::try_from(name), hyper::header::HeaderValue::try_from(value))
+        {
             built.headers_mut().insert(name, value);
         }
     }

@@ -218,7 +218,9 @@ impl Machine {
 
 async fn listen(port: u16) -> Result<TcpListener, Mistake> {
     TcpListener::bind(("127.0.0.1", port)).await.map_err(|error| {
-        Mistake(format!("port {port} of this machine cannot be used ({error}): end what uses it, or name another one in local.yaml"))
+        Mistake(format!(
+            "port {port} of this machine cannot be used ({error}): end what uses it, or name another one in local.yaml"
+        ))
     })
 }
 
@@ -236,7 +238,7 @@ fn ports(account: &Account) -> impl Iterator<Item = (String, u16)> {
 /// # Errors
 /// When it cannot be made.
 pub fn state_folder(parent: &Path) -> Result<PathBuf, Mistake> {
-    let name = Time::of_system().to_string().replace(':', "").replace('Z', "");
+    let name = Time::of_system().to_string().replace([':', 'Z'], "");
     let unique = (0..100).map(|n| parent.join(if n == 0 { name.clone() } else { format!("{name}-{n}") }));
     let folder = unique.into_iter().find(|folder| !folder.exists()).unwrap_or_else(|| parent.join(&name));
     let made = std::fs::create_dir_all(&folder).and_then(|()| folder.canonicalize());

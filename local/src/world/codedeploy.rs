@@ -139,7 +139,13 @@ impl Deployment {
 }
 
 impl World {
-    pub(super) fn create_deployment_group(&mut self, scope: &Scope, application: &str, name: &str, given: &account::Group) {
+    pub(super) fn create_deployment_group(
+        &mut self,
+        scope: &Scope,
+        application: &str,
+        name: &str,
+        given: &account::Group,
+    ) {
         let group = Group {
             service: service_arn(scope, &given.cluster, &given.service),
             cluster: given.cluster.clone(),
@@ -209,7 +215,8 @@ impl World {
     }
 
     fn deployment(&self, id: &str) -> Result<&Deployment, Fault> {
-        let missing = || Fault::new("DeploymentDoesNotExistException", format!("The deployment {id} could not be found"));
+        let missing =
+            || Fault::new("DeploymentDoesNotExistException", format!("The deployment {id} could not be found"));
         self.codedeploy.deployments.get(id).ok_or_else(missing)
     }
 
@@ -217,11 +224,16 @@ impl World {
         let group_name = input.deployment_group_name.unwrap_or_default();
         let key = (scope.clone(), input.application_name.clone(), group_name.clone());
         let Some(group) = self.codedeploy.groups.get(&key).cloned() else {
-            let known = self.codedeploy.groups.keys().any(|(at, application, _)| at == scope && *application == input.application_name);
+            let known = self
+                .codedeploy
+                .groups
+                .keys()
+                .any(|(at, application, _)| at == scope && *application == input.application_name);
             let code = if known { "DeploymentGroupDoesNotExistException" } else { "ApplicationDoesNotExistException" };
             return Err(Fault::new(code, format!("No {} / {group_name} found in {}", input.application_name, scope.1)));
         };
-        let busy = self.codedeploy.deployments.values().find(|one| one.group.service == group.service && !one.is_over());
+        let busy =
+            self.codedeploy.deployments.values().find(|one| one.group.service == group.service && !one.is_over());
         if let Some(busy) = busy {
             let why = format!("The Deployment Group '{group_name}' already has an active Deployment '{}'", busy.id);
             return Err(Fault::new("DeploymentLimitExceededException", why));
@@ -267,7 +279,8 @@ impl World {
 
     /// Something about a service's tasks has changed: look at its deployments.
     pub(super) fn deployments_changed(&mut self, service: &str) {
-        let concerned = self.codedeploy.deployments.values().filter(|one| one.group.service == service && !one.is_over());
+        let concerned =
+            self.codedeploy.deployments.values().filter(|one| one.group.service == service && !one.is_over());
         let ids: Vec<_> = concerned.map(|one| one.id.clone()).collect();
         for id in ids {
             self.step_deployment(&id);
@@ -315,7 +328,8 @@ impl World {
                 }
             }
             Phase::Ready if deployment.group.wait_at_ready.is_some_and(|wait| waited >= wait) => {
-                deployment.error = Some(("TIMEOUT", "The deployment was not continued before its wait time ended.".into()));
+                deployment.error =
+                    Some(("TIMEOUT", "The deployment was not continued before its wait time ended.".into()));
                 deployment.target = "Failed";
                 deployment.end("Stopped", now);
                 self.codedeploy.deployments.insert(id.to_owned(), deployment);
@@ -376,7 +390,9 @@ impl World {
         let now = self.now;
         let phase = self.deployment(&input.deployment_id)?.phase;
         let wait = input.deployment_wait_type.as_deref().unwrap_or("READY_WAIT");
-        let Some(deployment) = self.codedeploy.deployments.get_mut(&input.deployment_id) else { return Ok(Value::Null) };
+        let Some(deployment) = self.codedeploy.deployments.get_mut(&input.deployment_id) else {
+            return Ok(Value::Null);
+        };
         match (wait, phase) {
             (_, Phase::Over) => {
                 return Err(Fault::new("DeploymentAlreadyCompletedException", "The deployment is over."));
@@ -430,7 +446,10 @@ impl World {
                 one.scope == *scope
                     && input.application_name.as_ref().is_none_or(|name| one.application == *name)
                     && input.deployment_group_name.as_ref().is_none_or(|name| one.group_name == *name)
-                    && input.include_only_statuses.as_ref().is_none_or(|all| all.iter().any(|status| status == one.status))
+                    && input
+                        .include_only_statuses
+                        .as_ref()
+                        .is_none_or(|all| all.iter().any(|status| status == one.status))
                     && within(one.created)
             })
             .collect();
@@ -467,12 +486,17 @@ impl World {
         let set = |label: &str, id: Option<&String>, traffic: bool| {
             let (id, desired) = (id?, self.ecs.services.get(&one.group.service)?.desired);
             let (live, healthy) = self.set_tasks(id);
-            Some(json!({"identifer": id, "taskSetLabel": label, "desiredCount": desired, "pendingCount": live - healthy,
+            Some(
+                json!({"identifer": id, "taskSetLabel": label, "desiredCount": desired, "pendingCount": live - healthy,
                 "runningCount": healthy, "trafficWeight": if traffic { 100.0 } else { 0.0 },
-                "status": if traffic { "PRIMARY" } else { "ACTIVE" }}))
+                "status": if traffic { "PRIMARY" } else { "ACTIVE" }}),
+            )
         };
         let moved = one.target == "Succeeded" && one.rolls_back.is_none();
-        let sets: Vec<_> = [set("Blue", one.blue.as_ref(), !moved), set("Green", one.green.as_ref(), moved)].into_iter().flatten().collect();
+        let sets: Vec<_> = [set("Blue", one.blue.as_ref(), !moved), set("Green", one.green.as_ref(), moved)]
+            .into_iter()
+            .flatten()
+            .collect();
         let events = EVENTS.iter().map(|(name, phase)| {
             let status = match one.phase {
                 Phase::Over if moved => "Succeeded",

@@ -159,7 +159,10 @@ impl World {
                 let input: OfExecution = request.input()?;
                 let id = self.known_execution(&input)?;
                 if self.status(&id).is_some_and(ExecutionStatus::is_over) {
-                    return Err(Fault::new("PipelineExecutionNotStoppableException", "The execution is not under way."));
+                    return Err(Fault::new(
+                        "PipelineExecutionNotStoppableException",
+                        "The execution is not under way.",
+                    ));
                 }
                 let reason = input.reason.unwrap_or_default();
                 self.stop_execution(&id, input.abandon.unwrap_or(false), &reason);
@@ -184,7 +187,9 @@ impl World {
         let own = &self.pipeline.declared.name;
         match name == own {
             true => Ok(()),
-            false => Err(Fault::new("PipelineNotFoundException", format!("There is no pipeline {name}; there is {own}."))),
+            false => {
+                Err(Fault::new("PipelineNotFoundException", format!("There is no pipeline {name}; there is {own}.")))
+            }
         }
     }
 
@@ -215,9 +220,9 @@ impl World {
                 })
         };
         let found = self.pipeline.jobs.values().filter(matches).take(input.max_batch_size.unwrap_or(1));
-        let shown = found.map(|job| {
-            json!({"id": job.id, "nonce": job.nonce, "accountId": self.account, "data": self.job_data(job)})
-        });
+        let shown = found.map(
+            |job| json!({"id": job.id, "nonce": job.nonce, "accountId": self.account, "data": self.job_data(job)}),
+        );
         Ok(json!({"jobs": shown.collect::<Vec<_>>()}))
     }
 
@@ -258,7 +263,10 @@ impl World {
         }
         let variables = input.output_variables.unwrap_or_default();
         if input.continuation_token.is_some() && !variables.is_empty() {
-            return Err(Fault::new("OutputVariablesSizeExceededException", "outputVariables exclude a continuationToken"));
+            return Err(Fault::new(
+                "OutputVariablesSizeExceededException",
+                "outputVariables exclude a continuationToken",
+            ));
         }
         if variables.iter().any(|(name, value)| name.is_empty() || value.is_empty()) {
             return Err(invalid("an output variable is empty"));
@@ -307,9 +315,13 @@ impl World {
                 && self.pipeline.action_of(one).name == input.action_name
                 && one.token.as_ref() == Some(&input.token)
         });
-        let found = found.ok_or_else(|| Fault::new("InvalidApprovalTokenException", "The approval token is not valid."))?;
+        let found =
+            found.ok_or_else(|| Fault::new("InvalidApprovalTokenException", "The approval token is not valid."))?;
         if found.status != ActionStatus::InProgress {
-            return Err(Fault::new("ApprovalAlreadyCompletedException", "The approval action has already been completed."));
+            return Err(Fault::new(
+                "ApprovalAlreadyCompletedException",
+                "The approval action has already been completed.",
+            ));
         }
         let id = found.id.clone();
         if let Some(one) = self.pipeline.action_mut(&id) {
@@ -335,7 +347,8 @@ impl World {
         let stage = self.pipeline.declared.stages.iter().position(|stage| stage.name == name);
         let stage = stage.ok_or_else(|| Fault::new("StageNotFoundException", format!("There is no stage {name}.")))?;
         let retryable = matches!(self.status(&id), Some(ExecutionStatus::Failed | ExecutionStatus::Stopped));
-        let latest = self.pipeline.stages[stage].latest.as_ref() == Some(&id) && self.pipeline.stages[stage].inside.is_none();
+        let latest =
+            self.pipeline.stages[stage].latest.as_ref() == Some(&id) && self.pipeline.stages[stage].inside.is_none();
         if !retryable || !latest {
             let why = "The stage has not failed in this execution, or a newer execution has entered it.";
             return Err(Fault::new("StageNotRetryableException", why));
@@ -429,7 +442,8 @@ impl World {
     }
 
     fn shown_run(&self, one: &ActionExecution) -> Value {
-        let mut shown = json!({"actionExecutionId": one.id, "status": one.status.name(), "lastStatusChange": stamp(one.updated)});
+        let mut shown =
+            json!({"actionExecutionId": one.id, "status": one.status.name(), "lastStatusChange": stamp(one.updated)});
         for (field, value) in [
             ("summary", one.summary.clone().map(Value::from)),
             ("percentComplete", one.percent.map(Value::from)),

@@ -202,9 +202,24 @@ struct DescribeTaskDefinition {
 
 /// What `RegisterTaskDefinition` takes.
 const DEFINITION_FIELDS: &[&str] = &[
-    "family", "taskRoleArn", "executionRoleArn", "networkMode", "containerDefinitions", "volumes",
-    "placementConstraints", "requiresCompatibilities", "cpu", "memory", "tags", "pidMode", "ipcMode",
-    "proxyConfiguration", "inferenceAccelerators", "ephemeralStorage", "runtimePlatform", "enableFaultInjection",
+    "family",
+    "taskRoleArn",
+    "executionRoleArn",
+    "networkMode",
+    "containerDefinitions",
+    "volumes",
+    "placementConstraints",
+    "requiresCompatibilities",
+    "cpu",
+    "memory",
+    "tags",
+    "pidMode",
+    "ipcMode",
+    "proxyConfiguration",
+    "inferenceAccelerators",
+    "ephemeralStorage",
+    "runtimePlatform",
+    "enableFaultInjection",
 ];
 
 /// The name at the end of an ARN or a name.
@@ -223,8 +238,9 @@ impl World {
         for (name, region) in &account.regions {
             let scope: Scope = (region.account.clone().unwrap_or_else(|| self.account.clone()), name.clone());
             for definition in &region.task_definitions {
-                self.register(&scope, definition.clone())
-                    .map_err(|fault| Mistake(format!("local.yaml: regions.{name}.task_definitions: {}", fault.message)))?;
+                self.register(&scope, definition.clone()).map_err(|fault| {
+                    Mistake(format!("local.yaml: regions.{name}.task_definitions: {}", fault.message))
+                })?;
             }
             for (cluster_name, cluster) in &region.clusters {
                 let key = (scope.clone(), cluster_name.clone());
@@ -357,17 +373,17 @@ impl World {
         let definition = self.definition(scope, &input.task_definition)?.clone();
         let key = input.client_token.clone().map(|token| (cluster_arn(scope, &cluster), token));
         let parameters = String::from_utf8_lossy(body).into_owned();
-        if let Some(answered) = key.as_ref().and_then(|key| self.ecs.tokens.get(key)) {
-            if self.now.since(answered.at) < Duration::from_secs(24 * 3600) {
-                if answered.parameters != parameters {
-                    return Err(Fault::new("ConflictException", "The client token was used with other parameters."));
-                }
-                let task = answered.task.as_ref().and_then(|arn| self.ecs.tasks.get(arn));
-                return Ok(match task {
-                    Some(task) => json!({"tasks": [self.shown(task)], "failures": []}),
-                    None => json!({"tasks": [], "failures": [answered.failure]}),
-                });
+        if let Some(answered) = key.as_ref().and_then(|key| self.ecs.tokens.get(key))
+            && self.now.since(answered.at) < Duration::from_secs(24 * 3600)
+        {
+            if answered.parameters != parameters {
+                return Err(Fault::new("ConflictException", "The client token was used with other parameters."));
             }
+            let task = answered.task.as_ref().and_then(|arn| self.ecs.tasks.get(arn));
+            return Ok(match task {
+                Some(task) => json!({"tasks": [self.shown(task)], "failures": []}),
+                None => json!({"tasks": [], "failures": [answered.failure]}),
+            });
         }
         let room = self.ecs.clusters.get(&(scope.clone(), cluster.clone())).and_then(|cluster| cluster.room_for_tasks);
         let here = |task: &&Task| task.scope == *scope && task.cluster == cluster && !task.is_over();
@@ -411,7 +427,8 @@ impl World {
         let defined = definition.get("containerDefinitions").and_then(Value::as_array).cloned().unwrap_or_default();
         for one in overrides {
             if !defined.iter().any(|container| container.get("name").and_then(Value::as_str) == Some(&one.name)) {
-                let why = format!("Override for container named {} is not a container in the TaskDefinition.", one.name);
+                let why =
+                    format!("Override for container named {} is not a container in the TaskDefinition.", one.name);
                 return Err(Fault::new("InvalidParameterException", why));
             }
         }
@@ -465,7 +482,9 @@ impl World {
             .flatten()
             .map(|pair| (text(pair, "name"), text(pair, "value")))
             .collect();
-        environment.extend(given.into_iter().flat_map(|given| &given.environment).map(|pair| (pair.name.clone(), pair.value.clone())));
+        environment.extend(
+            given.into_iter().flat_map(|given| &given.environment).map(|pair| (pair.name.clone(), pair.value.clone())),
+        );
         environment.insert("AWS_REGION".into(), region.to_owned());
         environment.insert("ECS_AGENT_URI".into(), format!("{}/agent/{task}", self.endpoint));
         environment.insert("ECS_CONTAINER_METADATA_URI_V4".into(), format!("{}/agent/{task}/v4/{name}", self.endpoint));
@@ -492,12 +511,19 @@ impl World {
     }
 
     /// Starts a task of a service's task set.
-    pub(super) fn start_service_task(&mut self, scope: &Scope, cluster: &str, definition: &str, set: &str, service: &str) {
+    pub(super) fn start_service_task(
+        &mut self,
+        scope: &Scope,
+        cluster: &str,
+        definition: &str,
+        set: &str,
+        service: &str,
+    ) {
         let Ok(definition) = self.definition(scope, definition).cloned() else { return };
-        if let Ok(arn) = self.new_task(scope, cluster, &definition, &[], set.to_owned()) {
-            if let Some(task) = self.ecs.tasks.get_mut(&arn) {
-                task.group = format!("service:{service}");
-            }
+        if let Ok(arn) = self.new_task(scope, cluster, &definition, &[], set.to_owned())
+            && let Some(task) = self.ecs.tasks.get_mut(&arn)
+        {
+            task.group = format!("service:{service}");
         }
     }
 
@@ -739,8 +765,13 @@ impl World {
             for (field, value) in [
                 ("exitCode", container.exit_code.map(Value::from)),
                 ("reason", container.reason.clone().map(Value::from)),
-                ("networkBindings", container.host_port.map(|port| json!([{"bindIP": "127.0.0.1",
-                    "containerPort": container.port, "hostPort": port, "protocol": "tcp"}]))),
+                (
+                    "networkBindings",
+                    container.host_port.map(|port| {
+                        json!([{"bindIP": "127.0.0.1",
+                    "containerPort": container.port, "hostPort": port, "protocol": "tcp"}])
+                    }),
+                ),
             ] {
                 if let Some(value) = value {
                     shown[field] = value;

@@ -29,10 +29,10 @@ impl World {
 
     pub(super) fn deliver(&mut self, event: &Value) {
         for rule in self.rules.clone() {
-            if let On::Pattern(pattern) = &rule.on {
-                if matches(pattern, event) {
-                    self.invoke_async(&rule.function, event.clone());
-                }
+            if let On::Pattern(pattern) = &rule.on
+                && matches(pattern, event)
+            {
+                self.invoke_async(&rule.function, event.clone());
             }
         }
     }
@@ -50,9 +50,9 @@ impl World {
 /// Whether an event matches a pattern: each field one of the listed values, or one with the listed prefix.
 fn matches(pattern: &Value, event: &Value) -> bool {
     match pattern {
-        Value::Object(fields) => fields.iter().all(|(name, wanted)| {
-            event.get(name).is_some_and(|found| matches(wanted, found))
-        }),
+        Value::Object(fields) => {
+            fields.iter().all(|(name, wanted)| event.get(name).is_some_and(|found| matches(wanted, found)))
+        }
         Value::Array(wanted) => wanted.iter().any(|one| match one.get("prefix").and_then(Value::as_str) {
             Some(prefix) => event.as_str().is_some_and(|text| text.starts_with(prefix)),
             None => one == event,

@@ -153,7 +153,8 @@ impl World {
             "DescribeLogGroups" => {
                 let input: Groups = request.input()?;
                 let prefix = input.log_group_name_prefix.unwrap_or_default();
-                let groups = self.logs.groups.iter().filter(|((at, name), _)| at == region && name.starts_with(&prefix));
+                let groups =
+                    self.logs.groups.iter().filter(|((at, name), _)| at == region && name.starts_with(&prefix));
                 let shown = groups.map(|((_, name), group)| {
                     json!({"logGroupName": name, "creationTime": group.created.millis(),
                         "arn": format!("arn:aws:logs:{region}:{}:log-group:{name}:*", self.account)})
@@ -192,17 +193,17 @@ impl World {
             return bad("A log event's message must have 1 to 262144 bytes.");
         }
         let now = self.now;
-        if let Some(group) = self.logs.groups.get_mut(&(region.to_owned(), input.log_group_name)) {
-            if let Some(stream) = group.streams.get_mut(&input.log_stream_name) {
-                let new = input.log_events.into_iter();
-                stream.events.extend(new.map(|event| Event {
-                    at: Time::from_millis(event.timestamp),
-                    ingested: now,
-                    message: event.message,
-                }));
-                // CloudWatch shows a stream by timestamp.
-                stream.events.sort_by_key(|event| event.at);
-            }
+        if let Some(group) = self.logs.groups.get_mut(&(region.to_owned(), input.log_group_name))
+            && let Some(stream) = group.streams.get_mut(&input.log_stream_name)
+        {
+            let new = input.log_events.into_iter();
+            stream.events.extend(new.map(|event| Event {
+                at: Time::from_millis(event.timestamp),
+                ingested: now,
+                message: event.message,
+            }));
+            // CloudWatch shows a stream by timestamp.
+            stream.events.sort_by_key(|event| event.at);
         }
         Ok(json!({"nextSequenceToken": "0"}))
     }
@@ -257,9 +258,12 @@ impl World {
         for (name, stream) in group.streams.iter().filter(|(name, _)| wanted(name)) {
             for (at, event) in stream.events.iter().enumerate() {
                 if (from..=to).contains(&event.at.millis()) {
-                    found.push((event.at, json!({"logStreamName": name, "timestamp": event.at.millis(),
+                    found.push((
+                        event.at,
+                        json!({"logStreamName": name, "timestamp": event.at.millis(),
                         "message": event.message, "ingestionTime": event.ingested.millis(),
-                        "eventId": format!("{name}#{at}")})));
+                        "eventId": format!("{name}#{at}")}),
+                    ));
                 }
             }
         }

@@ -216,7 +216,8 @@ const APPROVAL: Duration = Duration::from_secs(7 * 24 * 3600);
 impl Pipeline {
     pub(super) fn new(declared: template::Pipeline, types: Vec<ActionType>) -> Result<Self, Mistake> {
         let stages = vec![StageState::default(); declared.stages.len()];
-        let pipeline = Self { declared, types, executions: Vec::new(), actions: Vec::new(), stages, jobs: BTreeMap::new() };
+        let pipeline =
+            Self { declared, types, executions: Vec::new(), actions: Vec::new(), stages, jobs: BTreeMap::new() };
         for stage in &pipeline.declared.stages {
             for action in &stage.actions {
                 pipeline.check(action).map_err(|why| {
@@ -238,9 +239,10 @@ impl Pipeline {
             ("Custom", _, _) => {}
             _ => return Err(format!("{} {} {} is not known here", id.owner, id.category, id.provider)),
         }
-        let known = self.types.iter().find(|one| {
-            one.category == id.category && one.provider == id.provider && one.version == id.version
-        });
+        let known = self
+            .types
+            .iter()
+            .find(|one| one.category == id.category && one.provider == id.provider && one.version == id.version);
         let known = known.ok_or_else(|| format!("there is no custom action type {} {}", id.provider, id.version))?;
         let names: Vec<_> = known.configuration_properties.iter().map(|property| property.name.as_str()).collect();
         if let Some(unknown) = action.configuration.keys().find(|name| !names.contains(&name.as_str())) {
@@ -386,8 +388,7 @@ impl World {
             "action-execution-id": one.id, "state": one.status.event(), "region": self.region, "version": 1.0,
             "type": {"owner": kind.owner, "category": kind.category, "provider": kind.provider, "version": kind.version}});
         if let Some((code, message)) = &one.error {
-            detail["execution-result"] =
-                json!({"external-execution-summary": message, "external-execution-id": one.external_id, "error-code": code});
+            detail["execution-result"] = json!({"external-execution-summary": message, "external-execution-id": one.external_id, "error-code": code});
         }
         self.emit("CodePipeline Action Execution State Change", detail);
     }
@@ -528,7 +529,9 @@ impl World {
                 let variable = &rest[begin + 2..end];
                 let found = value(variable);
                 text.push_str(&rest[..begin]);
-                text.push_str(&found.ok_or_else(|| format!("The variable #{{{variable}}} in {name} cannot be resolved."))?);
+                text.push_str(
+                    &found.ok_or_else(|| format!("The variable #{{{variable}}} in {name} cannot be resolved."))?,
+                );
                 rest = rest.get(end + 1..).unwrap_or_default();
             }
             text.push_str(rest);
@@ -549,7 +552,9 @@ impl World {
 
     /// A job can be polled, or is given to its Lambda function.
     pub(super) fn job_is_due(&mut self, id: &str) {
-        let Some(job) = self.pipeline.jobs.get(id).filter(|job| job.status == JobStatus::Created).cloned() else { return };
+        let Some(job) = self.pipeline.jobs.get(id).filter(|job| job.status == JobStatus::Created).cloned() else {
+            return;
+        };
         let Some(one) = self.pipeline.action(&job.action) else { return };
         let custom = self.pipeline.action_of(one).action_type_id.owner == "Custom";
         let function = one.configuration.get("FunctionName").cloned().unwrap_or_default();
@@ -591,8 +596,7 @@ impl World {
         }
         if action.action_type_id.owner == "Custom" {
             let kind = &action.action_type_id;
-            data["actionTypeId"] =
-                json!({"category": kind.category, "owner": kind.owner, "provider": kind.provider, "version": kind.version});
+            data["actionTypeId"] = json!({"category": kind.category, "owner": kind.owner, "provider": kind.provider, "version": kind.version});
             data["pipelineContext"] = json!({"pipelineName": self.pipeline.declared.name,
                 "stage": {"name": self.pipeline.declared.stages[one.stage].name},
                 "action": {"name": action.name, "actionExecutionId": one.id},
@@ -616,7 +620,9 @@ impl World {
     /// An action has ended: when it was the last of its run order, the execution moves on.
     pub(super) fn end_action(&mut self, id: &str, status: ActionStatus) {
         let now = self.now;
-        let Some(one) = self.pipeline.action_mut(id).filter(|one| one.status == ActionStatus::InProgress) else { return };
+        let Some(one) = self.pipeline.action_mut(id).filter(|one| one.status == ActionStatus::InProgress) else {
+            return;
+        };
         one.status = status;
         one.updated = now;
         let (execution, stage) = (one.execution.clone(), one.stage);
@@ -666,7 +672,11 @@ impl World {
             self.set_status(execution, ExecutionStatus::Stopping, reason);
             return;
         }
-        let running = self.pipeline.actions.iter().filter(|one| one.execution == execution && one.status == ActionStatus::InProgress);
+        let running = self
+            .pipeline
+            .actions
+            .iter()
+            .filter(|one| one.execution == execution && one.status == ActionStatus::InProgress);
         let running: Vec<_> = running.map(|one| one.id.clone()).collect();
         for id in running {
             self.end_action(&id, ActionStatus::Abandoned);
@@ -699,7 +709,9 @@ impl World {
 
     /// A source or build action has ended.
     pub(super) fn worked(&mut self, id: &str, result: Result<Made, String>) {
-        let Some(one) = self.pipeline.action(id).filter(|one| one.status == ActionStatus::InProgress).cloned() else { return };
+        let Some(one) = self.pipeline.action(id).filter(|one| one.status == ActionStatus::InProgress).cloned() else {
+            return;
+        };
         let made = match result {
             Ok(made) => made,
             Err(why) => return self.fail_action(id, "JobFailed", &why),
@@ -715,10 +727,10 @@ impl World {
                 execution.artifacts.insert(output.name.clone(), artifact);
             }
         }
-        if action.action_type_id.category == "Source" {
-            if let Some(execution) = self.pipeline.execution_mut(&one.execution) {
-                execution.revision = Some(Made { artifact: Vec::new(), ..made.clone() });
-            }
+        if action.action_type_id.category == "Source"
+            && let Some(execution) = self.pipeline.execution_mut(&one.execution)
+        {
+            execution.revision = Some(Made { artifact: Vec::new(), ..made.clone() });
         }
         if let Some(one) = self.pipeline.action_mut(id) {
             one.summary = Some(made.summary);

@@ -29,7 +29,8 @@ impl World {
         }
         let (bucket, key) = request.path.trim_start_matches('/').split_once('/').unwrap_or_default();
         let found = self.s3.objects.get(&(bucket.to_owned(), key.to_owned()));
-        let content = found.ok_or_else(|| Fault { status: 404, ..Fault::new("NoSuchKey", "The specified key does not exist.") })?;
+        let content = found
+            .ok_or_else(|| Fault { status: 404, ..Fault::new("NoSuchKey", "The specified key does not exist.") })?;
         let size = content.len();
         let range = request.headers.get("range").and_then(|range| {
             let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
@@ -43,7 +44,9 @@ impl World {
                 response.headers.push(("content-range".into(), format!("bytes {first}-{last}/{size}")));
                 response.body = content[first..=last].to_vec();
             }
-            (_, Some(_)) => return Err(Fault { status: 416, ..Fault::new("InvalidRange", "The range is not satisfiable") }),
+            (_, Some(_)) => {
+                return Err(Fault { status: 416, ..Fault::new("InvalidRange", "The range is not satisfiable") });
+            }
             (_, None) => response.body.clone_from(content),
         }
         Ok(response)

@@ -78,7 +78,8 @@ impl World {
         given: &account::Service,
     ) -> Result<(), Mistake> {
         let definition = self.definition(scope, &given.task_definition);
-        let definition = definition.map_err(|fault| Mistake(format!("local.yaml: service {name}: {}", fault.message)))?;
+        let definition =
+            definition.map_err(|fault| Mistake(format!("local.yaml: service {name}: {}", fault.message)))?;
         let definition = definition.get("taskDefinitionArn").and_then(Value::as_str).unwrap_or_default().to_owned();
         let arn = service_arn(scope, cluster, name);
         let service = Service {
@@ -155,8 +156,12 @@ impl World {
                 }
             }
         }
-        let gone: Vec<_> =
-            service.sets.iter().filter(|set| set.desired == 0 && self.set_tasks(&set.id).0 == 0).map(|set| &set.id).collect();
+        let gone: Vec<_> = service
+            .sets
+            .iter()
+            .filter(|set| set.desired == 0 && self.set_tasks(&set.id).0 == 0)
+            .map(|set| &set.id)
+            .collect();
         if let Some(service) = self.ecs.services.get_mut(arn) {
             service.sets.retain(|set| !gone.contains(&&set.id));
         }
@@ -168,7 +173,8 @@ impl World {
         let Some(service) = self.ecs.services.get(arn) else { return };
         let Some(primary) = service.sets.first() else { return };
         let own = self.ecs.tasks.values().filter(|task| task.started_by == primary.id);
-        let tasks: Vec<_> = own.filter(|task| task.healthy && task.desired_status == "RUNNING").map(|task| task.arn.clone()).collect();
+        let tasks: Vec<_> =
+            own.filter(|task| task.healthy && task.desired_status == "RUNNING").map(|task| task.arn.clone()).collect();
         let Some(service) = self.ecs.services.get_mut(arn) else { return };
         if service.routed == tasks {
             return;
@@ -185,8 +191,10 @@ impl World {
         let services = self.ecs.services.values();
         let view = |service: &Service| {
             let definition = &service.sets.first()?.definition;
-            let containers = self.definition(&service.scope, definition).ok()?.get("containerDefinitions")?.as_array()?;
-            let chosen = containers.iter().find(|one| one.get("name").and_then(Value::as_str) == Some(&service.container))?;
+            let containers =
+                self.definition(&service.scope, definition).ok()?.get("containerDefinitions")?.as_array()?;
+            let chosen =
+                containers.iter().find(|one| one.get("name").and_then(Value::as_str) == Some(&service.container))?;
             Some(TrafficView {
                 region: service.scope.1.clone(),
                 service: service.name.clone(),
@@ -201,9 +209,10 @@ impl World {
     /// Whether every service has all of its tasks, healthy.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.ecs.services.values().all(|service| {
-            service.sets.iter().all(|set| self.set_tasks(&set.id).1 == set.desired)
-        })
+        self.ecs
+            .services
+            .values()
+            .all(|service| service.sets.iter().all(|set| self.set_tasks(&set.id).1 == set.desired))
     }
 
     pub(super) fn task_healthy(&mut self, arn: &str) {
@@ -229,11 +238,11 @@ impl World {
     pub(super) fn service_task_ended(&mut self, task: &Task) {
         let Some(arn) = self.service_of(task) else { return };
         let mut died = 0;
-        if let Some(service) = self.ecs.services.get_mut(&arn) {
-            if let Some(set) = service.sets.iter_mut().find(|set| set.id == task.started_by && set.desired > 0) {
-                set.died += 1;
-                died = set.died;
-            }
+        if let Some(service) = self.ecs.services.get_mut(&arn)
+            && let Some(set) = service.sets.iter_mut().find(|set| set.id == task.started_by && set.desired > 0)
+        {
+            set.died += 1;
+            died = set.died;
         }
         self.route(&arn);
         self.after(RECONCILE.max(Duration::from_secs(u64::from(died.min(10)))), Timer::Service(arn.clone()));
@@ -257,7 +266,13 @@ impl World {
     fn shown_service(&self, service: &Service) -> Value {
         let sets = service.sets.iter().enumerate().map(|(at, set)| {
             let (live, healthy) = self.set_tasks(&set.id);
-            let status = if at == 0 { "PRIMARY" } else if set.desired == 0 { "DRAINING" } else { "ACTIVE" };
+            let status = if at == 0 {
+                "PRIMARY"
+            } else if set.desired == 0 {
+                "DRAINING"
+            } else {
+                "ACTIVE"
+            };
             json!({"id": set.id, "taskSetArn": format!("{}/{}", service.arn.replace(":service/", ":task-set/"), set.id),
                 "serviceArn": service.arn, "clusterArn": cluster_arn(&service.scope, &service.cluster),
                 "startedBy": "CODE_DEPLOY", "status": status, "taskDefinition": set.definition,
@@ -266,7 +281,11 @@ impl World {
                 "scale": {"value": 100.0, "unit": "PERCENT"},
                 "stabilityStatus": if healthy == set.desired { "STEADY_STATE" } else { "STABILIZING" }})
         });
-        let counts = service.sets.iter().map(|set| self.set_tasks(&set.id)).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let counts = service
+            .sets
+            .iter()
+            .map(|set| self.set_tasks(&set.id))
+            .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         json!({"serviceArn": service.arn, "serviceName": service.name,
             "clusterArn": cluster_arn(&service.scope, &service.cluster), "status": "ACTIVE",
             "desiredCount": service.desired, "runningCount": counts.1, "pendingCount": counts.0 - counts.1,

@@ -12,7 +12,8 @@ impl World {
     /// The account that a request was signed for.
     pub(super) fn account_of(&self, request: &Request) -> String {
         let key = request.access_key();
-        let account = key.strip_prefix(ASSUMED).filter(|rest| rest.len() == 12 && rest.bytes().all(|b| b.is_ascii_digit()));
+        let account =
+            key.strip_prefix(ASSUMED).filter(|rest| rest.len() == 12 && rest.bytes().all(|b| b.is_ascii_digit()));
         account.map_or_else(|| self.account.clone(), str::to_owned)
     }
 
@@ -33,7 +34,8 @@ impl World {
             "AssumeRole" => {
                 let role = parameter("RoleArn").unwrap_or_default();
                 let account = role.split(':').nth(4).filter(|account| account.len() == 12);
-                let account = account.ok_or_else(|| Fault::new("ValidationError", format!("{role} is not a role's ARN")))?;
+                let account =
+                    account.ok_or_else(|| Fault::new("ValidationError", format!("{role} is not a role's ARN")))?;
                 let session = parameter("RoleSessionName").unwrap_or_default();
                 let expires = self.now.plus(std::time::Duration::from_secs(3600));
                 Ok(Response::xml(format!(

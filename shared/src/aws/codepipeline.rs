@@ -111,7 +111,8 @@ impl<'a> Codepipeline<'a> {
     ///
     /// Not repeated by the SDK: after a lost reply, a second attempt would be answered with InvalidNonceException, and
     /// nobody would do the job. So the only answer that means "somebody else has it" is InvalidNonceException to a
-    /// single attempt; not knowing means that it may be ours, and doing a job twice is safe.
+    /// single attempt; not knowing means that it may be ours. Should another function have claimed it at that very
+    /// moment, both do it: tasks and deployments are adopted and not doubled, log lines can be shown twice.
     ///
     /// # Errors
     /// CodePipeline said "not now", so nothing was claimed.
@@ -120,7 +121,9 @@ impl<'a> Codepipeline<'a> {
         let call = self.client.acknowledge_job().job_id(job).nonce(&claim.nonce);
         match call.customize().config_override(once).send().await {
             Ok(_) => Ok(Claimed::Ours),
-            Err(error) if matches!(code(&error), "InvalidNonceException" | "InvalidJobStateException") => Ok(Claimed::Before),
+            Err(error) if matches!(code(&error), "InvalidNonceException" | "InvalidJobStateException") => {
+                Ok(Claimed::Before)
+            }
             Err(error) if code(&error) == "JobNotFoundException" => Ok(Claimed::Gone),
             Err(error) if is_not_now(&error) => Err(failure("codepipeline:AcknowledgeJob", &error)),
             Err(error) => match failure("codepipeline:AcknowledgeJob", &error) {

@@ -161,6 +161,7 @@ pub struct Run<'a> {
 
 /// What `RunTask` did.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, never stored")]
 pub enum Placed {
     /// There is a task: a new one, or the one that the same call made before.
     Task(Task),

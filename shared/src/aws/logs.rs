@@ -18,7 +18,7 @@ pub struct Logs {
 }
 
 /// One line of a log.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Line {
     /// When it was written.
     pub at: Time,
@@ -86,6 +86,25 @@ impl Logs {
         });
         let cursor = output.next_forward_token().unwrap_or_default().to_owned();
         Ok(Some(Page { lines: lines.collect(), cursor }))
+    }
+
+    /// All lines at or after a moment; none when there is no such stream.
+    ///
+    /// # Errors
+    /// The calls'.
+    pub async fn lines_since(&self, group: &str, stream: &str, since: Time) -> Result<Vec<Line>, Error> {
+        let mut lines = Vec::new();
+        let mut from = From::Moment(since);
+        while let Some(page) = self.page(group, stream, &from).await? {
+            lines.extend(page.lines);
+            let next = From::Cursor(page.cursor);
+            // The same cursor again is the end (fact 33).
+            if next == from {
+                break;
+            }
+            from = next;
+        }
+        Ok(lines)
     }
 
     /// The last `most` lines of a stream; none when it does not exist.
