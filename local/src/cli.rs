@@ -212,6 +212,12 @@ fn disagreement(manifest: &Manifest, account: &Account, stack: &Stack, world: &W
             let application = in_environment(&service.codedeploy_application, environment_name);
             let group = in_environment(&service.deployment_group, environment_name);
             let region = &environment.region;
+            let family = in_environment(&service.family, environment_name);
+            if !world.has_definition(&owner(region), region, &family) {
+                return Some(format!(
+                    "{deploy}: services.{name}: local.yaml has no task definition `{family}` in {region}"
+                ));
+            }
             if !world.has_deployment_group(&owner(region), region, &application, &group) {
                 return Some(format!(
                     "{deploy}: services.{name}: local.yaml has no deployment group `{application}/{group}` in {region}"
