@@ -1,6 +1,5 @@
 //! Every sentence of `deploy-services` that a person reads.
 
-use shared::text::count;
 use shared::time::spoken;
 use shared::{Progress, Success, Tick, Verdict, names};
 
@@ -23,14 +22,12 @@ pub(crate) fn progress(plan: &Plan) -> Progress {
     Progress { summary, percent, link: None }
 }
 
-/// "Traffic moved to the new version of web, worker in us, eu, ap (2 min 05 s)".
+/// "Traffic is on the new version everywhere after 2 min 05 s: us/web (was revision 41), ...".
 pub(crate) fn succeeded(tick: &Tick<'_>, plan: &Plan, state: &State) -> Success {
     let took = spoken(tick.now.since(tick.begun));
-    let mut summary =
-        format!("Traffic moved to the new version of {} in {took}:", count(plan.targets.len(), "service"));
-    for (target, before) in plan.targets.iter().zip(&state.before) {
-        summary.push_str(&format!(" {} (was revision {before})", name(target)));
-    }
+    let each = plan.targets.iter().zip(&state.before);
+    let each: Vec<_> = each.map(|(target, before)| format!("{} (was revision {before})", name(target))).collect();
+    let summary = format!("Traffic is on the new version everywhere after {took}: {}", each.join(", "));
     let deployments = plan.targets.iter().filter_map(|target| target.deployment.as_ref());
     let ids: Vec<_> = deployments.map(|deployment| deployment.id.as_str()).collect();
     let variables = vec![

@@ -309,10 +309,12 @@ fn is_for_room(reasons: &str) -> bool {
         .any(|word| reasons.contains(word))
 }
 
-/// How long a task took, from the moment it was asked for.
+/// How long a task took, from the moment it was asked for, in whole seconds begun.
 fn seconds(task: &Task) -> u64 {
     match (task.created, task.stopped) {
-        (Some(created), Some(stopped)) => stopped.since(created).as_secs(),
+        (Some(created), Some(stopped)) => {
+            u64::try_from(stopped.since(created).as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
+        }
         (None, _) | (_, None) => 0,
     }
 }

@@ -186,6 +186,13 @@ struct Tasks {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Clusters {
+    #[serde(default)]
+    clusters: Vec<String>,
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct StopTask {
     cluster: Option<String>,
@@ -301,6 +308,19 @@ impl World {
             "ListClusters" => {
                 let own = self.ecs.clusters.keys().filter(|(at, _)| *at == scope);
                 Ok(json!({"clusterArns": own.map(|(_, name)| cluster_arn(&scope, name)).collect::<Vec<_>>()}))
+            }
+            "DescribeClusters" => {
+                let input: Clusters = request.input()?;
+                let named: Vec<_> = if input.clusters.is_empty() { vec!["default".into()] } else { input.clusters };
+                let is_here = |name: &String| self.ecs.clusters.contains_key(&(scope.clone(), short(name).to_owned()));
+                let (found, missing): (Vec<_>, Vec<_>) = named.iter().partition(|name| is_here(name));
+                let shown = |name: &&String| {
+                    let name = short(name);
+                    json!({"clusterName": name, "clusterArn": cluster_arn(&scope, name), "status": "ACTIVE"})
+                };
+                let gone = |name: &&String| json!({"arn": cluster_arn(&scope, short(name)), "reason": "MISSING"});
+                Ok(json!({"clusters": found.iter().map(shown).collect::<Vec<_>>(),
+                    "failures": missing.iter().map(gone).collect::<Vec<_>>()}))
             }
             _ => Err(Fault::unknown(format!("the operation {name}"))),
         }

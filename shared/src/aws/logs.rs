@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aws_sdk_cloudwatchlogs::Client;
+use aws_sdk_cloudwatchlogs::config::retry::RetryConfig;
 use aws_sdk_cloudwatchlogs::types::InputLogEvent;
 
 use crate::aws::{Aws, Pacer, Place};
@@ -142,7 +143,8 @@ impl Logs {
 
     /// Appends lines, which must be in time order and within fact 36's limits.
     ///
-    /// Not safe to repeat: CloudWatch keeps both copies. The caller must know what arrived.
+    /// Not safe to repeat: CloudWatch keeps both copies. So the SDK makes one attempt, and after an error the caller
+    /// must look at what arrived.
     ///
     /// # Errors
     /// The call's.
@@ -151,7 +153,8 @@ impl Logs {
         let events = lines.iter().map(event).collect::<Result<Vec<_>, _>>();
         let events = events.map_err(|error| crate::Verdict::failed(format!("logs:PutLogEvents: {error}")))?;
         let call = self.client.put_log_events().log_group_name(group).log_stream_name(stream);
-        let sent = call.set_log_events(Some(events)).send().await;
+        let once = aws_sdk_cloudwatchlogs::config::Config::builder().retry_config(RetryConfig::disabled());
+        let sent = call.set_log_events(Some(events)).customize().config_override(once).send().await;
         sent.map(drop).map_err(|error| failure(&self.call("PutLogEvents"), &error))
     }
 }
