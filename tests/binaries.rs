@@ -178,10 +178,13 @@ fn the_shop_is_released_and_its_customers_notice_nothing() {
         for said in [
             "database at version 2, going to version 4",
             "applied 003_customer_email",
-            "database at version 4, 4 orders with an address",
+            "database at version 4, 40 orders with an address",
         ] {
             assert!(output.contains(&format!("{environment} | {said}")), "{environment}: {said}\n{output}");
         }
+        let own: Vec<_> = output.lines().filter(|line| line.contains(&format!("{environment} | "))).collect();
+        assert!(own.iter().any(|line| line.contains(" orders packed by 1.0")), "the old worker worked: {own:#?}");
+        assert!(!own.iter().any(|line| line.contains("being packed by 1.0")), "and left nothing half done: {own:#?}");
         let drained = format!("{environment}/worker: 1 finished");
         assert!(output.contains(&drained), "{drained}\n{output}");
     }

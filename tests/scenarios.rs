@@ -6,7 +6,7 @@ use std::time::Duration;
 use local::template::ExecutionMode;
 use local::world::{ActionStatus, ExecutionStatus, Start};
 use serde_json::json;
-use tests::{Script, Setting, as_invoke_actions, play};
+use tests::{Call, Meddling, Script, Setting, as_invoke_actions, play};
 
 const ENVIRONMENTS: [&str; 3] = ["ap", "eu", "us"];
 
@@ -76,6 +76,64 @@ fn the_merged_log_has_every_line_once_and_in_order_with_its_environment() {
 }
 
 #[test]
+fn a_container_without_a_log_that_can_be_read_is_named_and_one_that_may_lose_lines_is_warned_of() {
+    let account = Setting::default().account.replace(", mode: blocking}", "}").replacen(
+        "logDriver: awslogs",
+        "logDriver: splunk",
+        1,
+    );
+    play(Setting { account, ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded);
+        let lines = stage.lines(&release);
+        let of = |environment: &str| {
+            lines.iter().filter(|line| line.starts_with(environment) && line.contains("`splunk`")).count()
+        };
+        // The first one in the file is that of `us`, which runs three tasks.
+        assert_eq!((of("us"), of("eu"), of("ap")), (3, 0, 0), "{lines:#?}");
+        let summary = stage.action(&release, "Migrate").summary;
+        assert!(summary.contains("Warning: under load, `shop` may lose log lines"), "{summary}");
+    });
+}
+
+#[test]
+fn a_line_is_shown_within_two_and_a_half_seconds() {
+    // Found late, a short task's first lines cannot be early: these run for a minute.
+    let script = |start: &Start| if start.port.is_some() { Script::service() } else { Script::task(60) };
+    play(Setting { script: Box::new(script), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        stage.end(&release).await;
+        let mut delays: Vec<_> = stage
+            .events(&release)
+            .into_iter()
+            .filter(|event| event.message.contains(" | line "))
+            .map(|event| event.ingested.since(event.at))
+            .collect();
+        assert_eq!(delays.len(), 7 * 60);
+        delays.sort();
+        let p95 = delays[delays.len() * 95 / 100];
+        assert!(p95 < Duration::from_millis(2500), "{p95:?}");
+        assert!(delays[delays.len() - 1] < Duration::from_secs(8), "{delays:?}");
+    });
+}
+
+#[test]
+fn while_half_of_all_calls_are_throttled_a_release_takes_longer_and_nothing_else() {
+    let mut calls = 0_u32;
+    let meddle = move |_: &Call<'_>| {
+        // Every other call in the long run, by a hash, so that the same call is not always the one that is met.
+        calls += 1;
+        if calls.wrapping_mul(2_654_435_761) >> 31 == 0 { Meddling::Throttle } else { Meddling::Pass }
+    };
+    play(Setting { meddle: Box::new(meddle), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        assert_eq!(stage.started(&release).len(), 7);
+        assert_eq!(stage.lines(&release).iter().filter(|line| line.contains(" | line ")).count(), 7 * 3);
+    });
+}
+
+#[test]
 fn plain_lambda_invoke_actions_carry_a_release_through_as_custom_actions_do() {
     let setting = Setting { change_stack: Box::new(as_invoke_actions), ..Setting::default() };
     play(setting, async |stage| {
@@ -128,6 +186,9 @@ fn a_retried_stage_runs_again_what_failed_and_not_what_had_succeeded() {
         let migrations: Vec<_> =
             stage.started(&release).into_iter().filter(|task| task.starts_with("migrate")).collect();
         assert_eq!(migrations, ["migrate/ap", "migrate/ap", "migrate/eu", "migrate/us"]);
+        // prepare, finish, the migrations of us and eu, and both of ap, whose first one wrote 20 lines.
+        let written = stage.lines(&release).iter().filter(|line| line.contains(" | line ")).count();
+        assert_eq!(written, 3 + 9 + 6 + 20 + 3, "{:#?}", stage.lines(&release));
     });
 }
 
@@ -302,6 +363,30 @@ fn bad_input_is_a_verdict_on_the_action_that_met_it() {
             assert!(stage.started(&release).iter().all(|task| !task.starts_with("migrate")));
         });
     }
+}
+
+#[test]
+fn an_environment_in_another_account_is_reached_through_its_role() {
+    let account = Setting::default().account.replace("  eu-west-1:\n", "  eu-west-1:\n    account: \"444455556666\"\n");
+    let role = "    region: eu-west-1\n    role: arn:aws:iam::444455556666:role/deployer\n";
+    let manifest = Setting::default().manifest.replace("    region: eu-west-1\n", role);
+    play(Setting { account: account.clone(), manifest, ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        assert!(
+            stage.world().tasks().any(|task| task.arn.starts_with("arn:aws:ecs:eu-west-1:444455556666:task/shop/"))
+        );
+    });
+    // Without the role, that account cannot be seen.
+    play(Setting { account, ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let verdict = stage.action(&release, "Migrate").error.unwrap();
+        assert!(
+            verdict.starts_with("migrate failed in eu: ecs:ListTasks in eu-west-1 failed: ClusterNotFoundException"),
+            "{verdict}"
+        );
+    });
 }
 
 #[test]

@@ -342,8 +342,9 @@ fn ask(approve: bool, action: &ActionView, answers: tokio::sync::mpsc::Sender<bo
         let _ = answers.try_send(true);
         return;
     }
-    show.line(&format!("{} waits for your approval: migrations are done, nothing is deployed yet.", action.action));
-    show.line("Deploy now? Type yes to approve, anything else to reject:");
+    let tells = action.custom_data.as_deref().unwrap_or("a person's approval is needed");
+    show.line(&format!("{} waits for your answer: {tells}", action.action));
+    show.line("Type yes to approve, anything else to reject:");
     // Reading a line blocks; the thread ends with the process.
     std::thread::spawn(move || {
         let mut line = String::new();

@@ -113,8 +113,14 @@ const REFUSED: &[&str] = &[
 ///
 /// `SdkError`'s own Display says only "service error" (fact 40): the code and the message are taken from inside.
 pub fn failure<E: ProvideErrorMetadata>(call: &str, error: &SdkError<E, HttpResponse>) -> Error {
-    let code = error.code().unwrap_or_default();
     let status = error.raw_response().map(|response| response.status().as_u16());
+    // The answer to a HEAD request has no body, and so no code.
+    let by_status = match status {
+        Some(403) => "AccessDenied",
+        Some(404) => "NotFound",
+        _ => "no code",
+    };
+    let code = error.code().unwrap_or(by_status);
     let said = error.message().unwrap_or("no message");
     match error {
         SdkError::TimeoutError(_) => Error::Again(format!("{call}: no answer in time")),

@@ -121,7 +121,7 @@ impl InProcess {
         let lost = || ConnectorError::io("the connection was lost".into());
         let response = match meddling {
             Meddling::Pass => self.answer(&request),
-            Meddling::Throttle => throttled(),
+            Meddling::Throttle => throttled(&request),
             Meddling::Unreachable => return Err(lost()),
             Meddling::LoseReply => {
                 self.answer(&request);
@@ -143,7 +143,11 @@ impl InProcess {
     }
 }
 
-fn throttled() -> Response {
+fn throttled(request: &Request) -> Response {
+    if !request.headers.contains_key("x-amz-target") {
+        // S3 says it with the status: the answer to a HEAD has no body.
+        return Response { status: 503, headers: Vec::new(), body: Vec::new() };
+    }
     let body = br#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#.to_vec();
     let headers = vec![("x-amzn-errortype".to_owned(), "ThrottlingException".to_owned())];
     Response { status: 400, headers, body }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use local::account::Account;
 use local::template::{self, Stack};
-use local::world::{ActionStatus, ActionView, Effect, ExecutionStatus, Happening, Made, Request, World};
+use local::world::{ActionStatus, ActionView, Effect, ExecutionStatus, Happening, LogEvent, Made, Request, World};
 use serde_json::{Value, json};
 use shared::{Aws, Clock, Event, Invocation, Time};
 use tokio::sync::Notify;
@@ -196,10 +196,16 @@ impl Stage {
     /// The lines of the release's log stream.
     #[must_use]
     pub fn lines(&self, execution: &str) -> Vec<String> {
+        self.events(execution).into_iter().map(|event| event.message).collect()
+    }
+
+    /// The same with when each was written, and when it was shown.
+    #[must_use]
+    pub fn events(&self, execution: &str) -> Vec<LogEvent> {
         let world = self.world();
         let group = world.release_log_group().expect("a log group");
         let stream = format!("{}/{execution}", world.pipeline_name());
-        world.lines(&group, &stream, 0).into_iter().map(|event| event.message).collect()
+        world.lines(&group, &stream, 0)
     }
 
     /// Waits until something is so, for at most `most` of the world's time.

@@ -58,6 +58,11 @@ fn finish() -> Result<()> {
     let orders: i64 =
         database.query_row("SELECT count(*) FROM orders WHERE email IS NOT NULL", [], |row| row.get(0))?;
     println!("database at version {version}, {orders} orders with an address");
+    let mut states = database.prepare("SELECT state, count(*) FROM orders GROUP BY state ORDER BY state")?;
+    let mut rows = states.query([])?;
+    while let Some(row) = rows.next()? {
+        println!("{} orders {}", row.get::<_, i64>(1)?, row.get::<_, String>(0)?);
+    }
     Ok(())
 }
 

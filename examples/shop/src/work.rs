@@ -36,7 +36,10 @@ pub fn work() -> Result<()> {
 }
 
 fn pack(database: &rusqlite::Connection, order: i64, version: &str) -> Result<()> {
-    let taken = database.execute("UPDATE orders SET state = 'packing' WHERE id = ? AND state = 'open'", [order])?;
+    let taken = database.execute(
+        "UPDATE orders SET state = 'being packed by ' || ? WHERE id = ? AND state = 'open'",
+        rusqlite::params![version, order],
+    )?;
     if taken == 0 {
         return Ok(());
     }

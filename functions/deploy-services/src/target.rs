@@ -15,9 +15,9 @@ use shared::{Error, Tick, Time, Trouble, Verdict, names, text};
 
 use crate::decide::{self, Act, Phase, State};
 
-/// How far the clocks of CodeDeploy and Lambda may differ: deployments of this action are looked for from this long
-/// before it began.
-const SKEW: Duration = Duration::from_secs(300);
+/// Deployments of this action are looked for from this long before it began: clocks differ, and after the death of the
+/// very first function the action counts as begun when Lambda delivered its event again.
+const SKEW: Duration = Duration::from_secs(3600);
 
 /// The services in all their environments, as one invocation knows them.
 #[derive(Debug)]

@@ -95,8 +95,9 @@ pub(crate) enum Site {
     Live { since: Time, stopping: Option<Time> },
     /// It did all that it should, in this many seconds.
     Succeeded { seconds: u64 },
-    /// It did not, or could not even begin.
-    Failed { what: String },
+    /// It did not, or could not even begin. It `may_run` when it cannot be looked at any more and nobody asked for its
+    /// end yet.
+    Failed { what: String, may_run: bool },
     /// It was stopped because another one failed.
     Stopped,
 }
@@ -152,7 +153,7 @@ pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
 /// What is wrong in this environment, when something is.
 fn failure(seen: &Observation, site: &Site) -> Option<String> {
     match site {
-        Site::Failed { what } => Some(what.clone()),
+        Site::Failed { what, .. } => Some(what.clone()),
         Site::Live { since, stopping: None } if seen.now.since(*since) > seen.timeout => {
             Some(format!("it was still running after {}, its `timeout`", shared::time::spoken(seen.timeout)))
         }
@@ -183,6 +184,11 @@ fn give_up(seen: &Observation, reason: &str) -> Decision {
                 if stopping.is_none_or(|asked| seen.now.since(asked) > STOP_AGAIN) {
                     acts.push(Act::Stop { at, reason: reason.to_owned() });
                 }
+            }
+            // It is asked to end, once; whether it does cannot be seen.
+            Site::Failed { may_run: true, .. } => {
+                live = true;
+                acts.push(Act::Stop { at, reason: reason.to_owned() });
             }
             // Something may run there: it must be seen before the action can end.
             Site::Unknown => live = true,
@@ -308,7 +314,7 @@ mod tests {
 
     #[test]
     fn one_failure_stops_all_the_others_and_the_action_ends_when_they_have_stopped() {
-        let failed = || Site::Failed { what: "exit code 1".into() };
+        let failed = || Site::Failed { what: "exit code 1".into(), may_run: false };
         let mut state = State::default();
         let first = decide(&seen(vec![live(9), failed(), live(9), Site::Empty]), &mut state);
         assert_eq!(stops(&first), [0, 2]);
@@ -320,6 +326,14 @@ mod tests {
         let over = decide(&seen(vec![Site::Stopped, failed(), Site::Stopped, Site::Empty]), &mut state);
         assert_eq!(over, Decision::Failed);
         assert_eq!(state.cause.unwrap().environment, 1, "the first cause stays the first");
+    }
+
+    #[test]
+    fn a_task_that_cannot_be_looked_at_any_more_is_asked_to_end_all_the_same() {
+        let lost = |may_run| Site::Failed { what: "ecs:DescribeTasks was refused".into(), may_run };
+        let mut state = State::default();
+        assert_eq!(stops(&decide(&seen(vec![lost(true), Site::Succeeded { seconds: 1 }]), &mut state)), [0]);
+        assert_eq!(decide(&seen(vec![lost(false), Site::Succeeded { seconds: 1 }]), &mut state), Decision::Failed);
     }
 
     #[test]

@@ -53,7 +53,14 @@ pub(crate) fn succeeded(tick: &Tick<'_>, plan: &Plan, state: &State) -> Success 
         .iter()
         .enumerate()
         .map(|(at, site)| format!("{} ({})", site.name, spoken(Duration::from_secs(seconds(at)))));
-    let summary = format!("{} succeeded in {}", plan.name, said.collect::<Vec<_>>().join(", "));
+    let mut summary = format!("{} succeeded in {}", plan.name, said.collect::<Vec<_>>().join(", "));
+    if let Some((site, container)) = plan.sites.iter().find_map(|site| Some((site, site.may_lose_lines().next()?))) {
+        let _ = write!(
+            summary,
+            ". Warning: under load, `{container}` may lose log lines ({}): set `mode: blocking` in its logConfiguration's options",
+            site.name
+        );
+    }
     let arns = plan.sites.iter().filter_map(|site| site.task.as_ref()).map(|task| task.arn.as_str());
     let mut variables = vec![
         ("Task", plan.name.clone()),
@@ -88,7 +95,7 @@ pub(crate) fn failed(tick: &Tick<'_>, plan: &Plan, state: &State, lines: &[Strin
         let became = match site.seen(state.at(at), tick.begun) {
             Site::Succeeded { seconds } => format!("succeeded in {}", spoken(Duration::from_secs(seconds))),
             Site::Stopped => "stopped".into(),
-            Site::Failed { what } => format!("failed too: {what}"),
+            Site::Failed { what, .. } => format!("failed too: {what}"),
             Site::Empty | Site::NoRoom { .. } => "not started".into(),
             Site::Live { .. } | Site::Unknown => "still running".into(),
         };

@@ -5,7 +5,7 @@
 use futures_util::future::join_all;
 use shared::artifact::Content;
 use shared::aws::Place;
-use shared::aws::ecs::{Definition, Ecs, Half, Of, Placed, Run, Task};
+use shared::aws::ecs::{Definition, Ecs, Of, Placed, Run, Task};
 use shared::manifest::{self, Environment};
 use shared::{Error, Tick, Time, Trouble, Verdict, names};
 
@@ -37,6 +37,16 @@ pub(crate) struct Site {
     stopping: Option<Time>,
     trouble: Trouble,
     failed: Option<String>,
+}
+
+/// Sites that can be looked at with one call.
+#[derive(Debug)]
+struct Group {
+    place: Place,
+    cluster: String,
+    family: String,
+    ecs: Ecs,
+    sites: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -72,14 +82,71 @@ impl Plan {
         Ok(Self { name: name.to_owned(), task, sites, image: content.image })
     }
 
-    /// Looks at every environment at once; what fails for one does not keep the others from being seen.
+    /// Looks at every environment at once, with one call for all tasks of a cluster; what fails for one cluster does not
+    /// keep the others from being seen.
     pub(crate) async fn look(&mut self, tick: &Tick<'_>) {
-        let (task, name) = (&self.task, self.name.as_str());
+        self.find(tick).await;
+        let lives = |site: &Site| site.task.as_ref().filter(|task| !task.is_over()).map(|task| task.arn.clone());
+        let groups = self.groups(|site| lives(site).map(|_| String::new()));
+        let seen = join_all(groups.iter().map(async |group| {
+            let arns: Vec<_> = group.sites.iter().filter_map(|at| lives(&self.sites[*at])).collect();
+            group.ecs.describe_tasks(&group.cluster, &arns).await
+        }))
+        .await;
+        for (group, seen) in groups.iter().zip(seen) {
+            for at in &group.sites {
+                let site = &mut self.sites[*at];
+                let Some(tasks) = site.note(tick, seen.clone()) else { continue };
+                // One that is not visible yet stays as it was (fact 20).
+                if let Some(task) = tasks.into_iter().find(|task| lives(site).as_ref() == Some(&task.arn)) {
+                    site.task = Some(task);
+                }
+            }
+        }
         join_all(self.sites.iter_mut().map(async |site| {
-            let looked = site.look(tick, task, name).await;
+            let looked = site.look_at_definition().await;
             site.note(tick, looked);
         }))
         .await;
+    }
+
+    /// Finds what this release has in each environment already, and what another one has, with three calls for each
+    /// cluster and family.
+    async fn find(&mut self, tick: &Tick<'_>) {
+        let family = |site: &Site| manifest::in_environment(&self.task.family, &site.name);
+        let groups = self.groups(|site| (!site.listed && site.failed.is_none()).then(|| family(site)));
+        let found =
+            join_all(groups.iter().map(|group| group.ecs.tasks(&group.cluster, Of::Family(&group.family)))).await;
+        for (group, found) in groups.iter().zip(found) {
+            for at in &group.sites {
+                let site = &mut self.sites[*at];
+                let Some(tasks) = site.note(tick, found.clone()) else { continue };
+                let adopted = site.adopt(tick, tasks, &self.name).await;
+                if site.note(tick, adopted).is_some() {
+                    site.listed = true;
+                }
+            }
+        }
+    }
+
+    /// The sites for which `family` is some, by place, cluster and family.
+    fn groups(&self, family: impl Fn(&Site) -> Option<String>) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        for (at, site) in self.sites.iter().enumerate() {
+            let Some(family) = family(site) else { continue };
+            let (place, cluster) = (Place::from(&site.environment), &site.environment.cluster);
+            match groups.iter_mut().find(|one| one.place == place && one.cluster == *cluster && one.family == family) {
+                Some(group) => group.sites.push(at),
+                None => groups.push(Group {
+                    place,
+                    cluster: cluster.clone(),
+                    family,
+                    ecs: site.ecs.clone(),
+                    sites: vec![at],
+                }),
+            }
+        }
+        groups
     }
 
     /// Does what was decided, in every environment at once.
@@ -139,7 +206,8 @@ impl Site {
             return decide::Site::Succeeded { seconds };
         }
         if let Some(what) = &self.failed {
-            return decide::Site::Failed { what: what.clone() };
+            let runs = self.task.as_ref().is_some_and(|task| !task.is_over());
+            return decide::Site::Failed { what: what.clone(), may_run: runs && self.stopping.is_none() };
         }
         if !self.listed {
             return decide::Site::Unknown;
@@ -159,10 +227,16 @@ impl Site {
                     End::Stopped => decide::Site::Stopped,
                     // Whatever its containers say, its end was asked for.
                     End::Failed { .. } if stopping.is_some() => decide::Site::Stopped,
-                    End::Failed { what, .. } => decide::Site::Failed { what },
+                    End::Failed { what, .. } => decide::Site::Failed { what, may_run: false },
                 },
             },
         }
+    }
+
+    /// The containers of its task whose log driver may lose lines.
+    pub(crate) fn may_lose_lines(&self) -> impl Iterator<Item = &str> {
+        let containers = self.definition.iter().flat_map(|definition| &definition.containers);
+        containers.filter(|container| container.may_lose_lines).map(|container| container.name.as_str())
     }
 
     /// How an error of this environment counts: looked at again for a while, then it is what failed here.
@@ -176,21 +250,8 @@ impl Site {
         }
     }
 
-    async fn look(&mut self, tick: &Tick<'_>, task: &manifest::Task, name: &str) -> Result<(), Error> {
-        if self.failed.is_some() && self.task.is_none() {
-            return Ok(());
-        }
-        if !self.listed {
-            self.find(tick, task, name).await?;
-            self.listed = true;
-        }
-        if let Some(known) = self.task.as_ref().filter(|known| !known.is_over()) {
-            let arns = [known.arn.clone()];
-            // One that is not visible yet stays as it was (fact 20).
-            if let Some(seen) = self.ecs.describe_tasks(&self.environment.cluster, &arns).await?.pop() {
-                self.task = Some(seen);
-            }
-        }
+    /// What is known of its task is judged by the definition that it runs.
+    async fn look_at_definition(&mut self) -> Result<(), Error> {
         match &self.task {
             Some(task) if self.definition.is_none() => {
                 self.definition = Some(self.ecs.definition(&task.definition).await?);
@@ -200,19 +261,16 @@ impl Site {
         Ok(())
     }
 
-    /// Finds what this release has here already, and what another one has.
-    async fn find(&mut self, tick: &Tick<'_>, task: &manifest::Task, name: &str) -> Result<(), Error> {
-        let cluster = &self.environment.cluster.clone();
-        let own = self.ecs.tasks(cluster, Of::StartedBy(&self.started_by)).await?;
+    /// Takes up what this release has here already, and refuses what another one has.
+    async fn adopt(&mut self, tick: &Tick<'_>, tasks: Vec<Task>, name: &str) -> Result<(), Error> {
+        let (own, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.started_by == self.started_by);
         self.task = self.choose(own, tick.begun).await?;
         if self.task.is_some() {
             return Ok(());
         }
-        let family = manifest::in_environment(&task.family, &self.name);
-        let running = self.ecs.list_tasks(cluster, Of::Family(&family), Half::Running).await?;
-        for other in self.ecs.describe_tasks(cluster, &running).await? {
+        for other in others.iter().filter(|other| !other.is_over()) {
             let Some(whose) = names::read_started_by(&other.started_by) else { continue };
-            if whose.task == name && whose.environment == self.name && !other.is_over() {
+            if whose.task == name && whose.environment == self.name {
                 return Err(Verdict::failed(format!(
                     "release {} is still running `{name}` here (task {}): let it end or stop it, then retry the stage",
                     whose.execution,
@@ -296,6 +354,10 @@ impl Site {
     /// Safe to repeat: see the call.
     async fn stop(&mut self, tick: &Tick<'_>, reason: &str) -> Result<(), Error> {
         let Some(task) = &self.task else { return Ok(()) };
+        if self.failed.is_some() {
+            // Whether this succeeds or not: it is asked for once, so that the action can end.
+            self.stopping = Some(tick.now);
+        }
         self.ecs.stop_task(&self.environment.cluster, &task.arn, reason).await?;
         self.stopping = Some(tick.now);
         Ok(())

@@ -3,6 +3,9 @@
 //!
 //! Invariants: a line is forwarded when it is read and its place is remembered with it; a stream is done when its task
 //! has stopped and nothing new came for a quiet period; losing the tail never fails the release.
+//!
+//! When the task's own action has failed, and the stage with it, this one ends as failed, too: a retry of the stage runs
+//! only the actions that failed, and a migration that is run again must be watched again.
 
 mod decide;
 mod message;
@@ -72,6 +75,9 @@ async fn follow(tick: &Tick<'_>, state: &mut State, tail: &mut Tail) -> Result<N
         Decision::Follow => Ok(Next::Wait(LOOK, message::progress(tick, tail))),
         Decision::Done => {
             tail.close(tick, state).await?;
+            if tail.runner_failed {
+                return Ok(Next::Fail(message::failed_with_it(tail)));
+            }
             Ok(Next::Succeed(message::done(tick, tail)))
         }
     }

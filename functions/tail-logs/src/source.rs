@@ -15,7 +15,13 @@ use crate::decide::{self, Position, Runner, State, batches, merge, missing};
 use crate::message;
 
 /// How often tasks are searched for that are not known yet, and how often the action beside this one is looked at.
-const SEARCH: Duration = Duration::from_secs(2);
+const SEARCH: Duration = Duration::from_millis(1500);
+
+/// How far the clocks of ECS and CodePipeline may differ.
+const SKEW: Duration = Duration::from_secs(5);
+
+/// A page with fewer lines than this is most likely all there is: pages end at 10,000 lines or 1 MB (fact 33).
+const SMALL_PAGE: usize = 1000;
 
 /// How many pages of one stream are read in one look, so that a flood in one does not silence the others.
 const PAGES: usize = 10;
@@ -26,6 +32,10 @@ pub(crate) struct Tail {
     pub(crate) task: String,
     pub(crate) sites: Vec<Site>,
     pub(crate) runner: Runner,
+    /// Whether the action beside this one has failed.
+    pub(crate) runner_failed: bool,
+    /// When the action beside this one began: what had ended before is of an earlier try, and was followed then.
+    since: Time,
     searched: Option<Time>,
     /// Where the release's own stream is; none before it was created.
     merged: Option<Logs>,
@@ -44,6 +54,15 @@ pub(crate) struct Site {
     started_by: String,
     known: HashSet<String>,
     pub(crate) sources: Vec<Source>,
+    headers: Vec<Header>,
+}
+
+/// The line that says that a container is followed, or why not.
+#[derive(Debug)]
+struct Header {
+    /// The container's name in the token: a header whose key has a position has been put.
+    key: String,
+    line: Line,
 }
 
 /// One container's stream.
@@ -80,9 +99,19 @@ impl Tail {
                 started_by: names::started_by(tick.release, task, name),
                 known: HashSet::new(),
                 sources: Vec::new(),
+                headers: Vec::new(),
             });
         }
-        Ok(Self { task: task.to_owned(), sites, runner: Runner::Running, searched: None, merged: None, unsure: true })
+        Ok(Self {
+            task: task.to_owned(),
+            sites,
+            runner: Runner::Running,
+            runner_failed: false,
+            since: Time::default(),
+            searched: None,
+            merged: None,
+            unsure: true,
+        })
     }
 
     /// How many environments there are.
@@ -111,7 +140,8 @@ impl Tail {
         self.searched = Some(tick.now);
         // In this order: a task that the action started before it ended is found by the search after it.
         self.look_for_runner(tick).await?;
-        let looked = join_all(self.sites.iter_mut().map(|site| site.look(tick))).await;
+        let looked =
+            join_all(self.sites.iter_mut().map(|site| site.look(tick, &self.task, self.runner, self.since))).await;
         looked.into_iter().collect()
     }
 
@@ -125,6 +155,8 @@ impl Tail {
                 && tick.release.stage.as_deref().is_none_or(|stage| sibling.stage == stage)
                 && tick.release.action.as_deref() != Some(&sibling.action)
         });
+        self.runner_failed = beside.is_some_and(|sibling| sibling.failed);
+        self.since = beside.and_then(|sibling| sibling.started).unwrap_or_default();
         self.runner = match beside {
             Some(sibling) if sibling.running => Runner::Running,
             Some(_) => Runner::Ended(tick.now),
@@ -141,6 +173,9 @@ impl Tail {
         let read = join_all(self.sites.iter_mut().map(|site| site.read(tick, &state.positions))).await;
         let mut streams = Vec::new();
         for site in &self.sites {
+            let new = site.headers.iter().filter(|header| !state.positions.contains_key(&header.key));
+            let headers: Vec<_> = new.map(|header| header.line.clone()).collect();
+            streams.push((message::prefix(&site.name, width, None), headers));
             let several = site.sources.iter().any(|one| one.container != site.sources[0].container);
             for source in &site.sources {
                 let container = several.then_some(source.container.as_str());
@@ -148,6 +183,9 @@ impl Tail {
             }
         }
         self.put(tick, state, merge(streams, state.floor)).await?;
+        for header in self.sites.iter().flat_map(|site| &site.headers) {
+            state.positions.entry(header.key.clone()).or_default();
+        }
         for source in self.sites.iter_mut().flat_map(|site| &mut site.sources) {
             let position = state.positions.entry(source.key.clone()).or_default();
             position.advance(&source.pending);
@@ -205,18 +243,27 @@ impl Tail {
 }
 
 impl Site {
-    async fn look(&mut self, tick: &Tick<'_>) -> Result<(), Error> {
+    async fn look(&mut self, tick: &Tick<'_>, task_name: &str, runner: Runner, since: Time) -> Result<(), Error> {
         let mut arns = Vec::new();
-        for half in [Half::Running, Half::Stopped] {
-            arns.extend(self.ecs.list_tasks(&self.cluster, Of::StartedBy(&self.started_by), half).await?);
+        let lives = self.sources.iter().any(|source| source.stopped.is_none());
+        // While one task lives no other is started; what stopped before it was seen is listed apart (fact 19).
+        if !lives {
+            let of = Of::StartedBy(&self.started_by);
+            arns.extend(self.ecs.list_tasks(&self.cluster, of, Half::Running).await?);
+            if arns.is_empty() || runner != Runner::Running {
+                arns.extend(self.ecs.list_tasks(&self.cluster, of, Half::Stopped).await?);
+            }
         }
         arns.retain(|arn| !self.known.contains(arn));
         arns.extend(self.sources.iter().filter(|source| source.stopped.is_none()).map(|source| source.arn.clone()));
         arns.sort();
         arns.dedup();
         for task in self.ecs.describe_tasks(&self.cluster, &arns).await? {
-            if !self.known.contains(&task.arn) {
-                self.add(tick, &task).await?;
+            let earlier = task.is_over() && task.created.is_some_and(|created| created.plus(SKEW) < since);
+            if earlier {
+                self.known.insert(task.arn.clone());
+            } else if !self.known.contains(&task.arn) {
+                self.add(tick, &task, task_name).await?;
             }
             if task.is_over() {
                 for source in self.sources.iter_mut().filter(|source| source.arn == task.arn) {
@@ -236,17 +283,21 @@ impl Site {
         read.await.into_iter().collect()
     }
 
-    async fn add(&mut self, tick: &Tick<'_>, task: &Task) -> Result<(), Error> {
+    async fn add(&mut self, tick: &Tick<'_>, task: &Task, task_name: &str) -> Result<(), Error> {
         let definition = self.ecs.definition(&task.definition).await?;
+        let id = ecs::id(&task.arn);
         for (at, container) in definition.containers.iter().enumerate() {
+            let key = format!("{}{at}", &id[..id.len().min(6)]);
+            let header = message::header(task_name, id, container);
+            self.headers
+                .push(Header { key: key.clone(), line: Line { at: task.created.unwrap_or(tick.now), text: header } });
             let Some(source) = &container.logs else { continue };
             let place = Place { region: source.region.clone(), role: self.role.clone() };
-            let id = ecs::id(&task.arn);
             self.sources.push(Source {
                 container: container.name.clone(),
                 task: id.to_owned(),
                 arn: task.arn.clone(),
-                key: format!("{}{at}", &id[..id.len().min(6)]),
+                key,
                 logs: tick.aws.logs(&place).await,
                 group: source.group.clone(),
                 stream: source.stream(&container.name, id),
@@ -274,15 +325,17 @@ impl Source {
             };
             let Some(page) = self.logs.page(&self.group, &self.stream, &from).await? else { break };
             self.exists = true;
-            // The same cursor again is the end (fact 33); an empty page with another one is not.
-            let end = self.cursor.as_ref() == Some(&page.cursor);
-            let new = if self.cursor.is_none() { position.skip(page.lines) } else { page.lines };
-            if !new.is_empty() {
-                self.news = tick.now;
+            // The same cursor again is the end; an empty page with another one is not, and counts as news (fact 33).
+            if self.cursor.as_ref() == Some(&page.cursor) {
+                break;
             }
+            self.news = tick.now;
+            let is_small = page.lines.len() < SMALL_PAGE;
+            let new = if self.cursor.is_none() { position.skip(page.lines) } else { page.lines };
             self.pending.extend(new);
             self.cursor = Some(page.cursor);
-            if end {
+            // Whether there is more after a small page is for the next look: one call for each stream and look.
+            if is_small {
                 break;
             }
         }

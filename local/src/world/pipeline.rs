@@ -205,6 +205,8 @@ pub struct ActionView {
     pub error: Option<String>,
     /// What answers it, when it is an approval that waits.
     pub approval: Option<String>,
+    /// What an approval tells the person who is asked.
+    pub custom_data: Option<String>,
 }
 
 /// How soon the job of a continuation exists; not documented (fact 5).
@@ -341,6 +343,7 @@ impl World {
                 summary: one.summary.clone().unwrap_or_default(),
                 error: one.error.as_ref().map(|(_, message)| message.clone()),
                 approval: one.token.clone().filter(|_| one.status == ActionStatus::InProgress),
+                custom_data: one.configuration.get("CustomData").cloned(),
             }
         };
         own.map(view).collect()

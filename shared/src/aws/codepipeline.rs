@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Verdict, code, failure, is_not_now};
 use crate::job::{Claim, Release};
 use crate::run::{Progress, Success};
 use crate::text::fit;
+use crate::time::Time;
 
 /// The longest summary (fact 6), in characters.
 const LONGEST_SUMMARY: usize = 2048;
@@ -98,6 +99,10 @@ pub struct Sibling {
     pub task: Option<String>,
     /// Whether it still runs.
     pub running: bool,
+    /// Whether it has failed.
+    pub failed: bool,
+    /// When this run of it began.
+    pub started: Option<Time>,
 }
 
 impl<'a> Codepipeline<'a> {
@@ -220,7 +225,9 @@ impl<'a> Codepipeline<'a> {
                 stage: detail.stage_name().unwrap_or_default().to_owned(),
                 action: detail.action_name().unwrap_or_default().to_owned(),
                 task: detail.input().and_then(|input| input.configuration()).and_then(task_of),
+                failed: detail.status() == Some(&ActionExecutionStatus::Failed),
                 running: detail.status() == Some(&ActionExecutionStatus::InProgress),
+                started: detail.start_time().copied().map(Time::from),
             }));
             next = output.next_token().map(str::to_owned);
             if next.is_none() {

@@ -107,6 +107,8 @@ pub struct ContainerDefinition {
     pub logs: Option<LogSource>,
     /// Its log driver, when it has one.
     pub log_driver: Option<String>,
+    /// Whether that driver may lose lines: non-blocking is the default since June 2025 (fact 25).
+    pub may_lose_lines: bool,
 }
 
 /// The `awslogs` driver's options.
@@ -529,6 +531,7 @@ fn definition(seen: &TaskDefinition) -> Definition {
             image: one.image().unwrap_or_default().to_owned(),
             logs,
             log_driver: driver.map(|driver| driver.as_str().to_owned()),
+            may_lose_lines: driver.is_some() && option("mode").as_deref() != Some("blocking"),
         }
     };
     Definition {
