@@ -72,13 +72,19 @@ impl Containers {
         for group in groups() {
             let _ = killpg(group, Signal::SIGTERM);
         }
-        let begun = tokio::time::Instant::now();
-        while !groups().is_empty() && begun.elapsed() < GRACE {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let all_gone = async || {
+            while !groups().is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(GRACE, all_gone()).await.is_ok() {
+            return;
         }
         for group in groups() {
             let _ = killpg(group, Signal::SIGKILL);
         }
+        // Killed is not gone: the caller may count on it.
+        let _ = tokio::time::timeout(GRACE, all_gone()).await;
     }
 }
 
