@@ -1,6 +1,7 @@
 //! Whole releases in virtual time: the pipeline of `template.yaml`, the real functions, scripted tasks.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use local::template::ExecutionMode;
@@ -73,6 +74,70 @@ fn the_merged_log_has_every_line_once_and_in_order_with_its_environment() {
             assert!(own.iter().any(|line| line.starts_with("migrate complete: 3 lines")), "{own:?}");
         }
     });
+}
+
+/// The shop, whose migration runs in `n` environments that share a cluster.
+fn wide(n: usize) -> String {
+    let names: Vec<_> = (1..=n).map(|n| format!("e{n:02}")).collect();
+    let environment = |name: &String| format!("  {name}: {{region: us-east-1, cluster: shop}}\n");
+    let environments: String = names.iter().map(environment).collect();
+    let service = |name: &str| {
+        format!(
+            "  {name}: {{kind: {name}, service: {name}, codedeploy_application: shop, deployment_group: {name}, \
+             family: shop-{name}, container: shop, port: 8080, environments: [e01]}}\n"
+        )
+    };
+    format!(
+        "application: shop\nenvironments:\n{environments}tasks:\n\
+         \x20 prepare: {{family: shop-task, command: [prepare], environments: [e01]}}\n\
+         \x20 migrate: {{family: shop-task, command: [migrate]}}\n\
+         \x20 finish: {{family: shop-task, command: [finish], environments: [e01]}}\n\
+         services:\n{}{}",
+        service("web"),
+        service("worker")
+    )
+}
+
+#[test]
+fn more_environments_make_a_look_slower_never_dearer() {
+    for n in [1, 10, 50] {
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let log = calls.clone();
+        let meddle = move |call: &Call<'_>| {
+            log.lock().unwrap().push((call.function.to_owned(), call.operation.to_owned(), call.at));
+            Meddling::Pass
+        };
+        let script = |start: &Start| if of_task(start, "migrate") { Script::task(30) } else { Script::of_shop(start) };
+        let setting =
+            Setting { manifest: wide(n), meddle: Box::new(meddle), script: Box::new(script), ..Setting::default() };
+        play(setting, async |stage| {
+            let release = stage.start();
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+            let migrate = stage.action(&release, "Migrate");
+            // The tasks take 30.6 s each from placement to their end; all of them at once.
+            let took = migrate.updated.since(migrate.started);
+            assert!(took < Duration::from_secs(36), "{n} environments: {took:?}");
+            let lines = stage.lines(&release).iter().filter(|line| line.contains(" | line ")).count();
+            assert_eq!(lines, 30 * n + 6, "{n} environments");
+            let paced =
+                ["ListTasks", "DescribeTasks", "DescribeTaskDefinition", "ListActionExecutions", "GetLogEvents"];
+            let calls = calls.lock().unwrap();
+            for function in ["run-tasks", "tail-logs"] {
+                for (logs, most) in [(false, 2), (true, 5)] {
+                    let own = calls.iter().filter(|(by, operation, _)| {
+                        by == function && paced.contains(&operation.as_str()) && (operation == "GetLogEvents") == logs
+                    });
+                    let times: Vec<_> = own.map(|(_, _, at)| *at).collect();
+                    for (from, begun) in times.iter().enumerate() {
+                        let within =
+                            times[from..].iter().take_while(|at| at.since(*begun) < Duration::from_secs(20)).count();
+                        // Twenty seconds' worth, and what was saved up, for each of two invocations at the most.
+                        assert!(within <= most * 20 + 10, "{n} environments, {function}: {within} reads in 20 s");
+                    }
+                }
+            }
+        });
+    }
 }
 
 #[test]
@@ -172,7 +237,7 @@ fn a_migration_that_fails_stops_the_others_and_nothing_is_deployed() {
 
 #[test]
 fn a_retried_stage_runs_again_what_failed_and_not_what_had_succeeded() {
-    let tried = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let tried = Arc::new(std::sync::atomic::AtomicU32::new(0));
     let script = move |start: &Start| match (of_task(start, "migrate"), is_in(start, "ap")) {
         // `ap` fails the first time, after the others have succeeded.
         (true, true) if tried.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 => Script::task(20).ending(1),

@@ -15,7 +15,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use local::world::{Request, Response, World};
-use shared::Clock;
+use shared::{Clock, Time};
 use tokio::sync::{Notify, oneshot};
 
 use crate::Meddle;
@@ -32,6 +32,8 @@ pub struct Call<'a> {
     pub operation: &'a str,
     /// Whether it changes anything.
     pub writes: bool,
+    /// When.
+    pub at: Time,
 }
 
 /// What happens to a call.
@@ -116,7 +118,7 @@ impl InProcess {
         let operation = target.map_or_else(|| request.path.clone(), |(_, operation)| operation.to_owned());
         let reads = ["Get", "List", "Describe", "Batch", "Poll"];
         let writes = request.method == "POST" && !reads.iter().any(|read| operation.starts_with(read));
-        let call = Call { function: &self.0.function, operation: &operation, writes };
+        let call = Call { function: &self.0.function, operation: &operation, writes, at: self.0.clock.now() };
         let meddling = (self.0.meddle.lock().unwrap_or_else(PoisonError::into_inner))(&call);
         let lost = || ConnectorError::io("the connection was lost".into());
         let response = match meddling {

@@ -2,6 +2,8 @@
 //!
 //! Invariant: nothing is started in an environment before it is known what is there already.
 
+use std::collections::HashMap;
+
 use futures_util::future::join_all;
 use shared::artifact::Content;
 use shared::aws::Place;
@@ -151,14 +153,19 @@ impl Plan {
 
     /// Does what was decided, in every environment at once.
     pub(crate) async fn act(&mut self, tick: &Tick<'_>, state: &mut State, acts: &[Act]) {
-        let (task, image) = (&self.task, self.image.as_deref());
+        let definitions = self.definitions(acts).await;
+        let task = &self.task;
         let attempts: Vec<_> = (0..self.sites.len()).map(|at| state.at(at).attempt).collect();
         let refused = join_all(self.sites.iter_mut().enumerate().map(async |(at, site)| {
             let mut refused = false;
             for act in acts {
                 match act {
                     Act::Start { at: wanted } if *wanted == at => {
-                        let started = site.start(tick, task, image, attempts[at]).await;
+                        let started = match definitions.get(&at) {
+                            Some(Ok(definition)) => site.start(tick, task, definition.clone(), attempts[at]).await,
+                            Some(Err(error)) => Err(error.clone()),
+                            None => Ok(true),
+                        };
                         refused = site.note(tick, started) == Some(false);
                     }
                     Act::Stop { at: wanted, reason } if *wanted == at => {
@@ -175,6 +182,31 @@ impl Plan {
             // A refused placement is replayed for the same client token (fact 18): the next try needs another one.
             state.at_mut(at).attempt += 1;
         }
+    }
+
+    /// The revision with the release's image, and the container that got it, for each site that begins: asked for once
+    /// for each place and family.
+    async fn definitions(&self, acts: &[Act]) -> HashMap<usize, Result<(Definition, String), Error>> {
+        let begins = |at: usize| acts.iter().any(|act| matches!(act, Act::Start { at: wanted } if *wanted == at));
+        let family = |site: &Site| manifest::in_environment(&self.task.family, &site.name);
+        let mut groups: Vec<Group> = Vec::new();
+        for at in (0..self.sites.len()).filter(|at| begins(*at)) {
+            let site = &self.sites[at];
+            let (place, family) = (Place::from(&site.environment), family(site));
+            match groups.iter_mut().find(|one| one.place == place && one.family == family) {
+                Some(group) => group.sites.push(at),
+                None => {
+                    groups.push(Group { place, cluster: String::new(), family, ecs: site.ecs.clone(), sites: vec![at] })
+                }
+            }
+        }
+        let (container, image) = (self.task.container.as_deref(), self.image.as_deref());
+        let found =
+            join_all(groups.iter().map(|group| group.ecs.definition_with_image(&group.family, container, image)));
+        let found = found.await;
+        let each =
+            groups.iter().zip(found).flat_map(|(group, found)| group.sites.iter().map(move |at| (*at, found.clone())));
+        each.collect()
     }
 
     /// The last lines of the container that explains the failure; none when they cannot be read: a verdict without
@@ -310,16 +342,14 @@ impl Site {
 
     /// Starts the task: `true` when there is one now, `false` when there was no room.
     ///
-    /// Safe to repeat: see the calls.
+    /// Safe to repeat: see the call.
     async fn start(
         &mut self,
         tick: &Tick<'_>,
         task: &manifest::Task,
-        image: Option<&str>,
+        (definition, container): (Definition, String),
         attempt: u32,
     ) -> Result<bool, Error> {
-        let family = manifest::in_environment(&task.family, &self.name);
-        let (definition, container) = self.ecs.definition_with_image(&family, task.container.as_deref(), image).await?;
         let placed = self
             .ecs
             .run_task(&Run {

@@ -8,7 +8,7 @@ use shared::aws::codepipeline::Codepipeline;
 use shared::aws::ecs::{Ecs, Half, Of, Task};
 use shared::aws::logs::{From, Line, Logs};
 use shared::aws::{Place, ecs};
-use shared::manifest::Manifest;
+use shared::manifest::{Manifest, in_environment};
 use shared::{Error, Tick, Time, Verdict, names};
 
 use crate::decide::{self, Position, Runner, State, batches, merge, missing};
@@ -37,6 +37,8 @@ pub(crate) struct Tail {
     /// When the action beside this one began: what had ended before is of an earlier try, and was followed then.
     since: Time,
     searched: Option<Time>,
+    /// The tasks that need no second look: followed already, or somebody else's.
+    known: HashSet<String>,
     /// Where the release's own stream is; none before it was created.
     merged: Option<Logs>,
     /// Whether the merged stream may have lines that the state does not know of: at the start of an invocation, and
@@ -50,9 +52,10 @@ pub(crate) struct Site {
     pub(crate) name: String,
     pub(crate) cluster: String,
     role: Option<String>,
+    place: Place,
+    family: String,
     ecs: Ecs,
     started_by: String,
-    known: HashSet<String>,
     pub(crate) sources: Vec<Source>,
     headers: Vec<Header>,
 }
@@ -87,17 +90,18 @@ pub(crate) struct Source {
 
 impl Tail {
     pub(crate) async fn new(tick: &Tick<'_>, manifest: Manifest, task: &str) -> Result<Self, Error> {
-        let listed = manifest.task(task)?.environments.as_ref();
+        let described = manifest.task(task)?;
         let mut sites = Vec::new();
-        for (name, environment) in manifest.environments_of(listed) {
+        for (name, environment) in manifest.environments_of(described.environments.as_ref()) {
             let place = Place::from(environment);
             sites.push(Site {
                 name: name.to_owned(),
                 cluster: environment.cluster.clone(),
                 role: environment.role.clone(),
+                family: in_environment(&described.family, name),
                 ecs: tick.aws.ecs(&place).await,
+                place,
                 started_by: names::started_by(tick.release, task, name),
-                known: HashSet::new(),
                 sources: Vec::new(),
                 headers: Vec::new(),
             });
@@ -109,6 +113,7 @@ impl Tail {
             runner_failed: false,
             since: Time::default(),
             searched: None,
+            known: HashSet::new(),
             merged: None,
             unsure: true,
         })
@@ -140,9 +145,70 @@ impl Tail {
         self.searched = Some(tick.now);
         // In this order: a task that the action started before it ended is found by the search after it.
         self.look_for_runner(tick).await?;
-        let looked =
-            join_all(self.sites.iter_mut().map(|site| site.look(tick, &self.task, self.runner, self.since))).await;
-        looked.into_iter().collect()
+        let groups = self.groups();
+        let seen = join_all(groups.iter().map(|group| self.look_at(group))).await;
+        for (group, seen) in groups.iter().zip(seen) {
+            for task in seen? {
+                let site = group.iter().copied().find(|at| self.sites[*at].started_by == task.started_by);
+                if let Some(at) = site {
+                    self.take(tick, at, &task).await?;
+                }
+                self.known.insert(task.arn);
+            }
+        }
+        Ok(())
+    }
+
+    /// The sites that can be looked at with the same calls: of one place, cluster and family.
+    fn groups(&self) -> Vec<Vec<usize>> {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        let key = |site: &Site| (site.place.clone(), site.cluster.clone(), site.family.clone());
+        for (at, site) in self.sites.iter().enumerate() {
+            match groups.iter_mut().find(|group| key(&self.sites[group[0]]) == key(site)) {
+                Some(group) => group.push(at),
+                None => groups.push(vec![at]),
+            }
+        }
+        groups
+    }
+
+    /// The group's tasks that live, and those that are not known yet.
+    async fn look_at(&self, group: &[usize]) -> Result<Vec<Task>, Error> {
+        let members = || group.iter().map(|at| &self.sites[*at]);
+        let Some(first) = members().next() else { return Ok(Vec::new()) };
+        let living = |site: &Site| {
+            site.sources.iter().filter(|one| one.stopped.is_none()).map(|one| one.arn.clone()).collect::<Vec<_>>()
+        };
+        let mut arns: Vec<_> = members().flat_map(living).collect();
+        // While a site's task lives no other is started there; what stopped before it was seen is listed apart (fact 19).
+        if members().any(|site| living(site).is_empty()) {
+            let of = Of::Family(&first.family);
+            let mut found = first.ecs.list_tasks(&first.cluster, of, Half::Running).await?;
+            found.retain(|arn| !self.known.contains(arn));
+            if found.is_empty() || self.runner != Runner::Running {
+                found.extend(first.ecs.list_tasks(&first.cluster, of, Half::Stopped).await?);
+                found.retain(|arn| !self.known.contains(arn));
+            }
+            arns.extend(found);
+        }
+        arns.sort();
+        arns.dedup();
+        first.ecs.describe_tasks(&first.cluster, &arns).await
+    }
+
+    /// Takes up a task of the site at this place.
+    async fn take(&mut self, tick: &Tick<'_>, at: usize, task: &Task) -> Result<(), Error> {
+        let earlier = task.is_over() && task.created.is_some_and(|created| created.plus(SKEW) < self.since);
+        let site = &mut self.sites[at];
+        if !self.known.contains(&task.arn) && !earlier {
+            site.add(tick, task, &self.task).await?;
+        }
+        if task.is_over() {
+            for source in site.sources.iter_mut().filter(|source| source.arn == task.arn) {
+                source.stopped.get_or_insert(tick.now);
+            }
+        }
+        Ok(())
     }
 
     async fn look_for_runner(&mut self, tick: &Tick<'_>) -> Result<(), Error> {
@@ -243,37 +309,6 @@ impl Tail {
 }
 
 impl Site {
-    async fn look(&mut self, tick: &Tick<'_>, task_name: &str, runner: Runner, since: Time) -> Result<(), Error> {
-        let mut arns = Vec::new();
-        let lives = self.sources.iter().any(|source| source.stopped.is_none());
-        // While one task lives no other is started; what stopped before it was seen is listed apart (fact 19).
-        if !lives {
-            let of = Of::StartedBy(&self.started_by);
-            arns.extend(self.ecs.list_tasks(&self.cluster, of, Half::Running).await?);
-            if arns.is_empty() || runner != Runner::Running {
-                arns.extend(self.ecs.list_tasks(&self.cluster, of, Half::Stopped).await?);
-            }
-        }
-        arns.retain(|arn| !self.known.contains(arn));
-        arns.extend(self.sources.iter().filter(|source| source.stopped.is_none()).map(|source| source.arn.clone()));
-        arns.sort();
-        arns.dedup();
-        for task in self.ecs.describe_tasks(&self.cluster, &arns).await? {
-            let earlier = task.is_over() && task.created.is_some_and(|created| created.plus(SKEW) < since);
-            if earlier {
-                self.known.insert(task.arn.clone());
-            } else if !self.known.contains(&task.arn) {
-                self.add(tick, &task, task_name).await?;
-            }
-            if task.is_over() {
-                for source in self.sources.iter_mut().filter(|source| source.arn == task.arn) {
-                    source.stopped.get_or_insert(tick.now);
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Reads what is new in each of its streams.
     async fn read(&mut self, tick: &Tick<'_>, known: &BTreeMap<String, Position>) -> Result<(), Error> {
         let read = join_all(self.sources.iter_mut().map(async |source| {
@@ -309,7 +344,6 @@ impl Site {
                 lines: 0,
             });
         }
-        self.known.insert(task.arn.clone());
         Ok(())
     }
 }
