@@ -141,6 +141,31 @@ fn more_environments_make_a_look_slower_never_dearer() {
 }
 
 #[test]
+fn a_flood_of_lines_arrives_complete_and_in_order() {
+    const LINES: usize = 30_000;
+    let script = |start: &Start| {
+        let mut script = if start.port.is_some() { Script::service() } else { Script::task(1) };
+        if of_task(start, "migrate") && is_in(start, "us") {
+            // All in the same moment, of every length, some as long as CloudWatch takes them.
+            let text = |n: usize| {
+                if n % 5000 == 0 { format!("line {n} {}", "x".repeat(262_000)) } else { format!("line {n} ") }
+            };
+            script.lines = (0..LINES).map(|n| (Duration::ZERO, text(n))).collect();
+        }
+        script
+    };
+    play(Setting { script: Box::new(script), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        let lines = stage.lines(&release);
+        let own =
+            lines.iter().filter_map(|line| line.strip_prefix("us | line ")?.split_once(' ')?.0.parse::<usize>().ok());
+        assert_eq!(own.collect::<Vec<_>>(), (0..LINES).collect::<Vec<_>>());
+        assert!(lines.iter().any(|line| line.starts_with(&format!("us | migrate complete: {LINES} lines"))));
+    });
+}
+
+#[test]
 fn a_container_without_a_log_that_can_be_read_is_named_and_one_that_may_lose_lines_is_warned_of() {
     let account = Setting::default().account.replace(", mode: blocking}", "}").replacen(
         "logDriver: awslogs",
