@@ -148,7 +148,7 @@ fn a_flood_of_lines_arrives_complete_and_in_order() {
         if of_task(start, "migrate") && is_in(start, "us") {
             // All in the same moment, of every length, some as long as CloudWatch takes them.
             let text = |n: usize| {
-                if n % 5000 == 0 { format!("line {n} {}", "x".repeat(262_000)) } else { format!("line {n} ") }
+                if n.is_multiple_of(5000) { format!("line {n} {}", "x".repeat(262_000)) } else { format!("line {n} ") }
             };
             script.lines = (0..LINES).map(|n| (Duration::ZERO, text(n))).collect();
         }

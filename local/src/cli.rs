@@ -21,7 +21,7 @@ use crate::{Mistake, real::set_up};
 /// The pipeline is that of template.yaml, the Lambda functions are the real ones, ECS tasks and services are processes
 /// in the application's folder, databases and ports are real.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Sub>,
@@ -38,12 +38,19 @@ enum Sub {
     Function { name: String },
 }
 
+/// What the help ends with.
+const AFTER_HELP: &str = "\
+Without a command, examples/shop is released. Ctrl-C stops a release as \"stop and abandon\" does.
+
+Exit status: 0 when the release Succeeded, 1 when it Failed or was Stopped, 2 when it could not start.";
+
 /// The hidden subcommand that makes this program one of the functions.
 const FUNCTION: &str = "function";
 
 #[derive(Debug, Args)]
 struct Release {
     /// The application's folder, with its deploy.yaml.
+    #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
     /// Approve without asking.
     #[arg(long)]
@@ -55,6 +62,7 @@ struct Release {
 #[derive(Debug, Args)]
 struct Serve {
     /// The application's folder, with its deploy.yaml.
+    #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
     /// The port of the endpoint; any free one unless given.
     #[arg(long, default_value_t = 0)]

@@ -187,7 +187,7 @@ impl Show {
             self.line("");
             self.line(&format!("{} failed:", style(name(action)).bold()));
             for line in action.error.as_deref().unwrap_or_default().lines() {
-                self.line(&format!("  {line}"));
+                self.line(format!("  {line}").trim_end());
             }
         }
         self.line("");

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use shared::Time;
 
 use super::services::Service;
-use super::{Effect, Fault, Request, Response, Start, Timer, World};
+use super::{Effect, Fault, Request, Start, Timer, World};
 use crate::Mistake;
 use crate::account::Account;
 
@@ -28,7 +28,7 @@ const STOP_TIMEOUT: u64 = 30;
 #[derive(Debug, Default)]
 pub(super) struct Ecs {
     pub(super) clusters: BTreeMap<(Scope, String), Cluster>,
-    definitions: BTreeMap<(Scope, String), Vec<Value>>,
+    pub(super) definitions: BTreeMap<(Scope, String), Vec<Value>>,
     pub(super) tasks: BTreeMap<String, Task>,
     pub(super) services: BTreeMap<String, Service>,
     tokens: BTreeMap<(String, String), Answered>,
@@ -74,7 +74,7 @@ pub struct Task {
     pub containers: Vec<Container>,
     overrides: Value,
     tags: Value,
-    launch_type: String,
+    pub(super) launch_type: String,
     /// Until when it protects itself from scale-in (fact 23).
     pub(super) protected: Option<Time>,
     /// Whether it answers on its port.
@@ -176,13 +176,13 @@ struct ListTasks {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Tasks {
-    cluster: Option<String>,
+pub(super) struct Tasks {
+    pub(super) cluster: Option<String>,
     #[serde(default)]
-    tasks: Vec<String>,
+    pub(super) tasks: Vec<String>,
     include: Option<Vec<String>>,
-    protection_enabled: Option<bool>,
-    expires_in_minutes: Option<u64>,
+    pub(super) protection_enabled: Option<bool>,
+    pub(super) expires_in_minutes: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -206,28 +206,6 @@ struct DescribeTaskDefinition {
     task_definition: String,
     include: Option<Vec<String>>,
 }
-
-/// What `RegisterTaskDefinition` takes.
-const DEFINITION_FIELDS: &[&str] = &[
-    "family",
-    "taskRoleArn",
-    "executionRoleArn",
-    "networkMode",
-    "containerDefinitions",
-    "volumes",
-    "placementConstraints",
-    "requiresCompatibilities",
-    "cpu",
-    "memory",
-    "tags",
-    "pidMode",
-    "ipcMode",
-    "proxyConfiguration",
-    "inferenceAccelerators",
-    "ephemeralStorage",
-    "runtimePlatform",
-    "enableFaultInjection",
-];
 
 /// The name at the end of an ARN or a name.
 pub(super) fn short(name: &str) -> &str {
@@ -326,53 +304,6 @@ impl World {
         }
     }
 
-    fn register(&mut self, scope: &Scope, mut definition: Value) -> Result<Value, Fault> {
-        let bad = |why: String| Fault::new("ClientException", why);
-        let Some(fields) = definition.as_object_mut() else { return Err(bad("not an object".into())) };
-        if let Some(unknown) = fields.keys().find(|name| !DEFINITION_FIELDS.contains(&name.as_str())) {
-            return Err(Fault::unknown(format!("unknown field `{unknown}`")));
-        }
-        let family = fields.get("family").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let containers = fields.get("containerDefinitions").and_then(Value::as_array);
-        if family.is_empty() || containers.is_none_or(Vec::is_empty) {
-            return Err(bad(format!("the task definition `{family}` needs a family and containerDefinitions")));
-        }
-        for list in ["volumes", "placementConstraints"] {
-            fields.entry(list).or_insert(json!([]));
-        }
-        let revisions = self.ecs.definitions.entry((scope.clone(), family.clone())).or_default();
-        let revision = revisions.len() + 1;
-        let (account, region) = scope;
-        fields.insert("revision".into(), json!(revision));
-        fields.insert("status".into(), json!("ACTIVE"));
-        let arn = format!("arn:aws:ecs:{region}:{account}:task-definition/{family}:{revision}");
-        fields.insert("taskDefinitionArn".into(), json!(arn));
-        fields.insert("registeredAt".into(), stamp(self.now));
-        revisions.push(definition.clone());
-        Ok(definition)
-    }
-
-    /// A definition by ARN, `family:revision` or family, which means the newest.
-    pub(super) fn definition(&self, scope: &Scope, name: &str) -> Result<&Value, Fault> {
-        let missing = || Fault::new("ClientException", "Unable to describe task definition.");
-        let (family, revision) = match short(name).split_once(':') {
-            Some((family, revision)) => (family, revision.parse::<usize>().ok()),
-            None => (short(name), None),
-        };
-        let revisions = self.ecs.definitions.get(&(scope.clone(), family.to_owned())).ok_or_else(missing)?;
-        let found = match revision {
-            Some(revision) => revisions.get(revision.wrapping_sub(1)),
-            None => revisions.last(),
-        };
-        found.ok_or_else(missing)
-    }
-
-    /// Whether the account has this family, for a check before a release begins.
-    #[must_use]
-    pub fn has_definition(&self, account: &str, region: &str, family: &str) -> bool {
-        self.ecs.definitions.contains_key(&((account.to_owned(), region.to_owned()), family.to_owned()))
-    }
-
     pub(super) fn cluster(&self, scope: &Scope, name: Option<&str>) -> Result<String, Fault> {
         let name = short(name.unwrap_or("default")).to_owned();
         match self.ecs.clusters.contains_key(&(scope.clone(), name.clone())) {
@@ -381,7 +312,7 @@ impl World {
         }
     }
 
-    fn task_arn(&self, scope: &Scope, cluster: &str, task: &str) -> String {
+    pub(super) fn task_arn(&self, scope: &Scope, cluster: &str, task: &str) -> String {
         format!("arn:aws:ecs:{}:{}:task/{cluster}/{}", scope.1, scope.0, short(task))
     }
 
@@ -707,69 +638,6 @@ impl World {
             }
         }
         Ok(json!({"tasks": tasks, "failures": failures}))
-    }
-
-    fn task_protection(&mut self, scope: &Scope, input: &Tasks) -> Result<Value, Fault> {
-        let cluster = self.cluster(scope, input.cluster.as_deref())?;
-        let mut shown = Vec::new();
-        for wanted in &input.tasks {
-            let arn = self.task_arn(scope, &cluster, wanted);
-            if let Some(enabled) = input.protection_enabled {
-                self.protect(&arn, enabled, input.expires_in_minutes);
-            }
-            if let Some(task) = self.ecs.tasks.get(&arn) {
-                shown.push(self.protection(task));
-            }
-        }
-        Ok(json!({"protectedTasks": shown, "failures": []}))
-    }
-
-    fn protection(&self, task: &Task) -> Value {
-        let until = task.protected.filter(|_| task.is_protected(self.now));
-        json!({"taskArn": task.arn, "protectionEnabled": until.is_some(), "expirationDate": until.map(stamp)})
-    }
-
-    fn protect(&mut self, arn: &str, enabled: bool, minutes: Option<u64>) {
-        let until = self.now.plus(Duration::from_secs(60 * minutes.unwrap_or(120)));
-        let Some(task) = self.ecs.tasks.get_mut(arn).filter(|task| task.group.starts_with("service:")) else { return };
-        task.protected = enabled.then_some(until);
-        let task = task.clone();
-        self.service_changed(&task);
-    }
-
-    /// What a container asks its agent: `/agent/<task>/...`.
-    pub(super) fn agent_operation(&mut self, _: &str, request: &Request) -> Result<Response, Fault> {
-        let parts: Vec<_> = request.path.trim_matches('/').split('/').collect();
-        let missing = || Fault { status: 404, ..Fault::new("NotFound", "no such task") };
-        let id = parts.get(1).copied().unwrap_or_default();
-        let task = self.ecs.tasks.values().find(|task| task.id() == id).cloned().ok_or_else(missing)?;
-        match (request.method.as_str(), parts.get(2..).unwrap_or_default()) {
-            ("GET", ["v4", container, rest @ ..]) if rest.len() <= 1 => {
-                if rest == ["task"] {
-                    let revision = task.definition.rsplit(':').next().unwrap_or_default();
-                    return Ok(Response::json(json!({"Cluster": task.cluster, "TaskARN": task.arn,
-                        "Family": task.family, "Revision": revision, "LaunchType": task.launch_type})));
-                }
-                let found = task.containers.iter().find(|one| one.name == *container).ok_or_else(missing)?;
-                Ok(Response::json(json!({"Name": found.name, "Image": found.image, "DockerName": found.name,
-                    "Labels": {"com.amazonaws.ecs.task-arn": task.arn}, "KnownStatus": task.last_status})))
-            }
-            ("PUT", ["task-protection", "v1", "state"]) => {
-                #[derive(Deserialize)]
-                #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-                struct State {
-                    protection_enabled: bool,
-                    expires_in_minutes: Option<u64>,
-                }
-                let state: State = request.input()?;
-                self.protect(&task.arn, state.protection_enabled, state.expires_in_minutes);
-                let task = self.ecs.tasks.get(&task.arn).ok_or_else(missing)?;
-                let shown = self.protection(task);
-                Ok(Response::json(json!({"protection": {"TaskArn": task.arn,
-                    "ProtectionEnabled": shown["protectionEnabled"], "ExpirationDate": shown["expirationDate"]}})))
-            }
-            _ => Err(Fault::unknown(format!("{} {}", request.method, request.path))),
-        }
     }
 
     /// A task as `DescribeTasks` shows it.

@@ -4,8 +4,10 @@
 //! same times give the same world. What a caller asks that the world does not know is refused in AWS's own format, and
 //! noted.
 
+mod agent;
 mod codedeploy;
 mod codepipeline;
+mod definitions;
 mod ecs;
 mod events;
 mod lambda;
