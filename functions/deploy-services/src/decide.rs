@@ -56,6 +56,8 @@ pub(crate) struct Target {
     pub(crate) wait_for_group: Duration,
     /// Since when its end has been asked for.
     pub(crate) stopping: Option<Time>,
+    /// Why nothing can be done about it any more: a call that is refused.
+    pub(crate) broken: Option<String>,
 }
 
 /// Where a target is.
@@ -136,6 +138,9 @@ pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
 
 fn failure(seen: &Observation, target: &Target) -> Option<String> {
     let passed = seen.now.since(seen.begun);
+    if target.broken.is_some() {
+        return target.broken.clone();
+    }
     match &target.phase {
         Phase::Failed { what } => Some(what.clone()),
         Phase::RollingBack | Phase::RolledBack => Some("its deployment was stopped by somebody".into()),
@@ -156,6 +161,8 @@ fn give_up(seen: &Observation) -> Decision {
     let mut under_way = false;
     for (at, target) in seen.targets.iter().enumerate() {
         match target.phase {
+            // It was asked to stop although calls are refused; whether it does cannot be told.
+            Phase::Going | Phase::Ready | Phase::Moved if target.broken.is_some() && target.stopping.is_some() => {}
             Phase::Going | Phase::Ready | Phase::Moved => {
                 under_way = true;
                 if target.stopping.is_none_or(|asked| seen.now.since(asked) > STOP_AGAIN) {
@@ -177,7 +184,7 @@ mod tests {
 
     fn target(phase: Phase) -> Target {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-        Target { phase, timeout: minutes(60), wait_for_group: minutes(30), stopping: None }
+        Target { phase, timeout: minutes(60), wait_for_group: minutes(30), stopping: None, broken: None }
     }
 
     fn seen(minutes: u64, phases: &[Phase]) -> Observation {
@@ -222,6 +229,18 @@ mod tests {
         let phases = [Phase::RolledBack, failed(), Phase::RolledBack, Phase::RolledBack, Phase::Empty, Phase::Done];
         assert_eq!(decide(&seen(3, &phases), &mut state), Decision::Failed);
         assert_eq!(state.cause.unwrap().what, "the new tasks died");
+    }
+
+    #[test]
+    fn a_target_whose_calls_are_refused_is_the_cause_and_does_not_hold_the_action_for_ever() {
+        let mut state = State::default();
+        let mut seen = seen(1, &[Phase::Ready, Phase::Ready]);
+        seen.targets[0].broken = Some("ContinueDeployment was refused".into());
+        assert_eq!(decide(&seen, &mut state), Decision::Go(vec![Act::Stop { at: 0 }, Act::Stop { at: 1 }]));
+        seen.targets[0].stopping = Some(NOW);
+        seen.targets[1].phase = Phase::RolledBack;
+        assert_eq!(decide(&seen, &mut state), Decision::Failed);
+        assert_eq!(state.cause.unwrap().what, "ContinueDeployment was refused");
     }
 
     #[test]

@@ -45,7 +45,8 @@ pub(crate) struct Target {
     rollback: Option<Deployment>,
     busy: Option<(String, bool)>,
     stopping: Option<Time>,
-    trouble: Trouble,
+    looking: Trouble,
+    acting: Trouble,
     failed: Option<String>,
 }
 
@@ -85,7 +86,8 @@ impl Plan {
                     rollback: None,
                     busy: None,
                     stopping: None,
-                    trouble: Trouble::default(),
+                    looking: Trouble::default(),
+                    acting: Trouble::default(),
                     failed: None,
                 });
             }
@@ -118,9 +120,9 @@ impl Plan {
                     }
                     Act::Continue { at: wanted } if *wanted == at => target.continue_ready().await,
                     Act::Stop { at: wanted } if *wanted == at => target.stop(tick).await,
-                    Act::Create { .. } | Act::Release { .. } | Act::Continue { .. } | Act::Stop { .. } => Ok(()),
+                    Act::Create { .. } | Act::Release { .. } | Act::Continue { .. } | Act::Stop { .. } => continue,
                 };
-                target.note(tick, acted);
+                target.note_act(tick, acted);
             }
         }))
         .await;
@@ -135,6 +137,7 @@ impl Target {
             timeout: self.service.timeout.0,
             wait_for_group: self.service.wait_for_group.0,
             stopping: self.stopping,
+            broken: self.failed.clone(),
         }
     }
 
@@ -179,15 +182,23 @@ impl Target {
         Phase::Failed { what }
     }
 
-    /// How an error of this target counts: looked at again for a while, then it is what failed here.
+    /// How the outcome of a look counts: an error is looked at again for a while, then it is what failed here.
     fn note<T>(&mut self, tick: &Tick<'_>, outcome: Result<T, Error>) -> Option<T> {
-        match self.trouble.note(tick.now, outcome) {
-            Ok(value) => value,
-            Err(verdict) => {
-                self.failed.get_or_insert(verdict.message);
-                None
-            }
-        }
+        let noted = self.looking.note(tick.now, outcome);
+        self.failed_unless(noted)
+    }
+
+    /// The same for what was done: a look that goes well does not make up for an act that never does.
+    fn note_act(&mut self, tick: &Tick<'_>, outcome: Result<(), Error>) {
+        let noted = self.acting.note(tick.now, outcome);
+        self.failed_unless(noted);
+    }
+
+    fn failed_unless<T>(&mut self, noted: Result<Option<T>, Verdict>) -> Option<T> {
+        noted.unwrap_or_else(|verdict| {
+            self.failed.get_or_insert(verdict.message);
+            None
+        })
     }
 
     /// Looks; returns the revision that the service had before the release, `known` when that is known already.
@@ -276,6 +287,10 @@ impl Target {
 
     async fn stop(&mut self, tick: &Tick<'_>) -> Result<(), Error> {
         let Some(deployment) = &self.deployment else { return Ok(()) };
+        if self.failed.is_some() {
+            // Whether this succeeds or not: it is asked for once, so that the action can end.
+            self.stopping = Some(tick.now);
+        }
         self.codedeploy.stop(&deployment.id).await?;
         self.stopping = Some(tick.now);
         Ok(())

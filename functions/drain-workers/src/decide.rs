@@ -41,7 +41,6 @@ pub(crate) enum Decision {
 pub(crate) fn decide(services: &[Service]) -> Decision {
     let over = |service: &Service| match service.phase {
         Phase::Gone | Phase::Lost => true,
-        // The group must be free and the old workers told, however little time there is.
         Phase::Unknown | Phase::Holding | Phase::Ending => service.out_of_time,
     };
     let holding: Vec<_> = services

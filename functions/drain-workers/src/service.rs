@@ -34,7 +34,8 @@ pub(crate) struct Service {
     pub(crate) old: HashMap<String, Task>,
     pub(crate) protected: HashMap<String, Option<Time>>,
     listed: bool,
-    trouble: Trouble,
+    looking: Trouble,
+    acting: Trouble,
     pub(crate) lost: Option<String>,
 }
 
@@ -66,7 +67,8 @@ impl Plan {
                     old: HashMap::new(),
                     protected: HashMap::new(),
                     listed: false,
-                    trouble: Trouble::default(),
+                    looking: Trouble::default(),
+                    acting: Trouble::default(),
                     lost: None,
                 });
             }
@@ -91,7 +93,9 @@ impl Plan {
             async |(_, service)| {
                 if let Found::One(deployment) = &service.deployment {
                     let released = service.codedeploy.go_on(&deployment.id, Wait::Termination).await;
-                    service.note(tick, released);
+                    if let Err(verdict) = service.acting.note(tick.now, released) {
+                        service.lost = Some(verdict.message);
+                    }
                 }
             },
         ))
@@ -125,7 +129,7 @@ impl Service {
     }
 
     fn note(&mut self, tick: &Tick<'_>, outcome: Result<(), Error>) {
-        if let Err(verdict) = self.trouble.note(tick.now, outcome) {
+        if let Err(verdict) = self.looking.note(tick.now, outcome) {
             self.lost = Some(verdict.message);
         }
     }

@@ -37,7 +37,8 @@ pub(crate) struct Site {
     definition: Option<Definition>,
     no_room: Option<NoRoom>,
     stopping: Option<Time>,
-    trouble: Trouble,
+    looking: Trouble,
+    acting: Trouble,
     failed: Option<String>,
 }
 
@@ -73,7 +74,8 @@ impl Plan {
                 definition: None,
                 no_room: None,
                 stopping: None,
-                trouble: Trouble::default(),
+                looking: Trouble::default(),
+                acting: Trouble::default(),
                 failed: None,
             });
         }
@@ -166,11 +168,11 @@ impl Plan {
                             Some(Err(error)) => Err(error.clone()),
                             None => Ok(true),
                         };
-                        refused = site.note(tick, started) == Some(false);
+                        refused = site.note_act(tick, started) == Some(false);
                     }
                     Act::Stop { at: wanted, reason } if *wanted == at => {
                         let stopped = site.stop(tick, reason).await;
-                        site.note(tick, stopped);
+                        site.note_act(tick, stopped);
                     }
                     Act::Start { .. } | Act::Stop { .. } => {}
                 }
@@ -271,15 +273,23 @@ impl Site {
         containers.filter(|container| container.may_lose_lines).map(|container| container.name.as_str())
     }
 
-    /// How an error of this environment counts: looked at again for a while, then it is what failed here.
+    /// How the outcome of a look counts: an error is looked at again for a while, then it is what failed here.
     fn note<T>(&mut self, tick: &Tick<'_>, outcome: Result<T, Error>) -> Option<T> {
-        match self.trouble.note(tick.now, outcome) {
-            Ok(value) => value,
-            Err(verdict) => {
-                self.failed.get_or_insert(verdict.message);
-                None
-            }
-        }
+        let noted = self.looking.note(tick.now, outcome);
+        self.failed_unless(noted)
+    }
+
+    /// The same for what was done: a look that goes well does not make up for an act that never does.
+    fn note_act<T>(&mut self, tick: &Tick<'_>, outcome: Result<T, Error>) -> Option<T> {
+        let noted = self.acting.note(tick.now, outcome);
+        self.failed_unless(noted)
+    }
+
+    fn failed_unless<T>(&mut self, noted: Result<Option<T>, Verdict>) -> Option<T> {
+        noted.unwrap_or_else(|verdict| {
+            self.failed.get_or_insert(verdict.message);
+            None
+        })
     }
 
     /// What is known of its task is judged by the definition that it runs.

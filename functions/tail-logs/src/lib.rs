@@ -74,7 +74,10 @@ async fn follow(tick: &Tick<'_>, state: &mut State, tail: &mut Tail) -> Result<N
     match decide(&seen) {
         Decision::Follow => Ok(Next::Wait(LOOK, message::progress(tick, tail))),
         Decision::Done => {
-            tail.close(tick, state).await?;
+            let closed = tail.close(tick, state).await;
+            if tail.of_merged.note(tick.now, closed)?.is_none() {
+                return Ok(Next::Wait(LOOK, message::progress(tick, tail)));
+            }
             if tail.runner_failed {
                 return Ok(Next::Fail(message::failed_with_it(tail)));
             }

@@ -9,7 +9,7 @@ use shared::aws::ecs::{Ecs, Half, Of, Task};
 use shared::aws::logs::{From, Line, Logs};
 use shared::aws::{Place, ecs};
 use shared::manifest::{Manifest, in_environment};
-use shared::{Error, Tick, Time, Verdict, names};
+use shared::{Error, Tick, Time, Trouble, Verdict, names};
 
 use crate::decide::{self, Position, Runner, State, batches, merge, missing};
 use crate::message;
@@ -44,6 +44,8 @@ pub(crate) struct Tail {
     /// Whether the merged stream may have lines that the state does not know of: at the start of an invocation, and
     /// after a call that failed.
     unsure: bool,
+    of_runner: Trouble,
+    pub(crate) of_merged: Trouble,
 }
 
 /// One environment.
@@ -58,6 +60,8 @@ pub(crate) struct Site {
     started_by: String,
     pub(crate) sources: Vec<Source>,
     headers: Vec<Header>,
+    looking: Trouble,
+    reading: Trouble,
 }
 
 /// The line that says that a container is followed, or why not.
@@ -104,6 +108,8 @@ impl Tail {
                 started_by: names::started_by(tick.release, task, name),
                 sources: Vec::new(),
                 headers: Vec::new(),
+                looking: Trouble::default(),
+                reading: Trouble::default(),
             });
         }
         Ok(Self {
@@ -116,6 +122,8 @@ impl Tail {
             known: HashSet::new(),
             merged: None,
             unsure: true,
+            of_runner: Trouble::default(),
+            of_merged: Trouble::default(),
         })
     }
 
@@ -144,17 +152,28 @@ impl Tail {
         }
         self.searched = Some(tick.now);
         // In this order: a task that the action started before it ended is found by the search after it.
-        self.look_for_runner(tick).await?;
+        let looked = self.look_for_runner(tick).await;
+        self.of_runner.note(tick.now, looked)?;
         let groups = self.groups();
         let seen = join_all(groups.iter().map(|group| self.look_at(group))).await;
         for (group, seen) in groups.iter().zip(seen) {
-            for task in seen? {
-                let site = group.iter().copied().find(|at| self.sites[*at].started_by == task.started_by);
-                if let Some(at) = site {
-                    self.take(tick, at, &task).await?;
-                }
-                self.known.insert(task.arn);
+            let taken = match seen {
+                Ok(tasks) => self.take_all(tick, group, tasks).await,
+                Err(error) => Err(error),
+            };
+            // What fails for one cluster does not keep the others from being followed.
+            self.sites[group[0]].looking.note(tick.now, taken)?;
+        }
+        Ok(())
+    }
+
+    async fn take_all(&mut self, tick: &Tick<'_>, group: &[usize], tasks: Vec<Task>) -> Result<(), Error> {
+        for task in tasks {
+            let site = group.iter().copied().find(|at| self.sites[*at].started_by == task.started_by);
+            if let Some(at) = site {
+                self.take(tick, at, &task).await?;
             }
+            self.known.insert(task.arn);
         }
         Ok(())
     }
@@ -248,7 +267,14 @@ impl Tail {
                 streams.push((message::prefix(&site.name, width, container), source.pending.clone()));
             }
         }
-        self.put(tick, state, merge(streams, state.floor)).await?;
+        let put = self.put(tick, state, merge(streams, state.floor)).await;
+        let is_put = self.of_merged.note(tick.now, put)?.is_some();
+        for (site, read) in self.sites.iter_mut().zip(read) {
+            site.reading.note(tick.now, read)?;
+        }
+        if !is_put {
+            return Ok(());
+        }
         for header in self.sites.iter().flat_map(|site| &site.headers) {
             state.positions.entry(header.key.clone()).or_default();
         }
@@ -258,7 +284,7 @@ impl Tail {
             source.pending.clear();
             source.lines = position.lines;
         }
-        read.into_iter().collect()
+        Ok(())
     }
 
     async fn put(&mut self, tick: &Tick<'_>, state: &mut State, mut lines: Vec<Line>) -> Result<(), Error> {
@@ -296,6 +322,9 @@ impl Tail {
     }
 
     /// The last lines: what came from where, or what is missing.
+    ///
+    /// # Errors
+    /// When they could not be put: then nothing was closed.
     pub(crate) async fn close(&mut self, tick: &Tick<'_>, state: &mut State) -> Result<(), Error> {
         let width = self.sites.iter().map(|site| site.name.len()).max().unwrap_or_default();
         let at = tick.now.max(state.floor);
