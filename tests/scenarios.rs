@@ -219,7 +219,9 @@ fn while_half_of_all_calls_are_throttled_a_release_takes_longer_and_nothing_else
         let release = stage.start();
         assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
         assert_eq!(stage.started(&release).len(), 7);
-        assert_eq!(stage.lines(&release).iter().filter(|line| line.contains(" | line ")).count(), 7 * 3);
+        let lines = stage.lines(&release);
+        let written = lines.iter().filter(|line| line.contains(" | line ")).count();
+        assert_eq!(written, 7 * 3, "{lines:#?} {:#?}", stage.actions(&release));
     });
 }
 

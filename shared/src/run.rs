@@ -12,10 +12,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
+use crate::aws::ATTEMPT;
 use crate::aws::Aws;
 use crate::aws::codepipeline::{Answer, Claimed, Codepipeline, Status};
 use crate::error::{Error, Kind, Verdict};
-use crate::job::{Event, Job, Origin, Release};
+use crate::job::{Claim, Event, Job, Origin, Release};
 use crate::lambda::Invocation;
 use crate::time::{Time, spoken};
 use crate::token::Envelope;
@@ -27,6 +28,12 @@ const HALT_EVERY: Duration = Duration::from_secs(3);
 /// When a job that was claimed before is taken up all the same. Lambda delivers an event again about a minute after its
 /// function died (fact 3); whoever polled the same job at the same moment comes within seconds.
 const REDELIVERY: Duration = Duration::from_secs(30);
+
+/// How often a claim is tried that CodePipeline answers with "not now"; it must be over well before [`REDELIVERY`].
+const CLAIMS: u32 = 10;
+
+/// The pause between two such tries.
+const CLAIM_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long looks may fail without one that succeeds between them, before the action gives up: longer than any
 /// throttling or failover that AWS recovers from by itself, and shorter than a person's patience.
@@ -111,15 +118,19 @@ where
     };
     let codepipeline = Codepipeline::new(aws);
     if let Some(claim) = &job.claim {
-        match codepipeline.claim(&job.id, claim).await? {
-            Claimed::Ours => {}
-            Claimed::Before if invocation.clock.now().since(claim.polled) < REDELIVERY => {
+        match claimed(&codepipeline, &job, claim).await? {
+            Some(Claimed::Ours) => {}
+            Some(Claimed::Before) if invocation.clock.now().since(claim.polled) < REDELIVERY => {
                 info!(job = job.id, "somebody else does this job");
                 return Ok(());
             }
-            Claimed::Before => info!(job = job.id, "taking up a job whose function died"),
-            Claimed::Gone => {
+            Some(Claimed::Before) => info!(job = job.id, "taking up a job whose function died"),
+            Some(Claimed::Gone) => {
                 info!(job = job.id, "the pipeline has moved on");
+                return Ok(());
+            }
+            None => {
+                warn!(job = job.id, "the job could not be claimed; it waits to be polled again");
                 return Ok(());
             }
         }
@@ -134,11 +145,30 @@ where
             )))
         });
     info!(job = job.id, answer = answer.name(), message = answer.message(), "answering");
-    codepipeline.answer(&job.id, &answer).await?;
+    // What was done must be told: it is tried for as long as the Lambda lives.
+    while let Err(error) = codepipeline.answer(&job.id, &answer).await {
+        let again = matches!(error, Error::Again(_));
+        if !again || invocation.clock.now().plus(TROUBLE_PAUSE + ATTEMPT) > invocation.deadline {
+            return Err(error);
+        }
+        tokio::time::sleep(TROUBLE_PAUSE).await;
+    }
     if job.origin == Origin::Custom && matches!(answer, Answer::Continue { .. }) {
         aws.hurry_dispatch().await;
     }
     Ok(())
+}
+
+/// Claims the job; `None` when CodePipeline said "not now" for too long. Then nothing was claimed: an error here would
+/// only have Lambda deliver the event again when somebody else has the job.
+async fn claimed(codepipeline: &Codepipeline<'_>, job: &Job, claim: &Claim) -> Result<Option<Claimed>, Error> {
+    for _ in 0..CLAIMS {
+        match codepipeline.claim(&job.id, claim).await {
+            Err(Error::Again(_)) => tokio::time::sleep(CLAIM_PAUSE).await,
+            other => return other.map(Some),
+        }
+    }
+    Ok(None)
 }
 
 async fn follow<S, M>(

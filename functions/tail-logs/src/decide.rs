@@ -186,6 +186,8 @@ pub(crate) struct Observation {
     pub(crate) runner: Runner,
     /// How many environments there are.
     pub(crate) environments: usize,
+    /// When all of them were seen for the last time: a look that failed shows nothing.
+    pub(crate) looked: Time,
     pub(crate) sources: Vec<Source>,
 }
 
@@ -198,15 +200,19 @@ pub(crate) struct Source {
     pub(crate) stopped: Option<Time>,
     /// When it last had something new, or was first looked at.
     pub(crate) news: Time,
+    /// When it was read for the last time: silence counts only as far as it was listened to.
+    pub(crate) read: Time,
     /// Whether there is such a stream.
     pub(crate) exists: bool,
+    /// Whether lines of it wait for being put into the merged stream.
+    pub(crate) waits: bool,
 }
 
 impl Source {
     /// Whether nothing more will come.
-    pub(crate) fn is_done(&self, now: Time) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         let quiet = if self.exists { QUIET } else { NO_STREAM };
-        self.stopped.is_some_and(|stopped| now.since(stopped.max(self.news)) >= quiet)
+        !self.waits && self.stopped.is_some_and(|stopped| self.read.since(stopped.max(self.news)) >= quiet)
     }
 }
 
@@ -221,12 +227,12 @@ pub(crate) enum Decision {
 
 /// Whether more may come.
 pub(crate) fn decide(seen: &Observation) -> Decision {
-    let quiet = seen.sources.iter().all(|source| source.is_done(seen.now));
-    let halted_for_long = seen.halted
-        && seen.sources.iter().all(|source| seen.now.since(source.news) >= HALTED || source.is_done(seen.now));
+    let quiet = seen.sources.iter().all(Source::is_done);
+    let halted_for_long =
+        seen.halted && seen.sources.iter().all(|source| seen.now.since(source.news) >= HALTED || source.is_done());
     let complete = match seen.runner {
         // A task that has just been started may not be listed yet.
-        Runner::Ended(at) => quiet && seen.now.since(at) >= QUIET,
+        Runner::Ended(at) => quiet && seen.looked.since(at) >= QUIET,
         Runner::None => {
             let mut with_source: Vec<_> = seen.sources.iter().map(|source| source.environment).collect();
             with_source.sort_unstable();
@@ -313,7 +319,7 @@ mod tests {
     }
 
     fn source(stopped: Option<u64>, news: u64) -> Source {
-        Source { environment: 0, stopped: stopped.map(ago), news: ago(news), exists: true }
+        Source { environment: 0, stopped: stopped.map(ago), news: ago(news), read: NOW, exists: true, waits: false }
     }
 
     #[test]
@@ -332,16 +338,28 @@ mod tests {
             ("halted for long", Runner::Running, true, vec![source(None, 200)], Decision::Done),
             ("halted, nothing there", Runner::Running, true, vec![], Decision::Done),
         ] {
-            let seen = Observation { now: NOW, halted, runner, environments: 1, sources };
+            let seen = Observation { now: NOW, halted, runner, environments: 1, looked: NOW, sources };
             assert_eq!(decide(&seen), expected, "{name}");
         }
     }
 
     #[test]
+    fn silence_counts_only_as_far_as_it_was_listened_to() {
+        let unread = Source { read: ago(58), ..source(Some(60), 60) };
+        assert!(!unread.is_done(), "its reads have failed for a minute");
+        assert!(!Source { waits: true, ..source(Some(60), 60) }.is_done(), "its lines are not in the merged stream");
+        let runner = Runner::Ended(ago(60));
+        let seen = |looked, sources| Observation { now: NOW, halted: false, runner, environments: 1, looked, sources };
+        assert_eq!(decide(&seen(NOW, vec![unread])), Decision::Follow);
+        assert_eq!(decide(&seen(ago(58), vec![])), Decision::Follow, "a task may be there that no look has shown");
+        assert_eq!(decide(&seen(NOW, vec![])), Decision::Done);
+    }
+
+    #[test]
     fn a_stream_that_does_not_exist_is_waited_for_longer() {
         let missing = Source { exists: false, ..source(Some(10), 10) };
-        assert!(!missing.is_done(NOW));
-        assert!(Source { exists: false, ..source(Some(15), 15) }.is_done(NOW));
+        assert!(!missing.is_done());
+        assert!(Source { exists: false, ..source(Some(15), 15) }.is_done());
     }
 
     #[test]

@@ -69,6 +69,7 @@ async fn follow(tick: &Tick<'_>, state: &mut State, tail: &mut Tail) -> Result<N
         halted: tick.halted,
         runner: tail.runner,
         environments: tail.environments(),
+        looked: tail.looked(),
         sources: tail.sources(),
     };
     match decide(&seen) {

@@ -60,6 +60,8 @@ pub(crate) struct Site {
     started_by: String,
     pub(crate) sources: Vec<Source>,
     headers: Vec<Header>,
+    /// When its cluster was seen for the last time.
+    looked: Time,
     looking: Trouble,
     reading: Trouble,
 }
@@ -86,6 +88,7 @@ pub(crate) struct Source {
     cursor: Option<String>,
     stopped: Option<Time>,
     news: Time,
+    read: Time,
     exists: bool,
     /// What was read and is not known to be in the merged stream.
     pending: Vec<Line>,
@@ -108,6 +111,7 @@ impl Tail {
                 started_by: names::started_by(tick.release, task, name),
                 sources: Vec::new(),
                 headers: Vec::new(),
+                looked: Time::default(),
                 looking: Trouble::default(),
                 reading: Trouble::default(),
             });
@@ -132,6 +136,11 @@ impl Tail {
         self.sites.len()
     }
 
+    /// When every environment was seen for the last time.
+    pub(crate) fn looked(&self) -> Time {
+        self.sites.iter().map(|site| site.looked).min().unwrap_or_default()
+    }
+
     /// The streams, as `decide` is told of them.
     pub(crate) fn sources(&self) -> Vec<decide::Source> {
         let sources = self.sites.iter().enumerate().flat_map(|(environment, site)| {
@@ -139,7 +148,9 @@ impl Tail {
                 environment,
                 stopped: source.stopped,
                 news: source.news,
+                read: source.read,
                 exists: source.exists,
+                waits: !source.pending.is_empty(),
             })
         });
         sources.collect()
@@ -162,7 +173,11 @@ impl Tail {
                 Err(error) => Err(error),
             };
             // What fails for one cluster does not keep the others from being followed.
-            self.sites[group[0]].looking.note(tick.now, taken)?;
+            if self.sites[group[0]].looking.note(tick.now, taken)?.is_some() {
+                for at in group {
+                    self.sites[*at].looked = tick.now;
+                }
+            }
         }
         Ok(())
     }
@@ -368,6 +383,7 @@ impl Site {
                 cursor: None,
                 stopped: None,
                 news: tick.now,
+                read: Time::default(),
                 exists: false,
                 pending: Vec::new(),
                 lines: 0,
@@ -386,7 +402,9 @@ impl Source {
                 None if position.lines == 0 => From::Head,
                 None => From::Moment(position.at),
             };
-            let Some(page) = self.logs.page(&self.group, &self.stream, &from).await? else { break };
+            let page = self.logs.page(&self.group, &self.stream, &from).await?;
+            self.read = tick.now;
+            let Some(page) = page else { break };
             self.exists = true;
             // The same cursor again is the end; an empty page with another one is not, and counts as news (fact 33).
             if self.cursor.as_ref() == Some(&page.cursor) {
