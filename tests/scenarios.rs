@@ -7,16 +7,12 @@ use std::time::Duration;
 use local::template::ExecutionMode;
 use local::world::{ActionStatus, ExecutionStatus, Start};
 use serde_json::json;
-use tests::{Call, Meddling, Script, Setting, as_invoke_actions, play};
+use tests::{Call, Meddling, Script, Setting, as_invoke_actions, of_task, play, wide};
 
 const ENVIRONMENTS: [&str; 3] = ["ap", "eu", "us"];
 
 fn is_old_everywhere(stage: &tests::Stage) -> bool {
     stage.world().traffic().iter().all(|one| one.image.ends_with(":1.0"))
-}
-
-fn of_task(start: &Start, command: &str) -> bool {
-    start.command.last().is_some_and(|last| last == command)
 }
 
 fn is_in(start: &Start, environment: &str) -> bool {
@@ -74,28 +70,6 @@ fn the_merged_log_has_every_line_once_and_in_order_with_its_environment() {
             assert!(own.iter().any(|line| line.starts_with("migrate complete: 3 lines")), "{own:?}");
         }
     });
-}
-
-/// The shop, whose migration runs in `n` environments that share a cluster.
-fn wide(n: usize) -> String {
-    let names: Vec<_> = (1..=n).map(|n| format!("e{n:02}")).collect();
-    let environment = |name: &String| format!("  {name}: {{region: us-east-1, cluster: shop}}\n");
-    let environments: String = names.iter().map(environment).collect();
-    let service = |name: &str| {
-        format!(
-            "  {name}: {{kind: {name}, service: {name}, codedeploy_application: shop, deployment_group: {name}, \
-             family: shop-{name}, container: shop, port: 8080, environments: [e01]}}\n"
-        )
-    };
-    format!(
-        "application: shop\nenvironments:\n{environments}tasks:\n\
-         \x20 prepare: {{family: shop-task, command: [prepare], environments: [e01]}}\n\
-         \x20 migrate: {{family: shop-task, command: [migrate]}}\n\
-         \x20 finish: {{family: shop-task, command: [finish], environments: [e01]}}\n\
-         services:\n{}{}",
-        service("web"),
-        service("worker")
-    )
 }
 
 #[test]
@@ -281,6 +255,20 @@ fn a_retried_stage_runs_again_what_failed_and_not_what_had_succeeded() {
         // prepare, finish, the migrations of us and eu, and both of ap, whose first one wrote 20 lines.
         let written = stage.lines(&release).iter().filter(|line| line.contains(" | line ")).count();
         assert_eq!(written, 3 + 9 + 6 + 20 + 3, "{:#?}", stage.lines(&release));
+        // The retry has a stream of its own, and everything after it goes there.
+        let streams = stage.streams(&release);
+        let lines = |stream: &str, part: &str| streams[stream].iter().filter(|line| line.contains(part)).count();
+        let first = format!("cutover-pipeline/{release}");
+        let second = format!("{first}/2");
+        assert_eq!(streams.keys().collect::<Vec<_>>(), [&first, &second]);
+        assert_eq!((lines(&first, "line 20"), lines(&second, "line 20")), (1, 0));
+        assert_eq!((lines(&first, "finish complete"), lines(&second, "finish complete")), (0, 3));
+        let shown =
+            stage.call("CodePipeline_20150709.ListActionExecutions", &json!({"pipelineName": "cutover-pipeline"}));
+        let migrate = shown["actionExecutionDetails"].as_array().unwrap();
+        let link = migrate.iter().find(|one| one["actionName"] == "Migrate").unwrap();
+        let link = link["output"]["executionResult"]["externalExecutionUrl"].as_str().unwrap();
+        assert!(link.ends_with("$252F2"), "{link}");
     });
 }
 

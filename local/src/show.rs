@@ -3,7 +3,7 @@
 //! Invariant: this is the only module that prints; every line is printed once, in the order in which it came.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the module that prints")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::time::Duration;
@@ -22,10 +22,8 @@ pub struct Show {
     bars: Option<MultiProgress>,
     running: HashMap<String, ProgressBar>,
     known: HashMap<String, ActionStatus>,
-    lines: usize,
+    lines: BTreeMap<String, u64>,
     begun: Option<Time>,
-    stream: String,
-    group: String,
 }
 
 /// What is new in a release.
@@ -51,15 +49,7 @@ impl Show {
     #[must_use]
     pub fn new() -> Self {
         let bars = std::io::stdout().is_terminal().then(MultiProgress::new);
-        Self {
-            bars,
-            running: HashMap::new(),
-            known: HashMap::new(),
-            lines: 0,
-            begun: None,
-            stream: String::new(),
-            group: String::new(),
-        }
+        Self { bars, running: HashMap::new(), known: HashMap::new(), lines: BTreeMap::new(), begun: None }
     }
 
     /// Prints a line.
@@ -80,8 +70,6 @@ impl Show {
     pub fn begin(&mut self, machine: &Machine, execution: &str) {
         let world = machine.world();
         self.begun = Some(machine.now());
-        self.stream = format!("{}/{execution}", world.pipeline_name());
-        self.group = world.release_log_group().unwrap_or_default();
         let name = world.pipeline_name().to_owned();
         drop(world);
         self.line(&format!("{} {name}, execution {execution}", style("Releasing through").bold()));
@@ -92,9 +80,8 @@ impl Show {
         self.notes(machine);
         let (actions, new) = {
             let world = machine.world();
-            (world.actions(execution), world.lines(&self.group, &self.stream, self.lines))
+            (world.actions(execution), world.release_news(execution, &mut self.lines))
         };
-        self.lines += new.len();
         // Everything in the order in which it happened; at the same moment, what ended goes before what began.
         let mut news: Vec<(Time, u8, News)> = Vec::new();
         for action in actions {

@@ -90,6 +90,8 @@ pub struct Release {
     pub stage: Option<String>,
     /// The action, where it is known.
     pub action: Option<String>,
+    /// Which try of the release this is, from 1: each retry of a stage is another one, with a log stream of its own.
+    pub attempt: u32,
 }
 
 /// Where an artifact is.
@@ -188,6 +190,7 @@ impl Job {
             execution: needed(EXECUTION)?,
             stage: named(STAGE),
             action: named(ACTION),
+            attempt: 1,
         })
     }
 

@@ -112,11 +112,25 @@ pub struct Task {
     /// How long a placement that failed for room is tried again.
     #[serde(default = "Span::ten_minutes")]
     pub retry_placement_for: Span,
+    /// Whether its containers may go on while their lines wait for being sent.
+    #[serde(default)]
+    pub log_mode: LogMode,
     /// Where it runs: everywhere unless given.
     pub environments: Option<Vec<Spanned<String>>>,
     /// Tags of its tasks.
     #[serde(default)]
     pub tags: IndexMap<String, String>,
+}
+
+/// What a container's log driver does when it cannot send as fast as the container writes (fact 25).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogMode {
+    /// What the task definition says; without a word in it, lines beyond a buffer are lost.
+    #[default]
+    AsDefined,
+    /// The container waits: no line is lost.
+    Blocking,
 }
 
 /// A long-running ECS service that CodeDeploy deploys.

@@ -54,10 +54,13 @@ pub fn description_prefix(release: &Release) -> String {
     format!("Cutover {} {}", release.pipeline, release.execution)
 }
 
-/// The log stream of the release: everything that the terminal used to show.
+/// The log stream of the release: everything that the terminal used to show. After a retry, another one.
 #[must_use]
 pub fn log_stream(release: &Release) -> String {
-    format!("{}/{}", release.pipeline, release.execution)
+    match release.attempt {
+        0 | 1 => format!("{}/{}", release.pipeline, release.execution),
+        attempt => format!("{}/{}/{attempt}", release.pipeline, release.execution),
+    }
 }
 
 /// A link to a log stream in the CloudWatch console (fact 37).
@@ -92,6 +95,7 @@ mod tests {
             execution: "5a1f3c9e-0000-4000-8000-0123456789ab".into(),
             stage: None,
             action: None,
+            attempt: 1,
         }
     }
 
@@ -112,6 +116,13 @@ mod tests {
         assert!(token.len() <= 64, "{token}");
         let others = [client_token("other", "us", 1), client_token(key, "eu", 1), client_token(key, "us", 2)];
         assert!(others.iter().all(|other| *other != client_token(key, "us", 1)));
+    }
+
+    #[test]
+    fn a_retry_has_a_stream_of_its_own() {
+        assert_eq!(log_stream(&release()), "shop/5a1f3c9e-0000-4000-8000-0123456789ab");
+        let again = Release { attempt: 2, ..release() };
+        assert_eq!(log_stream(&again), "shop/5a1f3c9e-0000-4000-8000-0123456789ab/2");
     }
 
     #[test]

@@ -39,6 +39,9 @@ const CLAIM_PAUSE: Duration = Duration::from_secs(1);
 /// throttling or failover that AWS recovers from by itself, and shorter than a person's patience.
 const TROUBLE_LIMIT: Duration = Duration::from_secs(300);
 
+/// The shortest pause between two looks, so that a slow world is not asked without end.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+
 /// The pause after a look that failed; the SDK has already tried three times by then.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(2);
 
@@ -57,6 +60,8 @@ pub struct Tick<'a> {
     pub begun: Time,
     /// The time of this look.
     pub now: Time,
+    /// When an earlier try of this action in this execution began, if there was one.
+    pub tried_before: Option<Time>,
     /// The pipeline was stopped and abandoned (fact 11): take back what is under way, then end.
     pub halted: bool,
 }
@@ -64,7 +69,7 @@ pub struct Tick<'a> {
 /// What a step wants next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Look again after this long.
+    /// Look again, this long after this look began.
     Wait(Duration, Progress),
     /// The action has succeeded.
     Succeed(Success),
@@ -198,7 +203,7 @@ where
     M: Default,
 {
     let clock = invocation.clock;
-    let release = job.release()?;
+    let mut release = job.release()?;
     let mut envelope = match &job.continuation {
         None => Envelope::<S>::first(&job.id, clock.now()),
         Some(token) => Envelope::open(token)?,
@@ -214,17 +219,38 @@ where
         let hand_over = |progress: Progress| Answer::Continue { token: token.clone(), progress };
         halt.look(&codepipeline, &release, clock.now()).await;
         let now = clock.now();
-        let tick =
-            Tick { aws, job, release: &release, key: &envelope.key, begun: envelope.begun, now, halted: halt.seen };
+        if envelope.tries.is_none() {
+            let found = codepipeline.tries(&release, now.since(envelope.begun)).await;
+            if let Some(found) = trouble.note(now, found)? {
+                envelope.tries = Some(found);
+            } else if TROUBLE_PAUSE >= invocation.left() {
+                return Ok(hand_over(progress));
+            } else {
+                tokio::time::sleep(TROUBLE_PAUSE).await;
+            }
+            continue;
+        }
+        release.attempt = envelope.tries.map_or(1, |tries| tries.attempt);
+        let tick = Tick {
+            aws,
+            job,
+            release: &release,
+            key: &envelope.key,
+            begun: envelope.begun,
+            now,
+            tried_before: envelope.tries.and_then(|tries| tries.before),
+            halted: halt.seen,
+        };
         let stepped =
             tokio::time::timeout(invocation.left(), Box::pin(step(&tick, &mut envelope.state, &mut memory))).await;
         let Ok(stepped) = stepped else { return Ok(hand_over(progress)) };
         let pause = match trouble.note(clock.now(), stepped)? {
             Some(Next::Succeed(success)) => return Ok(Answer::Succeeded(success)),
             Some(Next::Fail(verdict)) => return Err(verdict),
-            Some(Next::Wait(pause, now)) => {
-                progress = now;
-                pause
+            Some(Next::Wait(pause, told)) => {
+                progress = told;
+                // A look that took its time is followed by the next one the sooner.
+                pause.saturating_sub(clock.now().since(now)).max(SHORTEST_PAUSE)
             }
             None => TROUBLE_PAUSE,
         };

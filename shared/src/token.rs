@@ -23,15 +23,29 @@ pub struct Envelope<S> {
     pub key: String,
     /// When the first job began.
     pub begun: Time,
+    /// Which try of the release this is; not known when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tries: Option<Tries>,
     /// What the action cannot observe again.
     pub state: S,
+}
+
+/// How often the release and the action were tried before: looked up once, since a retry does not change it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tries {
+    /// Which try of the release this is, from 1.
+    #[serde(rename = "n")]
+    pub attempt: u32,
+    /// When the action's first try in this execution began, if this is not it.
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Time>,
 }
 
 impl<S: Serialize + DeserializeOwned + Default> Envelope<S> {
     /// The token of a first job, which has none: its own id becomes the key.
     #[must_use]
     pub fn first(job: &str, now: Time) -> Self {
-        Self { version: VERSION, key: job.to_owned(), begun: now, state: S::default() }
+        Self { version: VERSION, key: job.to_owned(), begun: now, tries: None, state: S::default() }
     }
 
     /// Reads what [`seal`](Self::seal) wrote, in this version or an older one.

@@ -30,6 +30,8 @@ pub struct Call<'a> {
     pub function: &'a str,
     /// Which operation, such as `RunTask`, or the path where a protocol has no operations.
     pub operation: &'a str,
+    /// In which Region.
+    pub region: &'a str,
     /// Whether it changes anything.
     pub writes: bool,
     /// When.
@@ -43,6 +45,8 @@ pub enum Meddling {
     Pass,
     /// "Too often."
     Throttle,
+    /// "You may not."
+    Refuse,
     /// Nothing answers.
     Unreachable,
     /// It is done, and the reply is lost.
@@ -118,12 +122,19 @@ impl InProcess {
         let operation = target.map_or_else(|| request.path.clone(), |(_, operation)| operation.to_owned());
         let reads = ["Get", "List", "Describe", "Batch", "Poll"];
         let writes = request.method == "POST" && !reads.iter().any(|read| operation.starts_with(read));
-        let call = Call { function: &self.0.function, operation: &operation, writes, at: self.0.clock.now() };
+        let call = Call {
+            function: &self.0.function,
+            operation: &operation,
+            region: request.region(),
+            writes,
+            at: self.0.clock.now(),
+        };
         let meddling = (self.0.meddle.lock().unwrap_or_else(PoisonError::into_inner))(&call);
         let lost = || ConnectorError::io("the connection was lost".into());
         let response = match meddling {
             Meddling::Pass => self.answer(&request),
             Meddling::Throttle => throttled(&request),
+            Meddling::Refuse => refused(),
             Meddling::Unreachable => return Err(lost()),
             Meddling::LoseReply => {
                 self.answer(&request);
@@ -143,6 +154,12 @@ impl InProcess {
         }
         Ok(answer)
     }
+}
+
+fn refused() -> Response {
+    let body = br#"{"__type":"AccessDeniedException","message":"not authorized to perform this"}"#.to_vec();
+    let headers = vec![("x-amzn-errortype".to_owned(), "AccessDeniedException".to_owned())];
+    Response { status: 400, headers, body }
 }
 
 fn throttled(request: &Request) -> Response {

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use local::account::Account;
 use local::template::{self, Stack};
-use local::world::{ActionStatus, ActionView, Effect, ExecutionStatus, Happening, LogEvent, Made, Request, World};
+use local::world::{
+    ActionStatus, ActionView, Effect, ExecutionStatus, Happening, LogEvent, Made, Quirks, Request, World,
+};
 use serde_json::{Value, json};
 use shared::{Aws, Clock, Event, Invocation, Time};
 use tokio::sync::Notify;
@@ -35,6 +37,8 @@ pub struct Setting {
     pub change_stack: Box<dyn Fn(&mut Stack)>,
     /// What containers do.
     pub script: Box<dyn Fn(&local::world::Start) -> Script>,
+    /// How CloudWatch behaves.
+    pub quirks: Quirks,
     /// What happens to calls of functions.
     pub meddle: Box<dyn FnMut(&Call<'_>) -> Meddling + Send>,
     /// Something beside the manifest in the artifact.
@@ -48,6 +52,7 @@ impl Default for Setting {
             account: include_str!("../../examples/shop/local.yaml").into(),
             change_stack: Box::new(|_| {}),
             script: Box::new(Script::of_shop),
+            quirks: Quirks::default(),
             meddle: Box::new(|_| Meddling::Pass),
             ballast: Vec::new(),
         }
@@ -96,7 +101,8 @@ impl Stage {
         let mut stack =
             template::read(text, &account.parameters, &account.account, &account.region).expect("a good template");
         (setting.change_stack)(&mut stack);
-        let world = World::new(stack.clone(), &account, 0, BEGIN).expect("a good world");
+        let mut world = World::new(stack.clone(), &account, 0, BEGIN).expect("a good world");
+        world.set_quirks(setting.quirks);
         let files = [
             ("deploy.yaml", setting.manifest.as_bytes()),
             ("imageDetail.json", br#"{"ImageURI":"registry.example/shop:2.0"}"#),
@@ -199,13 +205,18 @@ impl Stage {
         self.events(execution).into_iter().map(|event| event.message).collect()
     }
 
+    /// The same by stream: each try of a release has its own.
+    #[must_use]
+    pub fn streams(&self, execution: &str) -> BTreeMap<String, Vec<String>> {
+        let streams = self.world().release_streams(execution);
+        let texts = |events: Vec<LogEvent>| events.into_iter().map(|event| event.message).collect();
+        streams.into_iter().map(|(name, events)| (name, texts(events))).collect()
+    }
+
     /// The same with when each was written, and when it was shown.
     #[must_use]
     pub fn events(&self, execution: &str) -> Vec<LogEvent> {
-        let world = self.world();
-        let group = world.release_log_group().expect("a log group");
-        let stream = format!("{}/{execution}", world.pipeline_name());
-        world.lines(&group, &stream, 0)
+        self.world().release_lines(execution)
     }
 
     /// Waits until something is so, for at most `most` of the world's time.
@@ -402,4 +413,33 @@ pub fn as_invoke_actions(stack: &mut Stack) {
             };
         }
     }
+}
+
+/// Whether a container runs this command of the shop's.
+#[must_use]
+pub fn of_task(start: &local::world::Start, command: &str) -> bool {
+    start.command.last().is_some_and(|last| last == command)
+}
+
+/// The shop, whose migration runs in `n` environments that share a cluster.
+#[must_use]
+pub fn wide(n: usize) -> String {
+    let names: Vec<_> = (1..=n).map(|n| format!("e{n:02}")).collect();
+    let environment = |name: &String| format!("  {name}: {{region: us-east-1, cluster: shop}}\n");
+    let environments: String = names.iter().map(environment).collect();
+    let service = |name: &str| {
+        format!(
+            "  {name}: {{kind: {name}, service: {name}, codedeploy_application: shop, deployment_group: {name}, \
+             family: shop-{name}, container: shop, port: 8080, environments: [e01]}}\n"
+        )
+    };
+    format!(
+        "application: shop\nenvironments:\n{environments}tasks:\n\
+         \x20 prepare: {{family: shop-task, command: [prepare], environments: [e01]}}\n\
+         \x20 migrate: {{family: shop-task, command: [migrate]}}\n\
+         \x20 finish: {{family: shop-task, command: [finish], environments: [e01]}}\n\
+         services:\n{}{}",
+        service("web"),
+        service("worker")
+    )
 }

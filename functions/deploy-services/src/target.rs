@@ -10,7 +10,7 @@ use shared::artifact::Content;
 use shared::aws::Place;
 use shared::aws::codedeploy::{Codedeploy, Deployment, Target as Seen, Wait};
 use shared::aws::ecs::{Ecs, id};
-use shared::manifest::{Environment, Service, in_environment};
+use shared::manifest::{Environment, LogMode, Service, in_environment};
 use shared::{Error, Tick, Time, Trouble, Verdict, names, text};
 
 use crate::decide::{self, Act, Phase, State};
@@ -266,7 +266,8 @@ impl Target {
     async fn create(&mut self, image: Option<&str>) -> Result<(), Error> {
         let family = in_environment(&self.service.family, &self.environment_name);
         let container = self.service.container.as_str();
-        let (definition, _) = self.ecs.definition_with_image(&family, Some(container), image).await?;
+        let (definition, _) =
+            self.ecs.definition_with_image(&family, Some(container), image, LogMode::AsDefined).await?;
         let app_spec = app_spec(&self.service, &definition.arn);
         let created = self.codedeploy.create(&self.application, &self.group, &self.description, &app_spec).await?;
         match created {

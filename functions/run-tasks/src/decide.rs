@@ -15,6 +15,10 @@ const PLACEMENT_PAUSE: Duration = Duration::from_secs(10);
 /// How long a stop may stay without effect before it is asked for again: the longest `stopTimeout` on Fargate (fact 22).
 const STOP_AGAIN: Duration = Duration::from_secs(120);
 
+/// How long stops may stay without effect altogether: the longest `stopTimeout` that anybody sets on EC2, several times
+/// over. Then the agent is most likely gone, and a person must look.
+const GIVE_UP: Duration = Duration::from_secs(15 * 60);
+
 /// The longest first cause that the token carries, in characters: the rest of its 2,048 is for the environments.
 const LONGEST_CAUSE: usize = 600;
 
@@ -28,6 +32,9 @@ pub(crate) struct State {
     /// What failed first, and where: everything after it is a consequence.
     #[serde(rename = "c", skip_serializing_if = "Option::is_none")]
     pub(crate) cause: Option<Cause>,
+    /// Since when everything is being stopped.
+    #[serde(rename = "g", skip_serializing_if = "Option::is_none")]
+    pub(crate) giving_up: Option<Time>,
 }
 
 /// What is remembered of one environment. ECS forgets a stopped task after about an hour (fact 19).
@@ -39,6 +46,14 @@ pub(crate) struct Remembered {
     /// How many seconds the task took that succeeded.
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     pub(crate) succeeded_in: Option<u64>,
+    /// Whether an earlier try may have run it, of which ECS shows nothing any more.
+    #[serde(rename = "a", default, skip_serializing_if = "is_false")]
+    pub(crate) perhaps_again: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
@@ -136,6 +151,10 @@ pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
         });
     }
     if let Some(reason) = stop_reason(seen, state) {
+        let since = *state.giving_up.get_or_insert(seen.now);
+        if seen.now.since(since) > GIVE_UP {
+            return Decision::Failed;
+        }
         return give_up(seen, &reason);
     }
     if seen.sites.iter().all(|site| matches!(site, Site::Succeeded { .. })) {
@@ -344,6 +363,16 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_ignores_its_stop_for_ever_does_not_keep_the_action_for_ever() {
+        let stopping = || Site::Live { since: seconds_ago(3000), stopping: Some(seconds_ago(10)) };
+        let mut state = State { giving_up: Some(seconds_ago(900)), ..State::default() };
+        let halted = || Observation { halted: true, ..seen(vec![stopping()]) };
+        assert_eq!(decide(&halted(), &mut state), Decision::Go(vec![]));
+        let later = Observation { now: NOW.plus(Duration::from_secs(1)), ..halted() };
+        assert_eq!(decide(&later, &mut state), Decision::Failed);
+    }
+
+    #[test]
     fn a_halted_release_ends_only_when_nothing_of_it_can_be_running() {
         let halted = |site| Observation { halted: true, ..seen(vec![site, Site::Succeeded { seconds: 1 }]) };
         assert_eq!(stops(&decide(&halted(live(1)), &mut State::default())), [0]);
@@ -380,7 +409,7 @@ mod tests {
         let mut state =
             State { cause: Some(Cause { environment: 49, what: "x".repeat(LONGEST_CAUSE) }), ..State::default() };
         for at in 0..50 {
-            *state.at_mut(at) = Remembered { attempt: 99, succeeded_in: Some(86_400) };
+            *state.at_mut(at) = Remembered { attempt: 99, succeeded_in: Some(86_400), perhaps_again: false };
         }
         let text = serde_json::to_string(&state).unwrap();
         assert!(text.len() < 1_900, "{}", text.len());

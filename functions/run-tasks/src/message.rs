@@ -54,11 +54,22 @@ pub(crate) fn succeeded(tick: &Tick<'_>, plan: &Plan, state: &State) -> Success 
         .enumerate()
         .map(|(at, site)| format!("{} ({})", site.name, spoken(Duration::from_secs(seconds(at)))));
     let mut summary = format!("{} succeeded in {}", plan.name, said.collect::<Vec<_>>().join(", "));
+    let durations = plan.sites.iter().enumerate().map(|(at, site)| format!("{}={}", site.name, seconds(at)));
+    let durations: Vec<_> = durations.collect();
     if let Some((site, container)) = plan.sites.iter().find_map(|site| Some((site, site.may_lose_lines().next()?))) {
         let _ = write!(
             summary,
-            ". Warning: under load, `{container}` may lose log lines ({}): set `mode: blocking` in its logConfiguration's options",
+            ". Warning: under load, `{container}` may lose log lines ({}): set `log_mode: blocking` for the task in deploy.yaml, or `mode: blocking` in its logConfiguration's options",
             site.name
+        );
+    }
+    let again = plan.sites.iter().enumerate().filter(|(at, _)| state.at(*at).perhaps_again);
+    let again: Vec<_> = again.map(|(_, site)| site.name.as_str()).collect();
+    if !again.is_empty() {
+        let _ = write!(
+            summary,
+            ". Run although an earlier try may have done it in {}: ECS shows what ended for about an hour only",
+            again.join(", ")
         );
     }
     let arns = plan.sites.iter().filter_map(|site| site.task.as_ref()).map(|task| task.arn.as_str());
@@ -67,6 +78,7 @@ pub(crate) fn succeeded(tick: &Tick<'_>, plan: &Plan, state: &State) -> Success 
         ("Environments", plan.sites.len().to_string()),
         ("Summary", summary.clone()),
         ("Seconds", tick.now.since(tick.begun).as_secs().to_string()),
+        ("Durations", durations.join(", ")),
         ("TaskArns", arns.collect::<Vec<_>>().join(",")),
     ];
     variables.extend(logs_url(tick).map(|url| ("LogsUrl", url)));
@@ -114,6 +126,20 @@ pub(crate) fn failed(tick: &Tick<'_>, plan: &Plan, state: &State, lines: &[Strin
         if !lines.is_empty() {
             let _ = write!(message, "\n  last lines:\n    {}", lines.join("\n    "));
         }
+    }
+    let runs = plan.sites.iter().enumerate().filter_map(|(at, site)| {
+        let seen = site.seen(state.at(at), tick.begun);
+        let task =
+            site.task.as_ref().filter(|_| matches!(seen, Site::Live { .. } | Site::Failed { may_run: true, .. }))?;
+        Some(format!("{}: task {}", site.name, task.id()))
+    });
+    let runs: Vec<_> = runs.collect();
+    if !runs.is_empty() {
+        let _ = write!(
+            message,
+            "\n\nStill running although it was asked to end; stop it by hand:\n  {}",
+            runs.join("\n  ")
+        );
     }
     if let Some(url) = logs_url(tick) {
         let _ = write!(message, "\n\nAll lines: {url}");

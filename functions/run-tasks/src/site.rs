@@ -3,6 +3,7 @@
 //! Invariant: nothing is started in an environment before it is known what is there already.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use shared::artifact::Content;
@@ -12,6 +13,9 @@ use shared::manifest::{self, Environment};
 use shared::{Error, Tick, Time, Trouble, Verdict, names};
 
 use crate::decide::{self, Act, End, Remembered, State, judge};
+
+/// How long ECS shows a stopped task, as a rule (fact 19), with a margin.
+const SHOWN: Duration = Duration::from_secs(50 * 60);
 
 /// How many of the failing container's last lines the verdict shows.
 const LAST_LINES: i32 = 12;
@@ -37,6 +41,8 @@ pub(crate) struct Site {
     definition: Option<Definition>,
     no_room: Option<NoRoom>,
     stopping: Option<Time>,
+    /// Whether an earlier try may have run the task, of which ECS shows nothing any more.
+    forgotten: bool,
     looking: Trouble,
     acting: Trouble,
     failed: Option<String>,
@@ -74,6 +80,7 @@ impl Plan {
                 definition: None,
                 no_room: None,
                 stopping: None,
+                forgotten: false,
                 looking: Trouble::default(),
                 acting: Trouble::default(),
                 failed: None,
@@ -180,6 +187,9 @@ impl Plan {
             refused
         }))
         .await;
+        for (at, site) in self.sites.iter().enumerate().filter(|(_, site)| site.forgotten && site.task.is_some()) {
+            state.at_mut(at).perhaps_again = site.forgotten;
+        }
         for (at, _) in refused.into_iter().enumerate().filter(|(_, refused)| *refused) {
             // A refused placement is replayed for the same client token (fact 18): the next try needs another one.
             state.at_mut(at).attempt += 1;
@@ -203,8 +213,11 @@ impl Plan {
             }
         }
         let (container, image) = (self.task.container.as_deref(), self.image.as_deref());
-        let found =
-            join_all(groups.iter().map(|group| group.ecs.definition_with_image(&group.family, container, image)));
+        let found = join_all(
+            groups
+                .iter()
+                .map(|group| group.ecs.definition_with_image(&group.family, container, image, self.task.log_mode)),
+        );
         let found = found.await;
         let each =
             groups.iter().zip(found).flat_map(|(group, found)| group.sites.iter().map(move |at| (*at, found.clone())));
@@ -306,6 +319,7 @@ impl Site {
     /// Takes up what this release has here already, and refuses what another one has.
     async fn adopt(&mut self, tick: &Tick<'_>, tasks: Vec<Task>, name: &str) -> Result<(), Error> {
         let (own, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.started_by == self.started_by);
+        self.forgotten = own.is_empty() && tick.tried_before.is_some_and(|before| tick.now.since(before) > SHOWN);
         self.task = self.choose(own, tick.begun).await?;
         if self.task.is_some() {
             return Ok(());

@@ -1,8 +1,9 @@
 //! Which lines are new, in which order they go on, and when there will be no more: pure, total, clock-free.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use aws_smithy_types::base64;
 use serde::{Deserialize, Serialize};
 use shared::Time;
 use shared::aws::logs::Line;
@@ -26,13 +27,23 @@ const MOST_LINES: usize = 10_000;
 /// The longest line: 256 KB, with the same 26 bytes (fact 36).
 const LONGEST_LINE: usize = 256 * 1024 - LINE_COST;
 
+/// How long a tail may last beyond the longest that its task may: stops that are ignored, and the quiet periods.
+const LIMIT_BEYOND: Duration = Duration::from_secs(30 * 60);
+
+/// How many streams are read in one look, of those that share a quota: as many as may be read in a second, so that what
+/// was read is put at once, and no line waits for the reading of other streams.
+pub(crate) const READS: usize = 5;
+
+/// How many containers one action follows: as many positions as fit into the token.
+pub(crate) const MOST_CONTAINERS: usize = 100;
+
 /// What cannot be observed again: how far each stream has been forwarded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct State {
-    /// By stream, under the task's id and the container's place in its definition.
+    /// By stream.
     #[serde(rename = "s")]
-    pub(crate) positions: std::collections::BTreeMap<String, Position>,
+    pub(crate) positions: Positions,
     /// The newest timestamp in the merged stream: those behind it must not be older, or they would be sorted before.
     #[serde(rename = "f")]
     pub(crate) floor: Time,
@@ -72,8 +83,7 @@ pub(crate) fn missing(state: &State, lines: Vec<Line>, found: Vec<Line>) -> Vec<
 
 /// How far a stream has been read. CloudWatch's own cursor is too long for the token: a new job begins at the moment
 /// of the last line, and skips as many lines of that millisecond as were read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "(u64, u32, u64)", into = "(u64, u32, u64)")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     /// When the last line was written.
     pub(crate) at: Time,
@@ -83,15 +93,81 @@ pub(crate) struct Position {
     pub(crate) lines: u64,
 }
 
-impl From<(u64, u32, u64)> for Position {
-    fn from((at, of_that_moment, lines): (u64, u32, u64)) -> Self {
-        Self { at: Time::from_millis(at), of_that_moment, lines }
+/// A stream in the token: the first six digits of its task's id, and its container's place in the definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key(u32);
+
+impl Key {
+    /// Of a container of a task.
+    pub(crate) fn new(task: &str, container: usize) -> Self {
+        let digits = u32::from_str_radix(task.get(..6).unwrap_or_default(), 16).unwrap_or_default();
+        Self(digits << 8 | u32::try_from(container).unwrap_or_default() & 0xff)
     }
 }
 
-impl From<Position> for (u64, u32, u64) {
-    fn from(position: Position) -> Self {
-        (position.at.millis(), position.of_that_moment, position.lines)
+/// The positions of all streams. In the token they are packed: 14 bytes each, so that a hundred of them fit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
+pub(crate) struct Positions(pub(crate) BTreeMap<Key, Position>);
+
+/// How positions have been written in tokens.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    /// Since the beginning: an object.
+    Named(BTreeMap<String, (u64, u32, u64)>),
+    /// Packed, in base 64.
+    Packed(String),
+}
+
+/// What packed times count from, in milliseconds since 1970: five bytes last until 2055.
+const EPOCH: u64 = 1_600_000_000_000;
+
+/// The bytes of a packed position: key, milliseconds since [`EPOCH`] (0: nothing was read), lines of that moment, lines.
+const PACKED: usize = 4 + 5 + 2 + 3;
+
+impl From<Positions> for Written {
+    fn from(positions: Positions) -> Self {
+        let mut bytes = Vec::with_capacity(positions.0.len() * PACKED);
+        for (key, position) in positions.0 {
+            bytes.extend(key.0.to_be_bytes());
+            bytes.extend(&position.at.millis().saturating_sub(EPOCH).to_be_bytes()[3..]);
+            bytes.extend(u16::try_from(position.of_that_moment).unwrap_or(u16::MAX).to_be_bytes());
+            bytes.extend(&position.lines.min(0xff_ffff).to_be_bytes()[5..]);
+        }
+        Self::Packed(base64::encode(bytes))
+    }
+}
+
+impl TryFrom<Written> for Positions {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        let small = |bytes: &[u8]| u32::try_from(number(bytes)).unwrap_or(u32::MAX);
+        Ok(Self(match written {
+            Written::Named(all) => all
+                .into_iter()
+                .map(|(name, (at, of_that_moment, lines))| {
+                    let container = name.get(6..).and_then(|place| place.parse().ok()).unwrap_or_default();
+                    (Key::new(&name, container), Position { at: Time::from_millis(at), of_that_moment, lines })
+                })
+                .collect(),
+            Written::Packed(text) => base64::decode(text)
+                .map_err(|error| error.to_string())?
+                .chunks_exact(PACKED)
+                .map(|one| {
+                    let at = match number(&one[4..9]) {
+                        0 => Time::default(),
+                        since => Time::from_millis(since + EPOCH),
+                    };
+                    (
+                        Key(small(&one[..4])),
+                        Position { at, of_that_moment: small(&one[9..11]), lines: number(&one[11..]) },
+                    )
+                })
+                .collect(),
+        }))
     }
 }
 
@@ -121,6 +197,29 @@ impl Position {
         };
         lines.into_iter().filter(is_new).collect()
     }
+}
+
+/// Which of a stream's lines are not in the merged stream, where they stand behind `label`: lines that came with an older
+/// timestamp than those read before them, which a cursor passes by.
+///
+/// `None` while the merged stream does not show all the `forwarded` lines that it was given: nothing can be told from it.
+pub(crate) fn late(all: Vec<Line>, label: &str, merged: &[Line], forwarded: u64) -> Option<Vec<Line>> {
+    let mut there: HashMap<&str, usize> = HashMap::new();
+    let own = merged.iter().filter(|line| line.text.starts_with(label));
+    for line in own {
+        *there.entry(&line.text).or_default() += 1;
+    }
+    if (there.values().sum::<usize>() as u64) < forwarded {
+        return None;
+    }
+    let is_late = |line: &Line| match there.get_mut(fitting(format!("{label}{}", line.text)).as_str()) {
+        Some(left) if *left > 0 => {
+            *left -= 1;
+            false
+        }
+        Some(_) | None => true,
+    };
+    Some(all.into_iter().filter(is_late).collect())
 }
 
 /// The lines of several streams as one, each with its prefix, in the order in which they were written, none older than
@@ -177,16 +276,23 @@ pub(crate) enum Runner {
     None,
 }
 
+/// How long a tail may last whose task may run, and wait for its place, for this long.
+pub(crate) fn limit(timeout: Duration, placement: Duration) -> Duration {
+    timeout + placement + LIMIT_BEYOND
+}
+
 /// One look.
 #[derive(Debug, Clone)]
 pub(crate) struct Observation {
     pub(crate) now: Time,
     /// Since when the release is halted.
     pub(crate) halted: bool,
+    /// When the tail must be over.
+    pub(crate) until: Time,
     pub(crate) runner: Runner,
     /// How many environments there are.
     pub(crate) environments: usize,
-    /// When all of them were seen for the last time: a look that failed shows nothing.
+    /// Up to when all of them were seen: a look that failed shows nothing.
     pub(crate) looked: Time,
     pub(crate) sources: Vec<Source>,
 }
@@ -206,13 +312,26 @@ pub(crate) struct Source {
     pub(crate) exists: bool,
     /// Whether lines of it wait for being put into the merged stream.
     pub(crate) waits: bool,
+    /// Whether its lines were counted from the first to the last, and all of them had been forwarded.
+    pub(crate) counted: bool,
+    /// Whether it cannot be followed any more.
+    pub(crate) lost: bool,
 }
 
 impl Source {
-    /// Whether nothing more will come.
-    pub(crate) fn is_done(&self) -> bool {
+    /// Whether nothing more seems to come: then its lines are counted.
+    pub(crate) fn is_quiet(&self) -> bool {
         let quiet = if self.exists { QUIET } else { NO_STREAM };
         !self.waits && self.stopped.is_some_and(|stopped| self.read.since(stopped.max(self.news)) >= quiet)
+    }
+
+    /// Whether all of it was forwarded, and nothing more will come.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_quiet() && (self.counted || !self.exists)
+    }
+
+    fn is_over(&self) -> bool {
+        self.lost || self.is_complete()
     }
 }
 
@@ -221,15 +340,15 @@ impl Source {
 pub(crate) enum Decision {
     /// More may come.
     Follow,
-    /// All is there.
+    /// All is there, or nothing more is waited for.
     Done,
 }
 
 /// Whether more may come.
 pub(crate) fn decide(seen: &Observation) -> Decision {
-    let quiet = seen.sources.iter().all(Source::is_done);
+    let quiet = seen.sources.iter().all(Source::is_over);
     let halted_for_long =
-        seen.halted && seen.sources.iter().all(|source| seen.now.since(source.news) >= HALTED || source.is_done());
+        seen.halted && seen.sources.iter().all(|source| seen.now.since(source.news) >= HALTED || source.is_over());
     let complete = match seen.runner {
         // A task that has just been started may not be listed yet.
         Runner::Ended(at) => quiet && seen.looked.since(at) >= QUIET,
@@ -241,7 +360,7 @@ pub(crate) fn decide(seen: &Observation) -> Decision {
         }
         Runner::Running => false,
     };
-    if complete || halted_for_long { Decision::Done } else { Decision::Follow }
+    if complete || halted_for_long || seen.now >= seen.until { Decision::Done } else { Decision::Follow }
 }
 
 #[cfg(test)]
@@ -319,7 +438,16 @@ mod tests {
     }
 
     fn source(stopped: Option<u64>, news: u64) -> Source {
-        Source { environment: 0, stopped: stopped.map(ago), news: ago(news), read: NOW, exists: true, waits: false }
+        Source {
+            environment: 0,
+            stopped: stopped.map(ago),
+            news: ago(news),
+            read: NOW,
+            exists: true,
+            waits: false,
+            counted: true,
+            lost: false,
+        }
     }
 
     #[test]
@@ -337,19 +465,40 @@ mod tests {
             ("halted, still stopping", Runner::Running, true, vec![source(None, 100)], Decision::Follow),
             ("halted for long", Runner::Running, true, vec![source(None, 200)], Decision::Done),
             ("halted, nothing there", Runner::Running, true, vec![], Decision::Done),
+            (
+                "not counted yet",
+                Runner::Ended(ago(9)),
+                false,
+                vec![Source { counted: false, ..source(Some(9), 9) }],
+                Decision::Follow,
+            ),
+            (
+                "it cannot be read",
+                Runner::Ended(ago(9)),
+                false,
+                vec![Source { lost: true, ..source(None, 9) }],
+                Decision::Done,
+            ),
         ] {
-            let seen = Observation { now: NOW, halted, runner, environments: 1, looked: NOW, sources };
+            let until = NOW.plus(Duration::from_secs(1));
+            let seen = Observation { now: NOW, halted, until, runner, environments: 1, looked: NOW, sources };
             assert_eq!(decide(&seen), expected, "{name}");
+            assert_eq!(decide(&Observation { until: NOW, ..seen }), Decision::Done, "{name}, and its time is over");
         }
     }
 
     #[test]
     fn silence_counts_only_as_far_as_it_was_listened_to() {
         let unread = Source { read: ago(58), ..source(Some(60), 60) };
-        assert!(!unread.is_done(), "its reads have failed for a minute");
-        assert!(!Source { waits: true, ..source(Some(60), 60) }.is_done(), "its lines are not in the merged stream");
+        assert!(!unread.is_complete(), "its reads have failed for a minute");
+        assert!(
+            !Source { waits: true, ..source(Some(60), 60) }.is_complete(),
+            "its lines are not in the merged stream"
+        );
         let runner = Runner::Ended(ago(60));
-        let seen = |looked, sources| Observation { now: NOW, halted: false, runner, environments: 1, looked, sources };
+        let until = NOW.plus(Duration::from_secs(1));
+        let seen =
+            |looked, sources| Observation { now: NOW, halted: false, until, runner, environments: 1, looked, sources };
         assert_eq!(decide(&seen(NOW, vec![unread])), Decision::Follow);
         assert_eq!(decide(&seen(ago(58), vec![])), Decision::Follow, "a task may be there that no look has shown");
         assert_eq!(decide(&seen(NOW, vec![])), Decision::Done);
@@ -358,26 +507,44 @@ mod tests {
     #[test]
     fn a_stream_that_does_not_exist_is_waited_for_longer() {
         let missing = Source { exists: false, ..source(Some(10), 10) };
-        assert!(!missing.is_done());
-        assert!(Source { exists: false, ..source(Some(15), 15) }.is_done());
+        assert!(!missing.is_complete());
+        assert!(Source { exists: false, ..source(Some(15), 15) }.is_complete());
     }
 
     #[test]
-    fn the_positions_of_fifty_streams_fit_the_token() {
-        let mut state = State::default();
-        for n in 0..50_u64 {
-            let key = format!("{:06x}{}", n * 7919, 0);
-            let position = Position { at: Time::from_millis(1_700_000_000_000), of_that_moment: 10, lines: 99_999 };
-            state.positions.insert(key, position);
+    fn the_positions_of_as_many_containers_as_are_followed_fit_the_token() {
+        let mut state = State { floor: Time::from_millis(1_700_000_000_000), at_floor: 10_000, ..State::default() };
+        for n in 0..MOST_CONTAINERS {
+            let key = Key::new(&format!("{:06x}", n / 2 * 7919), n % 2);
+            let at = if n == 3 { Time::default() } else { Time::from_millis(1_700_000_000_000 - n as u64) };
+            state.positions.0.insert(key, Position { at, of_that_moment: 60_000, lines: 16_000_000 });
         }
         let text = serde_json::to_string(&state).unwrap();
-        assert!(text.len() < 1_950, "{}", text.len());
+        assert_eq!(serde_json::from_str::<State>(&text).unwrap(), state);
+        let mut envelope = shared::token::Envelope::<State>::first("5a1f3c9e-0000-4000-8000-0123456789ab", state.floor);
+        envelope.tries = Some(shared::token::Tries { attempt: 2, before: Some(state.floor) });
+        envelope.state = state;
+        envelope.seal().unwrap();
     }
 
     #[test]
     fn a_state_that_version_1_wrote_is_read() {
-        let state: State =
-            serde_json::from_str(r#"{"s":{"6f1ed00":[1700000000000,2,17]},"f":1700000000000,"n":1}"#).unwrap();
-        assert_eq!(state.positions["6f1ed00"].lines, 17);
+        for text in [
+            r#"{"s":{"6f1ed01":[1700000000000,2,17]},"f":1700000000000,"n":1}"#,
+            r#"{"s":"bx7QARdIduAAAAIAABE=","f":1700000000000,"n":1}"#,
+        ] {
+            let state: State = serde_json::from_str(text).unwrap();
+            let position = Position { at: Time::from_millis(1_700_000_000_000), of_that_moment: 2, lines: 17 };
+            assert_eq!(state.positions.0, BTreeMap::from([(Key::new("6f1ed0aa", 1), position)]), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_came_behind_the_cursor_is_found_by_what_the_merged_stream_has() {
+        let all = [line(1, "a"), line(2, "late"), line(3, "."), line(4, "."), line(5, ".")];
+        let merged = [line(1, "us | a"), line(3, "us | ."), line(4, "eu | ."), line(5, "us | .")];
+        assert_eq!(late(all.to_vec(), "us | ", &merged, 3).unwrap(), [line(2, "late"), line(5, ".")]);
+        assert_eq!(late(all.to_vec(), "us | ", &merged, 4), None, "the merged stream does not show all that was put");
+        assert_eq!(late(vec![line(1, "a")], "us | ", &merged, 1).unwrap(), []);
     }
 }

@@ -2,23 +2,28 @@
 //! terminal that the deployer used to watch.
 //!
 //! Invariants: a line is forwarded when it is read and its place is remembered with it; a stream is done when its task
-//! has stopped and nothing new came for a quiet period; losing the tail never fails the release.
+//! has stopped, nothing new came for a quiet period, and its lines, counted once more, are those that were forwarded;
+//! losing the tail never fails the release.
 //!
 //! When the task's own action has failed, and the stage with it, this one ends as failed, too: a retry of the stage runs
 //! only the actions that failed, and a migration that is run again must be watched again.
 
 mod decide;
+mod merged;
 mod message;
+mod search;
 mod source;
+mod tail;
 
 use std::time::Duration;
 
 use serde::Deserialize;
 use shared::artifact;
 use shared::{Aws, Error, Event, Invocation, Next, Tick, Verdict};
+use tracing::warn;
 
 use decide::{Decision, Observation, State, decide};
-use source::Tail;
+use tail::Tail;
 
 /// How often the streams are looked at: a line shows within about two of these.
 const LOOK: Duration = Duration::from_secs(1);
@@ -52,23 +57,24 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Tail>) -> 
     };
     match follow(tick, state, tail).await {
         // What failed is the tail, not the release.
-        Err(Error::Stop(verdict)) => Ok(Next::Succeed(message::lost(tick, tail, &verdict))),
-        other => other,
+        Err(verdict) => {
+            warn!(why = verdict.message, "the tail is lost");
+            Ok(Next::Succeed(message::lost(tick, tail, &verdict)))
+        }
+        Ok(next) => Ok(next),
     }
 }
 
-async fn follow(tick: &Tick<'_>, state: &mut State, tail: &mut Tail) -> Result<Next, Error> {
-    if tick.aws.settings().log_group.is_none() {
-        let why = "The function has no CUTOVER_LOG_GROUP: set it to the log group of the releases.";
-        return Err(Verdict::misconfigured(why).into());
-    }
+async fn follow(tick: &Tick<'_>, state: &mut State, tail: &mut Tail) -> Result<Next, Verdict> {
     tail.look(tick).await?;
     tail.forward(tick, state).await?;
+    tail.count(tick).await;
     let seen = Observation {
         now: tick.now,
         halted: tick.halted,
+        until: tick.begun.plus(tail.limit),
         runner: tail.runner,
-        environments: tail.environments(),
+        environments: tail.sites.len(),
         looked: tail.looked(),
         sources: tail.sources(),
     };
@@ -76,7 +82,7 @@ async fn follow(tick: &Tick<'_>, state: &mut State, tail: &mut Tail) -> Result<N
         Decision::Follow => Ok(Next::Wait(LOOK, message::progress(tick, tail))),
         Decision::Done => {
             let closed = tail.close(tick, state).await;
-            if tail.of_merged.note(tick.now, closed)?.is_none() {
+            if tail.merged.trouble.note(tick.now, closed)?.is_none() {
                 return Ok(Next::Wait(LOOK, message::progress(tick, tail)));
             }
             if tail.runner_failed {

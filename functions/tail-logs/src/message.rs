@@ -4,14 +4,15 @@ use shared::aws::ecs::ContainerDefinition;
 use shared::text::count;
 use shared::{Progress, Success, Tick, Verdict, names};
 
-use crate::source::{Site, Tail};
+use crate::decide::MOST_CONTAINERS;
+use crate::tail::{Site, Tail};
 
-/// What stands in front of each line: the environment, padded so that lines align, and the container where a task has
-/// several.
-pub(crate) fn prefix(environment: &str, width: usize, container: Option<&str>) -> String {
-    match container {
-        Some(container) => format!("{environment:width$} {container} | "),
-        None => format!("{environment:width$} | "),
+/// What stands in front of each line: the environment, and the container where a task has several, both padded so that
+/// lines align.
+pub(crate) fn label(environment: &str, width: usize, container: &str, container_width: usize) -> String {
+    match container_width {
+        0 => format!("{environment:width$} | "),
+        _ => format!("{environment:width$} {container:container_width$} | "),
     }
 }
 
@@ -32,17 +33,33 @@ pub(crate) fn header(task: &str, id: &str, container: &ContainerDefinition) -> S
 
 /// The line that ends an environment's part of the stream.
 pub(crate) fn closing(task: &str, site: &Site) -> String {
-    let lines: u64 = site.sources.iter().map(|source| source.lines).sum();
-    let lines = count(usize::try_from(lines).unwrap_or(usize::MAX), "line");
-    match site.sources.last() {
-        Some(source) => format!("{task} complete: {lines} (task {})", source.task),
-        None => format!("{task} complete: no task was started here this time"),
+    let lines = count(usize::try_from(site.lines()).unwrap_or(usize::MAX), "line");
+    let Some(source) = site.sources.last() else {
+        return match site.incomplete() {
+            Some(why) => format!("{task} incomplete: {why}"),
+            None => format!("{task} complete: no task was started here this time, or none with a log that can be read"),
+        };
+    };
+    match site.incomplete() {
+        Some(why) => format!("{task} incomplete after {lines} (task {}): {why}", source.task),
+        None => format!("{task} complete: {lines} (task {})", source.task),
     }
+}
+
+/// Why some containers' lines are not there.
+pub(crate) fn unfollowed(containers: usize) -> String {
+    format!(
+        "{} not followed: one action follows {MOST_CONTAINERS}; divide the task's environments among several",
+        match containers {
+            1 => "1 container was".to_owned(),
+            _ => format!("{containers} containers were"),
+        }
+    )
 }
 
 /// "migrate: 120 lines from us, eu and ap".
 pub(crate) fn progress(tick: &Tick<'_>, tail: &Tail) -> Progress {
-    Progress { summary: summary(tail), percent: None, link: Some(link(tick)) }
+    Progress { summary: counts(tail), percent: None, link: Some(link(tick)) }
 }
 
 /// What was forwarded.
@@ -53,7 +70,7 @@ pub(crate) fn done(tick: &Tick<'_>, tail: &Tail) -> Success {
 /// The task's action has failed, and the stage with it.
 pub(crate) fn failed_with_it(tail: &Tail) -> Verdict {
     Verdict::failed(format!(
-        "{} failed: see the action beside this one. Its log is complete: {}. This action ends with it so that a retry of \
+        "{} failed: see the action beside this one. Its log: {}. This action ends with it so that a retry of \
          the stage shows the log again.",
         tail.task,
         summary(tail)
@@ -71,8 +88,14 @@ fn link(tick: &Tick<'_>) -> String {
 }
 
 fn summary(tail: &Tail) -> String {
-    let of = |site: &Site| site.sources.iter().map(|source| source.lines).sum::<u64>();
-    let each: Vec<_> = tail.sites.iter().map(|site| format!("{} {}", site.name, of(site))).collect();
-    let total = usize::try_from(tail.sites.iter().map(of).sum::<u64>()).unwrap_or(usize::MAX);
+    let missing = tail.sites.iter().filter_map(|site| Some(format!("{}: {}", site.name, site.incomplete()?)));
+    let missing: Vec<_> = missing.collect();
+    let warning = if missing.is_empty() { String::new() } else { format!(". Not complete: {}", missing.join("; ")) };
+    format!("{}{warning}", counts(tail))
+}
+
+fn counts(tail: &Tail) -> String {
+    let each: Vec<_> = tail.sites.iter().map(|site| format!("{} {}", site.name, site.lines())).collect();
+    let total = usize::try_from(tail.sites.iter().map(Site::lines).sum::<u64>()).unwrap_or(usize::MAX);
     format!("{}: {} ({})", tail.task, count(total, "line"), each.join(", "))
 }

@@ -1,6 +1,7 @@
 //! CloudWatch Logs: groups, streams, events.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use super::{Fault, Request, World};
 /// The groups, by Region and name.
 #[derive(Debug, Default)]
 pub(super) struct Logs {
+    pub(super) quirks: Quirks,
     groups: BTreeMap<(String, String), Group>,
 }
 
@@ -31,10 +33,55 @@ struct Stream {
 pub struct Event {
     /// When it was written.
     pub at: Time,
-    /// When CloudWatch got it.
+    /// When CloudWatch got it, and began to show it.
     pub ingested: Time,
     /// What it says.
     pub message: String,
+    /// Its place among all lines that were ever written to its stream.
+    number: u64,
+}
+
+/// How CloudWatch behaves when it is not at its best.
+#[derive(Debug, Clone, Copy)]
+pub struct Quirks {
+    /// How long a container's line takes until it is shown.
+    pub lag: fn(&str) -> Duration,
+    /// Whether every other page is empty without being the end (fact 33).
+    pub empty_pages: bool,
+}
+
+impl Default for Quirks {
+    fn default() -> Self {
+        Self { lag: |_| Duration::ZERO, empty_pages: false }
+    }
+}
+
+/// A place in a stream, as `GetLogEvents`' tokens have it: behind this line. What is shown later with an older timestamp
+/// is passed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    at: Time,
+    number: u64,
+}
+
+impl Event {
+    fn place(&self) -> Place {
+        Place { at: self.at, number: self.number }
+    }
+}
+
+impl Place {
+    /// The place in a token such as `f/...`, and whether an empty page has been answered for it.
+    fn read(token: &str) -> Option<(Self, bool)> {
+        let mut parts = token.split('/').skip(1);
+        let (at, number) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        Some((Self { at: Time::from_millis(at), number }, parts.next().is_some()))
+    }
+
+    fn token(self, direction: char, was_empty: bool) -> String {
+        let empty = if was_empty { "/e" } else { "" };
+        format!("{direction}/{:020}/{:034}{empty}", self.at.millis(), self.number)
+    }
 }
 
 /// How many events a page has at the most (fact 33).
@@ -48,12 +95,14 @@ impl Logs {
         self.groups.entry(key).or_insert_with(|| Group { created: now, streams: BTreeMap::new() });
     }
 
+    /// A container writes a line.
     pub(super) fn write(&mut self, region: &str, group: &str, stream: &str, now: Time, message: String) {
         self.create_group(region, group, now);
+        let ingested = now.plus((self.quirks.lag)(&message));
         if let Some(group) = self.groups.get_mut(&(region.to_owned(), group.to_owned())) {
             let new = || Stream { created: now, events: Vec::new() };
             let stream = group.streams.entry(stream.to_owned()).or_insert_with(new);
-            stream.events.push(Event { at: now, ingested: now, message });
+            stream.events.push(Event { at: now, ingested, message, number: stream.events.len() as u64 });
         }
     }
 
@@ -130,11 +179,51 @@ struct Groups {
 }
 
 impl World {
-    /// The lines of a stream of the stack's Region, from the `skip`-th on.
+    /// The lines of a release, of all its tries, as the console shows them.
     #[must_use]
-    pub fn lines(&self, group: &str, stream: &str, skip: usize) -> Vec<Event> {
-        let found = self.logs.stream(&self.region, group, stream);
-        found.map(|stream| stream.events.iter().skip(skip).cloned().collect()).unwrap_or_default()
+    pub fn release_lines(&self, execution: &str) -> Vec<Event> {
+        self.release_streams(execution).into_values().flatten().collect()
+    }
+
+    /// The same by stream.
+    #[must_use]
+    pub fn release_streams(&self, execution: &str) -> BTreeMap<String, Vec<Event>> {
+        self.streams_of(execution).map(|(name, stream)| (name.clone(), stream.events.clone())).collect()
+    }
+
+    /// The lines of a release that came since `seen`, which says how many of each stream are known, in the order in which
+    /// they came.
+    pub fn release_news(&self, execution: &str, seen: &mut BTreeMap<String, u64>) -> Vec<Event> {
+        let mut news = Vec::new();
+        for (name, stream) in self.streams_of(execution) {
+            let known = seen.entry(name.clone()).or_default();
+            let first = news.len();
+            news.extend(stream.events.iter().filter(|event| event.number >= *known).cloned());
+            news[first..].sort_by_key(|event: &Event| event.number);
+            *known = stream.events.len() as u64;
+        }
+        news
+    }
+
+    fn streams_of(&self, execution: &str) -> impl Iterator<Item = (&String, &Stream)> {
+        let group = self.release_log_group().and_then(|group| self.logs.group(&self.region, &group).ok());
+        let first = format!("{}/{execution}", self.pipeline_name());
+        let streams = group.into_iter().flat_map(|group| &group.streams);
+        streams.filter(move |(name, _)| name.starts_with(&first))
+    }
+
+    /// What the containers of a task have written.
+    #[must_use]
+    pub fn lines_of_task(&self, arn: &str) -> Vec<Event> {
+        let id = arn.rsplit('/').next().unwrap_or(arn);
+        let streams = self.logs.groups.values().flat_map(|group| &group.streams);
+        let own = streams.filter(|(name, _)| name.rsplit('/').next() == Some(id));
+        own.flat_map(|(_, stream)| stream.events.clone()).collect()
+    }
+
+    /// Lets CloudWatch behave badly.
+    pub fn set_quirks(&mut self, quirks: Quirks) {
+        self.logs.quirks = quirks;
     }
 
     pub(super) fn logs_operation(&mut self, name: &str, request: &Request) -> Result<Value, Fault> {
@@ -196,11 +285,13 @@ impl World {
         if let Some(group) = self.logs.groups.get_mut(&(region.to_owned(), input.log_group_name))
             && let Some(stream) = group.streams.get_mut(&input.log_stream_name)
         {
-            let new = input.log_events.into_iter();
-            stream.events.extend(new.map(|event| Event {
+            let first = stream.events.len() as u64;
+            let new = input.log_events.into_iter().zip(first..);
+            stream.events.extend(new.map(|(event, number)| Event {
                 at: Time::from_millis(event.timestamp),
                 ingested: now,
                 message: event.message,
+                number,
             }));
             // CloudWatch shows a stream by timestamp.
             stream.events.sort_by_key(|event| event.at);
@@ -209,39 +300,57 @@ impl World {
     }
 
     fn get_log_events(&self, region: &str, input: &GetLogEvents) -> Result<Value, Fault> {
+        let now = self.now;
         let stream = self.logs.stream(region, &input.log_group_name, &input.log_stream_name)?;
+        let is_shown = |event: &&Event| event.ingested <= now;
+        if !stream.events.is_empty() && !stream.events.iter().any(|event| is_shown(&event)) {
+            return Err(Fault::new("ResourceNotFoundException", "The specified log stream does not exist."));
+        }
         let from = Time::from_millis(input.start_time.unwrap_or(0));
         let to = Time::from_millis(input.end_time.unwrap_or(u64::MAX));
         let begin = stream.events.partition_point(|event| event.at < from);
         let end = stream.events.partition_point(|event| event.at < to).max(begin);
-        let limit = input.limit.unwrap_or(PAGE).min(PAGE);
-        let at = |token: &str, prefix: &str| token.strip_prefix(prefix)?.parse::<usize>().ok();
-        let (mut first, mut last) = match &input.next_token {
-            Some(token) if token.starts_with("f/") => {
-                let first = at(token, "f/").unwrap_or(begin).clamp(begin, end);
-                (first, (first + limit).min(end))
+        let token = input.next_token.as_deref();
+        let bad = || Fault::new("InvalidParameterException", "The specified nextToken is invalid.");
+        let given = token.map(|token| Place::read(token).ok_or_else(bad)).transpose()?;
+        let forward = token.map_or(input.start_from_head, |token| token.starts_with('f'));
+        let (begin, end) = match given {
+            Some((place, _)) if forward => {
+                (stream.events.partition_point(|event| event.place() <= place).clamp(begin, end), end)
             }
-            Some(token) => {
-                let last = at(token, "b/").unwrap_or(end).clamp(begin, end);
-                (last.saturating_sub(limit).max(begin), last)
-            }
-            None if input.start_from_head => (begin, (begin + limit).min(end)),
-            None => (end.saturating_sub(limit).max(begin), end),
+            Some((place, _)) => (begin, stream.events.partition_point(|event| event.place() < place).clamp(begin, end)),
+            None => (begin, end),
         };
+        let limit = input.limit.unwrap_or(PAGE).min(PAGE);
+        let empty_now = self.logs.quirks.empty_pages && forward && given.is_some_and(|(_, was_empty)| !was_empty);
         let mut bytes = 0;
-        if let Some(too_far) = stream.events[first..last].iter().position(|event| {
+        let fits = |event: &&Event| {
             bytes += event.message.len() + 26;
-            bytes > PAGE_BYTES
-        }) {
-            if input.start_from_head { last = first + too_far.max(1) } else { first = last - too_far.max(1) }
-        }
-        let events = stream.events[first..last].iter().map(|event| {
+            bytes <= PAGE_BYTES
+        };
+        let range = stream.events[begin..end].iter();
+        let events: Vec<&Event> = match (empty_now, forward) {
+            (true, _) => Vec::new(),
+            (false, true) => range.filter(is_shown).take(limit).take_while(fits).collect(),
+            (false, false) => {
+                let mut events: Vec<_> = range.rev().filter(is_shown).take(limit).take_while(fits).collect();
+                events.reverse();
+                events
+            }
+        };
+        let before =
+            begin.checked_sub(1).map_or(Place { at: Time::default(), number: 0 }, |at| stream.events[at].place());
+        let stays = given.map_or(before, |(place, _)| place);
+        let last = events.last().map_or(stays, |event| event.place());
+        let first = events.first().map_or(stays, |event| event.place());
+        let was_empty = empty_now || (events.is_empty() && given.is_some_and(|(_, was_empty)| was_empty));
+        let shown = events.iter().map(|event| {
             json!({"timestamp": event.at.millis(), "ingestionTime": event.ingested.millis(), "message": event.message})
         });
         Ok(json!({
-            "events": events.collect::<Vec<_>>(),
-            "nextForwardToken": format!("f/{last:056}"),
-            "nextBackwardToken": format!("b/{first:056}"),
+            "events": shown.collect::<Vec<_>>(),
+            "nextForwardToken": last.token('f', was_empty),
+            "nextBackwardToken": first.token('b', false),
         }))
     }
 
@@ -257,7 +366,7 @@ impl World {
         let mut found = Vec::new();
         for (name, stream) in group.streams.iter().filter(|(name, _)| wanted(name)) {
             for (at, event) in stream.events.iter().enumerate() {
-                if (from..=to).contains(&event.at.millis()) {
+                if (from..=to).contains(&event.at.millis()) && event.ingested <= self.now {
                     found.push((
                         event.at,
                         json!({"logStreamName": name, "timestamp": event.at.millis(),

@@ -29,7 +29,7 @@ use crate::account::Account;
 use crate::template::Stack;
 
 pub use ecs::{Container, Task};
-pub use logs::Event as LogEvent;
+pub use logs::{Event as LogEvent, Quirks};
 pub use pipeline::{ActionStatus, ActionView, ExecutionStatus};
 pub use protocol::{Fault, Request, Response};
 pub use services::TrafficView;

@@ -1,5 +1,8 @@
 //! CodePipeline: the answer to a job, and what became of an execution.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use aws_sdk_codepipeline::Client;
 use aws_sdk_codepipeline::config::retry::RetryConfig;
 use aws_sdk_codepipeline::types::{
@@ -7,7 +10,7 @@ use aws_sdk_codepipeline::types::{
     PipelineExecutionStatus,
 };
 use serde_json::Value;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::aws::Aws;
 use crate::error::{Error, Kind, Verdict, code, failure, is_not_now};
@@ -15,11 +18,15 @@ use crate::job::{Claim, Release};
 use crate::run::{Progress, Success};
 use crate::text::fit;
 use crate::time::Time;
+use crate::token::Tries;
 
 /// The longest summary (fact 6), in characters.
 const LONGEST_SUMMARY: usize = 2048;
 /// The longest failure message (fact 6).
 const LONGEST_MESSAGE: usize = 5000;
+/// How long a new run of an action may take until `ListActionExecutions` shows it; then what it shows counts.
+const SHOWN: Duration = Duration::from_secs(10);
+
 /// The longest external execution id (fact 6).
 const LONGEST_LINK: usize = 1500;
 
@@ -206,6 +213,27 @@ impl<'a> Codepipeline<'a> {
         })
     }
 
+    /// How often the release was tried in this execution, as of `age` after the action began.
+    ///
+    /// Only the name of a log stream and a word in a summary rest on it: when it may not be read, this counts as the
+    /// first try.
+    ///
+    /// # Errors
+    /// The call's, or that the action's own run is not listed yet: look again.
+    pub async fn tries(&self, release: &Release, age: Duration) -> Result<Tries, Error> {
+        match self.siblings(release).await {
+            Ok(siblings) if age < SHOWN && !is_listed(&siblings, release) => {
+                Err(Error::Again("codepipeline:ListActionExecutions: this run is not listed yet".into()))
+            }
+            Ok(siblings) => Ok(tries(&siblings, release)),
+            Err(again @ Error::Again(_)) => Err(again),
+            Err(Error::Stop(why)) => {
+                warn!(why = why.message, "whether this is a retry is not known");
+                Ok(Tries { attempt: 1, before: None })
+            }
+        }
+    }
+
     /// The actions of the release so far, newest first.
     ///
     /// # Errors
@@ -235,6 +263,27 @@ impl<'a> Codepipeline<'a> {
             }
         }
     }
+}
+
+/// Whether the run of the action itself is among these; it cannot be told when the action is not known (fact 2).
+fn is_listed(siblings: &[Sibling], release: &Release) -> bool {
+    let (Some(stage), Some(action)) = (&release.stage, &release.action) else { return true };
+    siblings.iter().any(|one| one.running && one.stage == *stage && one.action == *action)
+}
+
+/// Each retry of a stage runs some of its actions once more.
+fn tries(siblings: &[Sibling], release: &Release) -> Tries {
+    let mut runs: BTreeMap<&str, BTreeMap<&str, u32>> = BTreeMap::new();
+    for one in siblings {
+        *runs.entry(&one.stage).or_default().entry(&one.action).or_default() += 1;
+    }
+    let retries = |actions: &BTreeMap<&str, u32>| actions.values().max().map_or(0, |most| most - 1);
+    let own = siblings
+        .iter()
+        .filter(|one| release.stage.as_ref() == Some(&one.stage) && release.action.as_ref() == Some(&one.action));
+    let own: Vec<_> = own.collect();
+    let before = if own.len() > 1 { own.iter().filter_map(|one| one.started).min() } else { None };
+    Tries { attempt: 1 + runs.values().map(retries).sum::<u32>(), before }
 }
 
 /// Codes that mean that nobody waits for this answer any more.
@@ -279,6 +328,37 @@ pub fn reason(verdict: &Verdict) -> FailureDetails {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_retry_of_a_stage_is_another_try_of_the_release() {
+        let release = Release {
+            pipeline: "shop".into(),
+            execution: "e-1".into(),
+            stage: Some("Migrate".into()),
+            action: Some("Migrate".into()),
+            attempt: 1,
+        };
+        let run = |stage: &str, action: &str, at: u64, running: bool| Sibling {
+            stage: stage.into(),
+            action: action.into(),
+            task: None,
+            running,
+            failed: !running,
+            started: Some(Time::from_millis(at)),
+        };
+        let first =
+            vec![run("Migrate", "Migrate", 5, true), run("Migrate", "Logs", 5, true), run("Build", "Build", 1, false)];
+        assert_eq!(tries(&first, &release), Tries { attempt: 1, before: None });
+        assert!(is_listed(&first, &release));
+        let again = [
+            vec![run("Migrate", "Migrate", 9, true), run("Build", "Build", 3, false)],
+            first[1..].to_vec(),
+            vec![run("Migrate", "Migrate", 5, false)],
+        ]
+        .concat();
+        assert_eq!(tries(&again, &release), Tries { attempt: 3, before: Some(Time::from_millis(5)) });
+        assert!(!is_listed(&again[1..], &release), "its own run does not show yet");
+    }
 
     #[test]
     fn an_answer_always_fits_codepipelines_limits() {

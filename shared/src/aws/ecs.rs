@@ -1,5 +1,7 @@
 //! ECS: task definitions, one-off tasks, services.
 
+mod revision;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -9,10 +11,11 @@ use aws_sdk_ecs::types::{
     LaunchType as SdkLaunchType, LogDriver, NetworkConfiguration, Tag, TaskDefinition, TaskDefinitionField,
     TaskOverride,
 };
+use serde_json::Value;
 
 use crate::aws::{Aws, Pacer, Place};
 use crate::error::{Error, Verdict, code, failure};
-use crate::manifest::{Environment, LaunchType};
+use crate::manifest::{Environment, LaunchType, LogMode};
 use crate::text;
 use crate::time::Time;
 
@@ -215,10 +218,11 @@ impl Ecs {
         format!("ecs:{operation} in {}", self.region)
     }
 
-    /// The newest revision of `family`, with `image` in `container` (its only one unless named): the newest itself when
-    /// it has that image already, otherwise a new revision that differs in nothing else.
+    /// The newest revision of `family`, with `image` in `container` (its only one unless named) and its logs as asked
+    /// for: the newest itself when it is so already, otherwise a new revision that differs in nothing else. With it, the
+    /// container's name.
     ///
-    /// Safe to repeat: the second time, the newest revision has the image. A revision that nobody uses costs nothing.
+    /// Safe to repeat: the second time, the newest revision is as it should be. A revision that nobody uses costs nothing.
     ///
     /// # Errors
     /// The calls', or a definition that has no such container.
@@ -227,57 +231,29 @@ impl Ecs {
         family: &str,
         container: Option<&str>,
         image: Option<&str>,
+        logs: LogMode,
     ) -> Result<(Definition, String), Error> {
         let call = self.client.describe_task_definition().task_definition(family).include(TaskDefinitionField::Tags);
         let name = self.call("DescribeTaskDefinition");
+        let kept = revision::Kept::default();
+        let call = call.customize().interceptor(kept.clone());
         let found = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await;
         let found = found.map_err(|error| no_definition(error, family, &self.region))?;
-        let Some(newest) = found.task_definition else {
+        let (Some(newest), Some(described)) = (found.task_definition, kept.body()) else {
             return Err(Error::Again(format!("{name}: an empty answer")));
         };
         let at = chosen_container(&newest, family, container)?;
         let chosen = newest.container_definitions()[at].name().unwrap_or_default().to_owned();
-        let has = newest.container_definitions()[at].image();
-        match image {
-            Some(image) if has != Some(image) => {
-                let registered = self.register(newest, found.tags.unwrap_or_default(), at, image).await?;
-                Ok((registered, chosen))
-            }
-            _ => Ok((definition(&newest), chosen)),
+        match revision::revised(&described, at, image, logs) {
+            Some(request) => Ok((self.register(request).await?, chosen)),
+            None => Ok((definition(&newest), chosen)),
         }
     }
 
-    async fn register(
-        &self,
-        like: TaskDefinition,
-        tags: Vec<Tag>,
-        at: usize,
-        image: &str,
-    ) -> Result<Definition, Error> {
-        let mut containers = like.container_definitions.unwrap_or_default();
-        containers[at].image = Some(image.to_owned());
-        let call = self
-            .client
-            .register_task_definition()
-            .set_family(like.family)
-            .set_task_role_arn(like.task_role_arn)
-            .set_execution_role_arn(like.execution_role_arn)
-            .set_network_mode(like.network_mode)
-            .set_container_definitions(Some(containers))
-            .set_volumes(like.volumes.filter(|some| !some.is_empty()))
-            .set_placement_constraints(like.placement_constraints.filter(|some| !some.is_empty()))
-            .set_requires_compatibilities(like.requires_compatibilities.filter(|some| !some.is_empty()))
-            .set_cpu(like.cpu)
-            .set_memory(like.memory)
-            .set_pid_mode(like.pid_mode)
-            .set_ipc_mode(like.ipc_mode)
-            .set_proxy_configuration(like.proxy_configuration)
-            .set_ephemeral_storage(like.ephemeral_storage)
-            .set_runtime_platform(like.runtime_platform)
-            .set_enable_fault_injection(like.enable_fault_injection)
-            // Empty lists are refused.
-            .set_tags(Some(tags).filter(|tags| !tags.is_empty()));
+    async fn register(&self, request: Value) -> Result<Definition, Error> {
         let name = self.call("RegisterTaskDefinition");
+        let call = self.client.register_task_definition();
+        let call = call.customize().mutate_request(move |sent| revision::replace_body(sent, &request));
         let output = call.send().await.map_err(|error| failure(&name, &error))?;
         let registered = output.task_definition.ok_or_else(|| Error::Again(format!("{name}: an empty answer")))?;
         Ok(definition(&registered))
@@ -531,7 +507,9 @@ fn definition(seen: &TaskDefinition) -> Definition {
             image: one.image().unwrap_or_default().to_owned(),
             logs,
             log_driver: driver.map(|driver| driver.as_str().to_owned()),
-            may_lose_lines: driver.is_some() && option("mode").as_deref() != Some("blocking"),
+            // `awsfirelens` has no such mode: what becomes of its lines is the router's affair.
+            may_lose_lines: driver.is_some_and(|driver| *driver != LogDriver::Awsfirelens)
+                && option("mode").as_deref() != Some("blocking"),
         }
     };
     Definition {

@@ -1,0 +1,104 @@
+//! Looking for tasks and for the end of the action that runs them, beside the reading of what is known: a look that has
+//! to wait for its turn must not hold up a line.
+
+use std::collections::{HashMap, HashSet};
+
+use shared::aws::codepipeline::{Codepipeline, Sibling};
+use shared::aws::ecs::{Definition, Ecs, Half, Of, Task};
+use shared::job::Release;
+use shared::{Aws, Error, Time};
+
+/// What one search looks for.
+pub(crate) struct Search {
+    pub(crate) aws: Aws,
+    pub(crate) release: Release,
+    pub(crate) task: String,
+    /// Whether the action beside this one may start more tasks.
+    pub(crate) runner_may_run: bool,
+    pub(crate) groups: Vec<Group>,
+    /// The tasks that need no second look: followed already, or somebody else's.
+    pub(crate) known: HashSet<String>,
+    pub(crate) now: Time,
+}
+
+/// Environments that can be searched with the same calls: of one place, cluster and family.
+pub(crate) struct Group {
+    pub(crate) ecs: Ecs,
+    pub(crate) cluster: String,
+    pub(crate) family: String,
+    /// By their place among the sites.
+    pub(crate) sites: Vec<usize>,
+    /// What their tasks of this release carry.
+    pub(crate) started_by: Vec<String>,
+    /// The known tasks that live.
+    pub(crate) living: Vec<String>,
+    /// Whether each environment has one that lives: then no other is started there.
+    pub(crate) all_live: bool,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// When the search began: everything that was so then is in it.
+    pub(crate) begun: Time,
+    /// The action that runs the tasks; `None` when it was not looked for.
+    pub(crate) runner: Option<Result<Option<Sibling>, Error>>,
+    /// For each group: its sites and its tasks, new ones with their definitions.
+    pub(crate) groups: Vec<(Vec<usize>, Result<Vec<(Task, Option<Definition>)>, Error>)>,
+}
+
+impl Search {
+    pub(crate) async fn run(self) -> Found {
+        let mut found = Found { begun: self.now, runner: None, groups: Vec::new() };
+        // In this order: a task that the action started before it ended is found by the search after it.
+        let mut may_run = self.runner_may_run;
+        if may_run {
+            let runner = self.runner().await;
+            may_run = runner.as_ref().is_ok_and(|beside| beside.as_ref().is_some_and(|beside| beside.running));
+            found.runner = Some(runner);
+        }
+        let groups = futures_util::future::join_all(self.groups.iter().map(|group| self.tasks(group, may_run))).await;
+        found.groups = self.groups.iter().map(|group| group.sites.clone()).zip(groups).collect();
+        found
+    }
+
+    /// The action of the same stage that runs the task.
+    async fn runner(&self) -> Result<Option<Sibling>, Error> {
+        let siblings = Codepipeline::new(&self.aws).siblings(&self.release).await?;
+        Ok(siblings.into_iter().find(|sibling| {
+            sibling.task.as_deref() == Some(&self.task)
+                && self.release.stage.as_deref().is_none_or(|stage| sibling.stage == stage)
+                && self.release.action.as_deref() != Some(&sibling.action)
+        }))
+    }
+
+    /// The group's tasks that live, and those that are not known yet.
+    async fn tasks(&self, group: &Group, may_run: bool) -> Result<Vec<(Task, Option<Definition>)>, Error> {
+        let mut arns = group.living.clone();
+        // While a site's task lives no other is started there; what stopped before it was seen is listed apart (fact 19).
+        if !group.all_live {
+            let of = Of::Family(&group.family);
+            let is_new = |arn: &String| !self.known.contains(arn);
+            let mut found = group.ecs.list_tasks(&group.cluster, of, Half::Running).await?;
+            found.retain(is_new);
+            if found.is_empty() || !may_run {
+                found.extend(group.ecs.list_tasks(&group.cluster, of, Half::Stopped).await?);
+                found.retain(is_new);
+            }
+            arns.extend(found);
+        }
+        arns.sort();
+        arns.dedup();
+        let mut definitions: HashMap<String, Definition> = HashMap::new();
+        let mut tasks = Vec::new();
+        for task in group.ecs.describe_tasks(&group.cluster, &arns).await? {
+            let is_new = !self.known.contains(&task.arn) && group.started_by.contains(&task.started_by);
+            if is_new && !definitions.contains_key(&task.definition) {
+                definitions.insert(task.definition.clone(), group.ecs.definition(&task.definition).await?);
+            }
+            let definition = definitions.get(&task.definition).filter(|_| is_new).cloned();
+            tasks.push((task, definition));
+        }
+        Ok(tasks)
+    }
+}

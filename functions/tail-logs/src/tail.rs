@@ -1,0 +1,381 @@
+//! The environments whose tasks are followed.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use shared::aws::ecs::{self, Definition, Ecs, Task};
+use shared::aws::logs::Line;
+use shared::aws::{Place, codepipeline::Sibling};
+use shared::manifest::{Manifest, in_environment};
+use shared::{Error, Tick, Time, Trouble, Verdict, names};
+use tokio::task::JoinSet;
+
+use crate::decide::{self, Key, MOST_CONTAINERS, READS, Runner, State, merge};
+use crate::merged::Merged;
+use crate::message;
+use crate::search::{Found, Group, Search};
+use crate::source::{Counting, Source};
+
+/// How often tasks are searched for that are not known yet, and how often the action beside this one is looked at.
+const SEARCH: Duration = Duration::from_millis(1500);
+
+/// How far the clocks of ECS and CodePipeline may differ.
+const SKEW: Duration = Duration::from_secs(5);
+
+/// What one invocation follows.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub(crate) task: String,
+    pub(crate) sites: Vec<Site>,
+    pub(crate) runner: Runner,
+    /// Whether the action beside this one has failed.
+    pub(crate) runner_failed: bool,
+    /// How long it may last.
+    pub(crate) limit: Duration,
+    /// When the action beside this one began: what had ended before is of an earlier try, and was followed then.
+    since: Time,
+    /// The search under way, at most one; it ends with the tail.
+    search: JoinSet<Found>,
+    searched: Option<Time>,
+    /// The tasks that need no second look: followed already, or somebody else's.
+    known: HashSet<String>,
+    pub(crate) merged: Merged,
+    of_runner: Trouble,
+}
+
+/// One environment.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) name: String,
+    cluster: String,
+    role: Option<String>,
+    place: Place,
+    family: String,
+    ecs: Ecs,
+    started_by: String,
+    pub(crate) sources: Vec<Source>,
+    headers: Vec<Header>,
+    /// What stands in front of what is said of the environment as a whole.
+    label: String,
+    /// The longest name of an environment.
+    width: usize,
+    /// How many containers there was no room for.
+    unfollowed: usize,
+    /// Up to when its cluster was seen.
+    looked: Time,
+    looking: Trouble,
+    /// Why it cannot be followed any more.
+    pub(crate) lost: Option<String>,
+}
+
+/// The line that says that a container is followed, or why not.
+#[derive(Debug)]
+struct Header {
+    /// A header whose key has a position has been put.
+    key: Key,
+    label: String,
+    line: Line,
+}
+
+impl Tail {
+    pub(crate) async fn new(tick: &Tick<'_>, manifest: Manifest, task: &str) -> Result<Self, Error> {
+        let described = manifest.task(task)?;
+        let mut sites = Vec::new();
+        let environments = manifest.environments_of(described.environments.as_ref());
+        let width = environments.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+        for (name, environment) in environments {
+            let place = Place::from(environment);
+            sites.push(Site {
+                name: name.to_owned(),
+                cluster: environment.cluster.clone(),
+                role: environment.role.clone(),
+                family: in_environment(&described.family, name),
+                ecs: tick.aws.ecs(&place).await,
+                place,
+                started_by: names::started_by(tick.release, task, name),
+                sources: Vec::new(),
+                headers: Vec::new(),
+                label: message::label(name, width, "", 0),
+                width,
+                unfollowed: 0,
+                looked: Time::default(),
+                looking: Trouble::default(),
+                lost: None,
+            });
+        }
+        Ok(Self {
+            task: task.to_owned(),
+            sites,
+            runner: Runner::Running,
+            runner_failed: false,
+            limit: decide::limit(described.timeout.0, described.retry_placement_for.0),
+            since: Time::default(),
+            search: JoinSet::new(),
+            searched: None,
+            known: HashSet::new(),
+            merged: Merged::new(),
+            of_runner: Trouble::default(),
+        })
+    }
+
+    /// Up to when every environment was seen that can be.
+    pub(crate) fn looked(&self) -> Time {
+        let seen = self.sites.iter().filter(|site| site.lost.is_none());
+        // When none can be seen, there is nothing to wait for.
+        seen.map(|site| site.looked).min().unwrap_or(Time::from_millis(u64::MAX))
+    }
+
+    /// The streams, as `decide` is told of them.
+    pub(crate) fn sources(&self) -> Vec<decide::Source> {
+        let each = self.sites.iter().enumerate();
+        each.flat_map(|(at, site)| site.sources.iter().map(move |source| source.seen(at))).collect()
+    }
+
+    /// Takes up what the search has found, and begins the next one.
+    ///
+    /// # Errors
+    /// The action beside this one cannot be seen: when to end is not known.
+    pub(crate) async fn look(&mut self, tick: &Tick<'_>) -> Result<(), Verdict> {
+        match self.search.try_join_next() {
+            Some(Ok(found)) => self.take_found(tick, found).await?,
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Some(Err(_)) | None => {}
+        }
+        let is_due = self.searched.is_none_or(|searched| tick.now.since(searched) >= SEARCH);
+        if is_due && self.search.is_empty() {
+            self.searched = Some(tick.now);
+            self.search.spawn(
+                Search {
+                    aws: tick.aws.clone(),
+                    release: tick.release.clone(),
+                    task: self.task.clone(),
+                    runner_may_run: !matches!(self.runner, Runner::Ended(_)),
+                    groups: self.groups(),
+                    known: self.known.clone(),
+                    now: tick.now,
+                }
+                .run(),
+            );
+        }
+        Ok(())
+    }
+
+    async fn take_found(&mut self, tick: &Tick<'_>, found: Found) -> Result<(), Verdict> {
+        if let Some(outcome) = found.runner
+            && let Some(beside) = self.of_runner.note(tick.now, outcome)?
+        {
+            self.take_runner(beside.as_ref(), found.begun);
+        }
+        for (sites, outcome) in found.groups {
+            let Some(first) = sites.first() else { continue };
+            match self.sites[*first].looking.note(tick.now, outcome) {
+                Ok(None) => {}
+                Ok(Some(tasks)) => {
+                    for at in &sites {
+                        self.sites[*at].looked = found.begun;
+                    }
+                    self.take_tasks(tick, &sites, tasks).await;
+                }
+                // What fails for one cluster does not keep the others from being followed.
+                Err(verdict) => {
+                    for at in &sites {
+                        self.sites[*at].lost = Some(verdict.message.clone());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_runner(&mut self, beside: Option<&Sibling>, at: Time) {
+        self.runner_failed = beside.is_some_and(|sibling| sibling.failed);
+        self.since = beside.and_then(|sibling| sibling.started).unwrap_or_default();
+        self.runner = match beside {
+            Some(sibling) if sibling.running => Runner::Running,
+            Some(_) => Runner::Ended(at),
+            None => Runner::None,
+        };
+    }
+
+    async fn take_tasks(&mut self, tick: &Tick<'_>, sites: &[usize], tasks: Vec<(Task, Option<Definition>)>) {
+        for (task, definition) in tasks {
+            let earlier = task.is_over() && task.created.is_some_and(|created| created.plus(SKEW) < self.since);
+            let followed = self.sites.iter().map(|site| site.headers.len()).sum::<usize>();
+            let site = sites.iter().copied().find(|at| self.sites[*at].started_by == task.started_by);
+            if let Some(site) = site.map(|at| &mut self.sites[at]) {
+                if let Some(definition) = definition.filter(|_| !earlier) {
+                    site.add(tick, &task, &definition, &self.task, MOST_CONTAINERS.saturating_sub(followed)).await;
+                }
+                if task.is_over() {
+                    for source in site.sources.iter_mut().filter(|source| source.arn == task.arn) {
+                        source.stopped.get_or_insert(tick.now);
+                    }
+                }
+            }
+            self.known.insert(task.arn);
+        }
+    }
+
+    /// The sites that can be looked at with the same calls.
+    fn groups(&self) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        let key = |site: &Site| (site.place.clone(), site.cluster.clone(), site.family.clone());
+        for (at, site) in self.sites.iter().enumerate().filter(|(_, site)| site.lost.is_none()) {
+            let living = site.sources.iter().filter(|one| one.stopped.is_none()).map(|one| one.arn.clone());
+            let living: Vec<_> = living.collect();
+            match groups.iter_mut().find(|group| key(&self.sites[group.sites[0]]) == key(site)) {
+                Some(group) => {
+                    group.sites.push(at);
+                    group.started_by.push(site.started_by.clone());
+                    group.all_live &= !living.is_empty();
+                    group.living.extend(living);
+                }
+                None => groups.push(Group {
+                    ecs: site.ecs.clone(),
+                    cluster: site.cluster.clone(),
+                    family: site.family.clone(),
+                    sites: vec![at],
+                    started_by: vec![site.started_by.clone()],
+                    all_live: !living.is_empty(),
+                    living,
+                }),
+            }
+        }
+        groups
+    }
+
+    /// Reads what is new, and appends it to the release's stream. What was read and could not be appended waits for the
+    /// next look; what could not be read does not keep the rest from being appended.
+    ///
+    /// # Errors
+    /// The release's stream cannot be written.
+    pub(crate) async fn forward(&mut self, tick: &Tick<'_>, state: &mut State) -> Result<(), Verdict> {
+        self.read(tick, state).await;
+        let mut streams = Vec::new();
+        for site in &self.sites {
+            let new = site.headers.iter().filter(|header| !state.positions.0.contains_key(&header.key));
+            streams.extend(new.map(|header| (header.label.clone(), vec![header.line.clone()])));
+            streams.extend(site.sources.iter().map(|source| (source.label.clone(), source.pending.clone())));
+        }
+        let put = self.merged.put(tick, state, merge(streams, state.floor)).await;
+        if self.merged.trouble.note(tick.now, put)?.is_none() {
+            return Ok(());
+        }
+        for header in self.sites.iter().flat_map(|site| &site.headers) {
+            state.positions.0.entry(header.key).or_default();
+        }
+        for source in self.sites.iter_mut().flat_map(|site| &mut site.sources) {
+            let position = state.positions.0.entry(source.key).or_default();
+            position.advance(&source.pending);
+            source.pending.clear();
+            source.lines = position.lines;
+        }
+        Ok(())
+    }
+
+    /// Reads as many streams as are read in a second, those first that have waited longest; a slow Region does not
+    /// silence the others.
+    async fn read(&mut self, tick: &Tick<'_>, state: &State) {
+        let mut waiting: HashMap<&Place, Vec<(Time, Key)>> = HashMap::new();
+        for source in self.sites.iter().flat_map(|site| &site.sources) {
+            if source.lost.is_none() && source.counting != Counting::Done {
+                waiting.entry(&source.place).or_default().push((source.last_read, source.key));
+            }
+        }
+        let due = waiting.into_values().flat_map(|mut all| {
+            all.sort();
+            all.truncate(READS);
+            all.into_iter().map(|(_, key)| key)
+        });
+        let due: HashSet<Key> = due.collect();
+        let sources = self.sites.iter_mut().flat_map(|site| &mut site.sources);
+        join_all(sources.filter(|source| due.contains(&source.key)).map(async |source| {
+            let position = state.positions.0.get(&source.key).copied().unwrap_or_default();
+            source.read(tick, position).await;
+        }))
+        .await;
+    }
+
+    /// Counts the lines of streams that have fallen silent, so that none is missing that came late.
+    pub(crate) async fn count(&mut self, tick: &Tick<'_>) {
+        let sources = self.sites.iter_mut().flat_map(|site| &mut site.sources);
+        let waiting = sources.filter(|source| {
+            let seen = source.seen(0);
+            seen.is_quiet() && !seen.is_complete() && !seen.lost
+        });
+        for source in waiting.take(READS) {
+            source.count(tick, &mut self.merged).await;
+        }
+    }
+
+    /// The last lines: what came from where, or what is missing.
+    ///
+    /// # Errors
+    /// When they could not be put: then nothing was closed.
+    pub(crate) async fn close(&mut self, tick: &Tick<'_>, state: &mut State) -> Result<(), Error> {
+        let at = tick.now.max(state.floor);
+        let lines = self.sites.iter().map(|site| {
+            let closing = message::closing(&self.task, site);
+            Line { at, text: format!("{}{closing}", site.label) }
+        });
+        let lines = lines.collect();
+        self.merged.put(tick, state, lines).await
+    }
+}
+
+impl Site {
+    /// Why its lines are not all there, when they are not.
+    pub(crate) fn incomplete(&self) -> Option<String> {
+        let lost = self.sources.iter().find_map(|source| source.lost.clone());
+        let unfinished = || self.sources.iter().any(|source| !source.seen(0).is_complete());
+        let lost = self.lost.clone().or(lost);
+        let lost = lost.or_else(|| (self.unfollowed > 0).then(|| message::unfollowed(self.unfollowed)));
+        lost.or_else(|| unfinished().then(|| "its task had not ended, or had not fallen silent".to_owned()))
+    }
+
+    /// How many lines of it are in the merged stream.
+    pub(crate) fn lines(&self) -> u64 {
+        self.sources.iter().map(|source| source.lines).sum()
+    }
+
+    /// Follows a task's containers, as many of them as there is room for.
+    async fn add(&mut self, tick: &Tick<'_>, task: &Task, definition: &Definition, task_name: &str, room: usize) {
+        let id = ecs::id(&task.arn);
+        let several = definition.containers.len() > 1;
+        let width = definition.containers.iter().map(|one| one.name.len()).max().filter(|_| several);
+        let width = width.unwrap_or_default();
+        self.label = message::label(&self.name, self.width, "", width);
+        self.unfollowed += definition.containers.len().saturating_sub(room);
+        for (at, container) in definition.containers.iter().enumerate().take(room) {
+            let key = Key::new(id, at);
+            let shown = if several { container.name.as_str() } else { "" };
+            let label = message::label(&self.name, self.width, shown, width);
+            let line = Line { at: task.created.unwrap_or(tick.now), text: message::header(task_name, id, container) };
+            self.headers.push(Header { key, label: label.clone(), line });
+            let Some(logs) = &container.logs else { continue };
+            let place = Place { region: logs.region.clone(), role: self.role.clone() };
+            self.sources.push(Source {
+                task: id.to_owned(),
+                arn: task.arn.clone(),
+                key,
+                logs: tick.aws.logs(&place).await,
+                place,
+                group: logs.group.clone(),
+                stream: logs.stream(&container.name, id),
+                label,
+                cursor: None,
+                stopped: None,
+                news: tick.now,
+                last_read: Time::default(),
+                exists: false,
+                pending: Vec::new(),
+                lines: 0,
+                counting: Counting::NOT_BEGUN,
+                reading: Trouble::default(),
+                recounting: Trouble::default(),
+                lost: None,
+            });
+        }
+    }
+}
