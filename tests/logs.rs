@@ -199,11 +199,11 @@ fn every_container_of_a_task_is_followed_under_its_own_name_and_prefixes_are_ali
 #[test]
 fn a_hundred_containers_are_handed_over_from_job_to_job_without_a_line_lost_or_doubled() {
     let script = |start: &Start| {
-        if start.port.is_some() { Script::service() } else { two_containers(start, 60) }
+        if start.port.is_some() { Script::service() } else { two_containers(start, 24) }
     };
     let change_stack = |stack: &mut local::template::Stack| {
         for function in &mut stack.functions {
-            function.timeout = function.timeout.min(60);
+            function.timeout = function.timeout.min(40);
         }
     };
     let account = with_sidecar(&Setting::default().account);
@@ -212,7 +212,7 @@ fn a_hundred_containers_are_handed_over_from_job_to_job_without_a_line_lost_or_d
     play(Setting { account, manifest, script: Box::new(script), change_stack, ..Setting::default() }, async |stage| {
         let release = released(&stage).await;
         for n in 1..=50 {
-            for (container, expected) in [("shop ", 60), ("proxy", 30)] {
+            for (container, expected) in [("shop ", 24), ("proxy", 12)] {
                 let label = format!("e{n:02} {container} ");
                 let found = rows(&stage, &release, &label);
                 let tasks = found.len() / expected;

@@ -39,6 +39,10 @@ const CLAIM_PAUSE: Duration = Duration::from_secs(1);
 /// throttling or failover that AWS recovers from by itself, and shorter than a person's patience.
 const TROUBLE_LIMIT: Duration = Duration::from_secs(300);
 
+/// When less than this is left, no other look begins: one that is broken off in the middle is repeated by the next job,
+/// which costs what it did.
+const LAST_LOOK: Duration = Duration::from_secs(3);
+
 /// The shortest pause between two looks, so that a slow world is not asked without end.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -254,7 +258,7 @@ where
             }
             None => TROUBLE_PAUSE,
         };
-        if pause >= invocation.left() {
+        if pause.max(LAST_LOOK) >= invocation.left() {
             return Ok(Answer::Continue { token: envelope.seal()?, progress });
         }
         tokio::time::sleep(pause).await;

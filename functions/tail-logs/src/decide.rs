@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use aws_smithy_types::base64;
 use serde::{Deserialize, Serialize};
 use shared::Time;
 use shared::aws::logs::Line;
+
+use crate::written::Written;
 
 /// How long a stopped task's stream must stay silent before it counts as complete: longer than CloudWatch takes, as a
 /// rule, to show what an agent has flushed.
@@ -30,26 +31,28 @@ const LONGEST_LINE: usize = 256 * 1024 - LINE_COST;
 /// How long a tail may last beyond the longest that its task may: stops that are ignored, and the quiet periods.
 const LIMIT_BEYOND: Duration = Duration::from_secs(30 * 60);
 
-/// How many streams are read in one look, of those that share a quota: as many as may be read in a second, so that what
-/// was read is put at once, and no line waits for the reading of other streams.
+/// How many streams are read in one look, of those that share a quota: as many as may be read in a second (fact 34).
 pub(crate) const READS: usize = 5;
+
+/// How many of them are read before what they brought is put: a line must not wait for the reading of all the others.
+pub(crate) const AT_ONCE: usize = 2;
 
 /// How many containers one action follows: as many positions as fit into the token.
 pub(crate) const MOST_CONTAINERS: usize = 100;
 
 /// What cannot be observed again: how far each stream has been forwarded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(try_from = "Written", into = "Written")]
 pub(crate) struct State {
     /// By stream.
-    #[serde(rename = "s")]
-    pub(crate) positions: Positions,
+    pub(crate) positions: BTreeMap<Key, Position>,
     /// The newest timestamp in the merged stream: those behind it must not be older, or they would be sorted before.
-    #[serde(rename = "f")]
     pub(crate) floor: Time,
     /// How many lines of that timestamp the merged stream has.
-    #[serde(rename = "n")]
     pub(crate) at_floor: usize,
+    /// From which moment on, and behind how many lines of it, the merged stream may have lines that the positions do not
+    /// tell of; from the floor on when there is none.
+    pub(crate) unsure_from: Option<(Time, usize)>,
 }
 
 impl State {
@@ -60,25 +63,58 @@ impl State {
         self.at_floor = if last.at == self.floor { self.at_floor + at_last } else { at_last };
         self.floor = last.at;
     }
+
+    /// From where on the merged stream may have more than is known.
+    pub(crate) fn unsure_from(&self) -> (Time, usize) {
+        self.unsure_from.unwrap_or((self.floor, self.at_floor))
+    }
 }
 
-/// What of `lines` is not in the merged stream yet, of which `found` are the lines from the state's floor on.
-///
-/// A call whose reply was lost, or after which the function died, may have put them: CloudWatch would keep both copies.
-pub(crate) fn missing(state: &State, lines: Vec<Line>, found: Vec<Line>) -> Vec<Line> {
-    let known = found.iter().take_while(|line| line.at == state.floor).count().min(state.at_floor);
-    let mut there: HashMap<Line, usize> = HashMap::new();
-    for line in found.into_iter().skip(known) {
-        *there.entry(line).or_default() += 1;
-    }
-    let is_missing = |line: &Line| match there.get_mut(line) {
-        Some(left) if *left > 0 => {
-            *left -= 1;
-            false
+/// Lines that the merged stream was found to have although nobody remembers putting them: a call's reply was lost, or
+/// the function died after it. CloudWatch would keep both copies, so what is read again and stands here is not put.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unremembered(HashMap<String, Vec<Time>>);
+
+impl Unremembered {
+    /// From what was found from the state's [`State::unsure_from`] on, without what this invocation remembers of it.
+    pub(crate) fn new(state: &State, found: Vec<Line>, remembered: &[Line]) -> Self {
+        let (since, behind) = state.unsure_from();
+        let known = found.iter().take_while(|line| line.at == since).count().min(behind);
+        let mut lines: HashMap<String, Vec<Time>> = HashMap::new();
+        for line in found.into_iter().skip(known) {
+            lines.entry(line.text).or_default().push(line.at);
         }
-        Some(_) | None => true,
-    };
-    lines.into_iter().filter(is_missing).collect()
+        let mut there = Self(lines);
+        for line in remembered {
+            there.take(&line.text, line.at);
+        }
+        there
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What of a stream's lines is not in the merged stream yet.
+    pub(crate) fn missing(&mut self, label: &str, lines: Vec<Line>) -> Vec<Line> {
+        if self.is_empty() {
+            return lines;
+        }
+        let is_missing = |line: &Line| !self.take(&fitting(format!("{label}{}", line.text)), line.at);
+        lines.into_iter().filter(is_missing).collect()
+    }
+
+    /// Takes a line out that was written at `at`. It was put with that time or a later one: what was put with an earlier
+    /// one is another line that says the same.
+    fn take(&mut self, text: &str, at: Time) -> bool {
+        let Some(times) = self.0.get_mut(text) else { return false };
+        let Some(found) = times.iter().position(|put| *put >= at) else { return false };
+        times.remove(found);
+        if times.is_empty() {
+            self.0.remove(text);
+        }
+        true
+    }
 }
 
 /// How far a stream has been read. CloudWatch's own cursor is too long for the token: a new job begins at the moment
@@ -95,79 +131,13 @@ pub(crate) struct Position {
 
 /// A stream in the token: the first six digits of its task's id, and its container's place in the definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Key(u32);
+pub(crate) struct Key(pub(crate) u32);
 
 impl Key {
     /// Of a container of a task.
     pub(crate) fn new(task: &str, container: usize) -> Self {
         let digits = u32::from_str_radix(task.get(..6).unwrap_or_default(), 16).unwrap_or_default();
         Self(digits << 8 | u32::try_from(container).unwrap_or_default() & 0xff)
-    }
-}
-
-/// The positions of all streams. In the token they are packed: 14 bytes each, so that a hundred of them fit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
-pub(crate) struct Positions(pub(crate) BTreeMap<Key, Position>);
-
-/// How positions have been written in tokens.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Written {
-    /// Since the beginning: an object.
-    Named(BTreeMap<String, (u64, u32, u64)>),
-    /// Packed, in base 64.
-    Packed(String),
-}
-
-/// What packed times count from, in milliseconds since 1970: five bytes last until 2055.
-const EPOCH: u64 = 1_600_000_000_000;
-
-/// The bytes of a packed position: key, milliseconds since [`EPOCH`] (0: nothing was read), lines of that moment, lines.
-const PACKED: usize = 4 + 5 + 2 + 3;
-
-impl From<Positions> for Written {
-    fn from(positions: Positions) -> Self {
-        let mut bytes = Vec::with_capacity(positions.0.len() * PACKED);
-        for (key, position) in positions.0 {
-            bytes.extend(key.0.to_be_bytes());
-            bytes.extend(&position.at.millis().saturating_sub(EPOCH).to_be_bytes()[3..]);
-            bytes.extend(u16::try_from(position.of_that_moment).unwrap_or(u16::MAX).to_be_bytes());
-            bytes.extend(&position.lines.min(0xff_ffff).to_be_bytes()[5..]);
-        }
-        Self::Packed(base64::encode(bytes))
-    }
-}
-
-impl TryFrom<Written> for Positions {
-    type Error = String;
-
-    fn try_from(written: Written) -> Result<Self, String> {
-        let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-        let small = |bytes: &[u8]| u32::try_from(number(bytes)).unwrap_or(u32::MAX);
-        Ok(Self(match written {
-            Written::Named(all) => all
-                .into_iter()
-                .map(|(name, (at, of_that_moment, lines))| {
-                    let container = name.get(6..).and_then(|place| place.parse().ok()).unwrap_or_default();
-                    (Key::new(&name, container), Position { at: Time::from_millis(at), of_that_moment, lines })
-                })
-                .collect(),
-            Written::Packed(text) => base64::decode(text)
-                .map_err(|error| error.to_string())?
-                .chunks_exact(PACKED)
-                .map(|one| {
-                    let at = match number(&one[4..9]) {
-                        0 => Time::default(),
-                        since => Time::from_millis(since + EPOCH),
-                    };
-                    (
-                        Key(small(&one[..4])),
-                        Position { at, of_that_moment: small(&one[9..11]), lines: number(&one[11..]) },
-                    )
-                })
-                .collect(),
-        }))
     }
 }
 
@@ -404,11 +374,19 @@ mod tests {
         state.put(&[line(1, "us | a"), line(5, "us | ."), line(5, "us | .")]);
         assert_eq!((state.floor.millis(), state.at_floor), (5, 2));
         let before = vec![line(5, "us | ."), line(5, "us | .")];
-        let batch = vec![line(5, "us | ."), line(6, "us | b"), line(6, "us | b")];
+        // They were put with a later timestamp than they were written at.
+        let put = [line(9, "us | ."), line(9, "us | b"), line(9, "us | b")];
+        let batch = vec![line(5, "."), line(6, "b"), line(6, "b")];
         for arrived in 0..=batch.len() {
-            let found = [before.clone(), batch[..arrived].to_vec()].concat();
-            assert_eq!(missing(&state, batch.clone(), found), batch[arrived..], "{arrived} had arrived");
+            let mut there = Unremembered::new(&state, [&before, &put[..arrived]].concat(), &[]);
+            // Read again in two parts.
+            let parts = [&batch[..1], &batch[1..]].map(|part| there.missing("us | ", part.to_vec()));
+            assert_eq!(parts.concat(), batch[arrived..], "{arrived} had arrived");
+            assert!(there.is_empty());
         }
+        let mut there = Unremembered::new(&state, [&before, &put[..]].concat(), &put[1..2]);
+        assert_eq!(there.missing("us | ", vec![line(6, "b"), line(6, "b")]), [line(6, "b")], "one is remembered");
+        assert_eq!(there.missing("us | ", vec![line(10, ".")]), [line(10, ".")], "it was written after that was put");
         state.put(&[line(5, "us | .")]);
         assert_eq!(state.at_floor, 3);
     }
@@ -509,34 +487,6 @@ mod tests {
         let missing = Source { exists: false, ..source(Some(10), 10) };
         assert!(!missing.is_complete());
         assert!(Source { exists: false, ..source(Some(15), 15) }.is_complete());
-    }
-
-    #[test]
-    fn the_positions_of_as_many_containers_as_are_followed_fit_the_token() {
-        let mut state = State { floor: Time::from_millis(1_700_000_000_000), at_floor: 10_000, ..State::default() };
-        for n in 0..MOST_CONTAINERS {
-            let key = Key::new(&format!("{:06x}", n / 2 * 7919), n % 2);
-            let at = if n == 3 { Time::default() } else { Time::from_millis(1_700_000_000_000 - n as u64) };
-            state.positions.0.insert(key, Position { at, of_that_moment: 60_000, lines: 16_000_000 });
-        }
-        let text = serde_json::to_string(&state).unwrap();
-        assert_eq!(serde_json::from_str::<State>(&text).unwrap(), state);
-        let mut envelope = shared::token::Envelope::<State>::first("5a1f3c9e-0000-4000-8000-0123456789ab", state.floor);
-        envelope.tries = Some(shared::token::Tries { attempt: 2, before: Some(state.floor) });
-        envelope.state = state;
-        envelope.seal().unwrap();
-    }
-
-    #[test]
-    fn a_state_that_version_1_wrote_is_read() {
-        for text in [
-            r#"{"s":{"6f1ed01":[1700000000000,2,17]},"f":1700000000000,"n":1}"#,
-            r#"{"s":"bx7QARdIduAAAAIAABE=","f":1700000000000,"n":1}"#,
-        ] {
-            let state: State = serde_json::from_str(text).unwrap();
-            let position = Position { at: Time::from_millis(1_700_000_000_000), of_that_moment: 2, lines: 17 };
-            assert_eq!(state.positions.0, BTreeMap::from([(Key::new("6f1ed0aa", 1), position)]), "{text}");
-        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod message;
 mod search;
 mod source;
 mod tail;
+mod written;
 
 use std::time::Duration;
 

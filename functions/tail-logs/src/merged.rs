@@ -3,22 +3,24 @@
 use shared::aws::logs::{Line, Logs};
 use shared::{Error, Tick, Time, Trouble, Verdict, names};
 
-use crate::decide::{State, batches, missing};
+use crate::decide::{State, Unremembered, batches, merge};
 
 /// The release's own stream, as one invocation knows it.
 #[derive(Debug)]
 pub(crate) struct Merged {
     /// Where it is; none before it was created.
     logs: Option<Logs>,
-    /// Whether it may have lines that the state does not know of: at the start of an invocation, and after a call that
+    /// What it has that the state does not know of; not known at the start of an invocation, and after a call that
     /// failed.
-    unsure: bool,
+    unremembered: Option<Unremembered>,
+    /// What this invocation has put since the moment from which on more may be there than the state knows of.
+    remembered: Vec<Line>,
     pub(crate) trouble: Trouble,
 }
 
 impl Merged {
     pub(crate) fn new() -> Self {
-        Self { logs: None, unsure: true, trouble: Trouble::default() }
+        Self { logs: None, unremembered: None, remembered: Vec::new(), trouble: Trouble::default() }
     }
 
     async fn stream<'a>(&mut self, tick: &'a Tick<'_>) -> Result<(Logs, &'a str, String), Error> {
@@ -38,33 +40,49 @@ impl Merged {
         Ok((logs, group, stream))
     }
 
-    /// Appends lines.
+    /// Appends lines, of each stream behind its label.
     ///
     /// Safe to repeat with the same lines, or with these and newer ones: after a call whose outcome is not known, what
-    /// arrived is looked at first.
+    /// arrived is looked at first. That rests on CloudWatch showing lines by the time of the next try, or of the next job.
     ///
     /// # Errors
     /// The calls'. Some of the lines may be there all the same.
-    pub(crate) async fn put(&mut self, tick: &Tick<'_>, state: &mut State, mut lines: Vec<Line>) -> Result<(), Error> {
+    pub(crate) async fn put(
+        &mut self,
+        tick: &Tick<'_>,
+        state: &mut State,
+        streams: Vec<(String, Vec<Line>)>,
+    ) -> Result<(), Error> {
         let (logs, group, stream) = self.stream(tick).await?;
-        if lines.is_empty() {
+        if streams.iter().all(|(_, lines)| lines.is_empty()) {
             return Ok(());
         }
-        if self.unsure {
-            let found = logs.lines_since(group, &stream, state.floor).await?;
-            let all = lines.clone();
-            lines = missing(state, lines, found);
-            if lines.is_empty() {
-                state.put(&all);
+        let mut there = match self.unremembered.take() {
+            Some(there) => there,
+            None => {
+                let found = logs.lines_since(group, &stream, state.unsure_from().0).await?;
+                Unremembered::new(state, found, &self.remembered)
             }
-        }
-        // Until all of them are known to be there.
-        self.unsure = true;
+        };
+        // Streams are read in turns: until every line that is there has been read again, it must be found again should
+        // this function die, too.
+        let unsure_from = state.unsure_from();
+        let streams = streams.into_iter().map(|(label, lines)| {
+            let missing = there.missing(&label, lines);
+            (label, missing)
+        });
+        let lines = merge(streams.collect(), state.floor);
+        // `there` is given back only if all of them are known to be put.
         for batch in batches(&lines) {
             logs.put(group, &stream, batch).await?;
         }
         state.put(&lines);
-        self.unsure = false;
+        state.unsure_from = (!there.is_empty()).then_some(unsure_from);
+        match there.is_empty() {
+            true => self.remembered.clear(),
+            false => self.remembered.extend(lines),
+        }
+        self.unremembered = Some(there);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use shared::manifest::{Manifest, in_environment};
 use shared::{Error, Tick, Time, Trouble, Verdict, names};
 use tokio::task::JoinSet;
 
-use crate::decide::{self, Key, MOST_CONTAINERS, READS, Runner, State, merge};
+use crate::decide::{self, AT_ONCE, Key, MOST_CONTAINERS, READS, Runner, State};
 use crate::merged::Merged;
 use crate::message;
 use crate::search::{Found, Group, Search};
@@ -251,50 +251,70 @@ impl Tail {
     /// # Errors
     /// The release's stream cannot be written.
     pub(crate) async fn forward(&mut self, tick: &Tick<'_>, state: &mut State) -> Result<(), Verdict> {
-        self.read(tick, state).await;
-        let mut streams = Vec::new();
-        for site in &self.sites {
-            let new = site.headers.iter().filter(|header| !state.positions.0.contains_key(&header.key));
-            streams.extend(new.map(|header| (header.label.clone(), vec![header.line.clone()])));
-            streams.extend(site.sources.iter().map(|source| (source.label.clone(), source.pending.clone())));
+        let rounds = self.rounds();
+        if rounds.is_empty() {
+            return self.put(tick, state).await;
         }
-        let put = self.merged.put(tick, state, merge(streams, state.floor)).await;
-        if self.merged.trouble.note(tick.now, put)?.is_none() {
-            return Ok(());
-        }
-        for header in self.sites.iter().flat_map(|site| &site.headers) {
-            state.positions.0.entry(header.key).or_default();
-        }
-        for source in self.sites.iter_mut().flat_map(|site| &mut site.sources) {
-            let position = state.positions.0.entry(source.key).or_default();
-            position.advance(&source.pending);
-            source.pending.clear();
-            source.lines = position.lines;
+        for round in rounds {
+            self.read(tick, state, &round).await;
+            self.put(tick, state).await?;
         }
         Ok(())
     }
 
-    /// Reads as many streams as are read in a second, those first that have waited longest; a slow Region does not
-    /// silence the others.
-    async fn read(&mut self, tick: &Tick<'_>, state: &State) {
+    /// The streams to read in this look: of each place as many as may be read in a second, those first that have waited
+    /// longest, a few at a time.
+    fn rounds(&self) -> Vec<HashSet<Key>> {
         let mut waiting: HashMap<&Place, Vec<(Time, Key)>> = HashMap::new();
         for source in self.sites.iter().flat_map(|site| &site.sources) {
             if source.lost.is_none() && source.counting != Counting::Done {
                 waiting.entry(&source.place).or_default().push((source.last_read, source.key));
             }
         }
-        let due = waiting.into_values().flat_map(|mut all| {
+        let mut rounds: Vec<HashSet<Key>> = Vec::new();
+        for mut all in waiting.into_values() {
             all.sort();
-            all.truncate(READS);
-            all.into_iter().map(|(_, key)| key)
-        });
-        let due: HashSet<Key> = due.collect();
+            for (at, some) in all[..all.len().min(READS)].chunks(AT_ONCE).enumerate() {
+                if rounds.len() <= at {
+                    rounds.push(HashSet::new());
+                }
+                rounds[at].extend(some.iter().map(|(_, key)| *key));
+            }
+        }
+        rounds
+    }
+
+    async fn read(&mut self, tick: &Tick<'_>, state: &State, round: &HashSet<Key>) {
         let sources = self.sites.iter_mut().flat_map(|site| &mut site.sources);
-        join_all(sources.filter(|source| due.contains(&source.key)).map(async |source| {
-            let position = state.positions.0.get(&source.key).copied().unwrap_or_default();
+        join_all(sources.filter(|source| round.contains(&source.key)).map(async |source| {
+            let position = state.positions.get(&source.key).copied().unwrap_or_default();
             source.read(tick, position).await;
         }))
         .await;
+    }
+
+    async fn put(&mut self, tick: &Tick<'_>, state: &mut State) -> Result<(), Verdict> {
+        let mut streams = Vec::new();
+        for site in &self.sites {
+            let new = site.headers.iter().filter(|header| !state.positions.contains_key(&header.key));
+            streams.extend(new.map(|header| (header.label.clone(), vec![header.line.clone()])));
+            let waiting = site.sources.iter().filter(|source| !source.pending.is_empty());
+            streams.extend(waiting.map(|source| (source.label.clone(), source.pending.clone())));
+        }
+        let put = self.merged.put(tick, state, streams).await;
+        if self.merged.trouble.note(tick.now, put)?.is_none() {
+            return Ok(());
+        }
+        for header in self.sites.iter().flat_map(|site| &site.headers) {
+            state.positions.entry(header.key).or_default();
+        }
+        for source in self.sites.iter_mut().flat_map(|site| &mut site.sources) {
+            let position = state.positions.entry(source.key).or_default();
+            position.advance(&source.pending);
+            source.pending.clear();
+            source.lines = position.lines;
+        }
+        Ok(())
     }
 
     /// Counts the lines of streams that have fallen silent, so that none is missing that came late.
@@ -315,10 +335,10 @@ impl Tail {
     /// When they could not be put: then nothing was closed.
     pub(crate) async fn close(&mut self, tick: &Tick<'_>, state: &mut State) -> Result<(), Error> {
         let at = tick.now.max(state.floor);
-        let lines = self.sites.iter().map(|site| {
-            let closing = message::closing(&self.task, site);
-            Line { at, text: format!("{}{closing}", site.label) }
-        });
+        let lines = self
+            .sites
+            .iter()
+            .map(|site| (site.label.clone(), vec![Line { at, text: message::closing(&self.task, site) }]));
         let lines = lines.collect();
         self.merged.put(tick, state, lines).await
     }
