@@ -185,7 +185,7 @@ fn the_shop_is_released_and_its_customers_notice_nothing() {
         let own: Vec<_> = output.lines().filter(|line| line.contains(&format!("{environment} | "))).collect();
         assert!(own.iter().any(|line| line.contains(" orders packed by 1.0")), "the old worker worked: {own:#?}");
         assert!(!own.iter().any(|line| line.contains("being packed by 1.0")), "and left nothing half done: {own:#?}");
-        let drained = format!("{environment}/worker: 1 finished");
+        let drained = format!("{environment}/worker: 1 of 1 finished");
         assert!(output.contains(&drained), "{drained}\n{output}");
     }
     assert!(output.contains("Succeeded after"), "{output}");

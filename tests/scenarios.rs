@@ -7,16 +7,12 @@ use std::time::Duration;
 use local::template::ExecutionMode;
 use local::world::{ActionStatus, ExecutionStatus, Start};
 use serde_json::json;
-use tests::{Call, Meddling, Script, Setting, as_invoke_actions, of_task, play, wide};
+use tests::{Call, Meddling, Script, Setting, as_invoke_actions, is_in, of_task, play, wide};
 
 const ENVIRONMENTS: [&str; 3] = ["ap", "eu", "us"];
 
 fn is_old_everywhere(stage: &tests::Stage) -> bool {
     stage.world().traffic().iter().all(|one| one.image.ends_with(":1.0"))
-}
-
-fn is_in(start: &Start, environment: &str) -> bool {
-    start.environment.get("DATABASE").is_some_and(|path| path.contains(&format!("/{environment}.")))
 }
 
 /// The shop, whose migration in `ap` ends with an error after two lines, while the others take a minute.

@@ -114,6 +114,20 @@ pub struct Service {
     pub container_port: u16,
     /// The port of this machine that stands for its load balancer; none for a service that nobody asks.
     pub port: Option<u16>,
+    /// Who brings a new version of it.
+    #[serde(default)]
+    pub controller: Controller,
+}
+
+/// ECS's deployment controllers, as far as they are known here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Controller {
+    /// CodeDeploy, blue/green.
+    #[default]
+    CodeDeploy,
+    /// ECS itself, when the service is updated.
+    Ecs,
 }
 
 const fn one() -> usize {

@@ -217,8 +217,7 @@ fn disagreement(manifest: &Manifest, account: &Account, stack: &Stack, world: &W
     }
     for (name, service) in &manifest.services {
         for (environment_name, environment) in manifest.environments_of(service.environments.as_ref()) {
-            let application = in_environment(&service.codedeploy_application, environment_name);
-            let group = in_environment(&service.deployment_group, environment_name);
+            let names = service.codedeploy();
             let region = &environment.region;
             let family = in_environment(&service.family, environment_name);
             if !world.has_definition(&owner(region), region, &family) {
@@ -226,7 +225,11 @@ fn disagreement(manifest: &Manifest, account: &Account, stack: &Stack, world: &W
                     "{deploy}: services.{name}: local.yaml has no task definition `{family}` in {region}"
                 ));
             }
-            if !world.has_deployment_group(&owner(region), region, &application, &group) {
+            let names =
+                names.map(|names| [names.application, names.group].map(|name| in_environment(name, environment_name)));
+            if let Some([application, group]) = names
+                && !world.has_deployment_group(&owner(region), region, &application, &group)
+            {
                 return Some(format!(
                     "{deploy}: services.{name}: local.yaml has no deployment group `{application}/{group}` in {region}"
                 ));

@@ -6,8 +6,10 @@
 
 pub mod artifact;
 pub mod aws;
+pub mod end;
 pub mod error;
 pub mod job;
+pub mod journal;
 pub mod lambda;
 pub mod manifest;
 pub mod names;
@@ -20,6 +22,7 @@ pub mod yaml;
 pub use aws::Aws;
 pub use error::{Error, Kind, Verdict};
 pub use job::{Event, Job};
+pub use journal::Journal;
 pub use lambda::Invocation;
 pub use manifest::Manifest;
 pub use run::{Next, Progress, Success, Tick, Trouble, run};

@@ -141,10 +141,10 @@ pub struct Service {
     pub kind: ServiceKind,
     /// The ECS service's name; `{environment}` stands for the environment's name, here and below.
     pub service: String,
-    /// The CodeDeploy application.
-    pub codedeploy_application: String,
+    /// The CodeDeploy application; none for a service that ECS itself updates, whose old tasks are only watched.
+    pub codedeploy_application: Option<String>,
     /// The CodeDeploy deployment group.
-    pub deployment_group: String,
+    pub deployment_group: Option<String>,
     /// The task definition's family.
     pub family: String,
     /// The container that gets the release's image and the load balancer's traffic.
@@ -157,7 +157,7 @@ pub struct Service {
     /// How many of the new tasks may die before the deployment is given up.
     #[serde(default = "three")]
     pub max_failed_tasks: u32,
-    /// How long its deployment may take until its traffic has moved.
+    /// How long its deployment may take, from the begin of the action until its traffic has moved.
     #[serde(default = "Span::an_hour")]
     pub timeout: Span,
     /// How long a deployment of another release in the same group is waited for.
@@ -168,6 +168,24 @@ pub struct Service {
     pub drain_for: Span,
     /// Where it runs: everywhere unless given.
     pub environments: Option<Vec<Spanned<String>>>,
+}
+
+/// Where CodeDeploy deploys a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CodedeployNames<'a> {
+    /// The application.
+    pub application: &'a str,
+    /// The deployment group.
+    pub group: &'a str,
+}
+
+impl Service {
+    /// Where CodeDeploy deploys it, if it does.
+    #[must_use]
+    pub fn codedeploy(&self) -> Option<CodedeployNames<'_>> {
+        let (application, group) = (self.codedeploy_application.as_deref()?, self.deployment_group.as_deref()?);
+        Some(CodedeployNames { application, group })
+    }
 }
 
 /// What a service does for a living.
@@ -274,6 +292,14 @@ impl Manifest {
                 );
             }
         }
+        for (name, service) in &self.services {
+            if service.codedeploy_application.is_some() != service.deployment_group.is_some() {
+                return at(
+                    format!("services.{name}"),
+                    "`codedeploy_application` and `deployment_group` belong together: give both, or none".into(),
+                );
+            }
+        }
         let listed = self.tasks.iter().map(|(name, task)| ("tasks", name, &task.environments));
         let listed =
             listed.chain(self.services.iter().map(|(name, service)| ("services", name, &service.environments)));
@@ -365,7 +391,7 @@ services:
         let names = |listed| manifest.environments_of(listed).iter().map(|(name, _)| *name).collect::<Vec<_>>();
         assert_eq!(names(task.environments.as_ref()), ["eu"]);
         assert_eq!(names(None), ["us", "eu"]);
-        assert_eq!(in_environment(&manifest.services["web"].codedeploy_application, "us"), "shop-us");
+        assert_eq!(in_environment(manifest.services["web"].codedeploy().unwrap().application, "us"), "shop-us");
     }
 
     #[test]

@@ -48,6 +48,19 @@ pub fn description(release: &Release, environment: &str, service: &str, key: &st
     format!("{} {environment}/{service} key {key}", description_prefix(release))
 }
 
+/// What a deployment carries that brings the traffic back to the revision before the release, where CodeDeploy's own
+/// rollback can not do it any more.
+#[must_use]
+pub fn back_description(release: &Release, environment: &str, service: &str, key: &str) -> String {
+    format!("{} {environment}/{service} back, key {key}", description_prefix(release))
+}
+
+/// Whether a deployment with this description was created by Cutover, for whichever release.
+#[must_use]
+pub fn is_ours(description: &str) -> bool {
+    description.starts_with("Cutover ")
+}
+
 /// What the description of every deployment of the release begins with.
 #[must_use]
 pub fn description_prefix(release: &Release) -> String {
@@ -71,6 +84,12 @@ pub fn log_link(region: &str, group: &str, stream: &str) -> String {
         console_encoded(group),
         console_encoded(stream)
     )
+}
+
+/// A link to a task in the ECS console.
+#[must_use]
+pub fn task_link(region: &str, cluster: &str, task: &str) -> String {
+    format!("https://{region}.console.aws.amazon.com/ecs/v2/clusters/{cluster}/tasks/{task}?region={region}")
 }
 
 /// Percent-encoded twice, with `$` for `%`, as the console's own links are (fact 37).
@@ -135,5 +154,6 @@ mod tests {
     fn a_description_fits() {
         let long = Release { pipeline: "p".repeat(100), ..release() };
         assert!(description(&long, &"e".repeat(20), &"s".repeat(40), &release().execution).len() <= 256);
+        assert!(back_description(&long, &"e".repeat(20), &"s".repeat(40), &release().execution).len() <= 256);
     }
 }

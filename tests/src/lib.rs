@@ -15,7 +15,7 @@ use std::time::Duration;
 use local::account::Account;
 use local::template::{self, Stack};
 use local::world::{
-    ActionStatus, ActionView, Effect, ExecutionStatus, Happening, LogEvent, Made, Quirks, Request, World,
+    ActionStatus, ActionView, Effect, ExecutionStatus, Happening, Lateness, LogEvent, Made, Quirks, Request, World,
 };
 use serde_json::{Value, json};
 use shared::{Aws, Clock, Event, Invocation, Time};
@@ -39,6 +39,8 @@ pub struct Setting {
     pub script: Box<dyn Fn(&local::world::Start) -> Script>,
     /// How CloudWatch behaves.
     pub quirks: Quirks,
+    /// How late CodeDeploy shows what it has done.
+    pub lateness: Lateness,
     /// What happens to calls of functions.
     pub meddle: Box<dyn FnMut(&Call<'_>) -> Meddling + Send>,
     /// Something beside the manifest in the artifact.
@@ -53,6 +55,7 @@ impl Default for Setting {
             change_stack: Box::new(|_| {}),
             script: Box::new(Script::of_shop),
             quirks: Quirks::default(),
+            lateness: Lateness::default(),
             meddle: Box::new(|_| Meddling::Pass),
             ballast: Vec::new(),
         }
@@ -103,6 +106,7 @@ impl Stage {
         (setting.change_stack)(&mut stack);
         let mut world = World::new(stack.clone(), &account, 0, BEGIN).expect("a good world");
         world.set_quirks(setting.quirks);
+        world.set_lateness(setting.lateness);
         let files = [
             ("deploy.yaml", setting.manifest.as_bytes()),
             ("imageDetail.json", br#"{"ImageURI":"registry.example/shop:2.0"}"#),
@@ -166,6 +170,48 @@ impl Stage {
         });
         assert_eq!(response.status, 200, "{target}: {}", String::from_utf8_lossy(&response.body));
         serde_json::from_slice(&response.body).unwrap_or(Value::Null)
+    }
+
+    /// The same in another Region.
+    pub fn call_in(&self, region: &str, target: &str, input: &Value) -> Value {
+        let credential = format!("AWS4-HMAC-SHA256 Credential=local/20231114/{region}/service/aws4_request");
+        let headers = [("x-amz-target".to_owned(), target.to_owned()), ("authorization".to_owned(), credential)];
+        let response = self.handle(&Request {
+            method: "POST".into(),
+            path: "/".into(),
+            headers: headers.into(),
+            body: input.to_string().into_bytes(),
+            ..Request::default()
+        });
+        assert_eq!(response.status, 200, "{target}: {}", String::from_utf8_lossy(&response.body));
+        serde_json::from_slice(&response.body).unwrap_or(Value::Null)
+    }
+
+    /// The id of the newest deployment of a target such as `us/web`.
+    #[must_use]
+    pub fn deployment(&self, target: &str) -> String {
+        self.world().deployment_with(&format!(" {target} key ")).expect("a deployment")
+    }
+
+    /// What deploy-services and drain-workers have said in the release's log.
+    #[must_use]
+    pub fn say(&self, execution: &str) -> Vec<String> {
+        self.lines(execution).into_iter().filter(|line| !line.contains("line ")).collect()
+    }
+
+    /// How long after each change of a deployment it was said in the release's log: ready, and moved.
+    #[must_use]
+    pub fn noticed(&self, execution: &str) -> Vec<Duration> {
+        let said = self.events(execution);
+        let changes = self.world().changes_of_deployments();
+        let delay = |(target, what, at): &(String, &'static str, Time)| {
+            let (environment, service) = target.split_once('/')?;
+            let found = said.iter().find(|event| {
+                event.message.starts_with(&format!("{environment} {service}")) && event.message.contains(what)
+            })?;
+            Some(found.at.since(*at))
+        };
+        changes.iter().filter_map(delay).collect()
     }
 
     fn handle(&self, request: &Request) -> local::world::Response {
@@ -442,4 +488,10 @@ pub fn wide(n: usize) -> String {
         service("web"),
         service("worker")
     )
+}
+
+/// Whether a container has the database of this environment of the shop.
+#[must_use]
+pub fn is_in(start: &local::world::Start, environment: &str) -> bool {
+    start.environment.get("DATABASE").is_some_and(|path| path.contains(&format!("/{environment}.")))
 }

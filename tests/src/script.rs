@@ -18,6 +18,8 @@ pub struct Script {
     pub ends: Option<(Duration, i32)>,
     /// How it answers SIGTERM; not at all unless given.
     pub on_term: Option<(Duration, i32)>,
+    /// Whether not even SIGKILL reaches it: its instance's agent is gone.
+    pub unreachable: bool,
 }
 
 impl Script {
@@ -31,6 +33,7 @@ impl Script {
             healthy_after: None,
             ends: Some((Duration::from_millis(100), 0)),
             on_term: Some((Duration::from_millis(300), 143)),
+            unreachable: false,
         }
     }
 
@@ -43,6 +46,7 @@ impl Script {
             healthy_after: Some(Duration::from_secs(2)),
             ends: None,
             on_term: Some((Duration::from_secs(4), 0)),
+            unreachable: false,
         }
     }
 
@@ -86,7 +90,11 @@ impl Script {
         };
         let stopped = async {
             loop {
-                match (signals.recv().await, self.on_term) {
+                let signal = signals.recv().await;
+                if self.unreachable && signal.is_some() {
+                    continue;
+                }
+                match (signal, self.on_term) {
                     (Some(true), _) => return 137,
                     (Some(false), Some((after, code))) => {
                         tokio::select! {

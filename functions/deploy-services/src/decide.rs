@@ -11,8 +11,12 @@ pub(crate) const LOOK: Duration = Duration::from_secs(1);
 /// The longest first cause that the token carries, in characters.
 const LONGEST_CAUSE: usize = 600;
 
-/// How long a stop may stay without effect before it is asked for again.
-const STOP_AGAIN: Duration = Duration::from_secs(60);
+/// How long a stop, or a deployment back that finds its group busy, may stay without effect before it is asked for again.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// How long all that is taken back may take: a rollback starts what CodeDeploy has scaled down, at the worst. What has
+/// not come to its end by then needs a person.
+const TAKING_BACK: Duration = Duration::from_secs(60 * 60);
 
 /// What cannot be observed again, carried from job to job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,9 +25,15 @@ pub(crate) struct State {
     /// By target: the task definition's revision before the release, 0 where it is not known.
     #[serde(rename = "b", skip_serializing_if = "Vec::is_empty")]
     pub(crate) before: Vec<u32>,
+    /// By target: a hash of what was said of it last in the release's log.
+    #[serde(rename = "l", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) said: Vec<u16>,
     /// What failed first, and where.
     #[serde(rename = "c", skip_serializing_if = "Option::is_none")]
     pub(crate) cause: Option<Cause>,
+    /// Since when everything is being taken back.
+    #[serde(rename = "g", skip_serializing_if = "Option::is_none")]
+    pub(crate) giving_up: Option<Time>,
 }
 
 /// The first cause of a failure.
@@ -54,10 +64,12 @@ pub(crate) struct Target {
     pub(crate) timeout: Duration,
     /// How long another deployment in its group is waited for.
     pub(crate) wait_for_group: Duration,
-    /// Since when its end has been asked for.
-    pub(crate) stopping: Option<Time>,
+    /// Since when its end, or its way back, has been asked for.
+    pub(crate) asked: Option<Time>,
     /// Why nothing can be done about it any more: a call that is refused.
     pub(crate) broken: Option<String>,
+    /// That too many of its new tasks have died.
+    pub(crate) dying: Option<String>,
 }
 
 /// Where a target is.
@@ -67,22 +79,31 @@ pub(crate) enum Phase {
     Unknown,
     /// There is no deployment of this action, and the group was not seen to be busy.
     Empty,
-    /// The group is busy with this other deployment.
-    Busy { with: String, waits_to_terminate: bool },
+    /// The group is busy with another deployment. When that is of an older release and only waits for its old tasks, it
+    /// can be `released`.
+    Busy { with: String, released: Option<String> },
     /// The new task set is on its way.
     Going,
     /// The new task set is there; the traffic waits (fact 28).
     Ready,
     /// The traffic has moved; the old tasks wait (fact 29).
     Moved,
-    /// The deployment is over: the old tasks are gone.
+    /// The deployment has succeeded and is over: its old tasks are gone.
     Done,
-    /// It did not come about; its rollback is over, or there was none to make.
+    /// It did not come about, and the traffic is where it was.
     Failed { what: String },
-    /// It is being rolled back.
+    /// It is over, for this reason unless we stopped it, and where its traffic is must be seen.
+    Over { what: Option<String> },
+    /// It is being rolled back, by CodeDeploy or by a deployment of the revision before.
     RollingBack,
-    /// It was stopped and rolled back, as we asked.
+    /// The deployment of the revision before waits for being continued.
+    BackWaits,
+    /// The traffic is back.
     RolledBack,
+    /// Its traffic is on the new version, and CodeDeploy has no way back: the revision before must be deployed.
+    Stranded { what: String },
+    /// Its traffic could not be brought back.
+    Stuck { what: String },
 }
 
 /// Something to do at the target of this place.
@@ -96,6 +117,20 @@ pub(crate) enum Act {
     Continue { at: usize },
     /// Stop with rollback.
     Stop { at: usize },
+    /// Deploy the revision before.
+    Back { at: usize },
+}
+
+impl Act {
+    pub(crate) fn at(&self) -> usize {
+        match self {
+            Self::Create { at }
+            | Self::Release { at, .. }
+            | Self::Continue { at }
+            | Self::Stop { at }
+            | Self::Back { at } => *at,
+        }
+    }
 }
 
 /// What follows from a look.
@@ -111,14 +146,15 @@ pub(crate) enum Decision {
 
 /// Decides; what must be remembered goes into `state`.
 pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
-    if state.cause.is_none() && !seen.halted {
+    if state.cause.is_none() && state.giving_up.is_none() && !seen.halted {
         state.cause = seen.targets.iter().enumerate().find_map(|(target, one)| {
             let what = shared::text::fit(&failure(seen, one)?, LONGEST_CAUSE);
             Some(Cause { target, what })
         });
     }
-    if seen.halted || state.cause.is_some() {
-        return give_up(seen);
+    if seen.halted || state.cause.is_some() || state.giving_up.is_some() {
+        let since = *state.giving_up.get_or_insert(seen.now);
+        return take_back(seen, since);
     }
     let moved = |target: &Target| matches!(target.phase, Phase::Moved | Phase::Done);
     if seen.targets.iter().all(moved) {
@@ -128,10 +164,11 @@ pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
     let open = seen.targets.iter().all(|target| moved(target) || target.phase == Phase::Ready);
     let acts = seen.targets.iter().enumerate().filter_map(|(at, target)| match &target.phase {
         Phase::Empty => Some(Act::Create { at }),
-        Phase::Busy { with, waits_to_terminate: true } => Some(Act::Release { at, deployment: with.clone() }),
+        Phase::Busy { released: Some(deployment), .. } => Some(Act::Release { at, deployment: deployment.clone() }),
         Phase::Ready if open => Some(Act::Continue { at }),
-        Phase::Busy { .. } | Phase::Ready | Phase::Unknown | Phase::Going | Phase::Moved | Phase::Done => None,
-        Phase::Failed { .. } | Phase::RollingBack | Phase::RolledBack => None,
+        Phase::Busy { released: None, .. } | Phase::Ready | Phase::Unknown | Phase::Going | Phase::Moved => None,
+        Phase::Done | Phase::Failed { .. } | Phase::Over { .. } | Phase::RollingBack | Phase::RolledBack => None,
+        Phase::BackWaits | Phase::Stranded { .. } | Phase::Stuck { .. } => None,
     });
     Decision::Go(acts.collect())
 }
@@ -142,10 +179,14 @@ fn failure(seen: &Observation, target: &Target) -> Option<String> {
         return target.broken.clone();
     }
     match &target.phase {
-        Phase::Failed { what } => Some(what.clone()),
-        Phase::RollingBack | Phase::RolledBack => Some("its deployment was stopped by somebody".into()),
+        Phase::Failed { what } | Phase::Stranded { what } | Phase::Stuck { what } => Some(what.clone()),
+        Phase::Over { what } => what.clone(),
+        Phase::RollingBack | Phase::BackWaits | Phase::RolledBack => {
+            Some("its deployment was stopped by somebody".into())
+        }
+        Phase::Going if target.dying.is_some() => target.dying.clone(),
         Phase::Busy { with, .. } if passed > target.wait_for_group => {
-            Some(format!("its deployment group was busy with {with} for {}", shared::time::spoken(passed)))
+            Some(format!("its deployment group was busy for {} with {with}", shared::time::spoken(passed)))
         }
         Phase::Going | Phase::Ready if passed > target.timeout => {
             Some(format!("its traffic had not moved after {}, its `timeout`", shared::time::spoken(target.timeout)))
@@ -155,22 +196,38 @@ fn failure(seen: &Observation, target: &Target) -> Option<String> {
     }
 }
 
-/// Stops with rollback whatever is under way or has moved already; the action ends when nothing is under way.
-fn give_up(seen: &Observation) -> Decision {
+/// Takes back whatever is under way or has moved already; the action ends when nothing is under way.
+fn take_back(seen: &Observation, since: Time) -> Decision {
+    if seen.now.since(since) > TAKING_BACK {
+        return Decision::Failed;
+    }
     let mut acts = Vec::new();
     let mut under_way = false;
     for (at, target) in seen.targets.iter().enumerate() {
-        match target.phase {
-            // It was asked to stop although calls are refused; whether it does cannot be told.
-            Phase::Going | Phase::Ready | Phase::Moved if target.broken.is_some() && target.stopping.is_some() => {}
+        let again = target.asked.is_none_or(|asked| seen.now.since(asked) > AGAIN);
+        match &target.phase {
+            // It was asked for although calls are refused; whether it comes about cannot be told.
+            Phase::Going | Phase::Ready | Phase::Moved | Phase::Stranded { .. }
+                if target.broken.is_some() && target.asked.is_some() => {}
             Phase::Going | Phase::Ready | Phase::Moved => {
                 under_way = true;
-                if target.stopping.is_none_or(|asked| seen.now.since(asked) > STOP_AGAIN) {
+                if again {
                     acts.push(Act::Stop { at });
                 }
             }
-            Phase::Unknown | Phase::RollingBack => under_way = true,
-            Phase::Empty | Phase::Busy { .. } | Phase::Done | Phase::Failed { .. } | Phase::RolledBack => {}
+            // The old tasks are gone: there is nothing to stop (fact 30).
+            Phase::Done | Phase::Stranded { .. } => {
+                under_way = true;
+                if again {
+                    acts.push(Act::Back { at });
+                }
+            }
+            Phase::BackWaits => {
+                under_way = true;
+                acts.push(Act::Continue { at });
+            }
+            Phase::Unknown | Phase::Over { .. } | Phase::RollingBack => under_way = true,
+            Phase::Empty | Phase::Busy { .. } | Phase::Failed { .. } | Phase::RolledBack | Phase::Stuck { .. } => {}
         }
     }
     if under_way { Decision::Go(acts) } else { Decision::Failed }
@@ -184,7 +241,7 @@ mod tests {
 
     fn target(phase: Phase) -> Target {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-        Target { phase, timeout: minutes(60), wait_for_group: minutes(30), stopping: None, broken: None }
+        Target { phase, timeout: minutes(60), wait_for_group: minutes(30), asked: None, broken: None, dying: None }
     }
 
     fn seen(minutes: u64, phases: &[Phase]) -> Observation {
@@ -196,11 +253,16 @@ mod tests {
         Phase::Failed { what: "the new tasks died".into() }
     }
 
+    fn stranded() -> Phase {
+        Phase::Stranded { what: "a hook failed".into() }
+    }
+
     #[test]
     fn no_traffic_moves_before_every_target_is_ready() {
         for (phases, expected) in [
             (vec![Phase::Ready, Phase::Going], vec![]),
             (vec![Phase::Ready, Phase::Unknown], vec![]),
+            (vec![Phase::Ready, Phase::Over { what: None }], vec![]),
             (vec![Phase::Ready, Phase::Empty], vec![Act::Create { at: 1 }]),
             (vec![Phase::Ready, Phase::Ready], vec![Act::Continue { at: 0 }, Act::Continue { at: 1 }]),
             // Its group does not wait, or it was continued before this look.
@@ -218,17 +280,48 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_stops_every_sibling_also_one_whose_traffic_had_moved() {
+    fn one_failure_takes_every_sibling_back_also_those_whose_traffic_had_moved() {
         let mut state = State::default();
         let phases = [Phase::Going, failed(), Phase::Ready, Phase::Moved, Phase::Empty, Phase::Done];
         let decision = decide(&seen(1, &phases), &mut state);
-        assert_eq!(decision, Decision::Go(vec![Act::Stop { at: 0 }, Act::Stop { at: 2 }, Act::Stop { at: 3 }]));
+        let stop = |at| Act::Stop { at };
+        assert_eq!(decision, Decision::Go(vec![stop(0), stop(2), stop(3), Act::Back { at: 5 }]));
         assert_eq!(state.cause.as_ref().unwrap().target, 1);
-        let phases = [Phase::RollingBack, failed(), Phase::RolledBack, Phase::RolledBack, Phase::Empty, Phase::Done];
-        assert_eq!(decide(&seen(2, &phases), &mut state), Decision::Go(vec![]), "a rollback is followed to its end");
-        let phases = [Phase::RolledBack, failed(), Phase::RolledBack, Phase::RolledBack, Phase::Empty, Phase::Done];
-        assert_eq!(decide(&seen(3, &phases), &mut state), Decision::Failed);
+        let back =
+            || vec![Phase::RolledBack, failed(), Phase::RolledBack, Phase::RolledBack, Phase::Empty, Phase::RolledBack];
+        for (at, under_way) in
+            [(0, Phase::RollingBack), (2, Phase::Over { what: None }), (5, Phase::RollingBack), (3, Phase::Unknown)]
+        {
+            let mut phases = back();
+            phases[at] = under_way;
+            assert_eq!(decide(&seen(2, &phases), &mut state), Decision::Go(vec![]), "it is followed to its end");
+        }
+        assert_eq!(decide(&seen(3, &back()), &mut state), Decision::Failed);
         assert_eq!(state.cause.unwrap().what, "the new tasks died");
+    }
+
+    #[test]
+    fn a_stop_that_came_too_late_is_followed_by_a_deployment_of_the_revision_before() {
+        let mut state = State::default();
+        let mut seen = seen(1, &[failed(), Phase::Moved]);
+        assert_eq!(decide(&seen, &mut state), Decision::Go(vec![Act::Stop { at: 1 }]));
+        seen.targets[1] = Target { asked: None, ..target(Phase::Done) };
+        assert_eq!(decide(&seen, &mut state), Decision::Go(vec![Act::Back { at: 1 }]));
+        seen.targets[1] = Target { asked: Some(NOW), ..target(stranded()) };
+        assert_eq!(decide(&seen, &mut state), Decision::Go(vec![]), "it is asked for once, and again after a while");
+        seen.targets[1].phase = Phase::BackWaits;
+        assert_eq!(decide(&seen, &mut state), Decision::Go(vec![Act::Continue { at: 1 }]));
+        seen.targets[1].phase = Phase::Stuck { what: "the rollback failed".into() };
+        assert_eq!(decide(&seen, &mut state), Decision::Failed);
+    }
+
+    #[test]
+    fn new_tasks_that_keep_dying_are_given_up_before_codedeploy_does() {
+        let mut state = State::default();
+        let mut seen = seen(1, &[Phase::Going, Phase::Ready]);
+        seen.targets[0].dying = Some("4 of its new tasks died".into());
+        assert_eq!(decide(&seen, &mut state), Decision::Go(vec![Act::Stop { at: 0 }, Act::Stop { at: 1 }]));
+        assert_eq!(state.cause.unwrap().what, "4 of its new tasks died");
     }
 
     #[test]
@@ -237,31 +330,43 @@ mod tests {
         let mut seen = seen(1, &[Phase::Ready, Phase::Ready]);
         seen.targets[0].broken = Some("ContinueDeployment was refused".into());
         assert_eq!(decide(&seen, &mut state), Decision::Go(vec![Act::Stop { at: 0 }, Act::Stop { at: 1 }]));
-        seen.targets[0].stopping = Some(NOW);
+        seen.targets[0].asked = Some(NOW);
         seen.targets[1].phase = Phase::RolledBack;
         assert_eq!(decide(&seen, &mut state), Decision::Failed);
         assert_eq!(state.cause.unwrap().what, "ContinueDeployment was refused");
     }
 
     #[test]
-    fn a_halt_stops_what_is_under_way_and_is_nobodys_fault() {
+    fn what_cannot_be_taken_back_within_an_hour_is_reported() {
         let mut state = State::default();
-        let halted = Observation { halted: true, ..seen(1, &[Phase::Ready, Phase::Empty]) };
-        assert_eq!(decide(&halted, &mut state), Decision::Go(vec![Act::Stop { at: 0 }]));
-        assert_eq!(state.cause, None);
-        let unknown = Observation { halted: true, ..seen(1, &[Phase::Unknown]) };
-        assert_eq!(decide(&unknown, &mut state), Decision::Go(vec![]), "what may be under way must be seen first");
+        let mut seen = seen(1, &[failed(), Phase::RollingBack]);
+        assert_eq!(decide(&seen, &mut state), Decision::Go(vec![]));
+        seen.now = NOW.plus(TAKING_BACK + Duration::from_secs(1));
+        assert_eq!(decide(&seen, &mut state), Decision::Failed);
     }
 
     #[test]
-    fn a_busy_group_is_waited_for_within_its_limit_and_freed_where_only_old_tasks_wait() {
-        let busy = |waits_to_terminate| Phase::Busy { with: "d-1".into(), waits_to_terminate };
-        assert_eq!(decide(&seen(29, &[busy(false)]), &mut State::default()), Decision::Go(vec![]));
-        let release = Act::Release { at: 0, deployment: "d-1".into() };
-        assert_eq!(decide(&seen(1, &[busy(true)]), &mut State::default()), Decision::Go(vec![release]));
+    fn a_halt_takes_back_what_is_under_way_and_is_nobodys_fault() {
         let mut state = State::default();
-        assert_eq!(decide(&seen(31, &[busy(false)]), &mut state), Decision::Failed);
-        assert!(state.cause.unwrap().what.contains("busy with d-1 for 31 min"));
+        let halted = Observation { halted: true, ..seen(1, &[Phase::Ready, Phase::Empty, Phase::Done]) };
+        assert_eq!(decide(&halted, &mut state), Decision::Go(vec![Act::Stop { at: 0 }, Act::Back { at: 2 }]));
+        assert_eq!(state.cause, None);
+        let unknown = Observation { halted: true, ..seen(1, &[Phase::Unknown]) };
+        assert_eq!(decide(&unknown, &mut state), Decision::Go(vec![]), "what may be under way must be seen first");
+        let after = seen(2, &[Phase::RolledBack, Phase::Empty, Phase::RolledBack]);
+        assert_eq!(decide(&after, &mut state), Decision::Failed);
+        assert_eq!(state.cause, None, "what was asked for is no failure");
+    }
+
+    #[test]
+    fn a_busy_group_is_waited_for_within_its_limit_and_freed_where_only_old_tasks_of_ours_wait() {
+        let busy = |released: Option<&str>| Phase::Busy { with: "d-1".into(), released: released.map(str::to_owned) };
+        assert_eq!(decide(&seen(29, &[busy(None)]), &mut State::default()), Decision::Go(vec![]));
+        let release = Act::Release { at: 0, deployment: "d-1".into() };
+        assert_eq!(decide(&seen(1, &[busy(Some("d-1"))]), &mut State::default()), Decision::Go(vec![release]));
+        let mut state = State::default();
+        assert_eq!(decide(&seen(31, &[busy(None)]), &mut state), Decision::Failed);
+        assert_eq!(state.cause.unwrap().what, "its deployment group was busy for 31 min 00 s with d-1");
     }
 
     #[test]
@@ -274,7 +379,9 @@ mod tests {
     #[test]
     fn fifty_targets_with_a_cause_fit_the_token() {
         let cause = Cause { target: 49, what: "x".repeat(LONGEST_CAUSE) };
-        let text = serde_json::to_string(&State { before: vec![12_345; 50], cause: Some(cause) }).unwrap();
+        let state =
+            State { before: vec![12_345; 50], said: vec![u16::MAX; 50], cause: Some(cause), giving_up: Some(NOW) };
+        let text = serde_json::to_string(&state).unwrap();
         assert!(text.len() < 1_900, "{}", text.len());
     }
 

@@ -4,12 +4,13 @@
 //! none is under way any more.
 
 mod decide;
+mod look;
 mod message;
 mod target;
 
 use serde::Deserialize;
 use shared::artifact;
-use shared::{Aws, Error, Event, Invocation, Next, Tick};
+use shared::{Aws, Error, Event, Invocation, Journal, Next, Tick};
 use tracing::info;
 
 use decide::{Decision, Observation, State, decide};
@@ -33,32 +34,54 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
     shared::run(&aws, &event, invocation, step).await
 }
 
-async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Plan>) -> Result<Next, Error> {
-    let plan = match memory {
-        Some(plan) => plan,
+/// What an invocation keeps between two looks.
+#[derive(Debug)]
+struct Memory {
+    plan: Plan,
+    journal: Journal,
+}
+
+async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -> Result<Next, Error> {
+    let memory = match memory {
+        Some(memory) => memory,
         None => {
             let parameters: Parameters = tick.job.parameters()?;
             let content = artifact::read(tick.aws, tick.job, parameters.manifest.as_deref()).await?;
-            memory.insert(Plan::new(tick, content, parameters.services.as_deref()).await?)
+            memory.insert(Memory {
+                plan: Plan::new(tick, content, parameters.services.as_deref(), state).await?,
+                journal: Journal::default(),
+            })
         }
     };
+    let plan = &mut memory.plan;
     plan.look(tick, state).await;
     let seen = Observation {
         now: tick.now,
         begun: tick.begun,
         halted: tick.halted,
-        targets: plan.targets.iter().map(target::Target::seen).collect(),
+        targets: plan.targets.iter().map(|target| target.observed(tick.now)).collect(),
     };
     let decision = decide(&seen, state);
-    match decision {
+    for line in message::news(tick, plan, state) {
+        memory.journal.say(tick.now, line);
+    }
+    let next = match decision {
         Decision::Go(acts) => {
             for act in &acts {
-                info!(?act, "acting");
+                info!(target = plan.targets[act.at()].name(), ?act, "acting");
             }
             plan.act(tick, &acts).await;
-            Ok(Next::Wait(decide::LOOK, message::progress(plan)))
+            Next::Wait(decide::LOOK, message::progress(tick, plan))
         }
-        Decision::Succeeded => Ok(Next::Succeed(message::succeeded(tick, plan, state))),
-        Decision::Failed => Ok(Next::Fail(message::failed(plan, state))),
+        Decision::Succeeded => Next::Succeed(message::succeeded(tick, plan, state)),
+        Decision::Failed => {
+            let lines = plan.last_lines(tick, state).await;
+            Next::Fail(message::failed(tick, plan, state, &lines))
+        }
+    };
+    for line in message::ending(plan, &next) {
+        memory.journal.say(tick.now, line);
     }
+    memory.journal.flush(tick.aws, tick.release).await;
+    Ok(next)
 }

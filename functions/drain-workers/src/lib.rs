@@ -7,9 +7,11 @@ mod decide;
 mod message;
 mod service;
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use shared::artifact;
-use shared::{Aws, Error, Event, Invocation, Next, Tick};
+use shared::{Aws, Error, Event, Invocation, Journal, Next, Tick};
 
 use decide::{Decision, decide};
 use service::Plan;
@@ -34,24 +36,47 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
     shared::run(&aws, &event, invocation, step).await
 }
 
-async fn step(tick: &Tick<'_>, _: &mut State, memory: &mut Option<Plan>) -> Result<Next, Error> {
-    let plan = match memory {
-        Some(plan) => plan,
+/// What an invocation keeps between two looks.
+#[derive(Debug)]
+struct Memory {
+    plan: Plan,
+    journal: Journal,
+    /// The old tasks whose end was told.
+    told: HashSet<String>,
+    looked: bool,
+}
+
+async fn step(tick: &Tick<'_>, _: &mut State, memory: &mut Option<Memory>) -> Result<Next, Error> {
+    let memory = match memory {
+        Some(memory) => memory,
         None => {
             let parameters: Parameters = tick.job.parameters()?;
             let content = artifact::read(tick.aws, tick.job, parameters.manifest.as_deref()).await?;
-            memory.insert(Plan::new(tick, content.manifest).await)
+            let plan = Plan::new(tick, content.manifest).await;
+            memory.insert(Memory { plan, journal: Journal::default(), told: HashSet::new(), looked: false })
         }
     };
     if tick.halted {
         return Ok(Next::Succeed(message::halted()));
     }
+    let plan = &mut memory.plan;
     plan.look(tick).await;
+    for service in &plan.services {
+        for task in service.old.values().filter(|task| task.is_over()) {
+            // What had ended before this invocation was told by the one before it.
+            let is_news = memory.looked || tick.job.continuation.is_none();
+            if memory.told.insert(task.arn.clone()) && is_news {
+                memory.journal.say(tick.now, message::ended(service, task));
+            }
+        }
+    }
+    memory.looked = true;
+    memory.journal.flush(tick.aws, tick.release).await;
     let seen: Vec<_> = plan.services.iter().map(|service| service.seen(tick)).collect();
     match decide(&seen) {
         Decision::Go(release) => {
             plan.release(tick, &release).await;
-            Ok(Next::Wait(decide::LOOK, message::progress(plan)))
+            Ok(Next::Wait(decide::LOOK, message::progress(tick, plan)))
         }
         Decision::Done => Ok(Next::Succeed(message::done(tick, plan))),
     }

@@ -1,90 +1,153 @@
 //! Every sentence of `drain-workers` that a person reads.
 
+use std::time::Duration;
+
 use shared::aws::ecs::Task;
 use shared::text::count;
 use shared::time::spoken;
-use shared::{Progress, Success, Tick, names};
+use shared::{Progress, Success, Tick, Time, names};
 
-use crate::service::{Plan, Service};
+use crate::service::{Deployed, Plan, Service};
 
-/// How the old tasks of a service ended, so far.
-struct Ends {
-    clean: usize,
-    killed: usize,
-    failed: usize,
-    busy: usize,
-    protected: usize,
+/// How many busy tasks are named with a link: a summary has 2,048 characters (fact 6).
+const NAMED: usize = 4;
+
+/// How an old task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It runs.
+    Busy,
+    /// By itself, or after SIGTERM.
+    Clean,
+    /// By SIGKILL, so long after it was asked to end.
+    Killed(Duration),
+    /// With an error of its own.
+    Failed,
 }
 
-fn ends(service: &Service) -> Ends {
-    let mut ends = Ends { clean: 0, killed: 0, failed: 0, busy: 0, protected: 0 };
-    for task in service.old.values() {
-        if !task.is_over() {
-            ends.busy += 1;
-            ends.protected += usize::from(service.protected.contains_key(&task.arn));
-        } else if has(task, |code| code == 137) {
-            ends.killed += 1;
-        // 143 is what a program ends with that leaves SIGTERM to its runtime.
-        } else if has(task, |code| code != 0 && code != 143) {
-            ends.failed += 1;
-        } else {
-            ends.clean += 1;
-        }
+/// How an old task ended: 137 is SIGKILL; 143 is what a program ends with that leaves SIGTERM to its runtime.
+pub(crate) fn ending(task: &Task) -> Ending {
+    let has = |wanted: fn(i32) -> bool| task.containers.iter().any(|one| one.exit_code.is_some_and(wanted));
+    if !task.is_over() {
+        return Ending::Busy;
     }
-    ends
-}
-
-fn has(task: &Task, wanted: fn(i32) -> bool) -> bool {
-    task.containers.iter().any(|container| container.exit_code.is_some_and(wanted))
+    if has(|code| code == 137) {
+        let (asked, ended) = (task.stopping.unwrap_or_default(), task.stopped.unwrap_or_default());
+        return Ending::Killed(ended.since(asked));
+    }
+    if has(|code| code != 0 && code != 143) { Ending::Failed } else { Ending::Clean }
 }
 
 /// "2 old workers still busy: us/worker 1, eu/worker 1".
-pub(crate) fn progress(plan: &Plan) -> Progress {
-    let busy: Vec<_> = plan.services.iter().map(|service| (service, ends(service).busy)).collect();
-    let total: usize = busy.iter().map(|(_, busy)| busy).sum();
-    let each = busy.iter().filter(|(_, busy)| *busy > 0).map(|(service, busy)| format!("{} {busy}", name(service)));
-    let each: Vec<_> = each.collect();
+pub(crate) fn progress(tick: &Tick<'_>, plan: &Plan) -> Progress {
+    let busy = |service: &Service| service.old.values().filter(|task| !task.is_over()).count();
+    let total: usize = plan.services.iter().map(busy).sum();
+    let each = plan.services.iter().filter(|service| busy(service) > 0);
+    let each: Vec<_> = each.map(|service| format!("{} {}", service.label(), busy(service))).collect();
+    let list = if each.is_empty() { String::new() } else { format!(": {}", each.join(", ")) };
     Progress {
-        summary: format!("{} still busy: {}", count(total, "old worker"), each.join(", ")),
+        summary: format!("{} still busy{list}", count(total, "old worker")),
         percent: None,
-        link: None,
+        link: Some(link(tick)),
     }
+}
+
+/// What is said in the release's log of an old task that has ended.
+pub(crate) fn ended(service: &Service, task: &Task) -> String {
+    let id = task.id();
+    let what = match ending(task) {
+        Ending::Busy => "is busy".to_owned(),
+        Ending::Clean => "finished".to_owned(),
+        Ending::Killed(after) => format!("was killed by SIGKILL {} after it was asked to end", spoken(after)),
+        Ending::Failed => "ended with an error".to_owned(),
+    };
+    format!("{} {} | old task {id} {what}", service.environment_name, service.name)
 }
 
 /// What became of all of them.
 pub(crate) fn done(tick: &Tick<'_>, plan: &Plan) -> Success {
     let mut warning = false;
-    let each = plan.services.iter().map(|service| {
-        if let Some(why) = &service.lost {
-            warning = true;
-            return format!("{}: could not be watched: {why}", name(service));
-        }
-        if !service.is_of_this_release() {
-            return format!("{}: not deployed by this release", name(service));
-        }
-        let ends = ends(service);
-        let mut said = vec![format!("{} finished", ends.clean)];
-        if ends.killed > 0 {
-            warning = true;
-            said.push(format!("{} killed by SIGKILL: raise its stopTimeout, or let it protect itself", ends.killed));
-        }
-        if ends.failed > 0 {
-            warning = true;
-            said.push(format!("{} ended with an error", ends.failed));
-        }
-        if ends.busy > 0 {
-            said.push(format!("{} still busy, {} of them protected: left to finish", ends.busy, ends.protected));
-        }
-        format!("{}: {}", name(service), said.join(", "))
-    });
-    let each: Vec<_> = each.collect();
+    let mut named = Vec::new();
+    let each: Vec<_> = plan
+        .services
+        .iter()
+        .map(|service| {
+            let (said, bad) = became(tick, service, &mut named);
+            warning |= bad;
+            format!("{}: {said}", service.label())
+        })
+        .collect();
     let took = spoken(tick.now.since(tick.begun));
-    let summary = match each.as_slice() {
+    let mut summary = match each.as_slice() {
         [] => "This release has no worker services.".to_owned(),
         _ => format!("{}Old workers after {took}: {}", if warning { "Warning. " } else { "" }, each.join("; ")),
     };
+    if !named.is_empty() {
+        let more = named.len().saturating_sub(NAMED);
+        named.truncate(NAMED);
+        summary.push_str(&format!(". Busy: {}", named.join(", ")));
+        if more > 0 {
+            summary.push_str(&format!(", and {more} more"));
+        }
+    }
     let variables = vec![("Summary", summary.clone())];
-    Success { summary, variables, link: Some(names::console_encoded(&names::log_stream(tick.release))) }
+    Success { summary, variables, link: Some(link(tick)) }
+}
+
+/// What became of a service's old tasks, and whether somebody should do something about it; busy ones are `named`.
+fn became(tick: &Tick<'_>, service: &Service, named: &mut Vec<String>) -> (String, bool) {
+    if let Some(why) = &service.lost {
+        return (format!("could not be watched: {why}"), true);
+    }
+    match &service.deployed {
+        Deployed::NotYet => return ("not seen".into(), true),
+        Deployed::Not => return ("not deployed by this release".into(), false),
+        Deployed::TakenBack => return ("rolled back by this release: its tasks are left alone".into(), false),
+        Deployed::ByCodedeploy(_) | Deployed::ByEcs(_) => {}
+    }
+    let mut bad = false;
+    let (mut clean, mut failed, mut busy, mut protected) = (0, 0, 0, 0);
+    let mut killed = Vec::new();
+    for task in service.old.values() {
+        match ending(task) {
+            Ending::Clean => clean += 1,
+            Ending::Failed => failed += 1,
+            Ending::Killed(after) => killed.push(after),
+            Ending::Busy => {
+                busy += 1;
+                let until = service.protected.get(&task.arn);
+                protected += usize::from(until.is_some());
+                named.push(format!("{}{}", service.link(task), may_run(tick.now, until.copied())));
+            }
+        }
+    }
+    let mut said = vec![format!("{clean} of {} finished", service.old.len())];
+    if let Some(longest) = killed.iter().max() {
+        bad = true;
+        said.push(format!(
+            "{} killed by SIGKILL after {}: raise its stopTimeout (Fargate: 120 s at most), end on SIGTERM (queue libraries \
+             often want SIGQUIT: set STOPSIGNAL in the image), or let it protect itself while it works",
+            killed.len(),
+            spoken(*longest)
+        ));
+    }
+    if failed > 0 {
+        bad = true;
+        said.push(format!("{failed} ended with an error"));
+    }
+    if busy > 0 {
+        said.push(format!("{busy} still busy, {protected} of them protected: left to finish"));
+    }
+    (said.join(", "), bad)
+}
+
+/// How long a protected task may still run: its protection ends by itself.
+fn may_run(now: Time, until: Option<Option<Time>>) -> String {
+    match until {
+        Some(Some(until)) => format!(" (protected for {} at most)", spoken(until.since(now))),
+        Some(None) => " (protected)".into(),
+        None => String::new(),
+    }
 }
 
 /// The release was halted meanwhile.
@@ -93,6 +156,6 @@ pub(crate) fn halted() -> Success {
     Success { summary, ..Success::default() }
 }
 
-fn name(service: &Service) -> String {
-    format!("{}/{}", service.environment_name, service.name)
+fn link(tick: &Tick<'_>) -> String {
+    names::console_encoded(&names::log_stream(tick.release))
 }

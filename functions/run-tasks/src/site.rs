@@ -9,10 +9,11 @@ use futures_util::future::join_all;
 use shared::artifact::Content;
 use shared::aws::Place;
 use shared::aws::ecs::{Definition, Ecs, Of, Placed, Run, Task};
+use shared::end::{End, judge};
 use shared::manifest::{self, Environment};
 use shared::{Error, Tick, Time, Trouble, Verdict, names};
 
-use crate::decide::{self, Act, End, Remembered, State, judge};
+use crate::decide::{self, Act, Remembered, State};
 
 /// How long ECS shows a stopped task, as a rule (fact 19), with a margin.
 const SHOWN: Duration = Duration::from_secs(50 * 60);

@@ -19,6 +19,10 @@ const NO_STREAM: Duration = Duration::from_secs(15);
 /// How long the tail of a halted release goes on: its tasks get SIGTERM and up to two minutes (fact 22).
 const HALTED: Duration = Duration::from_secs(150);
 
+/// How long the tail goes on after the action that runs the tasks has ended: that one waits until they have stopped, so
+/// only their streams' silence is to be waited for.
+const GIVEN_UP: Duration = Duration::from_secs(600);
+
 /// `PutLogEvents` takes 1,048,576 bytes, counting 26 for each line (fact 36); a margin for what we cannot know.
 const MOST_BYTES: usize = 1_000_000;
 /// What each line costs beside its bytes (fact 36).
@@ -321,7 +325,8 @@ pub(crate) fn decide(seen: &Observation) -> Decision {
         seen.halted && seen.sources.iter().all(|source| seen.now.since(source.news) >= HALTED || source.is_over());
     let complete = match seen.runner {
         // A task that has just been started may not be listed yet.
-        Runner::Ended(at) => quiet && seen.looked.since(at) >= QUIET,
+        // When it gave up on a task that ignores its stop, that one's end is not waited for either.
+        Runner::Ended(at) => (quiet && seen.looked.since(at) >= QUIET) || seen.now.since(at) >= GIVEN_UP,
         Runner::None => {
             let mut with_source: Vec<_> = seen.sources.iter().map(|source| source.environment).collect();
             with_source.sort_unstable();

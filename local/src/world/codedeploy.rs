@@ -15,6 +15,7 @@ use crate::account;
 /// The groups and their deployments.
 #[derive(Debug, Default)]
 pub(super) struct Codedeploy {
+    pub(super) quirks: Lateness,
     groups: BTreeMap<(Scope, String, String), Group>,
     deployments: BTreeMap<String, Deployment>,
 }
@@ -48,6 +49,11 @@ struct Deployment {
     green: Option<String>,
     target: &'static str,
     error: Option<(&'static str, String)>,
+    /// When it got ready, and when its traffic moved.
+    ready: Option<Time>,
+    moved: Option<Time>,
+    /// The phase in which it failed.
+    failed_in: Option<Phase>,
     rollback: Option<String>,
     /// For a rollback: what it rolls back.
     rolls_back: Option<String>,
@@ -63,6 +69,15 @@ enum Phase {
     Termination,
     Rollback,
     Over,
+}
+
+/// How late CodeDeploy shows what it has done.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Lateness {
+    /// A new deployment, in a list.
+    pub listed: Duration,
+    /// The rollback, in the deployment that it rolls back.
+    pub rollback: Duration,
 }
 
 /// How long each step of CodeDeploy's own takes here.
@@ -96,6 +111,13 @@ struct ListDeployments {
     include_only_statuses: Option<Vec<String>>,
     create_time_range: Option<Range>,
     next_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Groups {
+    application_name: String,
+    deployment_group_names: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -168,6 +190,31 @@ impl World {
         self.codedeploy.deployments.values().any(|one| !matches!(one.phase, Phase::Termination | Phase::Over))
     }
 
+    /// The newest deployment whose description contains this.
+    #[must_use]
+    pub fn deployment_with(&self, description: &str) -> Option<String> {
+        let with = self.codedeploy.deployments.values().filter(|one| one.description.contains(description));
+        with.max_by_key(|one| one.created).map(|one| one.id.clone())
+    }
+
+    /// When each deployment of a release got ready, and when its traffic moved: the target as its description names it,
+    /// in the words of the release's log.
+    #[must_use]
+    pub fn changes_of_deployments(&self) -> Vec<(String, &'static str, Time)> {
+        let changes = self.codedeploy.deployments.values().flat_map(|one| {
+            let target = one.description.split(' ').nth(3).unwrap_or_default().to_owned();
+            let ready = one.ready.map(|at| (target.clone(), "ready, its traffic waits", at));
+            let moved = one.moved.map(|at| (target, "its traffic is on the new version", at));
+            [ready, moved].into_iter().flatten()
+        });
+        changes.collect()
+    }
+
+    /// Shows what CodeDeploy does later than it does it.
+    pub fn set_lateness(&mut self, lateness: Lateness) {
+        self.codedeploy.quirks = lateness;
+    }
+
     /// Descriptions and statuses of all deployments, in the order in which they were created.
     #[must_use]
     pub fn deployments(&self) -> Vec<(String, &'static str)> {
@@ -181,6 +228,7 @@ impl World {
         match name {
             "CreateDeployment" => self.create_deployment(&scope, request.input()?),
             "ListDeployments" => self.list_deployments(&scope, &request.input()?),
+            "BatchGetDeploymentGroups" => self.batch_get_groups(&scope, &request.input()?),
             "GetDeployment" => {
                 let input: One = request.input()?;
                 Ok(json!({"deploymentInfo": self.shown_deployment(self.deployment(&input.deployment_id)?)}))
@@ -247,6 +295,9 @@ impl World {
         let spec: Value = serde_json::from_str(content).map_err(|_| bad("the AppSpec is no JSON"))?;
         let definition = spec.pointer("/Resources/0/TargetService/Properties/TaskDefinition").and_then(Value::as_str);
         let definition = definition.ok_or_else(|| bad("the AppSpec names no TaskDefinition"))?.to_owned();
+        if spec.get("Hooks").is_some() {
+            self.effects.push(super::Effect::Note("the AppSpec's hooks are not called here".into()));
+        }
         self.definition(scope, &definition).map_err(|fault| bad(&fault.message))?;
         let id = format!("d-{}", self.hex()[..9].to_uppercase());
         let now = self.now;
@@ -269,6 +320,9 @@ impl World {
             green: None,
             target: "Pending",
             error: None,
+            ready: None,
+            moved: None,
+            failed_in: None,
             rollback: None,
             rolls_back: None,
         };
@@ -310,6 +364,7 @@ impl World {
                     match deployment.group.wait_at_ready {
                         Some(wait) => {
                             deployment.status = "Ready";
+                            deployment.ready = Some(now);
                             deployment.enter(Phase::Ready, now);
                             self.after(wait, Timer::Deployment(id.to_owned()));
                         }
@@ -321,6 +376,7 @@ impl World {
                 } else if waited >= INSTALL {
                     let why = "The ECS service cannot be stabilized in time.".to_owned();
                     deployment.error = Some(("HEALTH_CONSTRAINTS", why));
+                    deployment.failed_in = Some(Phase::Install);
                     deployment.target = "Failed";
                     deployment.end("Failed", now);
                     self.codedeploy.deployments.insert(id.to_owned(), deployment);
@@ -338,6 +394,7 @@ impl World {
             Phase::Traffic if waited >= STEP => {
                 self.make_primary(&service, deployment.green.as_deref().unwrap_or_default());
                 deployment.target = "Succeeded";
+                deployment.moved = Some(now);
                 deployment.enter(Phase::Termination, now);
                 self.after(deployment.group.termination_wait, Timer::Deployment(id.to_owned()));
             }
@@ -375,6 +432,9 @@ impl World {
             since: now,
             target: "InProgress",
             error: None,
+            ready: None,
+            moved: None,
+            failed_in: None,
             rollback: None,
             rolls_back: Some(of.to_owned()),
             ..rolled.clone()
@@ -431,6 +491,19 @@ impl World {
         Ok(json!({"status": "Pending", "statusMessage": "The deployment is being stopped and rolled back."}))
     }
 
+    fn batch_get_groups(&self, scope: &Scope, input: &Groups) -> Result<Value, Fault> {
+        let own = |name: &String| {
+            let key = (scope.clone(), input.application_name.clone(), name.clone());
+            self.codedeploy.groups.get(&key).map(|group| shown_group(&input.application_name, name, group))
+        };
+        let application = |(at, name, _): &(Scope, String, String)| at == scope && *name == input.application_name;
+        if !self.codedeploy.groups.keys().any(application) {
+            let why = format!("No application found for name: {}", input.application_name);
+            return Err(Fault::new("ApplicationDoesNotExistException", why));
+        }
+        Ok(json!({"deploymentGroupsInfo": input.deployment_group_names.iter().filter_map(own).collect::<Vec<_>>()}))
+    }
+
     fn list_deployments(&self, scope: &Scope, input: &ListDeployments) -> Result<Value, Fault> {
         let _ = &input.next_token;
         let within = |at: Time| {
@@ -451,6 +524,7 @@ impl World {
                         .as_ref()
                         .is_none_or(|all| all.iter().any(|status| status == one.status))
                     && within(one.created)
+                    && self.now.since(one.created) >= self.codedeploy.quirks.listed
             })
             .collect();
         found.sort_by_key(|one| std::cmp::Reverse(one.created));
@@ -465,7 +539,9 @@ impl World {
             "deploymentConfigName": "CodeDeployDefault.ECSAllAtOnce",
             "deploymentStyle": {"deploymentType": "BLUE_GREEN", "deploymentOption": "WITH_TRAFFIC_CONTROL"},
         });
+        let late = one.completed.is_some_and(|at| self.now.since(at) < self.codedeploy.quirks.rollback);
         let rollback = match (&one.rollback, &one.rolls_back) {
+            (Some(_), _) if late => None,
             (Some(id), _) => Some(json!({"rollbackDeploymentId": id})),
             (None, Some(id)) => Some(json!({"rollbackTriggeringDeploymentId": id})),
             (None, None) => None,
@@ -499,7 +575,9 @@ impl World {
             .collect();
         let events = EVENTS.iter().map(|(name, phase)| {
             let status = match one.phase {
+                Phase::Over if one.failed_in == Some(*phase) && *name != "AfterInstall" => "Failed",
                 Phase::Over if moved => "Succeeded",
+                Phase::Over if one.failed_in.is_some_and(|failed| failed > *phase) => "Succeeded",
                 Phase::Over => "Skipped",
                 now if now > *phase => "Succeeded",
                 now if now == *phase => "InProgress",
@@ -512,6 +590,17 @@ impl World {
             "status": one.target, "lifecycleEvents": events.collect::<Vec<_>>(), "taskSetsInfo": sets,
             "lastUpdatedAt": stamp(one.since)}})
     }
+}
+
+fn shown_group(application: &str, name: &str, group: &Group) -> Value {
+    let ready = match group.wait_at_ready {
+        Some(wait) => json!({"actionOnTimeout": "STOP_DEPLOYMENT", "waitTimeInMinutes": wait.as_secs() / 60}),
+        None => json!({"actionOnTimeout": "CONTINUE_DEPLOYMENT", "waitTimeInMinutes": 0}),
+    };
+    json!({"applicationName": application, "deploymentGroupName": name, "computePlatform": "ECS",
+        "ecsServices": [{"clusterName": group.cluster, "serviceName": short(&group.service)}],
+        "blueGreenDeploymentConfiguration": {"deploymentReadyOption": ready, "terminateBlueInstancesOnDeploymentSuccess":
+            {"action": "TERMINATE", "terminationWaitTimeInMinutes": group.termination_wait.as_secs() / 60}}})
 }
 
 fn target_id(one: &Deployment) -> String {

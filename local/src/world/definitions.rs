@@ -69,6 +69,12 @@ impl World {
         found.ok_or_else(missing)
     }
 
+    /// The definition that a task runs.
+    #[must_use]
+    pub fn definition_of(&self, task: &super::Task) -> Option<Value> {
+        self.definition(&task.scope, &task.definition).ok().cloned()
+    }
+
     /// Whether the account has this family, for a check before a release begins.
     #[must_use]
     pub fn has_definition(&self, account: &str, region: &str, family: &str) -> bool {

@@ -69,7 +69,8 @@ pub struct Task {
     pub(super) created: Time,
     pub(super) started: Option<Time>,
     pub(super) stopping: Option<Time>,
-    pub(super) stopped: Option<Time>,
+    /// When it was over.
+    pub stopped: Option<Time>,
     /// Its containers.
     pub containers: Vec<Container>,
     overrides: Value,
@@ -282,6 +283,7 @@ impl World {
                 Ok(json!({"task": self.ecs.tasks.get(&arn).map(|task| self.shown(task)).ok_or_else(missing)?}))
             }
             "GetTaskProtection" | "UpdateTaskProtection" => self.task_protection(&scope, &request.input()?),
+            "UpdateService" => self.update_service(&scope, &request.input()?),
             "DescribeServices" => self.describe_services(&scope, &request.input()?),
             "ListClusters" => {
                 let own = self.ecs.clusters.keys().filter(|(at, _)| *at == scope);

@@ -28,6 +28,7 @@ use crate::Mistake;
 use crate::account::Account;
 use crate::template::Stack;
 
+pub use codedeploy::Lateness;
 pub use ecs::{Container, Task};
 pub use logs::{Event as LogEvent, Quirks};
 pub use pipeline::{ActionStatus, ActionView, ExecutionStatus};

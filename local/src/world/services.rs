@@ -24,6 +24,8 @@ pub(super) struct Service {
     container: String,
     container_port: u16,
     port: Option<u16>,
+    /// Whether ECS itself replaces its tasks when it is updated.
+    rolling: bool,
     created: Time,
     /// The primary one first.
     pub(super) sets: Vec<TaskSet>,
@@ -66,6 +68,14 @@ pub(super) struct DescribeServices {
     include: Option<Vec<String>>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct UpdateService {
+    cluster: Option<String>,
+    service: String,
+    task_definition: String,
+}
+
 /// How long ECS takes to notice that a service has too few tasks, or too many.
 const RECONCILE: Duration = Duration::from_millis(200);
 
@@ -91,6 +101,7 @@ impl World {
             container: given.container.clone(),
             container_port: given.container_port,
             port: given.port,
+            rolling: given.controller == account::Controller::Ecs,
             created: self.now,
             sets: Vec::new(),
             routed: Vec::new(),
@@ -232,6 +243,46 @@ impl World {
         let Some(arn) = self.service_of(task) else { return };
         self.reconcile(&arn);
         self.deployments_changed(&arn);
+        self.roll(&arn);
+    }
+
+    /// Updates a service whose tasks ECS itself replaces.
+    pub(super) fn update_service(&mut self, scope: &Scope, input: &UpdateService) -> Result<Value, Fault> {
+        let cluster = self.cluster(scope, input.cluster.as_deref())?;
+        let arn = service_arn(scope, &cluster, short(&input.service));
+        let missing = || Fault::new("ServiceNotFoundException", "Service not found.");
+        let service = self.ecs.services.get(&arn).ok_or_else(missing)?;
+        if !service.rolling {
+            let why = "Unable to update task definition on services with a CODE_DEPLOY deployment controller.";
+            return Err(Fault::new("InvalidParameterException", why));
+        }
+        let definition = self.definition(scope, &input.task_definition)?;
+        let definition = definition.get("taskDefinitionArn").and_then(Value::as_str).unwrap_or_default().to_owned();
+        self.create_task_set(&arn, &definition);
+        let service = self.ecs.services.get(&arn).ok_or_else(missing)?;
+        Ok(json!({"service": self.shown_service(service)}))
+    }
+
+    /// The new tasks of a rolling update are all healthy: the old ones may go.
+    fn roll(&mut self, arn: &str) {
+        let Some(service) = self.ecs.services.get(arn).filter(|service| service.rolling && service.sets.len() > 1)
+        else {
+            return;
+        };
+        let Some(new) = service.sets.last().filter(|new| self.set_tasks(&new.id).1 >= new.desired && new.desired > 0)
+        else {
+            return;
+        };
+        let new = new.id.clone();
+        let old: Vec<_> =
+            service.sets.iter().filter(|set| set.id != new && set.desired > 0).map(|set| set.id.clone()).collect();
+        if old.is_empty() {
+            return;
+        }
+        self.make_primary(arn, &new);
+        for set in old {
+            self.scale_to_zero(arn, &set);
+        }
     }
 
     /// A task of a service has ended: it is replaced, the later the more have died.
@@ -281,6 +332,15 @@ impl World {
                 "scale": {"value": 100.0, "unit": "PERCENT"},
                 "stabilityStatus": if healthy == set.desired { "STEADY_STATE" } else { "STABILIZING" }})
         });
+        // Of a rolling update, the newest is the primary one from the start.
+        let newest =
+            if service.rolling { service.sets.iter().max_by_key(|set| set.created) } else { service.sets.first() };
+        let deployments = service.sets.iter().filter(|_| service.rolling).map(|set| {
+            let is_newest = newest.is_some_and(|newest| newest.id == set.id);
+            json!({"id": set.id, "status": if is_newest { "PRIMARY" } else { "ACTIVE" }, "taskDefinition": set.definition,
+                "desiredCount": set.desired, "createdAt": stamp(set.created), "updatedAt": stamp(set.created)})
+        });
+        let deployments: Vec<_> = deployments.collect();
         let counts = service
             .sets
             .iter()
@@ -289,10 +349,10 @@ impl World {
         json!({"serviceArn": service.arn, "serviceName": service.name,
             "clusterArn": cluster_arn(&service.scope, &service.cluster), "status": "ACTIVE",
             "desiredCount": service.desired, "runningCount": counts.1, "pendingCount": counts.0 - counts.1,
-            "taskDefinition": service.sets.first().map(|set| set.definition.clone()),
-            "deploymentController": {"type": "CODE_DEPLOY"}, "launchType": "FARGATE",
+            "taskDefinition": newest.map(|set| set.definition.clone()),
+            "deploymentController": {"type": if service.rolling { "ECS" } else { "CODE_DEPLOY" }}, "launchType": "FARGATE",
             "loadBalancers": [{"containerName": service.container, "containerPort": service.container_port}],
-            "taskSets": sets.collect::<Vec<_>>(), "deployments": [], "events": [],
+            "taskSets": if service.rolling { Vec::new() } else { sets.collect() }, "deployments": deployments, "events": [],
             "createdAt": stamp(service.created), "schedulingStrategy": "REPLICA"})
     }
 }

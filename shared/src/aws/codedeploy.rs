@@ -1,11 +1,12 @@
 //! CodeDeploy on ECS: deployments and their targets.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_sdk_codedeploy::Client;
 use aws_sdk_codedeploy::types::{
-    AppSpecContent, DeploymentInfo, DeploymentTarget, DeploymentWaitType, EcsTarget, RevisionLocation,
-    RevisionLocationType, TargetLabel, TimeRange,
+    AppSpecContent, DeploymentGroupInfo, DeploymentInfo, DeploymentReadyAction, DeploymentStatus, DeploymentTarget,
+    DeploymentWaitType, EcsTarget, RevisionLocation, RevisionLocationType, TargetLabel, TimeRange,
 };
 
 use crate::aws::{Aws, Pacer, Place};
@@ -14,6 +15,27 @@ use crate::time::Time;
 
 /// How many deployments `BatchGetDeployments` takes.
 const BATCH: usize = 25;
+
+/// How many groups `BatchGetDeploymentGroups` takes.
+const GROUPS: usize = 100;
+
+/// The statuses of a deployment that keeps its group busy (facts 27, 28).
+const UNDER_WAY: [DeploymentStatus; 5] = [
+    DeploymentStatus::Created,
+    DeploymentStatus::Queued,
+    DeploymentStatus::InProgress,
+    DeploymentStatus::Baking,
+    DeploymentStatus::Ready,
+];
+
+/// Which deployments to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// Those that were created at or after this moment.
+    Since(Time),
+    /// Those that keep their group busy.
+    UnderWay,
+}
 
 /// CodeDeploy in one place.
 #[derive(Debug, Clone)]
@@ -40,6 +62,17 @@ pub struct Deployment {
     pub error: Option<(String, String)>,
     /// The deployment that rolls it back (fact 31).
     pub rollback: Option<String>,
+    /// Its AppSpec, where CodeDeploy shows it.
+    pub app_spec: Option<String>,
+}
+
+/// A deployment group, as far as Cutover needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Group {
+    /// Whether its deployments wait at Ready (fact 28).
+    pub waits: bool,
+    /// The ECS services that it deploys, as cluster and name.
+    pub services: Vec<(String, String)>,
 }
 
 impl Deployment {
@@ -57,6 +90,8 @@ pub struct Target {
     pub status: String,
     /// The lifecycle event that is under way, or the one that failed.
     pub event: Option<String>,
+    /// The lifecycle event that failed.
+    pub failed: Option<String>,
     /// What CodeDeploy says about the event that failed.
     pub diagnostics: Option<String>,
     /// Running, desired and share of traffic in percent of the new task set.
@@ -126,28 +161,63 @@ impl Codedeploy {
         }
     }
 
+    /// An application's deployment groups of these names; one that does not exist is left out.
+    ///
+    /// # Errors
+    /// The calls', or an application that does not exist.
+    pub async fn groups(&self, application: &str, names: &[String]) -> Result<HashMap<String, Group>, Error> {
+        let name = self.call("BatchGetDeploymentGroups");
+        let mut found = HashMap::new();
+        for some in names.chunks(GROUPS) {
+            let call = self.client.batch_get_deployment_groups().application_name(application);
+            let call = call.set_deployment_group_names(Some(some.to_vec()));
+            let read = async {
+                match call.send().await {
+                    Ok(output) => Ok(output.deployment_groups_info.unwrap_or_default()),
+                    Err(error) if code(&error) == "DeploymentGroupDoesNotExistException" => Ok(Vec::new()),
+                    Err(error) => Err(failure(&name, &error)),
+                }
+            };
+            for info in self.pacer.pace(read).await? {
+                found.insert(info.deployment_group_name().unwrap_or_default().to_owned(), group(&info));
+            }
+        }
+        Ok(found)
+    }
+
     /// The deployments of a group that were created at or after `since`, newest first.
     ///
     /// # Errors
     /// The calls'.
     pub async fn deployments(&self, application: &str, group: &str, since: Time) -> Result<Vec<Deployment>, Error> {
+        let ids = self.list(application, group, Listed::Since(since)).await?;
+        let mut found = self.batch(&ids).await?;
+        found.sort_by_key(|deployment| std::cmp::Reverse(deployment.created));
+        Ok(found)
+    }
+
+    /// The ids of a group's deployments.
+    ///
+    /// # Errors
+    /// The calls'.
+    pub async fn list(&self, application: &str, group: &str, listed: Listed) -> Result<Vec<String>, Error> {
         let name = self.call("ListDeployments");
-        let range = TimeRange::builder().start(since.into()).build();
         let mut ids = Vec::new();
         let mut next = None;
         loop {
             let call = self.client.list_deployments().application_name(application).deployment_group_name(group);
-            let call = call.create_time_range(range.clone()).set_next_token(next);
+            let call = call.set_next_token(next);
+            let call = match listed {
+                Listed::Since(since) => call.create_time_range(TimeRange::builder().start(since.into()).build()),
+                Listed::UnderWay => call.set_include_only_statuses(Some(UNDER_WAY.to_vec())),
+            };
             let output = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await?;
             ids.extend(output.deployments().iter().cloned());
             next = output.next_token().map(str::to_owned);
             if next.is_none() {
-                break;
+                return Ok(ids);
             }
         }
-        let mut found = self.batch(&ids).await?;
-        found.sort_by_key(|deployment| std::cmp::Reverse(deployment.created));
-        Ok(found)
     }
 
     /// What is to be seen of these deployments.
@@ -239,6 +309,22 @@ fn deployment(seen: &DeploymentInfo) -> Deployment {
             .error_information()
             .map(|error| (text(error.code().map(|code| code.as_str())), text(error.message()))),
         rollback: seen.rollback_info().and_then(|info| info.rollback_deployment_id()).map(str::to_owned),
+        app_spec: seen
+            .revision()
+            .and_then(|revision| revision.app_spec_content())
+            .and_then(|spec| spec.content())
+            .map(str::to_owned),
+    }
+}
+
+fn group(info: &DeploymentGroupInfo) -> Group {
+    let ready = info.blue_green_deployment_configuration().and_then(|one| one.deployment_ready_option());
+    let service = |one: &aws_sdk_codedeploy::types::EcsService| {
+        Some((one.cluster_name()?.to_owned(), one.service_name()?.to_owned()))
+    };
+    Group {
+        waits: ready.and_then(|ready| ready.action_on_timeout()) == Some(&DeploymentReadyAction::StopDeployment),
+        services: info.ecs_services().iter().filter_map(service).collect(),
     }
 }
 
@@ -259,6 +345,7 @@ fn target(seen: &EcsTarget) -> Target {
     Target {
         status: seen.status().map(|status| status.as_str().to_owned()).unwrap_or_default(),
         event: event.and_then(|event| event.lifecycle_event_name()).map(str::to_owned),
+        failed: with("Failed").and_then(|event| event.lifecycle_event_name()).map(str::to_owned),
         diagnostics: with("Failed").and_then(|event| event.diagnostics()?.message()).map(str::to_owned),
         new: set(TargetLabel::Green),
         old: set(TargetLabel::Blue),

@@ -22,6 +22,9 @@ use crate::time::Time;
 /// How many tasks `DescribeTasks` takes (fact 20).
 const DESCRIBE_TASKS: usize = 100;
 
+/// How many services `DescribeServices` takes.
+const DESCRIBE_SERVICES: usize = 10;
+
 /// ECS in one place.
 #[derive(Debug, Clone)]
 pub struct Ecs {
@@ -51,6 +54,8 @@ pub struct Task {
     pub created: Option<Time>,
     /// When it ran.
     pub started: Option<Time>,
+    /// When its end was asked for.
+    pub stopping: Option<Time>,
     /// When it was over.
     pub stopped: Option<Time>,
     /// Its containers.
@@ -203,6 +208,8 @@ pub struct Service {
     pub definition: String,
     /// How many tasks it should have.
     pub desired: i32,
+    /// When its primary deployment was begun, where ECS itself updates it.
+    pub deployed: Option<Time>,
 }
 
 impl Aws {
@@ -395,28 +402,33 @@ impl Ecs {
         self.describe_tasks(cluster, &arns).await
     }
 
-    /// A service.
+    /// Services of a cluster, by name; one that does not exist is left out.
     ///
     /// # Errors
-    /// The call's, or a service that does not exist.
-    pub async fn service(&self, cluster: &str, service: &str) -> Result<Service, Error> {
+    /// The calls'.
+    pub async fn services(&self, cluster: &str, names: &[String]) -> Result<HashMap<String, Service>, Error> {
         let name = self.call("DescribeServices");
-        let call = self.client.describe_services().cluster(cluster).services(service);
-        let output = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await?;
-        let Some(found) = output.services().first() else {
-            return Err(Verdict::misconfigured(format!(
-                "There is no service `{service}` in cluster `{cluster}` in {}: create it, or correct `service` in deploy.yaml.",
-                self.region
-            ))
-            .into());
-        };
-        let primary = found.task_sets().iter().find(|set| set.status() == Some("PRIMARY"));
-        let definition = primary.and_then(|set| set.task_definition()).or(found.task_definition());
-        Ok(Service {
-            name: service.to_owned(),
-            definition: definition.unwrap_or_default().to_owned(),
-            desired: found.desired_count(),
-        })
+        let mut services = HashMap::new();
+        for some in names.chunks(DESCRIBE_SERVICES) {
+            let call = self.client.describe_services().cluster(cluster).set_services(Some(some.to_vec()));
+            let output = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await?;
+            for found in output.services() {
+                let primary = found.task_sets().iter().find(|set| set.status() == Some("PRIMARY"));
+                let definition = primary.and_then(|set| set.task_definition()).or(found.task_definition());
+                let service = Service {
+                    name: found.service_name().unwrap_or_default().to_owned(),
+                    definition: definition.unwrap_or_default().to_owned(),
+                    desired: found.desired_count(),
+                    deployed: found
+                        .deployments()
+                        .iter()
+                        .find(|one| one.status() == Some("PRIMARY"))
+                        .and_then(|one| one.created_at().copied().map(Time::from)),
+                };
+                services.insert(service.name.clone(), service);
+            }
+        }
+        Ok(services)
     }
 
     /// Which of these tasks protect themselves from being stopped (fact 23), with when that ends.
@@ -476,6 +488,7 @@ fn task(seen: &aws_sdk_ecs::types::Task) -> Task {
         stopped_reason: seen.stopped_reason().map(str::to_owned),
         created: seen.created_at().copied().map(Time::from),
         started: seen.started_at().copied().map(Time::from),
+        stopping: seen.stopping_at().copied().map(Time::from),
         stopped: seen.stopped_at().copied().map(Time::from),
         containers: seen
             .containers()

@@ -1,0 +1,148 @@
+//! How a task that is over ended (fact 21).
+//!
+//! Invariant: a task has succeeded only if its essential containers ended by themselves, all with exit code 0; whatever is
+//! not known to be a success is none.
+
+use crate::aws::ecs::{Definition, Task};
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Its essential containers ended by themselves, all with exit code 0.
+    Succeeded,
+    /// Somebody asked for its end.
+    Stopped,
+    /// Anything else.
+    Failed {
+        /// The container that explains it.
+        container: Option<String>,
+        /// What happened.
+        what: String,
+    },
+}
+
+/// The rule of fact 21, and nothing less.
+#[must_use]
+pub fn judge(task: &Task, definition: &Definition) -> End {
+    let stop_code = task.stop_code.as_deref().unwrap_or("without a stop code");
+    let essential = || task.containers.iter().filter(|container| definition.is_essential(&container.name));
+    let reason = task.stopped_reason.as_deref().unwrap_or("ECS gives no reason");
+    if let Some(bad) = essential().find(|container| container.exit_code.is_some_and(|code| code != 0)) {
+        // A task that we stopped ends with 143 or 137 as a rule; that is no failure of its own.
+        if stop_code == "UserInitiated" {
+            return End::Stopped;
+        }
+        let code = bad.exit_code.unwrap_or_default();
+        let because = bad.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let what = format!("container `{}` ended with exit code {code}{}{because}", bad.name, meaning(code));
+        return End::Failed { container: Some(bad.name.clone()), what };
+    }
+    if stop_code == "UserInitiated" {
+        return End::Stopped;
+    }
+    if let Some(bad) = essential().find(|container| container.exit_code.is_none()) {
+        let because = bad.reason.as_deref().unwrap_or(reason);
+        let what = format!("container `{}` has no exit code: {because} ({stop_code})", bad.name);
+        return End::Failed { container: Some(bad.name.clone()), what };
+    }
+    if stop_code != "EssentialContainerExited" || essential().next().is_none() {
+        return End::Failed { container: None, what: format!("the task was ended: {reason} ({stop_code})") };
+    }
+    End::Succeeded
+}
+
+/// What an exit code means beyond the program's own wishes.
+fn meaning(code: i32) -> &'static str {
+    match code {
+        126 => ", its command cannot be run",
+        127 => ", its command was not found",
+        137 => ", killed by SIGKILL (out of memory, or it did not end in time)",
+        139 => ", a segmentation fault",
+        143 => ", ended by SIGTERM",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::ecs::{Container, ContainerDefinition};
+
+    fn task(stop_code: &str, containers: &[(&str, Option<i32>, Option<&str>)]) -> Task {
+        Task {
+            last_status: "STOPPED".into(),
+            stop_code: Some(stop_code.into()).filter(|code: &String| !code.is_empty()),
+            stopped_reason: Some("the reason".into()),
+            containers: containers
+                .iter()
+                .map(|(name, exit_code, reason)| Container {
+                    name: (*name).into(),
+                    exit_code: *exit_code,
+                    reason: reason.map(str::to_owned),
+                })
+                .collect(),
+            ..Task::default()
+        }
+    }
+
+    fn definition() -> Definition {
+        let container =
+            |name: &str, essential| ContainerDefinition { name: name.into(), essential, ..Default::default() };
+        Definition { arn: "arn".into(), containers: vec![container("app", true), container("side", false)] }
+    }
+
+    #[test]
+    fn a_task_succeeds_only_if_its_essential_containers_ended_with_zero() {
+        const EXITED: &str = "EssentialContainerExited";
+        for (stop_code, containers, expected) in [
+            (EXITED, &[("app", Some(0), None)][..], "succeeded"),
+            (EXITED, &[("app", Some(0), None), ("side", Some(137), None)], "succeeded"),
+            (EXITED, &[("app", Some(1), None)], "container `app` ended with exit code 1"),
+            (
+                EXITED,
+                &[("app", Some(127), None)],
+                "container `app` ended with exit code 127, its command was not found",
+            ),
+            (
+                EXITED,
+                &[("app", Some(0), None), ("unknown", Some(2), None)],
+                "container `unknown` ended with exit code 2",
+            ),
+            (
+                EXITED,
+                &[("app", None, Some("OutOfMemoryError"))],
+                "container `app` has no exit code: OutOfMemoryError (EssentialContainerExited)",
+            ),
+            (
+                EXITED,
+                &[("app", Some(137), Some("OutOfMemoryError: killed"))],
+                "container `app` ended with exit code 137, killed by SIGKILL (out of memory, or it did not end in time) (OutOfMemoryError: killed)",
+            ),
+            (EXITED, &[], "the task was ended: the reason (EssentialContainerExited)"),
+            (
+                "TaskFailedToStart",
+                &[("app", None, Some("CannotPullContainerError: not found"))],
+                "container `app` has no exit code: CannotPullContainerError: not found (TaskFailedToStart)",
+            ),
+            ("TaskFailedToStart", &[], "the task was ended: the reason (TaskFailedToStart)"),
+            ("SpotInterruption", &[("app", Some(0), None)], "the task was ended: the reason (SpotInterruption)"),
+            (
+                "SpotInterruption",
+                &[("app", Some(143), None)],
+                "container `app` ended with exit code 143, ended by SIGTERM",
+            ),
+            ("SomethingNew", &[("app", Some(0), None)], "the task was ended: the reason (SomethingNew)"),
+            ("", &[("app", Some(0), None)], "the task was ended: the reason (without a stop code)"),
+            ("UserInitiated", &[("app", Some(143), None)], "stopped"),
+            ("UserInitiated", &[("app", Some(0), None)], "stopped"),
+            ("UserInitiated", &[("app", None, None)], "stopped"),
+        ] {
+            let said = match judge(&task(stop_code, containers), &definition()) {
+                End::Succeeded => "succeeded".into(),
+                End::Stopped => "stopped".into(),
+                End::Failed { what, .. } => what,
+            };
+            assert_eq!(said, expected);
+        }
+    }
+}

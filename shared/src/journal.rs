@@ -1,0 +1,72 @@
+//! What a function itself says in the release's log stream, beside the lines of containers.
+//!
+//! Invariant: saying something never fails an action, and never holds it up for longer than a call.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::aws::Aws;
+use crate::aws::logs::{Line, Logs};
+use crate::error::Error;
+use crate::job::Release;
+use crate::names;
+use crate::time::Time;
+
+/// How far back the first lines of an invocation are compared with what is there: the function may have died right after
+/// it had said them, and Lambda delivers the event again within about two minutes (fact 3).
+const LOOK_BACK: Duration = Duration::from_secs(180);
+
+/// What is to be said.
+#[derive(Debug, Default)]
+pub struct Journal {
+    logs: Option<Logs>,
+    unsaid: Vec<Line>,
+    /// Whether nothing of this invocation can be there twice.
+    sure: bool,
+}
+
+impl Journal {
+    /// Notes a line to say.
+    pub fn say(&mut self, now: Time, text: String) {
+        self.unsaid.push(Line { at: now, text });
+    }
+
+    /// Says what was noted; what could not be said is said the next time.
+    ///
+    /// Safe to repeat: after a call whose outcome is not known, what is there already is not said again.
+    pub async fn flush(&mut self, aws: &Aws, release: &Release) {
+        if self.unsaid.is_empty() {
+            return;
+        }
+        match self.put(aws, release).await {
+            Ok(()) => self.unsaid.clear(),
+            Err(error) => {
+                self.sure = false;
+                warn!(%error, "it is said later in the release's log");
+            }
+        }
+    }
+
+    async fn put(&mut self, aws: &Aws, release: &Release) -> Result<(), Error> {
+        let (Some(group), Some(first)) = (&aws.settings().log_group, self.unsaid.first()) else { return Ok(()) };
+        let stream = names::log_stream(release);
+        let logs = match &self.logs {
+            Some(logs) => logs,
+            None => {
+                let logs = aws.logs(&aws.here()).await;
+                logs.create_stream(group, &stream).await?;
+                self.logs.insert(logs)
+            }
+        };
+        if !self.sure {
+            let there = logs.lines_since(group, &stream, first.at.before(LOOK_BACK)).await?;
+            self.unsaid.retain(|line| !there.iter().any(|said| said.text == line.text));
+        }
+        if !self.unsaid.is_empty() {
+            logs.put(group, &stream, &self.unsaid).await?;
+        }
+        self.sure = true;
+        Ok(())
+    }
+}

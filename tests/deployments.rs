@@ -1,0 +1,596 @@
+//! Everywhere or nowhere: the services of a release, in whatever order CodeDeploy gets ready, fails, or is stopped.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use local::world::{ActionStatus, ExecutionStatus, Lateness, Start, World};
+use serde_json::{Value, json};
+use shared::Time;
+use tests::{Call, Meddling, Script, Setting, Stage, is_in, of_task, play};
+
+fn is_old_everywhere(stage: &Stage) -> bool {
+    stage.world().traffic().iter().all(|one| one.image.ends_with(":1.0"))
+}
+
+fn is_new_everywhere(stage: &Stage) -> bool {
+    stage.world().traffic().iter().all(|one| one.image.ends_with(":2.0"))
+}
+
+fn is_new(start: &Start) -> bool {
+    start.image.ends_with(":2.0")
+}
+
+/// The shop whose new services do this; `None` leaves one as it is.
+fn deploying(script: impl Fn(&Start) -> Option<Script> + 'static) -> Setting {
+    let script = move |start: &Start| match start.port.is_some() && is_new(start) {
+        true => script(start).unwrap_or_else(Script::service),
+        false => Script::of_shop(start),
+    };
+    Setting { script: Box::new(script), ..Setting::default() }
+}
+
+/// A new version that says why, and dies.
+fn crashing() -> Script {
+    let line = |text: &str| (Duration::from_millis(100), text.to_owned());
+    Script {
+        lines: vec![line("starting"), line("error: MAIL_FROM is empty")],
+        healthy_after: None,
+        ends: Some((Duration::from_millis(100), 1)),
+        ..Script::service()
+    }
+}
+
+/// A new version that never becomes healthy.
+fn hanging() -> Script {
+    Script { healthy_after: None, ..Script::service() }
+}
+
+/// Plays a release up to its Deploy action, and returns it.
+async fn at_deploy(stage: &Stage) -> String {
+    let release = stage.start();
+    stage.until_begun(&release, "Approve").await;
+    stage.answer_approval(&release, "Approved");
+    stage.until_begun(&release, "Deploy").await;
+    release
+}
+
+fn statuses(stage: &Stage) -> Vec<&'static str> {
+    stage.world().deployments().into_iter().map(|(_, status)| status).collect()
+}
+
+fn abandon(stage: &Stage, release: &str) {
+    stage.ask("StopPipelineExecution", release, json!({"abandon": true, "reason": "a test"}));
+}
+
+/// `n` web services in `n` environments of one Region.
+fn wide(n: usize) -> Setting {
+    let good = Setting::default();
+    let names: Vec<_> = (1..=n).map(|n| format!("e{n:02}")).collect();
+    let (before, rest) = good.account.split_once("  us-east-1:\n").unwrap();
+    let (us, after) = rest.split_once("    task_definitions:\n").unwrap();
+    assert!(us.contains("deployment_groups"));
+    let service = |name: &String| {
+        format!("          web-{name}: {{task_definition: shop-web, container: shop, container_port: 8080}}\n")
+    };
+    let group = |name: &String| {
+        format!(
+            "        web-{name}: {{cluster: shop, service: web-{name}, wait_at_ready: 10m, termination_wait: 5m}}\n"
+        )
+    };
+    let account = format!(
+        "{before}  us-east-1:\n    clusters:\n      shop:\n        services:\n{}    deployment_groups:\n      shop:\n{}    task_definitions:\n{after}",
+        names.iter().map(service).collect::<String>(),
+        names.iter().map(group).collect::<String>(),
+    );
+    let environment = |name: &String| format!("  {name}: {{region: us-east-1, cluster: shop}}\n");
+    let manifest = format!(
+        "application: shop\nenvironments:\n{}tasks:\n\
+         \x20 prepare: {{family: shop-task, command: [prepare], environments: [e01]}}\n\
+         \x20 migrate: {{family: shop-task, command: [migrate], environments: [e01]}}\n\
+         \x20 finish: {{family: shop-task, command: [finish], environments: [e01]}}\n\
+         services:\n  web: {{kind: web, service: 'web-{{environment}}', codedeploy_application: shop, \
+         deployment_group: 'web-{{environment}}', family: shop-web, container: shop, port: 8080}}\n",
+        names.iter().map(environment).collect::<String>()
+    );
+    Setting { account, manifest, ..good }
+}
+
+#[test]
+fn many_targets_cost_two_reads_a_second_and_their_changes_are_noticed_soon() {
+    for n in [1, 10, 50] {
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let log = calls.clone();
+        let meddle = move |call: &Call<'_>| {
+            if call.function == "deploy-services" && !call.writes {
+                log.lock().unwrap().push((call.operation.to_owned(), call.at));
+            }
+            Meddling::Pass
+        };
+        // They get healthy one after the other, so that each change is one of its own.
+        let started = std::cell::Cell::new(0);
+        let script = move |start: &Start| match start.port.is_some() && is_new(start) {
+            true => {
+                started.set(started.get() + 1);
+                Script { healthy_after: Some(Duration::from_millis(30_000 + 700 * started.get())), ..Script::service() }
+            }
+            false => Script::of_shop(start),
+        };
+        let setting = Setting { meddle: Box::new(meddle), script: Box::new(script), ..wide(n) };
+        play(setting, async |stage| {
+            let release = stage.start();
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+            assert!(is_new_everywhere(&stage));
+            assert_eq!(stage.world().deployments().len(), n);
+            let paced = [
+                "ListDeployments",
+                "BatchGetDeployments",
+                "BatchGetDeploymentTargets",
+                "BatchGetDeploymentGroups",
+                "DescribeServices",
+                "DescribeTaskDefinition",
+                "ListTasks",
+                "DescribeTasks",
+                "ListActionExecutions",
+            ];
+            let times: Vec<Time> = calls
+                .lock()
+                .unwrap()
+                .iter()
+                .filter(|(operation, _)| paced.contains(&operation.as_str()))
+                .map(|(_, at)| *at)
+                .collect();
+            for (from, begun) in times.iter().enumerate() {
+                let within = times[from..].iter().take_while(|at| at.since(*begun) < Duration::from_secs(20)).count();
+                assert!(within <= 2 * 20 + 6, "{n} targets: {within} reads in 20 s");
+            }
+            // What is noticed is said: ready, and moved, of each.
+            let mut delays = stage.noticed(&release);
+            delays.sort();
+            assert!(delays.len() >= 2 * n, "{n} targets: {delays:?}");
+            let p95 = delays[(delays.len() - 1) * 95 / 100];
+            let limit = if n <= 10 { 5 } else { 30 };
+            assert!(p95 <= Duration::from_secs(limit), "{n} targets: {p95:?} of {delays:?}");
+        });
+    }
+}
+
+#[test]
+fn the_first_the_middle_and_the_last_to_fail_before_the_barrier_take_all_the_others_back() {
+    for (environment, command) in [("us", "web"), ("eu", "work"), ("ap", "work")] {
+        let script = move |start: &Start| (is_in(start, environment) && of_task(start, command)).then(crashing);
+        play(deploying(script), async |stage| {
+            let release = stage.start();
+            let old = async {
+                loop {
+                    assert!(is_old_everywhere(&stage), "traffic never leaves the old version");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            let status = tokio::select! { status = stage.end(&release) => status, () = old => unreachable!() };
+            assert_eq!(status, ExecutionStatus::Failed);
+            let name = format!("{environment}/{}", if command == "web" { "web" } else { "worker" });
+            let verdict = stage.action(&release, "Deploy").error.unwrap();
+            assert!(
+                verdict.starts_with(&format!(
+                    "{name} failed: 4 of its new tasks died (max_failed_tasks is 3); the first, "
+                )),
+                "{verdict}"
+            );
+            for said in [
+                "container `shop` ended with exit code 1",
+                "stop code EssentialContainerExited",
+                "Its last line: error: MAIL_FROM is empty",
+                "Traffic is on the old version everywhere.",
+                "revision before, tried, now",
+            ] {
+                assert!(verdict.contains(said), "{said} is not in {verdict}");
+            }
+            assert_eq!(verdict.matches("1, 2, 1: rolled back").count(), 6, "{verdict}");
+            let statuses = statuses(&stage);
+            assert_eq!(statuses.iter().filter(|status| **status == "Stopped").count(), 6, "{statuses:?}");
+            assert_eq!(statuses.iter().filter(|status| **status == "Succeeded").count(), 6, "each has its rollback");
+            assert!(!stage.world().calls.contains_key("codedeploy:ContinueDeployment"), "nobody was let through");
+            let took = stage.action(&release, "Deploy").updated.since(stage.action(&release, "Deploy").started);
+            assert!(took < Duration::from_secs(90), "it was given up early, not after CodeDeploy's hour: {took:?}");
+        });
+    }
+}
+
+#[test]
+fn a_deployment_that_fails_after_the_barrier_takes_back_those_whose_traffic_had_moved() {
+    // At the moment when all are continued, somebody stops one of them by hand.
+    for victim in ["us/web", "eu/worker", "ap/worker"] {
+        play(Setting::default(), async |stage| {
+            let release = at_deploy(&stage).await;
+            let continued =
+                |world: &World| world.calls.get("codedeploy:ContinueDeployment").is_some_and(|calls| *calls >= 6);
+            stage.until("all are continued", Duration::from_secs(600), continued).await;
+            let id = stage.deployment(victim);
+            stage.call("CodeDeploy_20141006.StopDeployment", &json!({"deploymentId": id, "autoRollbackEnabled": true}));
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Failed, "{victim}");
+            assert!(is_old_everywhere(&stage), "{:?}", stage.world().traffic());
+            let verdict = stage.action(&release, "Deploy").error.unwrap();
+            assert!(
+                verdict.starts_with(&format!("{victim} failed: ")) && verdict.contains("stopped by somebody"),
+                "{verdict}"
+            );
+        });
+    }
+}
+
+#[test]
+fn a_target_past_its_termination_wait_is_brought_back_by_a_deployment_of_the_revision_before() {
+    // Without a termination wait the old tasks go at once; the worker of `ap` does not move its traffic before somebody stops it.
+    let account =
+        Setting::default().account.replace(", wait_at_ready: 10m, termination_wait: 5m", ", termination_wait: 0s");
+    let script = |start: &Start| (is_in(start, "ap") && of_task(start, "work")).then(hanging);
+    play(Setting { account, ..deploying(script) }, async |stage| {
+        let release = at_deploy(&stage).await;
+        let moved = |world: &World| world.traffic().iter().filter(|one| one.image.ends_with(":2.0")).count() == 5;
+        stage.until("five have moved", Duration::from_secs(600), moved).await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let summary = stage.say(&release);
+        assert!(
+            summary.iter().any(|line| line.contains("its traffic is on the new version, and its old tasks are gone")),
+            "{summary:#?}"
+        );
+        let id = stage.deployment("ap/worker");
+        stage.call("CodeDeploy_20141006.StopDeployment", &json!({"deploymentId": id, "autoRollbackEnabled": true}));
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        assert!(is_old_everywhere(&stage), "{:?}", stage.world().traffic());
+        let verdict = stage.action(&release, "Deploy").error.unwrap();
+        assert_eq!(
+            verdict.matches("brought back by a deployment of revision 1: its old tasks were gone").count(),
+            5,
+            "{verdict}"
+        );
+        assert!(verdict.contains("Traffic is on the old version everywhere."), "{verdict}");
+        let back = stage
+            .world()
+            .deployments()
+            .into_iter()
+            .filter(|(description, _)| description.contains(" back, key "))
+            .count();
+        assert_eq!(back, 5, "{:?}", stage.world().deployments());
+    });
+}
+
+#[test]
+fn a_halt_at_every_second_of_a_deployment_takes_everything_back() {
+    for seconds in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12] {
+        play(Setting::default(), async |stage| {
+            let release = at_deploy(&stage).await;
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            let over = stage.action(&release, "Deploy").status != ActionStatus::InProgress;
+            abandon(&stage, &release);
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Stopped, "after {seconds} s");
+            stage.until("nothing is under way", Duration::from_secs(120), |world| world.is_quiet(&release)).await;
+            if over {
+                assert!(is_new_everywhere(&stage), "what has succeeded is a fact");
+            } else {
+                assert!(is_old_everywhere(&stage), "after {seconds} s: {:?}", stage.world().traffic());
+            }
+        });
+    }
+}
+
+#[test]
+fn a_stop_that_comes_just_as_the_deployment_succeeds_is_followed_by_the_way_back() {
+    // The old tasks go as soon as the traffic has moved, and the stop finds the deployment over.
+    let account = Setting::default().account.replace("termination_wait: 5m", "termination_wait: 0s");
+    let meddle = |call: &Call<'_>| match (call.function, call.operation) {
+        // The action learns late that the others have moved, and meanwhile one is stopped.
+        ("deploy-services", "BatchGetDeploymentTargets") if call.region == "ap-southeast-2" => Meddling::Throttle,
+        _ => Meddling::Pass,
+    };
+    play(Setting { account, meddle: Box::new(meddle), ..Setting::default() }, async |stage| {
+        let release = at_deploy(&stage).await;
+        stage
+            .until("all have moved", Duration::from_secs(300), |world| {
+                world.traffic().iter().all(|one| one.image.ends_with(":2.0"))
+            })
+            .await;
+        if stage.action(&release, "Deploy").status == ActionStatus::InProgress {
+            abandon(&stage, &release);
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Stopped);
+            assert!(is_old_everywhere(&stage), "{:?}", stage.world().traffic());
+        }
+    });
+}
+
+#[test]
+fn a_rollback_that_is_shown_late_is_waited_for() {
+    let script = |start: &Start| (is_in(start, "eu") && of_task(start, "web")).then(crashing);
+    let lateness = Lateness { rollback: Duration::from_secs(8), ..Lateness::default() };
+    play(Setting { lateness, ..deploying(script) }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let verdict = stage.action(&release, "Deploy").error.unwrap();
+        assert_eq!(verdict.matches("1, 2, 1: rolled back").count(), 6, "{verdict}");
+        assert!(is_old_everywhere(&stage));
+    });
+}
+
+#[test]
+fn a_deployment_whose_reply_was_lost_and_that_no_list_shows_yet_is_adopted_all_the_same() {
+    let mut met = 0;
+    let meddle = move |call: &Call<'_>| {
+        if call.operation == "CreateDeployment" {
+            met += 1;
+        }
+        if met == 1 && call.operation == "CreateDeployment" { Meddling::LoseReply } else { Meddling::Pass }
+    };
+    let lateness = Lateness { listed: Duration::from_secs(6), ..Lateness::default() };
+    play(Setting { lateness, meddle: Box::new(meddle), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        assert_eq!(stage.world().deployments().len(), 6, "none was made twice");
+    });
+}
+
+/// Creates a deployment of the shop's web service in `us` as somebody else would.
+fn deploy_by_hand(stage: &Stage, description: &str) -> String {
+    let spec = json!({"version": 0.0, "Resources": [{"TargetService": {"Type": "AWS::ECS::Service", "Properties": {
+        "TaskDefinition": "arn:aws:ecs:us-east-1:111122223333:task-definition/shop-web:1",
+        "LoadBalancerInfo": {"ContainerName": "shop", "ContainerPort": 8080}}}}]});
+    let made = stage.call("CodeDeploy_20141006.CreateDeployment", &json!({"applicationName": "shop", "deploymentGroupName": "web",
+        "description": description, "revision": {"revisionType": "AppSpecContent", "appSpecContent": {"content": spec.to_string()}}}));
+    made["deploymentId"].as_str().unwrap().to_owned()
+}
+
+fn deployment_of(stage: &Stage, id: &str) -> Value {
+    stage.call("CodeDeploy_20141006.GetDeployment", &json!({"deploymentId": id}))["deploymentInfo"].clone()
+}
+
+#[test]
+fn a_group_that_somebody_else_keeps_busy_is_waited_for_by_name_and_their_deployment_is_left_alone() {
+    play(Setting::default(), async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        let other = deploy_by_hand(&stage, "a deployment by hand");
+        stage.answer_approval(&release, "Approved");
+        stage.until_begun(&release, "Deploy").await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let said = stage.say(&release);
+        let expected = format!("waiting for deployment {other} (Ready since ");
+        assert!(
+            said.iter().any(|line| line.contains(&expected) && line.contains("by user: a deployment by hand")),
+            "{said:#?}"
+        );
+        assert_eq!(deployment_of(&stage, &other)["status"], "Ready", "it is left alone");
+        // They go on, and their old tasks wait for five minutes: those are their way back, and not ours to end.
+        stage.call(
+            "CodeDeploy_20141006.ContinueDeployment",
+            &json!({"deploymentId": other, "deploymentWaitType": "READY_WAIT"}),
+        );
+        let begun = stage.now();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        assert!(stage.now().since(begun) > Duration::from_secs(290), "it was waited for");
+        assert!(is_new_everywhere(&stage));
+    });
+}
+
+#[test]
+fn a_group_that_stays_busy_is_given_up_after_its_limit_and_the_others_are_taken_back() {
+    let manifest = Setting::default().manifest.replace("    port: 8080\n", "    port: 8080\n    wait_for_group: 2m\n");
+    play(Setting { manifest, ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        let other = deploy_by_hand(&stage, "a deployment by hand");
+        stage.answer_approval(&release, "Approved");
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let verdict = stage.action(&release, "Deploy").error.unwrap();
+        assert!(verdict.starts_with("us/web failed: its deployment group was busy for 2 min 0"), "{verdict}");
+        assert!(verdict.contains(&other), "{verdict}");
+        assert!(is_old_everywhere(&stage));
+        assert_eq!(deployment_of(&stage, &other)["status"], "Ready", "it is left alone");
+    });
+}
+
+#[test]
+fn the_next_release_ends_the_wait_for_the_old_tasks_of_the_one_before() {
+    let account = Setting::default().account.replace("termination_wait: 5m", "termination_wait: 48h");
+    play(Setting { account, ..Setting::default() }, async |stage| {
+        let first = stage.start();
+        assert_eq!(stage.end(&first).await, ExecutionStatus::Succeeded);
+        let second = stage.start();
+        let begun = stage.now();
+        assert_eq!(stage.end(&second).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&second));
+        assert!(stage.now().since(begun) < Duration::from_secs(300), "nobody waited for 48 hours");
+    });
+}
+
+#[test]
+fn groups_that_do_not_wait_are_named_as_not_behind_the_barrier() {
+    let account = Setting::default().account.replacen(
+        "web: {cluster: shop, service: web, wait_at_ready: 10m,",
+        "web: {cluster: shop, service: web,",
+        1,
+    );
+    play(Setting { account, ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        let summary = stage.action(&release, "Deploy").summary;
+        let said =
+            "Not behind the barrier, since its group does not wait for being continued (deploymentReadyOption): us/web";
+        assert!(summary.contains(said), "{summary}");
+    });
+}
+
+#[test]
+fn what_does_not_fit_the_account_is_found_before_anything_is_deployed() {
+    let good = Setting::default().manifest;
+    for (change, said) in [
+        (
+            ("deployment_group: web", "deployment_group: wbe"),
+            "us/web failed: there is no deployment group `wbe` of the application `shop` in us-east-1",
+        ),
+        (
+            ("service: web\n", "service: worker\n"),
+            "us/web failed: the deployment group `web` deploys `shop/web`, not `shop/worker`",
+        ),
+        (
+            ("service: web\n", "service: wbe\n"),
+            "us/web failed: there is no service `wbe` in cluster `shop` in us-east-1",
+        ),
+        (("codedeploy_application: shop", "codedeploy_application: shpo"), "us/web failed: codedeploy:"),
+    ] {
+        let manifest = good.replacen(change.0, change.1, 1);
+        assert_ne!(manifest, good);
+        play(Setting { manifest, ..Setting::default() }, async |stage| {
+            let release = stage.start();
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+            let verdict = stage.action(&release, "Deploy").error.unwrap();
+            assert!(verdict.starts_with(said), "{verdict}");
+            assert!(is_old_everywhere(&stage));
+        });
+    }
+}
+
+#[test]
+fn the_log_tells_step_by_step_what_becomes_of_each_target() {
+    play(Setting::default(), async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded);
+        let said = stage.say(&release);
+        for (environment, service) in [("us", "web"), ("eu", "worker")] {
+            let label = format!("{environment} {service:6} | ");
+            let own: Vec<_> = said.iter().filter_map(|line| line.strip_prefix(&label)).collect();
+            let at = |part: &str| {
+                own.iter().position(|line| line.contains(part)).unwrap_or_else(|| panic!("{part}: {own:#?}"))
+            };
+            assert!(at("new tasks run") < at("ready, its traffic waits"), "{own:#?}");
+            assert!(at("ready, its traffic waits") < at("its traffic is on the new version"), "{own:#?}");
+            let mut once = own.clone();
+            once.dedup();
+            assert_eq!(once, own, "nothing is said twice");
+        }
+        assert!(
+            said.iter()
+                .any(|line| line.starts_with("deploy complete: Traffic is on the new version everywhere after ")),
+            "{said:#?}"
+        );
+    });
+}
+
+#[test]
+fn old_workers_are_let_go_and_it_is_said_how_they_ended() {
+    // In `us` the old worker ends when it is asked to, in `eu` it does not, in `ap` it protects itself.
+    let script = |start: &Start| match of_task(start, "work") && !is_new(start) {
+        true if is_in(start, "eu") => Script { on_term: None, ..Script::service() },
+        _ => Script::of_shop(start),
+    };
+    play(Setting { script: Box::new(script), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        let old = stage
+            .world()
+            .tasks()
+            .find(|task| task.arn.contains(":ap-southeast-2:") && task.definition.contains("shop-worker"))
+            .unwrap()
+            .arn
+            .clone();
+        stage.call_in(
+            "ap-southeast-2",
+            "AmazonEC2ContainerServiceV20141113.UpdateTaskProtection",
+            &json!({"cluster": "shop", "tasks": [old], "protectionEnabled": true, "expiresInMinutes": 30}),
+        );
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        let drain = stage.action(&release, "Drain");
+        let summary = &drain.summary;
+        assert!(summary.starts_with("Warning. Old workers after "), "{summary}");
+        assert!(summary.contains("us/worker: 1 of 1 finished"), "{summary}");
+        assert!(
+            summary.contains("eu/worker: 0 of 1 finished, 1 killed by SIGKILL after 1 min 00 s: raise its stopTimeout"),
+            "{summary}"
+        );
+        assert!(
+            summary.contains("ap/worker: 0 of 1 finished, 1 still busy, 1 of them protected: left to finish"),
+            "{summary}"
+        );
+        let id = old.rsplit('/').next().unwrap();
+        let link = format!(
+            "https://ap-southeast-2.console.aws.amazon.com/ecs/v2/clusters/shop/tasks/{id}?region=ap-southeast-2 (protected for 2"
+        );
+        assert!(summary.contains(&link), "{summary}");
+        let took = drain.updated.since(drain.started);
+        assert!((300..310).contains(&took.as_secs()), "waiting is bounded: {took:?}");
+        assert!(
+            stage.world().tasks().any(|task| task.arn == old && !task.is_over()),
+            "a protected task is never stopped by us"
+        );
+        let said = stage.say(&release);
+        assert!(
+            said.iter().any(|line| line.starts_with("eu worker | old task ")
+                && line.ends_with("was killed by SIGKILL 1 min 00 s after it was asked to end")),
+            "{said:#?}"
+        );
+    });
+}
+
+#[test]
+fn a_worker_that_ecs_itself_updates_is_watched_in_the_same_way() {
+    let good = Setting::default();
+    let account = good.account.replacen(
+        "worker: {task_definition: shop-worker, container: shop, container_port: 8080}",
+        "worker: {task_definition: shop-worker, container: shop, container_port: 8080, controller: ECS}",
+        1,
+    );
+    let manifest = good
+        .manifest
+        .replace(
+            "    service: worker\n    codedeploy_application: shop\n    deployment_group: worker\n",
+            "    service: worker\n",
+        )
+        .replace("    family: shop-worker\n", "    family: shop-worker\n    environments: [us]\n");
+    play(Setting { account, manifest, ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        // Whatever updates it: here, somebody does.
+        let definition = stage.call(
+            "AmazonEC2ContainerServiceV20141113.DescribeTaskDefinition",
+            &json!({"taskDefinition": "shop-worker"}),
+        );
+        let mut containers = definition["taskDefinition"]["containerDefinitions"].clone();
+        containers[0]["image"] = json!("registry.example/shop:2.0");
+        stage.call(
+            "AmazonEC2ContainerServiceV20141113.RegisterTaskDefinition",
+            &json!({"family": "shop-worker", "containerDefinitions": containers}),
+        );
+        stage.call(
+            "AmazonEC2ContainerServiceV20141113.UpdateService",
+            &json!({"cluster": "shop", "service": "worker", "taskDefinition": "shop-worker"}),
+        );
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        let deploy = stage.action(&release, "Deploy").summary;
+        assert!(deploy.contains("Not deployed by CodeDeploy: worker"), "{deploy}");
+        let drain = stage.action(&release, "Drain").summary;
+        assert!(drain.contains("us/worker: 1 of 1 finished"), "{drain}");
+    });
+}
+
+#[test]
+fn a_release_that_was_taken_back_leaves_its_workers_alone() {
+    // The manifest's pipeline never comes to the drain after a failed deployment: somebody retries or adds one elsewhere.
+    let change_stack = |stack: &mut local::template::Stack| {
+        let deploy = stack.pipeline.stages.iter_mut().find(|stage| stage.name == "Deploy").unwrap();
+        let drain = deploy.actions.iter_mut().find(|action| action.name == "Drain").unwrap();
+        drain.run_order = 1;
+    };
+    let script = |start: &Start| (is_in(start, "us") && of_task(start, "web")).then(crashing);
+    play(Setting { change_stack: Box::new(change_stack), ..deploying(script) }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let drain = stage.action(&release, "Drain");
+        assert!(
+            drain.summary.contains("rolled back by this release: its tasks are left alone")
+                || drain.summary.contains("not deployed by this release"),
+            "{}",
+            drain.summary
+        );
+        let workers =
+            stage.world().tasks().filter(|task| task.definition.contains("shop-worker:1") && !task.is_over()).count();
+        assert_eq!(workers, 3, "the old workers work on");
+    });
+}

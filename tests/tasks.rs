@@ -1,0 +1,205 @@
+//! What happens to the tasks of a release when things take their time, go wrong, or were begun by somebody else.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
+
+use std::time::Duration;
+
+use local::world::{ActionStatus, ExecutionStatus, Start};
+use serde_json::json;
+use tests::{Call, Meddling, Script, Setting, is_in, of_task, play};
+
+/// The shop whose migration does this.
+fn migrating(script: impl Fn(&Start) -> Script + 'static) -> Setting {
+    let script = move |start: &Start| if of_task(start, "migrate") { script(start) } else { Script::of_shop(start) };
+    Setting { script: Box::new(script), ..Setting::default() }
+}
+
+/// The shop whose migration runs in `n` environments of a cluster each.
+fn of_clusters(n: usize, setting: Setting) -> Setting {
+    let first = "      shop:\n        services:";
+    let clusters: String = (1..=n).map(|n| format!("      c{n:02}: {{}}\n")).collect();
+    let account = setting.account.replacen(first, &format!("{clusters}{first}"), 1);
+    assert_ne!(account, setting.account);
+    let names: Vec<_> = (1..=n).map(|n| format!("c{n:02}")).collect();
+    let environments: String =
+        names.iter().map(|name| format!("  {name}: {{region: us-east-1, cluster: {name}}}\n")).collect();
+    let manifest = setting.manifest.replace("environments:\n", &format!("environments:\n{environments}")).replace(
+        "    command: [target/debug/shop, migrate]\n",
+        &format!("    command: [target/debug/shop, migrate]\n    environments: [{}]\n", names.join(", ")),
+    );
+    Setting { account, manifest, ..setting }
+}
+
+#[test]
+fn the_end_of_a_task_is_noticed_soon_and_with_many_clusters_in_proportion() {
+    for (clusters, within) in [(1, 1.5), (2, 1.5), (10, 6.0), (50, 26.0)] {
+        let mut delays = Vec::new();
+        // At several moments between two looks.
+        for tenths in [0, 3, 5, 7, 9] {
+            let length = Duration::from_secs(40) + Duration::from_millis(100 * tenths);
+            let script = move |_: &Start| Script { ends: Some((length, 0)), ..Script::task(0) };
+            play(of_clusters(clusters, migrating(script)), async |stage| {
+                let release = stage.start();
+                let done = |world: &local::world::World| {
+                    world
+                        .actions(&release)
+                        .iter()
+                        .any(|one| one.action == "Migrate" && one.status != ActionStatus::InProgress)
+                };
+                stage.until("the migration is over", Duration::from_secs(600), done).await;
+                let migrate = stage.action(&release, "Migrate");
+                assert_eq!(migrate.status, ActionStatus::Succeeded, "{migrate:?}");
+                let last = stage
+                    .world()
+                    .tasks()
+                    .filter(|task| task.started_by.contains("/migrate/"))
+                    .filter_map(|task| task.stopped)
+                    .max();
+                delays.push(migrate.updated.since(last.unwrap()).as_secs_f64());
+            });
+        }
+        assert!(delays.iter().all(|delay| *delay <= within), "{clusters} clusters: {delays:?}");
+    }
+}
+
+#[test]
+fn a_migration_of_another_release_that_still_runs_is_refused_by_name_and_nothing_is_started_beside_it() {
+    play(migrating(|_| Script::task(10_000)), async |stage| {
+        // Started by hand, or by a pipeline that was deleted.
+        let other = "11111111-2222-4333-8444-555555555555";
+        let request = local::world::Request {
+            method: "POST".into(),
+            path: "/".into(),
+            headers: [
+                ("x-amz-target".to_owned(), "AmazonEC2ContainerServiceV20141113.RunTask".to_owned()),
+                ("authorization".to_owned(), "AWS4-HMAC-SHA256 Credential=local/20231114/eu-west-1/ecs/aws4_request".to_owned()),
+            ]
+            .into(),
+            body: json!({"cluster": "shop", "taskDefinition": "shop-task", "startedBy": format!("cutover/{other}/migrate/eu"),
+                "overrides": {"containerOverrides": [{"name": "shop", "command": ["target/debug/shop", "migrate"]}]}})
+            .to_string()
+            .into_bytes(),
+            ..Default::default()
+        };
+        let now = stage.now();
+        assert_eq!(stage.world().handle(&request, now).status, 200);
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let verdict = stage.action(&release, "Migrate").error.unwrap();
+        assert!(
+            verdict
+                .starts_with(&format!("migrate failed in eu: release {other} is still running `migrate` here (task ")),
+            "{verdict}"
+        );
+        assert!(!stage.started(&release).contains(&"migrate/eu".to_owned()), "nothing was started beside it");
+        let runs = stage.world().tasks().any(|task| task.started_by.contains(other) && !task.is_over());
+        assert!(runs, "the other release's migration was left alone");
+        let own = stage.world().tasks().any(|task| task.started_by.contains(&release) && !task.is_over());
+        assert!(!own, "what was begun elsewhere was stopped");
+    });
+}
+
+#[test]
+fn a_task_that_outlives_its_timeout_is_stopped_with_all_the_others() {
+    play(migrating(|start| Script::task(if is_in(start, "eu") { 10_000 } else { 5000 })), async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let migrate = stage.action(&release, "Migrate");
+        let verdict = migrate.error.unwrap();
+        assert!(verdict.contains("it was still running after 30 min 00 s, its `timeout`"), "{verdict}");
+        assert!(verdict.contains("us: stopped") || verdict.contains("eu: stopped"), "{verdict}");
+        let took = migrate.updated.since(migrate.started);
+        assert!((1800..1830).contains(&took.as_secs()), "{took:?}");
+        assert!(stage.world().tasks().all(|task| task.is_over() || !task.started_by.contains(&release)));
+    });
+}
+
+#[test]
+fn a_task_whose_agent_is_gone_is_given_up_and_said_to_be_running_still() {
+    let script = |start: &Start| match is_in(start, "eu") {
+        true => Script { unreachable: true, ..Script::task(100_000) },
+        false => Script::task(5).ending(1),
+    };
+    play(migrating(script), async |stage| {
+        let release = stage.start();
+        let failed = |world: &local::world::World| world.status(&release) == Some(ExecutionStatus::Failed);
+        stage.until("the release has failed", Duration::from_secs(3600), failed).await;
+        let migrate = stage.action(&release, "Migrate");
+        let took = migrate.updated.since(migrate.started);
+        assert!((900..960).contains(&took.as_secs()), "{took:?}");
+        let verdict = migrate.error.unwrap();
+        assert!(
+            verdict.contains("Still running although it was asked to end; stop it by hand:\n  eu: task "),
+            "{verdict}"
+        );
+        let tail = stage.action(&release, "MigrateLogs");
+        assert!(tail.updated.since(migrate.updated) < Duration::from_secs(620), "{tail:?}");
+    });
+}
+
+#[test]
+fn a_stage_retried_after_more_than_an_hour_says_that_it_may_have_run_something_twice() {
+    let tried = std::sync::atomic::AtomicU32::new(0);
+    let script = move |start: &Start| match is_in(start, "ap") {
+        true if tried.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 => {
+            Script { ends: Some((Duration::from_secs(4000), 1)), ..Script::task(0) }
+        }
+        _ => Script::task(3),
+    };
+    let mut setting = migrating(script);
+    setting.manifest = setting.manifest.replace("timeout: 30m", "timeout: 3h");
+    play(setting, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        stage.ask("RetryStageExecution", &release, json!({"stageName": "Migrate", "retryMode": "FAILED_ACTIONS"}));
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        let summary = stage.action(&release, "Migrate").summary;
+        assert!(summary.contains("Run although an earlier try may have done it in us, eu: ECS shows"), "{summary}");
+    });
+}
+
+#[test]
+fn a_family_that_somebody_registers_meanwhile_does_not_start_a_second_task() {
+    // The reply of the first RunTask is lost, and a new revision comes before the next try.
+    let mut met = 0;
+    let meddle = move |call: &Call<'_>| {
+        if call.operation == "RunTask" && call.region == "eu-west-1" {
+            met += 1;
+            if met == 1 {
+                return Meddling::LoseReply;
+            }
+        }
+        Meddling::Pass
+    };
+    play(Setting { meddle: Box::new(meddle), ..migrating(|_| Script::task(20)) }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        assert_eq!(stage.started(&release).iter().filter(|task| *task == "migrate/eu").count(), 1);
+    });
+}
+
+#[test]
+fn what_the_task_definition_has_is_kept_and_logs_block_when_the_manifest_asks_for_it() {
+    let good = Setting::default();
+    let account = good.account.replace(", mode: blocking}", "}").replace(
+        "            essential: true\n            environment: [{name: DATABASE, value: \"{state}/eu",
+        "            essential: true\n            fieldOfTomorrow: {kept: [1, 2]}\n            environment: [{name: DATABASE, value: \"{state}/eu",
+    );
+    assert!(account.contains("fieldOfTomorrow"));
+    let manifest = good.manifest.replace("    timeout: 30m\n", "    timeout: 30m\n    log_mode: blocking\n");
+    play(Setting { account, manifest, ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        let world = stage.world();
+        let migration = world.tasks().find(|task| task.started_by.contains("/migrate/eu")).unwrap();
+        let definition = world.definition_of(migration).unwrap();
+        let container = &definition["containerDefinitions"][0];
+        assert_eq!(container["fieldOfTomorrow"], json!({"kept": [1, 2]}));
+        assert_eq!(container["logConfiguration"]["options"]["mode"], "blocking");
+        assert_eq!(container["image"], "registry.example/shop:2.0");
+        drop(world);
+        let summary = stage.action(&release, "Migrate").summary;
+        assert!(!summary.contains("may lose log lines"), "{summary}");
+        let summary = stage.action(&release, "Prepare").summary;
+        assert!(summary.contains("may lose log lines"), "{summary}");
+    });
+}
