@@ -44,20 +44,23 @@ fn programs() -> &'static Path {
     })
 }
 
-/// A `local.yaml` of the shop with ports of its own, so that several releases can run at once, and its state folder.
+/// A `local.yaml` of the shop with ports of its own, so that several releases can run at once, and its state folder; with
+/// a variant of it, when that is another file.
 fn account(name: &str, file: &str, ports: u16) -> (PathBuf, PathBuf) {
     let folder = programs().join("releases").join(name);
     drop(std::fs::remove_dir_all(&folder));
     std::fs::create_dir_all(&folder).unwrap();
-    let mut text = std::fs::read_to_string(shop().join(file)).unwrap();
+    let mut text = std::fs::read_to_string(shop().join("local.yaml")).unwrap();
     for n in 1..=3 {
         let (from, to) = (format!("port: {}", 8100 + n), format!("port: {}", ports + n));
-        assert!(text.contains(&from), "{file} has no {from}");
+        assert!(text.contains(&from), "local.yaml has no {from}");
         text = text.replace(&from, &to);
     }
-    let path = folder.join("local.yaml");
-    std::fs::write(&path, text).unwrap();
-    (path, folder)
+    std::fs::write(folder.join("local.yaml"), text).unwrap();
+    if file != "local.yaml" {
+        std::fs::copy(shop().join(file), folder.join(file)).unwrap();
+    }
+    (folder.join(file), folder)
 }
 
 /// The command line under way.
@@ -211,15 +214,7 @@ fn a_drifted_database_fails_the_release_with_sqlites_own_words() {
 
 #[test]
 fn ctrl_c_in_the_middle_of_a_migration_stops_it_everywhere() {
-    let (local, state) = account("interrupted", "local.drifted.yaml", 8220);
-    // Without the drift, all three take their time.
-    let text = std::fs::read_to_string(&local).unwrap();
-    let text: String = text.lines().filter(|line| !line.contains("drift")).map(|line| format!("{line}\n")).collect();
-    std::fs::write(
-        &local,
-        text.replace("value: \"300\"", "value: \"4000\"").replace("value: \"4000\"}]", "value: \"30000\"}]"),
-    )
-    .unwrap();
+    let (local, state) = account("interrupted", "local.slow.yaml", 8220);
     let mut release = Release::start(&local, &state, true);
     release.until("us | applying 003_customer_email");
     let pid = release.process.id().to_string();
@@ -228,6 +223,61 @@ fn ctrl_c_in_the_middle_of_a_migration_stops_it_everywhere() {
     assert_eq!(status, Some(1), "{output}");
     assert!(output.contains("Stopping the release") && output.contains("\nStopped after"), "{output}");
     assert!(!output.contains("applied 003_customer_email"), "nothing was half done: {output}");
+}
+
+#[test]
+fn a_new_version_that_crashes_at_start_in_one_environment_gets_no_traffic_anywhere() {
+    let (local, state) = account("crashing", "local.crashing.yaml", 8260);
+    let mut release = Release::start(&local, &state, true);
+    release.until("Source/Source");
+    let stop = Arc::<AtomicBool>::default();
+    let clients: Vec<_> = (1..=3).map(|n| ask_all_the_time(8260 + n, stop.clone())).collect();
+    release.until("x Deploy/Deploy");
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        let (versions, errors) = client.join().unwrap();
+        assert_eq!(versions, ["1.0"], "traffic never leaves the old version");
+        assert!(errors.is_empty(), "{errors:?}");
+    }
+    let (status, output) = release.end();
+    assert_eq!(status, Some(1), "{output}");
+    let (_, verdict) = output.split_once("Deploy/Deploy failed:").unwrap();
+    for said in [
+        "eu/web failed: ",
+        "container `shop` ended with exit code 1",
+        "Its last line: error: MAIL_FROM is empty: this version sends mails, say from whom",
+        "Traffic is on the old version everywhere.",
+        "us/web     1, 2, 1: rolled back",
+        "ap/worker  1, 2, 1: rolled back",
+    ] {
+        assert!(verdict.contains(said), "{said}\n{output}");
+    }
+}
+
+#[test]
+fn a_migration_that_talks_a_lot_is_shown_to_the_last_line() {
+    const ROWS: u64 = 100_000;
+    let (local, state) = account("chatty", "local.chatty.yaml", 8270);
+    let mut release = Release::start(&local, &state, false);
+    release.until("Type yes to approve");
+    release.process.stdin.take().unwrap().write_all(b"no\n").unwrap();
+    let (_, output) = release.end();
+    let sum = |row: u64| row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let expected = (1..=ROWS).fold(0_u64, |all, row| all.wrapping_mul(31).wrapping_add(sum(row)));
+    for environment in ["us", "eu", "ap"] {
+        let label = format!("{environment} | row ");
+        let (mut count, mut all) = (0, 0_u64);
+        for line in output.lines().filter_map(|line| line.split_once(&label).map(|(_, row)| row)) {
+            let mut words = line.split(' ');
+            count += 1;
+            assert_eq!(words.next().unwrap().parse::<u64>().unwrap(), count, "in order, none missing");
+            let text = words.next().unwrap();
+            all = all.wrapping_mul(31).wrapping_add(u64::from_str_radix(text, 16).unwrap());
+            assert!(count % 10_000 != 2 || line.ends_with("caf\u{fffd} in Latin-1"), "{line}");
+        }
+        assert_eq!((count, all), (ROWS, expected), "{environment}");
+        assert!(output.contains(&format!("{environment} | migrate complete: {} lines", ROWS + 6)), "{environment}");
+    }
 }
 
 #[test]

@@ -120,7 +120,8 @@ fn many_targets_cost_two_reads_a_second_and_their_changes_are_noticed_soon() {
         play(setting, async |stage| {
             let release = stage.start();
             assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
-            assert!(is_new_everywhere(&stage));
+            let old = |one: &local::world::TrafficView| one.region == "us-east-1" && one.image.ends_with(":1.0");
+            assert!(!stage.world().traffic().iter().any(old));
             assert_eq!(stage.world().deployments().len(), n);
             let paced = [
                 "ListDeployments",
@@ -171,13 +172,9 @@ fn the_first_the_middle_and_the_last_to_fail_before_the_barrier_take_all_the_oth
             assert_eq!(status, ExecutionStatus::Failed);
             let name = format!("{environment}/{}", if command == "web" { "web" } else { "worker" });
             let verdict = stage.action(&release, "Deploy").error.unwrap();
-            assert!(
-                verdict.starts_with(&format!(
-                    "{name} failed: 4 of its new tasks died (max_failed_tasks is 3); the first, "
-                )),
-                "{verdict}"
-            );
+            assert!(verdict.starts_with(&format!("{name} failed: ")), "{verdict}");
             for said in [
+                " of its new tasks died (max_failed_tasks is 3); the first, ",
                 "container `shop` ended with exit code 1",
                 "stop code EssentialContainerExited",
                 "Its last line: error: MAIL_FROM is empty",
@@ -379,7 +376,8 @@ fn a_group_that_stays_busy_is_given_up_after_its_limit_and_the_others_are_taken_
         stage.until_begun(&release, "Approve").await;
         let other = deploy_by_hand(&stage, "a deployment by hand");
         stage.answer_approval(&release, "Approved");
-        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let failed = |world: &World| world.status(&release) == Some(ExecutionStatus::Failed);
+        stage.until("the release has failed", Duration::from_secs(300), failed).await;
         let verdict = stage.action(&release, "Deploy").error.unwrap();
         assert!(verdict.starts_with("us/web failed: its deployment group was busy for 2 min 0"), "{verdict}");
         assert!(verdict.contains(&other), "{verdict}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::manifest::Span;
 use shared::yaml;
 
@@ -119,6 +119,49 @@ pub struct Service {
     pub controller: Controller,
 }
 
+/// A file that says what differs from another one.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Variant {
+    /// The other file, beside this one.
+    extends: String,
+    /// What is run after the other's setup.
+    #[serde(default)]
+    setup: Vec<Setup>,
+    /// Environment variables of all containers of a task definition, by Region and family.
+    #[serde(default)]
+    container_environment: BTreeMap<String, BTreeMap<String, BTreeMap<String, String>>>,
+}
+
+impl Variant {
+    fn apply(self, name: &str, account: &mut Account) -> Result<(), Mistake> {
+        account.setup.extend(self.setup);
+        for (region_name, families) in self.container_environment {
+            let known: Vec<_> = account.regions.keys().cloned().collect();
+            let region = account.regions.get_mut(&region_name).ok_or_else(|| {
+                let why = shared::text::unknown("Region", &region_name, known.iter().map(String::as_str));
+                Mistake(format!("{name}: container_environment: {why}"))
+            })?;
+            for (family, variables) in families {
+                let found = region.task_definitions.iter_mut().find(|one| one["family"] == *family);
+                let definition = found.ok_or_else(|| {
+                    Mistake(format!(
+                        "{name}: container_environment.{region_name}: there is no task definition `{family}`"
+                    ))
+                })?;
+                let containers = definition.get_mut("containerDefinitions").and_then(Value::as_array_mut);
+                for container in containers.into_iter().flatten() {
+                    let mut environment = container["environment"].as_array().cloned().unwrap_or_default();
+                    environment.retain(|one| !one["name"].as_str().is_some_and(|name| variables.contains_key(name)));
+                    environment.extend(variables.iter().map(|(name, value)| json!({"name": name, "value": value})));
+                    container["environment"] = environment.into();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// ECS's deployment controllers, as far as they are known here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -154,7 +197,7 @@ const fn no_wait() -> Span {
 }
 
 impl Account {
-    /// Reads the file; `{state}` in it becomes the state folder.
+    /// Reads the file, and the one that it extends; `{state}` in them becomes the state folder.
     ///
     /// # Errors
     /// When it cannot be read, or the first mistake in it.
@@ -165,7 +208,14 @@ impl Account {
                 "{name}: {error}. It says what the account has (clusters, task definitions, services): see examples/shop/local.yaml"
             ))
         })?;
-        Self::parse(&name, &text.replace(STATE, &state.display().to_string()))
+        let text = text.replace(STATE, &state.display().to_string());
+        if !text.lines().any(|line| line.starts_with("extends:")) {
+            return Self::parse(&name, &text);
+        }
+        let variant: Variant = yaml::read(&name, &text)?;
+        let mut account = Self::read(&path.with_file_name(&variant.extends), state)?;
+        variant.apply(&name, &mut account)?;
+        Ok(account)
     }
 
     /// Reads its content.

@@ -1,5 +1,6 @@
 //! Versioned migrations: each in a transaction of its own, the version in SQLite's `user_version`.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -38,6 +39,7 @@ pub fn migrate(to: Option<usize>) -> Result<()> {
         transaction.execute_batch(sql).map_err(|error| format!("{name}: {error}"))?;
         transaction.pragma_update(None, "user_version", (at + 1) as i64)?;
         transaction.commit()?;
+        check_rows(name)?;
         println!("applied {name} in {} ms", begun.elapsed().as_millis());
     }
     println!("database at version {}", version(&database)?);
@@ -48,6 +50,25 @@ pub fn migrate(to: Option<usize>) -> Result<()> {
 pub fn drift() -> Result<()> {
     open()?.execute_batch("ALTER TABLE orders ADD COLUMN email TEXT")?;
     println!("added the column email to orders by hand");
+    Ok(())
+}
+
+/// Some migrations talk a lot: this one says of each row that it has looked at it, if it is told how many there are.
+fn check_rows(name: &str) -> Result<()> {
+    let rows: u64 = std::env::var("CHATTY").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    if rows == 0 || !name.starts_with("004") {
+        return Ok(());
+    }
+    let mut out = std::io::stdout().lock();
+    for row in 1..=rows {
+        // Any generator will do whose values a reader can check.
+        let sum = row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        match row % 10_000 {
+            1 => writeln!(out, "row {row} \u{1b}[32m{sum:08x}\u{1b}[0m in colour")?,
+            2 => out.write_all(&[format!("row {row} {sum:08x} caf").as_bytes(), &[0xe9], b" in Latin-1\n"].concat())?,
+            _ => writeln!(out, "row {row} {sum:08x}")?,
+        }
+    }
     Ok(())
 }
 

@@ -18,7 +18,12 @@ pub const ASSETS: [(&str, &str); 2] = [
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub fn serve() -> Result<()> {
-    let (listener, version) = listen("web")?;
+    let version = ecs::version();
+    // New in this release: whoever orders gets a mail.
+    if version != "1.0" && std::env::var("MAIL_FROM").is_ok_and(|sender| sender.is_empty()) {
+        return Err("MAIL_FROM is empty: this version sends mails, say from whom".into());
+    }
+    let listener = listen("web", &version)?;
     let asked = ecs::asked_to_end()?;
     while !asked.load(Ordering::Relaxed) {
         match listener.accept() {
@@ -38,13 +43,12 @@ pub fn serve() -> Result<()> {
 }
 
 /// Listens on $PORT without blocking, so that SIGTERM is seen.
-pub fn listen(what: &str) -> Result<(TcpListener, String)> {
+pub fn listen(what: &str, version: &str) -> Result<TcpListener> {
     let port: u16 = std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(8080);
-    let version = ecs::version();
     let listener = TcpListener::bind(("0.0.0.0", port))?;
     listener.set_nonblocking(true)?;
     println!("{what} {version} listens on port {port}");
-    Ok((listener, version))
+    Ok(listener)
 }
 
 fn answer(client: TcpStream, version: &str) -> Result<()> {

@@ -13,7 +13,8 @@ const PACKING: u64 = 3000;
 
 pub fn work() -> Result<()> {
     // Its load balancer only wants to know that it is there.
-    let (listener, version) = web::listen("worker")?;
+    let version = ecs::version();
+    let listener = web::listen("worker", &version)?;
     let asked = ecs::asked_to_end()?;
     while !asked.load(Ordering::Relaxed) {
         greet(&listener);

@@ -154,7 +154,7 @@ pub(crate) fn failed(tick: &Tick<'_>, plan: &Plan, state: &State, lines: &[Strin
         }
     }
     if stuck.is_empty() {
-        message.push_str(" Traffic is on the old version everywhere.");
+        message.push_str("\nTraffic is on the old version everywhere.");
     }
     message.push_str("\n\nWhat became of each (revision before, tried, now)");
     let width = plan.targets.iter().map(|target| target.name().len()).max().unwrap_or_default();
