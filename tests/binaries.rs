@@ -247,8 +247,8 @@ fn a_new_version_that_crashes_at_start_in_one_environment_gets_no_traffic_anywhe
         "container `shop` ended with exit code 1",
         "Its last line: error: MAIL_FROM is empty: this version sends mails, say from whom",
         "Traffic is on the old version everywhere.",
-        "us/web     1, 2, 1: rolled back",
-        "ap/worker  1, 2, 1: rolled back",
+        "us/web                  1      2      1  rolled back",
+        "ap/worker               1      2      1  rolled back",
     ] {
         assert!(verdict.contains(said), "{said}\n{output}");
     }

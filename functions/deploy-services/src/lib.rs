@@ -79,7 +79,7 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
             Next::Fail(message::failed(tick, plan, state, &lines))
         }
     };
-    for line in message::ending(plan, &next) {
+    for line in message::ending(&next) {
         memory.journal.say(tick.now, line);
     }
     memory.journal.flush(tick.aws, tick.release).await;

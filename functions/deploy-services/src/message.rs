@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 
 use shared::aws::codedeploy::{Deployment, Target as Seen};
-use shared::aws::ecs::Task;
 use shared::end::End;
-use shared::text::{count, fit, plain};
+use shared::text::{fit, plain};
 use shared::time::spoken;
 use shared::{Next, Progress, Success, Tick, Verdict, names};
 
@@ -89,14 +88,13 @@ fn hash(text: &str) -> u16 {
 }
 
 /// The last line of the deployment in the release's log.
-pub(crate) fn ending(plan: &Plan, next: &Next) -> Vec<String> {
+pub(crate) fn ending(next: &Next) -> Vec<String> {
     match next {
         Next::Wait(..) => Vec::new(),
         Next::Succeed(success) => vec![format!("deploy complete: {}", success.summary)],
         Next::Fail(verdict) => {
             let first = verdict.message.lines().next().unwrap_or_default();
-            let of = count(plan.targets.len(), "deployment");
-            vec![format!("deploy failed ({of}): {first}")]
+            vec![format!("deploy failed: {first}")]
         }
     }
 }
@@ -156,13 +154,14 @@ pub(crate) fn failed(tick: &Tick<'_>, plan: &Plan, state: &State, lines: &[Strin
     if stuck.is_empty() {
         message.push_str("\nTraffic is on the old version everywhere.");
     }
-    message.push_str("\n\nWhat became of each (revision before, tried, now)");
-    let width = plan.targets.iter().map(|target| target.name().len()).max().unwrap_or_default();
+    let title = "What became of each";
+    let width = plan.targets.iter().map(|target| target.name().len() + 2).max().unwrap_or_default().max(title.len());
+    let _ = write!(message, "\n\n{title:width$}  before  tried    now");
     for (target, before) in plan.targets.iter().zip(&state.before) {
         let _ = write!(
             message,
-            "\n  {:width$}  {}, {}, {}: {}",
-            target.name(),
+            "\n{:width$}  {:>6}  {:>5}  {:>5}  {}",
+            format!("  {}", target.name()),
             number(*before),
             tried(target),
             current(target, *before, tick),
@@ -170,7 +169,13 @@ pub(crate) fn failed(tick: &Tick<'_>, plan: &Plan, state: &State, lines: &[Strin
         );
     }
     if !lines.is_empty() {
-        let _ = write!(message, "\n\nThe last lines of the first new task that died\n  {}", lines.join("\n  "));
+        let _ = write!(message, "\n\nThe first new task that died");
+        if let Some(task) = state.cause.as_ref().and_then(|cause| plan.targets.get(cause.target)?.dead.first()) {
+            let reason = task.stopped_reason.as_deref().unwrap_or("none");
+            let code = task.stop_code.as_deref().unwrap_or("none");
+            let _ = write!(message, ": {}\n  stop code: {code}; reason: {reason}\n  last lines:", task.id());
+        }
+        let _ = write!(message, "\n    {}", lines.join("\n    "));
     }
     if let Some(group) = &tick.aws.settings().log_group {
         let url = names::log_link(&tick.aws.region(), group, &names::log_stream(tick.release));
@@ -271,19 +276,14 @@ pub(crate) fn rollback_failed(rollback: &Deployment) -> String {
     format!("its rollback {} {}: {message} ({code})", rollback.id, rollback.status.to_lowercase())
 }
 
-/// "4 of its new tasks died (max_failed_tasks is 3); the first: container `shop` ended with exit code 1".
-pub(crate) fn dying(dead: usize, most: usize, how: Option<&End>, first: Option<&Task>) -> String {
+/// "its new tasks keep dying (4 so far, max_failed_tasks is 3): container `shop` ended with exit code 1".
+pub(crate) fn dying(dead: usize, most: usize, how: Option<&End>) -> String {
     let how = match how {
         Some(End::Failed { what, .. }) => what.clone(),
         Some(End::Succeeded) => "it ended by itself with exit code 0".into(),
         Some(End::Stopped) | None => "it was stopped".into(),
     };
-    let reason = first.and_then(|task| task.stopped_reason.as_deref()).unwrap_or("none");
-    let code = first.and_then(|task| task.stop_code.as_deref()).unwrap_or("none");
-    let task = first.map(|task| task.id().to_owned()).unwrap_or_default();
-    format!(
-        "{dead} of its new tasks died (max_failed_tasks is {most}); the first, {task}: {how} (stop code {code}; {reason})"
-    )
+    format!("its new tasks keep dying ({dead} so far, max_failed_tasks is {most}): {how}")
 }
 
 /// "deployment d-1 (InProgress since 2026-11-23T10:00:00Z, by user: Cutover shop ...)".

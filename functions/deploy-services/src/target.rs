@@ -288,7 +288,7 @@ impl Target {
         }
         let how =
             self.dead.first().zip(self.dead_definition.as_ref()).map(|(task, definition)| judge(task, definition));
-        Some(message::dying(self.dead.len(), most, how.as_ref(), self.dead.first()))
+        Some(message::dying(self.dead.len(), most, how.as_ref()))
     }
 
     /// Takes up the tasks of the new task set that have died, and the definition that they ran.

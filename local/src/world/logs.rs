@@ -294,7 +294,9 @@ impl World {
                 number,
             }));
             // CloudWatch shows a stream by timestamp.
-            stream.events.sort_by_key(|event| event.at);
+            if !stream.events.is_sorted_by_key(|event| event.at) {
+                stream.events.sort_by_key(|event| event.at);
+            }
         }
         Ok(json!({"nextSequenceToken": "0"}))
     }
