@@ -103,7 +103,7 @@ fn a_line_that_comes_late_over_a_hand_over_is_found_too() {
 #[test]
 fn a_stream_that_appears_late_is_followed_from_its_first_line_on() {
     let setting = migrating(|_| writing(Duration::from_millis(300), numbered(10)));
-    let quirks = Quirks { lag: |_| Duration::from_secs(8), ..Quirks::default() };
+    let quirks = Quirks { lag: |_| Duration::from_secs(14), ..Quirks::default() };
     play(Setting { quirks, ..setting }, async |stage| {
         let release = released(&stage).await;
         for environment in ENVIRONMENTS {
@@ -122,6 +122,11 @@ fn an_empty_page_is_not_the_end() {
             assert_eq!(rows(&stage, &release, environment), (1..=25_000).collect::<Vec<_>>(), "{environment}");
             assert!(closing(&stage, &release, environment).contains("migrate complete: 25000 lines"));
         }
+        let late = stage.events(&release).into_iter().map(|event| event.ingested.since(event.at)).max();
+        assert!(
+            late < Some(Duration::from_secs(10)),
+            "they came by the cursor, not by the counting at the end: {late:?}"
+        );
     });
 }
 

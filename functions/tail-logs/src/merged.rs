@@ -86,6 +86,15 @@ impl Merged {
         Ok(())
     }
 
+    /// Every stream has been read as far as it goes: what was found and not read again is somebody else's.
+    pub(crate) fn settle(&mut self, state: &mut State) {
+        if let Some(there) = &mut self.unremembered {
+            *there = Unremembered::default();
+            self.remembered.clear();
+            state.unsure_from = None;
+        }
+    }
+
     /// All its lines from this moment on.
     ///
     /// # Errors

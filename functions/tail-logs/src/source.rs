@@ -31,6 +31,8 @@ pub(crate) struct Source {
     pub(crate) news: Time,
     pub(crate) last_read: Time,
     pub(crate) exists: bool,
+    /// Whether it was read as far as it went, once in this invocation.
+    pub(crate) caught_up: bool,
     /// What was read and is not known to be in the merged stream.
     pub(crate) pending: Vec<Line>,
     /// How many lines are in the merged stream.
@@ -88,10 +90,14 @@ impl Source {
             };
             let page = self.logs.page(&self.group, &self.stream, &from).await?;
             self.last_read = tick.now;
-            let Some(page) = page else { break };
+            let Some(page) = page else {
+                self.caught_up = true;
+                break;
+            };
             self.exists = true;
             // The same cursor again is the end; an empty page with another one is not, and counts as news (fact 33).
             if self.cursor.as_ref() == Some(&page.cursor) {
+                self.caught_up = true;
                 break;
             }
             self.news = tick.now;

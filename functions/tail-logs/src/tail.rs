@@ -20,6 +20,10 @@ use crate::source::{Counting, Source};
 /// How often tasks are searched for that are not known yet, and how often the action beside this one is looked at.
 const SEARCH: Duration = Duration::from_millis(1500);
 
+/// After how many searches every task is known that the invocation before knew: those that run come with the first, those
+/// that have stopped with the second.
+const SEARCHES: u32 = 3;
+
 /// How far the clocks of ECS and CodePipeline may differ.
 const SKEW: Duration = Duration::from_secs(5);
 
@@ -38,6 +42,8 @@ pub(crate) struct Tail {
     /// The search under way, at most one; it ends with the tail.
     search: JoinSet<Found>,
     searched: Option<Time>,
+    /// How many searches this invocation has made.
+    searches: u32,
     /// The tasks that need no second look: followed already, or somebody else's.
     known: HashSet<String>,
     pub(crate) merged: Merged,
@@ -113,6 +119,7 @@ impl Tail {
             since: Time::default(),
             search: JoinSet::new(),
             searched: None,
+            searches: 0,
             known: HashSet::new(),
             merged: Merged::new(),
             of_runner: Trouble::default(),
@@ -162,6 +169,7 @@ impl Tail {
     }
 
     async fn take_found(&mut self, tick: &Tick<'_>, found: Found) -> Result<(), Verdict> {
+        self.searches += 1;
         if let Some(outcome) = found.runner
             && let Some(beside) = self.of_runner.note(tick.now, outcome)?
         {
@@ -314,6 +322,10 @@ impl Tail {
             source.pending.clear();
             source.lines = position.lines;
         }
+        let mut sources = self.sites.iter().flat_map(|site| &site.sources);
+        if self.searches >= SEARCHES && sources.all(|source| source.caught_up || source.lost.is_some()) {
+            self.merged.settle(state);
+        }
         Ok(())
     }
 
@@ -389,6 +401,7 @@ impl Site {
                 news: tick.now,
                 last_read: Time::default(),
                 exists: false,
+                caught_up: false,
                 pending: Vec::new(),
                 lines: 0,
                 counting: Counting::NOT_BEGUN,
