@@ -10,6 +10,9 @@ use crate::merged::Merged;
 /// A page with fewer lines than this is most likely all there is: pages end at 10,000 lines or 1 MB (fact 33).
 const SMALL_PAGE: usize = 1000;
 
+/// The same in bytes.
+const SMALL_PAGE_BYTES: usize = 500_000;
+
 /// How many pages of one stream are read in one look, so that a flood in one does not silence the others.
 const PAGES: usize = 10;
 
@@ -101,7 +104,8 @@ impl Source {
                 break;
             }
             self.news = tick.now;
-            let is_small = page.lines.len() < SMALL_PAGE;
+            let bytes: usize = page.lines.iter().map(|line| line.text.len()).sum();
+            let is_small = page.lines.len() < SMALL_PAGE && bytes < SMALL_PAGE_BYTES;
             let new = if self.cursor.is_none() { position.skip(page.lines) } else { page.lines };
             if !new.is_empty() {
                 self.counting = Counting::NOT_BEGUN;
@@ -110,6 +114,7 @@ impl Source {
             self.cursor = Some(page.cursor);
             // Whether there is more after a small page is for the next look: one call for each stream and look.
             if is_small {
+                self.caught_up = true;
                 break;
             }
         }
