@@ -8,27 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use local::world::ExecutionStatus;
 use tests::{Call, Meddling, Setting, play};
 
-/// The smallest application that has everything: two environments, a web service and a worker.
-const MANIFEST: &str = "
-application: shop
-environments:
-  us: {region: us-east-1, cluster: shop}
-  eu: {region: eu-west-1, cluster: shop}
-tasks:
-  prepare: {family: shop-task, command: [prepare], environments: [us]}
-  migrate: {family: shop-task, command: [migrate]}
-  finish: {family: shop-task, command: [finish], environments: [us]}
-services:
-  web: {kind: web, service: web, codedeploy_application: shop, deployment_group: web, family: shop-web, container: shop, port: 8080, environments: [us]}
-  worker: {kind: worker, service: worker, codedeploy_application: shop, deployment_group: worker, family: shop-worker, container: shop, port: 8080, environments: [eu]}
-";
-
 /// A release of it starts this many tasks, and makes this many deployments.
 const TASKS: usize = 4;
 const DEPLOYMENTS: usize = 2;
 
 fn small() -> Setting {
-    Setting { manifest: MANIFEST.into(), ..Setting::default() }
+    Setting { manifest: tests::SMALL.into(), ..Setting::default() }
 }
 
 /// Meddles with the `nth` call that changes something, made by any function.

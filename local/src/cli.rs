@@ -131,6 +131,7 @@ async fn be_function(name: &str) -> ExitCode {
         "tail-logs" => serve(tail_logs::handle).await,
         "deploy-services" => serve(deploy_services::handle).await,
         "drain-workers" => serve(drain_workers::handle).await,
+        "halt-release" => serve(halt_release::handle).await,
         _ => Err(format!("there is no function `{name}`").into()),
     };
     match served {

@@ -56,28 +56,50 @@ pub async fn read(aws: &Aws, job: &Job, file: Option<&str>) -> Result<Content, E
         "the job's artifact credentials",
     );
     let config = aws_sdk_s3::config::Builder::from(aws.config()).credentials_provider(credentials).build();
-    let client = Client::from_conf(config);
+    Ok(read_from(&Client::from_conf(config), &job.artifacts, file).await??)
+}
+
+/// The same from these artifacts, with the function's own role, for a function that has no job; `None` when there is no
+/// manifest in them, or a mistake in it: then no action has begun anything with it either.
+///
+/// # Errors
+/// An artifact that cannot be read.
+pub async fn read_as_self(
+    aws: &Aws,
+    artifacts: &[ArtifactLocation],
+    file: Option<&str>,
+) -> Result<Option<Content>, Error> {
+    Ok(read_from(&Client::new(aws.config()), artifacts, file.unwrap_or(manifest::FILE)).await?.ok())
+}
+
+/// The content, or what is wrong with it.
+async fn read_from(
+    client: &Client,
+    artifacts: &[ArtifactLocation],
+    file: &str,
+) -> Result<Result<Content, Verdict>, Error> {
     let mut image = None;
     let mut manifest = None;
-    for location in &job.artifacts {
-        let mut object = Object::open(&client, location).await?;
+    for location in artifacts {
+        let mut object = Object::open(client, location).await?;
         if manifest.is_none() {
             manifest = object.file(file).await?;
         }
         if image.is_none() {
-            image = object.file(IMAGE_DETAIL).await?.map(|text| read_image(&text)).transpose()?;
+            image = object.file(IMAGE_DETAIL).await?;
         }
     }
     let Some(content) = manifest else {
-        let names: Vec<_> = job.artifacts.iter().map(|location| location.name.as_str()).collect();
+        let names: Vec<_> = artifacts.iter().map(|location| location.name.as_str()).collect();
         let looked = match names.as_slice() {
             [] => "the action has no input artifact".to_owned(),
             _ => format!("it is not in {}", names.join(", ")),
         };
-        return Err(no_manifest(file, &looked).into());
+        return Ok(Err(no_manifest(file, &looked)));
     };
-    let manifest = Manifest::read(file, &content).map_err(|mistake| Verdict::misconfigured(format!("{mistake}.")))?;
-    Ok(Content { manifest, image })
+    let manifest = Manifest::read(file, &content).map_err(|mistake| Verdict::misconfigured(format!("{mistake}.")));
+    let image = image.map(|text| read_image(&text)).transpose();
+    Ok(manifest.and_then(|manifest| Ok(Content { manifest, image: image? })))
 }
 
 fn no_manifest(file: &str, why: &str) -> Verdict {

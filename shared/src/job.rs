@@ -15,7 +15,7 @@ use crate::time::Time;
 
 /// Whatever Lambda was invoked with. Any JSON will do: `lambda_runtime` never calls a handler whose event type refuses
 /// the event, and then nobody would answer the job (fact 39).
-#[derive(Clone, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Event(Value);
 

@@ -51,6 +51,14 @@ pub enum Meddling {
     Unreachable,
     /// It is done, and the reply is lost.
     LoseReply,
+    /// A person stops and abandons the release before it.
+    AbandonBefore,
+    /// A person stops and abandons the release right after it.
+    AbandonAfter,
+    /// The same before it, and the function dies then.
+    AbandonAndCrash,
+    /// It is done, a person stops and abandons the release, and the function dies then.
+    AbandonAndCrashAfter,
     /// The function dies before it.
     CrashBefore,
     /// It is done, and the function dies before it hears of it.
@@ -109,6 +117,24 @@ impl InProcess {
         response
     }
 
+    /// A person stops and abandons the release that is under way.
+    fn abandon(&self) {
+        let (name, execution) = {
+            let world = self.0.world.lock().unwrap_or_else(PoisonError::into_inner);
+            (world.pipeline_name().to_owned(), world.first_under_way())
+        };
+        let Some(execution) = execution else { return };
+        let input = serde_json::json!({"pipelineName": name, "pipelineExecutionId": execution, "abandon": true, "reason": "a test"});
+        let target = "CodePipeline_20150709.StopPipelineExecution";
+        self.answer(&Request {
+            method: "POST".into(),
+            path: "/".into(),
+            headers: [("x-amz-target".to_owned(), target.to_owned())].into(),
+            body: input.to_string().into_bytes(),
+            ..Request::default()
+        });
+    }
+
     async fn crash<T>(&self) -> T {
         if let Some(crash) = self.0.crash.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = crash.send(());
@@ -139,6 +165,24 @@ impl InProcess {
             Meddling::LoseReply => {
                 self.answer(&request);
                 return Err(lost());
+            }
+            Meddling::AbandonBefore => {
+                self.abandon();
+                self.answer(&request)
+            }
+            Meddling::AbandonAfter => {
+                let response = self.answer(&request);
+                self.abandon();
+                response
+            }
+            Meddling::AbandonAndCrash => {
+                self.abandon();
+                return self.crash().await;
+            }
+            Meddling::AbandonAndCrashAfter => {
+                self.answer(&request);
+                self.abandon();
+                return self.crash().await;
             }
             Meddling::CrashBefore => return self.crash().await,
             Meddling::CrashAfter => {

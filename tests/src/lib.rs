@@ -302,6 +302,22 @@ impl Stage {
         }
     }
 
+    /// The same, of a release that others wait behind: what they do is their own affair.
+    pub async fn end_alone(&self, execution: &str) -> ExecutionStatus {
+        let begun = self.now();
+        loop {
+            let status = self.world().status(execution).expect("an execution");
+            if status.is_over() {
+                return status;
+            }
+            if self.actions(execution).iter().any(|action| action.approval.is_some()) {
+                self.answer_approval(execution, "Approved");
+            }
+            assert!(self.now().since(begun) < Duration::from_secs(2 * 3600), "the release does not end: {status:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// The release's tasks, as environment and task definition's family, each as often as it was started.
     #[must_use]
     pub fn started(&self, execution: &str) -> Vec<String> {
@@ -394,11 +410,7 @@ impl Stage {
             crash,
         );
         let setting = |name: &str| function.environment.get(name).cloned();
-        let settings = shared::aws::Settings {
-            log_group: setting("CUTOVER_LOG_GROUP"),
-            dispatch: setting("CUTOVER_DISPATCH_FUNCTION"),
-        };
-        let aws = Aws::new(&client.config(&self.0.stack.region), settings);
+        let aws = Aws::new(&client.config(&self.0.stack.region), shared::aws::Settings::read(setting));
         let invocation = Invocation::lasting(self.now(), timeout);
         let event = Event::new(payload);
         let work = async {
@@ -413,6 +425,7 @@ impl Stage {
                 "tail-logs" => tail_logs::handle(aws, event, invocation).await,
                 "deploy-services" => deploy_services::handle(aws, event, invocation).await,
                 "drain-workers" => drain_workers::handle(aws, event, invocation).await,
+                "halt-release" => halt_release::handle(aws, event, invocation).await,
                 other => panic!("no function {other}"),
             }
         };
@@ -495,3 +508,18 @@ pub fn wide(n: usize) -> String {
 pub fn is_in(start: &local::world::Start, environment: &str) -> bool {
     start.environment.get("DATABASE").is_some_and(|path| path.contains(&format!("/{environment}.")))
 }
+
+/// The smallest application that has everything: two environments, a web service and a worker.
+pub const SMALL: &str = "
+application: shop
+environments:
+  us: {region: us-east-1, cluster: shop}
+  eu: {region: eu-west-1, cluster: shop}
+tasks:
+  prepare: {family: shop-task, command: [prepare], environments: [us]}
+  migrate: {family: shop-task, command: [migrate]}
+  finish: {family: shop-task, command: [finish], environments: [us]}
+services:
+  web: {kind: web, service: web, codedeploy_application: shop, deployment_group: web, family: shop-web, container: shop, port: 8080, environments: [us]}
+  worker: {kind: worker, service: worker, codedeploy_application: shop, deployment_group: worker, family: shop-worker, container: shop, port: 8080, environments: [eu]}
+";

@@ -5,7 +5,6 @@
 //! for every type.
 
 mod codepipeline;
-mod functions;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -78,7 +77,7 @@ async fn hand_over(aws: &Aws, jobs: &codepipeline::Jobs<'_>, provider: &str, fun
         }
         for job in found {
             info!(job = job.id, provider, function, "handing over");
-            match functions::invoke(aws, function, &job.event).await {
+            match aws.invoke(function, &job.event).await {
                 Ok(()) => {}
                 // It waits to be polled again.
                 Err(error @ Error::Again(_)) => return Err(error),

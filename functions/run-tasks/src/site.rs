@@ -18,6 +18,13 @@ use crate::decide::{self, Act, Remembered, State};
 /// How long ECS shows a stopped task, as a rule (fact 19), with a margin.
 const SHOWN: Duration = Duration::from_secs(50 * 60);
 
+/// How long another release's task that was asked to end is waited for: the longest `stopTimeout` on Fargate (fact 22),
+/// and as much again.
+const ENDING: Duration = Duration::from_secs(240);
+
+/// How long another release's task may run without having been asked to end: `halt-release` asks within seconds.
+const HALTING: Duration = Duration::from_secs(30);
+
 /// How many of the failing container's last lines the verdict shows.
 const LAST_LINES: i32 = 12;
 
@@ -44,6 +51,8 @@ pub(crate) struct Site {
     stopping: Option<Time>,
     /// Whether an earlier try may have run the task, of which ECS shows nothing any more.
     forgotten: bool,
+    /// Since when another release's task is seen here.
+    others_since: Option<Time>,
     looking: Trouble,
     acting: Trouble,
     failed: Option<String>,
@@ -82,6 +91,7 @@ impl Plan {
                 no_room: None,
                 stopping: None,
                 forgotten: false,
+                others_since: None,
                 looking: Trouble::default(),
                 acting: Trouble::default(),
                 failed: None,
@@ -134,8 +144,8 @@ impl Plan {
                 let site = &mut self.sites[*at];
                 let Some(tasks) = site.note(tick, found.clone()) else { continue };
                 let adopted = site.adopt(tick, tasks, &self.name).await;
-                if site.note(tick, adopted).is_some() {
-                    site.listed = true;
+                if let Some(listed) = site.note(tick, adopted) {
+                    site.listed = listed;
                 }
             }
         }
@@ -317,17 +327,23 @@ impl Site {
         Ok(())
     }
 
-    /// Takes up what this release has here already, and refuses what another one has.
-    async fn adopt(&mut self, tick: &Tick<'_>, tasks: Vec<Task>, name: &str) -> Result<(), Error> {
+    /// Takes up what this release has here already, and refuses what another one has; `false` while another release's
+    /// task is about to end: a release that was stopped makes room for the next one at once, and its task takes a while.
+    async fn adopt(&mut self, tick: &Tick<'_>, tasks: Vec<Task>, name: &str) -> Result<bool, Error> {
         let (own, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.started_by == self.started_by);
         self.forgotten = own.is_empty() && tick.tried_before.is_some_and(|before| tick.now.since(before) > SHOWN);
         self.task = self.choose(own, tick.begun).await?;
         if self.task.is_some() {
-            return Ok(());
+            return Ok(true);
         }
         for other in others.iter().filter(|other| !other.is_over()) {
             let Some(whose) = names::read_started_by(&other.started_by) else { continue };
             if whose.task == name && whose.environment == self.name {
+                let since = *self.others_since.get_or_insert(tick.now);
+                let ending = other.desired_status == "STOPPED";
+                if tick.now.since(since) < if ending { ENDING } else { HALTING } {
+                    return Ok(false);
+                }
                 return Err(Verdict::failed(format!(
                     "release {} is still running `{name}` here (task {}): let it end or stop it, then retry the stage",
                     whose.execution,
@@ -336,7 +352,7 @@ impl Site {
                 .into());
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Which of this release's own tasks counts: one that runs is adopted, one that succeeded is done; one that failed

@@ -152,6 +152,8 @@ impl<'a> Evaluator<'a> {
             memory: number(property("/MemorySize")?, 128),
             environment,
             retries: u32::try_from(retries).unwrap_or(2),
+            on_failure: property("/EventInvokeConfig/DestinationConfig/OnFailure/Destination")?
+                .map(|destination| scalar(&destination).rsplit(':').next().unwrap_or_default().to_owned()),
         });
         for (event, described) in own.get("Events").and_then(Value::as_object).into_iter().flatten() {
             let kind = described.get("Type").and_then(Value::as_str).unwrap_or_default();

@@ -243,6 +243,8 @@ pub struct Function {
     pub environment: BTreeMap<String, String>,
     /// How often an asynchronous invocation that failed is tried again (fact 3).
     pub retries: u32,
+    /// What is invoked when all tries have failed.
+    pub on_failure: Option<String>,
 }
 
 /// What invokes a function.

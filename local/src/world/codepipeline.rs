@@ -482,11 +482,13 @@ impl World {
                 "pipelineExecutionId": one.execution, "actionExecutionId": one.id, "pipelineVersion": 1,
                 "stageName": self.pipeline.declared.stages[one.stage].name, "actionName": action.name,
                 "startTime": stamp(one.started), "lastUpdateTime": stamp(one.updated), "status": one.status.name(),
+                "updatedBy": format!("arn:aws:iam::{}:user/local", self.account),
                 "input": {"actionTypeId": {"category": kind.category, "owner": kind.owner, "provider": kind.provider, "version": kind.version},
                     "configuration": action.configuration.iter().map(|(name, value)| (name.clone(), json!(value.as_str().map_or_else(|| value.to_string(), str::to_owned)))).collect::<Map<_, _>>(),
-                    "resolvedConfiguration": one.configuration, "region": self.region, "inputArtifacts": [],
+                    "resolvedConfiguration": one.configuration, "region": self.region,
+                    "inputArtifacts": self.shown_artifacts(one, &action.input_artifacts),
                     "namespace": action.namespace},
-                "output": {"outputArtifacts": [], "executionResult": result, "outputVariables": one.variables},
+                "output": {"outputArtifacts": self.shown_artifacts(one, &action.output_artifacts), "executionResult": result, "outputVariables": one.variables},
             })
         });
         let mut answer = json!({"actionExecutionDetails": shown.collect::<Vec<_>>()});

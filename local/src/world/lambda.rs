@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Effect, Fault, Request, Response, Timer, World};
 use crate::template::Function;
@@ -96,8 +96,20 @@ impl World {
                 self.after(delay, Timer::Invoke(id.to_owned()));
             }
             Err(why) => {
+                let Some(invocation) = self.lambda.invocations.remove(id) else { return };
                 self.effects.push(Effect::Note(format!("{} failed for good: {why}", invocation.function)));
-                self.lambda.invocations.remove(id);
+                let function = self.lambda.functions.get(&invocation.function);
+                if let Some(destination) = function.and_then(|function| function.on_failure.clone()) {
+                    let record = json!({
+                        "version": "1.0", "timestamp": self.now.to_string(),
+                        "requestContext": {"requestId": id, "condition": "RetriesExhausted", "approximateInvokeCount": invocation.tried,
+                            "functionArn": format!("arn:aws:lambda:{}:{}:function:{}:$LATEST", self.region, self.account, invocation.function)},
+                        "requestPayload": invocation.payload,
+                        "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
+                        "responsePayload": {"errorMessage": why, "errorType": "Error"},
+                    });
+                    self.invoke_async(&destination, record);
+                }
             }
             Ok(()) => {
                 self.lambda.invocations.remove(id);

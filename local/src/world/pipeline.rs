@@ -363,6 +363,12 @@ impl World {
         tasks && self.invocations() == 0 && !self.is_deploying()
     }
 
+    /// The oldest execution that is under way.
+    #[must_use]
+    pub fn first_under_way(&self) -> Option<String> {
+        self.pipeline.executions.iter().find(|one| !one.status.is_over()).map(|one| one.id.clone())
+    }
+
     /// The pipeline's name.
     #[must_use]
     pub fn pipeline_name(&self) -> &str {
@@ -606,6 +612,17 @@ impl World {
                 "pipelineArn": self.pipeline.arn(&self.region, &self.account), "pipelineExecutionId": one.execution});
         }
         data
+    }
+
+    /// Where an action's artifacts are, as `ListActionExecutions` shows them.
+    pub(super) fn shown_artifacts(&self, one: &ActionExecution, named: &[template::Named]) -> Value {
+        let artifacts = self.pipeline.execution(&one.execution).map(|execution| &execution.artifacts);
+        let shown = named.iter().filter_map(|named| {
+            let found = artifacts?.get(&named.name)?;
+            let bucket = &self.pipeline.declared.artifact_store.location;
+            Some(json!({"name": named.name, "s3location": {"bucket": bucket, "key": found.key}}))
+        });
+        shown.collect::<Vec<_>>().into()
     }
 
     /// The job that goes on from a continuation.

@@ -1,20 +1,20 @@
 //! CodePipeline: the answer to a job, and what became of an execution.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use aws_sdk_codepipeline::Client;
 use aws_sdk_codepipeline::config::retry::RetryConfig;
 use aws_sdk_codepipeline::types::{
-    ActionExecutionFilter, ActionExecutionStatus, ExecutionDetails, FailureDetails, FailureType,
-    PipelineExecutionStatus,
+    ActionExecutionDetail, ActionExecutionFilter, ActionExecutionStatus, ArtifactDetail, ExecutionDetails,
+    FailureDetails, FailureType, PipelineExecutionStatus,
 };
 use serde_json::Value;
 use tracing::{info, warn};
 
 use crate::aws::Aws;
 use crate::error::{Error, Kind, Verdict, code, failure, is_not_now};
-use crate::job::{Claim, Release};
+use crate::job::{ArtifactLocation, Claim, Release};
 use crate::run::{Progress, Success};
 use crate::text::fit;
 use crate::time::Time;
@@ -95,8 +95,19 @@ pub enum Status {
     Halted,
 }
 
+/// An execution, as `GetPipelineExecution` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Execution {
+    /// `InProgress`, `Stopping`, `Stopped`, `Succeeded`, `Failed`, `Cancelled` or `Superseded` (fact 11).
+    pub status: String,
+    /// What a person said when stopping it.
+    pub summary: String,
+    /// What started it: the kind, and the person or webhook.
+    pub trigger: (String, String),
+}
+
 /// An action of the same release, as `ListActionExecutions` shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sibling {
     /// Its stage.
     pub stage: String,
@@ -104,6 +115,26 @@ pub struct Sibling {
     pub action: String,
     /// The manifest's task that it runs or tails, where its configuration names one.
     pub task: Option<String>,
+    /// Its category, such as `Approval`.
+    pub category: String,
+    /// Where its input artifacts are.
+    pub artifacts: Vec<ArtifactLocation>,
+    /// Its output variables.
+    pub variables: HashMap<String, String>,
+    /// The manifest's name that its configuration gives, if it gives one.
+    pub manifest: Option<String>,
+    /// What an approval tells the person who is asked: the text, and the link.
+    pub asks: (Option<String>, Option<String>),
+    /// What it said last.
+    pub summary: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Who changed it last, such as the person who answered an approval.
+    pub updated_by: Option<String>,
+    /// When it changed last.
+    pub updated: Option<Time>,
+    /// Whether it has succeeded.
+    pub succeeded: bool,
     /// Whether it still runs.
     pub running: bool,
     /// Whether it has failed.
@@ -192,6 +223,29 @@ impl<'a> Codepipeline<'a> {
         }
     }
 
+    /// How an execution stands.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn execution(&self, release: &Release) -> Result<Execution, Error> {
+        let call = self.client.get_pipeline_execution();
+        let call = call.pipeline_name(&release.pipeline).pipeline_execution_id(&release.execution);
+        let sent = call.send().await;
+        let output = sent.map_err(|error| failure("codepipeline:GetPipelineExecution", &error))?;
+        let Some(seen) = output.pipeline_execution() else {
+            return Err(Error::Again("codepipeline:GetPipelineExecution: an empty answer".into()));
+        };
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        Ok(Execution {
+            status: text(seen.status().map(|status| status.as_str())),
+            summary: text(seen.status_summary()),
+            trigger: (
+                text(seen.trigger().and_then(|trigger| trigger.trigger_type()).map(|kind| kind.as_str())),
+                text(seen.trigger().and_then(|trigger| trigger.trigger_detail())),
+            ),
+        })
+    }
+
     /// Whether the release was halted.
     ///
     /// Only what a person or a newer release decided counts: `Failed` may be what was true before a retry began.
@@ -249,19 +303,48 @@ impl<'a> Codepipeline<'a> {
             let output = paced
                 .pace(async { call.send().await.map_err(|error| failure("codepipeline:ListActionExecutions", &error)) })
                 .await?;
-            siblings.extend(output.action_execution_details().iter().map(|detail| Sibling {
-                stage: detail.stage_name().unwrap_or_default().to_owned(),
-                action: detail.action_name().unwrap_or_default().to_owned(),
-                task: detail.input().and_then(|input| input.configuration()).and_then(task_of),
-                failed: detail.status() == Some(&ActionExecutionStatus::Failed),
-                running: detail.status() == Some(&ActionExecutionStatus::InProgress),
-                started: detail.start_time().copied().map(Time::from),
-            }));
+            siblings.extend(output.action_execution_details().iter().map(sibling));
             next = output.next_token().map(str::to_owned);
             if next.is_none() {
                 return Ok(siblings);
             }
         }
+    }
+}
+
+fn sibling(detail: &ActionExecutionDetail) -> Sibling {
+    let input = detail.input();
+    let configuration = input.and_then(|input| input.configuration());
+    let resolved = |name: &str| input.and_then(|input| input.resolved_configuration())?.get(name).cloned();
+    let artifact = |one: &ArtifactDetail| {
+        let location = one.s3_location()?;
+        Some(ArtifactLocation {
+            name: one.name().unwrap_or_default().to_owned(),
+            bucket: location.bucket()?.to_owned(),
+            key: location.key()?.to_owned(),
+        })
+    };
+    let result = detail.output().and_then(|output| output.execution_result());
+    Sibling {
+        stage: detail.stage_name().unwrap_or_default().to_owned(),
+        action: detail.action_name().unwrap_or_default().to_owned(),
+        task: configuration.and_then(|all| parameter_of(all, "Task")),
+        category: input
+            .and_then(|input| input.action_type_id())
+            .map(|kind| kind.category().as_str().to_owned())
+            .unwrap_or_default(),
+        artifacts: input.map(|input| input.input_artifacts().iter().filter_map(artifact).collect()).unwrap_or_default(),
+        variables: detail.output().and_then(|output| output.output_variables()).cloned().unwrap_or_default(),
+        manifest: configuration.and_then(|all| parameter_of(all, "Manifest")),
+        asks: (resolved("CustomData"), resolved("ExternalEntityLink")),
+        summary: result.and_then(|result| result.external_execution_summary()).map(str::to_owned),
+        error: result.and_then(|result| result.error_details()?.message()).map(str::to_owned),
+        updated_by: detail.updated_by().map(str::to_owned),
+        updated: detail.last_update_time().copied().map(Time::from),
+        succeeded: detail.status() == Some(&ActionExecutionStatus::Succeeded),
+        failed: detail.status() == Some(&ActionExecutionStatus::Failed),
+        running: detail.status() == Some(&ActionExecutionStatus::InProgress),
+        started: detail.start_time().copied().map(Time::from),
     }
 }
 
@@ -271,8 +354,9 @@ fn is_listed(siblings: &[Sibling], release: &Release) -> bool {
     siblings.iter().any(|one| one.running && one.stage == *stage && one.action == *action)
 }
 
-/// Each retry of a stage runs some of its actions once more.
-fn tries(siblings: &[Sibling], release: &Release) -> Tries {
+/// How often the release was tried, from its actions: each retry of a stage runs some of them once more.
+#[must_use]
+pub fn tries(siblings: &[Sibling], release: &Release) -> Tries {
     let mut runs: BTreeMap<&str, BTreeMap<&str, u32>> = BTreeMap::new();
     for one in siblings {
         *runs.entry(&one.stage).or_default().entry(&one.action).or_default() += 1;
@@ -291,11 +375,11 @@ fn moved_on(code: &str) -> bool {
     matches!(code, "InvalidJobStateException" | "JobNotFoundException")
 }
 
-/// The `Task` of an action's configuration: its own property, or one inside `UserParameters`.
-fn task_of(configuration: &std::collections::HashMap<String, String>) -> Option<String> {
-    configuration.get("Task").cloned().or_else(|| {
+/// A parameter of an action's configuration: its own property, or one inside `UserParameters`.
+fn parameter_of(configuration: &HashMap<String, String>, name: &str) -> Option<String> {
+    configuration.get(name).cloned().or_else(|| {
         let parameters: Value = serde_json::from_str(configuration.get("UserParameters")?).ok()?;
-        Some(parameters.get("Task")?.as_str()?.to_owned())
+        Some(parameters.get(name)?.as_str()?.to_owned())
     })
 }
 
@@ -341,10 +425,10 @@ mod tests {
         let run = |stage: &str, action: &str, at: u64, running: bool| Sibling {
             stage: stage.into(),
             action: action.into(),
-            task: None,
             running,
             failed: !running,
             started: Some(Time::from_millis(at)),
+            ..Sibling::default()
         };
         let first =
             vec![run("Migrate", "Migrate", 5, true), run("Migrate", "Logs", 5, true), run("Build", "Build", 1, false)];

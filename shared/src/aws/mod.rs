@@ -16,8 +16,10 @@ use std::time::Duration;
 use aws_config::{Region, SdkConfig};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
+use serde_json::{Value, json};
 use tracing::warn;
 
+use crate::error::Error;
 use crate::manifest::Environment;
 pub use pace::Pacer;
 
@@ -40,6 +42,22 @@ pub struct Settings {
     pub log_group: Option<String>,
     /// The function that polls for jobs (`CUTOVER_DISPATCH_FUNCTION`).
     pub dispatch: Option<String>,
+    /// The function that stops what a stopped release left (`CUTOVER_HALT_FUNCTION`).
+    pub halt: Option<String>,
+    /// The function that tells people (`CUTOVER_NOTIFY_FUNCTION`).
+    pub notify: Option<String>,
+}
+
+impl Settings {
+    /// From an environment.
+    pub fn read(setting: impl Fn(&str) -> Option<String>) -> Self {
+        Self {
+            log_group: setting("CUTOVER_LOG_GROUP"),
+            dispatch: setting("CUTOVER_DISPATCH_FUNCTION"),
+            halt: setting("CUTOVER_HALT_FUNCTION"),
+            notify: setting("CUTOVER_NOTIFY_FUNCTION"),
+        }
+    }
 }
 
 /// Where calls go: a Region, as a role of another account or as the function itself.
@@ -79,10 +97,8 @@ impl Aws {
     /// From the function's environment, as Lambda sets it.
     pub async fn from_env() -> Self {
         let config = aws_config::from_env().load().await;
-        let setting = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let settings =
-            Settings { log_group: setting("CUTOVER_LOG_GROUP"), dispatch: setting("CUTOVER_DISPATCH_FUNCTION") };
-        Self::new(&config, settings)
+        let setting = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self::new(&config, Settings::read(setting))
     }
 
     /// With this configuration.
@@ -158,17 +174,20 @@ impl Aws {
     /// Asking twice, or in vain, is harmless: it polls, and its schedule polls too.
     pub async fn hurry_dispatch(&self) {
         let Some(function) = &self.0.settings.dispatch else { return };
-        let client = aws_sdk_lambda::Client::new(&self.0.config);
-        let asked = client
-            .invoke()
-            .function_name(function)
-            .invocation_type(aws_sdk_lambda::types::InvocationType::Event)
-            .payload(aws_sdk_lambda::primitives::Blob::new(r#"{"reason":"a job was continued"}"#))
-            .send()
-            .await;
-        if let Err(error) = asked {
-            let error = crate::error::failure("lambda:Invoke", &error);
+        if let Err(error) = self.invoke(function, &json!({"reason": "a job was continued"})).await {
             warn!(%error, function, "the next job waits for the schedule");
         }
+    }
+
+    /// Invokes a function asynchronously.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn invoke(&self, function: &str, event: &Value) -> Result<(), Error> {
+        let client = aws_sdk_lambda::Client::new(&self.0.config);
+        let call = client.invoke().function_name(function);
+        let call = call.invocation_type(aws_sdk_lambda::types::InvocationType::Event);
+        let sent = call.payload(aws_sdk_lambda::primitives::Blob::new(event.to_string())).send().await;
+        sent.map(drop).map_err(|error| crate::error::failure("lambda:Invoke", &error))
     }
 }

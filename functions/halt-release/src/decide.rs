@@ -1,0 +1,106 @@
+//! What to take back, from what is seen: pure, total, clock-free.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use shared::Time;
+use shared::aws::codepipeline::Sibling;
+
+/// How often what was stopped is looked at.
+pub(crate) const LOOK: Duration = Duration::from_secs(2);
+
+/// How long the execution's status may lag behind an event that says that it has ended.
+const LAG: Duration = Duration::from_secs(60);
+
+/// How long a stop may stay without effect before it is asked for again.
+pub(crate) const AGAIN: Duration = Duration::from_secs(120);
+
+/// How often this function hands over to itself: two hours in all, longer than any stop or rollback takes.
+pub(crate) const MOST_ROUNDS: u64 = 8;
+
+/// Whether anything of the execution may be taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is over, and did not succeed: what it left is taken back.
+    Over,
+    /// It goes on (a retry, or "stop and wait"), or it has succeeded: nothing of it is touched.
+    LeftAlone,
+    /// Its status does not tell yet.
+    Unclear,
+}
+
+/// What an execution's status means, as long after the event as that.
+pub(crate) fn verdict(status: &str, actions: &[Sibling], after: Duration) -> Verdict {
+    match status {
+        // A retry begins with its action; until its status is shown, that tells.
+        "Failed" | "Stopped" | "Cancelled" | "Superseded" if actions.iter().any(|one| one.running) => {
+            if after < LAG {
+                Verdict::Unclear
+            } else {
+                Verdict::Over
+            }
+        }
+        "Failed" | "Stopped" | "Cancelled" | "Superseded" => Verdict::Over,
+        "Succeeded" => Verdict::LeftAlone,
+        // "Stop and wait", a retry, or the end is not shown yet.
+        _ if after < LAG => Verdict::Unclear,
+        _ => Verdict::LeftAlone,
+    }
+}
+
+/// The deployments that are facts: their action has succeeded, and nothing that comes after it rolls them back.
+pub(crate) fn facts(actions: &[Sibling]) -> HashSet<String> {
+    let succeeded = actions.iter().filter(|one| one.succeeded);
+    let ids = succeeded.filter_map(|one| one.variables.get("Deployments"));
+    ids.flat_map(|ids| ids.split(',').map(str::to_owned)).collect()
+}
+
+/// Whether something that was begun at `created` is of the try that is over, as it was seen at `seen`: what is begun later
+/// is of a retry.
+pub(crate) fn is_of_this_try(created: Option<Time>, seen: Time) -> bool {
+    created.is_none_or(|created| created <= seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_over_and_has_not_succeeded_is_taken_back() {
+        let soon = Duration::from_secs(1);
+        let late = Duration::from_secs(61);
+        let runs = |running| vec![Sibling { running, ..Sibling::default() }];
+        for (status, running, after, expected) in [
+            ("Stopped", false, soon, Verdict::Over),
+            ("Failed", false, soon, Verdict::Over),
+            ("Cancelled", false, soon, Verdict::Over),
+            ("Superseded", false, soon, Verdict::Over),
+            ("Succeeded", false, soon, Verdict::LeftAlone),
+            ("Failed", true, soon, Verdict::Unclear),
+            ("Stopped", true, late, Verdict::Over),
+            ("InProgress", true, soon, Verdict::Unclear),
+            ("InProgress", true, late, Verdict::LeftAlone),
+            ("Stopping", true, late, Verdict::LeftAlone),
+        ] {
+            assert_eq!(verdict(status, &runs(running), after), expected, "{status} {running} {after:?}");
+        }
+    }
+
+    #[test]
+    fn a_deployment_whose_action_has_succeeded_is_a_fact() {
+        let action = |succeeded, ids: &str| Sibling {
+            succeeded,
+            variables: [("Deployments".to_owned(), ids.to_owned())].into(),
+            ..Sibling::default()
+        };
+        let facts = facts(&[action(true, "d-1,d-2"), action(false, "d-3"), Sibling::default()]);
+        assert_eq!(facts, ["d-1", "d-2"].map(str::to_owned).into());
+    }
+
+    #[test]
+    fn what_is_begun_after_the_look_is_of_a_retry() {
+        let at = Time::from_millis;
+        assert!(is_of_this_try(Some(at(5)), at(5)) && is_of_this_try(None, at(5)));
+        assert!(!is_of_this_try(Some(at(6)), at(5)));
+    }
+}

@@ -1,0 +1,79 @@
+//! Every sentence of `halt-release` that a person reads.
+
+use std::collections::BTreeMap;
+
+use shared::aws::codedeploy::Deployment;
+use shared::aws::ecs::Task;
+use shared::{Verdict, names};
+
+/// "halt | us: task 1234 of migrate is being stopped".
+pub(crate) fn stopped_task(task: &Task) -> String {
+    let whose = names::read_started_by(&task.started_by);
+    let (environment, name) = whose.map_or(("?", "?"), |whose| (whose.environment, whose.task));
+    format!("halt | {environment}: task {} of {name} is being stopped", task.id())
+}
+
+/// "halt | us/web: deployment d-1 is being stopped and rolled back".
+pub(crate) fn stopped_deployment(name: &str, id: &str) -> String {
+    format!("halt | {name}: deployment {id} is being stopped and rolled back")
+}
+
+/// "halt | us/web: rolled back".
+pub(crate) fn rolled_back(name: &str) -> String {
+    format!("halt | {name}: rolled back")
+}
+
+/// Why a rollback did not help.
+pub(crate) fn rollback_failed(rollback: &Deployment) -> String {
+    let (code, message) = rollback.error.clone().unwrap_or_else(|| ("no code".into(), "no message".into()));
+    format!("its rollback {} {}: {message} ({code})", rollback.id, rollback.status.to_lowercase())
+}
+
+/// Why nothing could be stopped.
+pub(crate) fn too_late(id: &str) -> String {
+    format!("deployment {id} had ended before it could be stopped, and its old tasks are gone")
+}
+
+/// The last line, and what people are told.
+pub(crate) fn done(stopped: usize, stuck: &BTreeMap<String, String>) -> String {
+    let mut said = match stopped {
+        0 => "nothing of the release was running any more".to_owned(),
+        _ => {
+            format!("tasks and deployments of the release were stopped ({stopped} in all); nothing of it runs any more")
+        }
+    };
+    for (name, why) in stuck {
+        said = format!("NOT ROLLED BACK: {name} ({why}). Deploy the revision before by hand. {said}");
+    }
+    format!("halt complete: {said}")
+}
+
+/// It took too long.
+pub(crate) fn gave_up(stopped: usize) -> String {
+    format!(
+        "halt incomplete: {} asked to end, and not all of it has ended within two hours: look at the ECS tasks and CodeDeploy \
+         deployments of this release, and stop them by hand",
+        if stopped == 1 {
+            "one task or deployment was".to_owned()
+        } else {
+            format!("{stopped} tasks and deployments were")
+        }
+    )
+}
+
+/// The manifest of a release that was stopped cannot be read.
+pub(crate) fn no_manifest(why: &str) -> String {
+    format!(
+        "halt incomplete: what the release has started is not known, since its manifest cannot be read ({why}). Stop by hand \
+         what runs: ECS tasks whose startedBy begins with `cutover/` and this execution, CodeDeploy deployments whose \
+         description begins with `Cutover`"
+    )
+}
+
+/// The verdict of an action whose function is dead.
+pub(crate) fn died(function: &str, why: &str) -> Verdict {
+    Verdict::failed(format!(
+        "Cutover's function {function} failed at every try: {why}. What this action has begun is being taken back. Look at \
+         the function's log, then retry the stage."
+    ))
+}

@@ -1,0 +1,251 @@
+//! What a release has left in its environments, and taking it back.
+//!
+//! Invariant: only what carries this release's own name is touched.
+
+use std::collections::{BTreeMap, HashSet};
+
+use futures_util::future::join_all;
+use shared::aws::Place;
+use shared::aws::codedeploy::{Codedeploy, Deployment, Listed};
+use shared::aws::ecs::{Ecs, Half, Of, Task};
+use shared::job::Release;
+use shared::manifest::{Manifest, in_environment};
+use shared::{Aws, Error, Time, names};
+
+use crate::decide::{self, is_of_this_try};
+use crate::message;
+
+/// What is known of a release's leftovers.
+#[derive(Debug)]
+pub(crate) struct Sweep {
+    families: Vec<Family>,
+    groups: Vec<Group>,
+    /// When the release began.
+    since: Time,
+    /// What was asked to end, and when.
+    asked: BTreeMap<String, Time>,
+    /// The rollbacks that are followed.
+    rollbacks: BTreeMap<String, usize>,
+    /// What cannot be taken back by stopping it.
+    pub(crate) stuck: BTreeMap<String, String>,
+    pub(crate) stopped: usize,
+}
+
+/// Where tasks of the release may run: one list for all of a cluster's tasks of a family.
+#[derive(Debug)]
+struct Family {
+    ecs: Ecs,
+    cluster: String,
+    family: String,
+}
+
+/// Where a deployment of the release may be under way.
+#[derive(Debug)]
+struct Group {
+    name: String,
+    codedeploy: Codedeploy,
+    cluster: String,
+    service: String,
+    application: String,
+    group: String,
+    own: String,
+}
+
+impl Sweep {
+    pub(crate) async fn new(aws: &Aws, release: &Release, manifest: &Manifest, since: Time) -> Self {
+        let mut families: Vec<Family> = Vec::new();
+        let mut seen = HashSet::new();
+        for task in manifest.tasks.values() {
+            for (name, environment) in manifest.environments_of(task.environments.as_ref()) {
+                let place = Place::from(environment);
+                let family = in_environment(&task.family, name);
+                if seen.insert((place.clone(), environment.cluster.clone(), family.clone())) {
+                    families.push(Family { ecs: aws.ecs(&place).await, cluster: environment.cluster.clone(), family });
+                }
+            }
+        }
+        let mut groups = Vec::new();
+        for (service_name, service) in &manifest.services {
+            let Some(codedeploy) = service.codedeploy() else { continue };
+            for (name, environment) in manifest.environments_of(service.environments.as_ref()) {
+                groups.push(Group {
+                    name: format!("{name}/{service_name}"),
+                    codedeploy: aws.codedeploy(&Place::from(environment)).await,
+                    cluster: environment.cluster.clone(),
+                    service: in_environment(&service.service, name),
+                    application: in_environment(codedeploy.application, name),
+                    group: in_environment(codedeploy.group, name),
+                    own: format!("{} {name}/{service_name} ", names::description_prefix(release)),
+                });
+            }
+        }
+        let (asked, rollbacks, stuck) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { families, groups, since, asked, rollbacks, stuck, stopped: 0 }
+    }
+
+    /// Looks at everything once, stops what runs, and says what it did; whether anything is still under way.
+    ///
+    /// `seen` is when the release was seen to be over; `facts` are deployments that are left alone.
+    ///
+    /// # Errors
+    /// What could not be looked at or stopped: the rest was, all the same.
+    pub(crate) async fn look(
+        &mut self,
+        release: &Release,
+        facts: &HashSet<String>,
+        seen: Time,
+        said: &mut Vec<String>,
+    ) -> Result<bool, Error> {
+        let tasks = self.look_at_tasks(release, seen, said).await;
+        let deployments = self.look_at_deployments(facts, seen, said).await;
+        Ok(tasks? | deployments?)
+    }
+
+    fn is_due(&self, id: &str, now: Time) -> bool {
+        self.asked.get(id).is_none_or(|asked| now.since(*asked) >= decide::AGAIN)
+    }
+
+    async fn look_at_tasks(&mut self, release: &Release, seen: Time, said: &mut Vec<String>) -> Result<bool, Error> {
+        let found = join_all(self.families.iter().map(async |family| {
+            let arns = family.ecs.list_tasks(&family.cluster, Of::Family(&family.family), Half::Running).await?;
+            family.ecs.describe_tasks(&family.cluster, &arns).await
+        }))
+        .await;
+        let mut outcome = Ok(());
+        let mut under_way = false;
+        for (at, found) in found.into_iter().enumerate() {
+            match found {
+                Err(error) => outcome = Err(error),
+                Ok(tasks) => {
+                    for task in tasks.into_iter().filter(|task| !task.is_over() && is_of(task, release)) {
+                        if !is_of_this_try(task.created, seen) {
+                            continue;
+                        }
+                        under_way = true;
+                        if let Err(error) = self.stop_task(at, &task, seen, said).await {
+                            outcome = Err(error);
+                        }
+                    }
+                }
+            }
+        }
+        outcome.map(|()| under_way)
+    }
+
+    /// Safe to repeat: see the call.
+    async fn stop_task(&mut self, at: usize, task: &Task, now: Time, said: &mut Vec<String>) -> Result<(), Error> {
+        if !self.is_due(&task.arn, now) {
+            return Ok(());
+        }
+        let family = &self.families[at];
+        family.ecs.stop_task(&family.cluster, &task.arn, "Cutover: the release was stopped").await?;
+        if self.asked.insert(task.arn.clone(), now).is_none() {
+            self.stopped += 1;
+            said.push(message::stopped_task(task));
+        }
+        Ok(())
+    }
+
+    async fn look_at_deployments(
+        &mut self,
+        facts: &HashSet<String>,
+        seen: Time,
+        said: &mut Vec<String>,
+    ) -> Result<bool, Error> {
+        let since = self.since;
+        let found = join_all(self.groups.iter().map(async |group| {
+            let ids = group.codedeploy.list(&group.application, &group.group, Listed::Since(since)).await?;
+            group.codedeploy.batch(&ids).await
+        }))
+        .await;
+        let mut outcome = Ok(());
+        let mut under_way = false;
+        for (at, found) in found.into_iter().enumerate() {
+            let found = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    outcome = Err(error);
+                    continue;
+                }
+            };
+            let own = self.groups[at].own.clone();
+            for deployment in found.iter().filter(|one| one.description.starts_with(&own) && !facts.contains(&one.id)) {
+                // The way back is the way back.
+                let is_back = deployment.description[own.len()..].starts_with("back");
+                if is_back || !is_of_this_try(deployment.created, seen) {
+                    under_way |= is_back && !deployment.is_over();
+                    continue;
+                }
+                if deployment.is_over() {
+                    // Its rollback, when it has one, is followed to its end.
+                    under_way |=
+                        found.iter().any(|one| deployment.rollback.as_ref() == Some(&one.id) && !one.is_over());
+                    if deployment.status == "Succeeded" {
+                        self.stuck.insert(self.groups[at].name.clone(), message::too_late(&deployment.id));
+                    }
+                    continue;
+                }
+                under_way = true;
+                if let Err(error) = self.stop_deployment(at, deployment, seen, said).await {
+                    outcome = Err(error);
+                }
+            }
+        }
+        outcome.map(|()| under_way)
+    }
+
+    /// Safe to repeat: see the call.
+    async fn stop_deployment(
+        &mut self,
+        at: usize,
+        deployment: &Deployment,
+        now: Time,
+        said: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        if !self.is_due(&deployment.id, now) {
+            return Ok(());
+        }
+        let group = &self.groups[at];
+        group.codedeploy.stop(&deployment.id).await?;
+        if self.asked.insert(deployment.id.clone(), now).is_none() {
+            self.stopped += 1;
+            said.push(message::stopped_deployment(&group.name, &deployment.id));
+            self.rollbacks.insert(deployment.id.clone(), at);
+        }
+        Ok(())
+    }
+
+    /// Once nothing is under way any more: what became of each deployment that was stopped.
+    ///
+    /// # Errors
+    /// The calls'.
+    pub(crate) async fn settle(&mut self, said: &mut Vec<String>) -> Result<(), Error> {
+        let followed: Vec<_> = self.rollbacks.iter().map(|(id, at)| (id.clone(), *at)).collect();
+        for (id, at) in followed {
+            let group = &self.groups[at];
+            let Some(stopped) = group.codedeploy.batch(std::slice::from_ref(&id)).await?.pop() else { continue };
+            let rollback = match &stopped.rollback {
+                Some(rollback) => group.codedeploy.batch(std::slice::from_ref(rollback)).await?.pop(),
+                None => None,
+            };
+            let moved = group.codedeploy.target(&id, &group.cluster, &group.service).await?;
+            let moved = moved.is_some_and(|target| target.status == "Succeeded");
+            match rollback {
+                Some(rollback) if rollback.status == "Succeeded" => said.push(message::rolled_back(&group.name)),
+                Some(rollback) => {
+                    self.stuck.insert(group.name.clone(), message::rollback_failed(&rollback));
+                }
+                // It ended by itself before it could be stopped: its traffic has moved, and its old tasks are gone.
+                None if stopped.status == "Succeeded" || moved => {
+                    self.stuck.insert(group.name.clone(), message::too_late(&id));
+                }
+                None => said.push(message::rolled_back(&group.name)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_of(task: &Task, release: &Release) -> bool {
+    names::read_started_by(&task.started_by).is_some_and(|whose| whose.execution == release.execution)
+}

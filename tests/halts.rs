@@ -1,0 +1,173 @@
+//! Stopping really stops: whenever a person stops and abandons a release, nothing of it runs any more afterwards, and the
+//! traffic is where it was, unless it had been moved on purpose.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use local::world::{ActionStatus, ExecutionStatus, Start};
+use serde_json::json;
+use tests::{Call, Meddling, SMALL, Script, Setting, Stage, of_task, play};
+
+/// The smallest application, whose functions hand over every few seconds, so that some halts come between two jobs.
+fn small() -> Setting {
+    let change_stack = |stack: &mut local::template::Stack| {
+        for function in stack.functions.iter_mut().filter(|function| function.binary != "halt-release") {
+            function.timeout = function.timeout.min(20);
+        }
+    };
+    let script = |start: &Start| if of_task(start, "migrate") { Script::task(12) } else { Script::of_shop(start) };
+    Setting {
+        manifest: SMALL.into(),
+        change_stack: Box::new(change_stack),
+        script: Box::new(script),
+        ..Setting::default()
+    }
+}
+
+/// Whether nothing that a release began is under way, but for deployments whose action has succeeded.
+fn nothing_is_left(stage: &Stage, release: &str) {
+    let world = stage.world();
+    let tasks: Vec<_> = world.tasks().filter(|task| task.started_by.contains(release) && !task.is_over()).collect();
+    assert!(tasks.is_empty(), "tasks are left: {tasks:?}");
+    let deployed =
+        world.actions(release).iter().any(|one| one.action == "Deploy" && one.status == ActionStatus::Succeeded);
+    let under_way = world.deployments().into_iter().filter(|(description, status)| {
+        description.contains(release) && !matches!(*status, "Succeeded" | "Failed" | "Stopped")
+    });
+    assert!(deployed || under_way.count() == 0, "deployments are left: {:?}", world.deployments());
+}
+
+fn halted_at_every_write(with: Meddling) {
+    let count = |nth: usize, with: Meddling, seen: Arc<AtomicUsize>| {
+        Box::new(move |call: &Call<'_>| {
+            let of_halt = matches!(call.function, "halt-release" | "notify");
+            if !call.writes || of_halt {
+                return Meddling::Pass;
+            }
+            if seen.fetch_add(1, Ordering::Relaxed) == nth { with } else { Meddling::Pass }
+        })
+    };
+    let total = Arc::new(AtomicUsize::new(0));
+    play(Setting { meddle: count(usize::MAX, with, total.clone()), ..small() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded);
+    });
+    let total = total.load(Ordering::Relaxed);
+    assert!(total > 40, "{total} calls that change something");
+    for nth in 0..total {
+        let meddle = count(nth, with, Arc::default());
+        play(Setting { meddle, ..small() }, async |stage| {
+            let release = stage.start();
+            let other = stage.start();
+            let status = stage.end_alone(&release).await;
+            // Time for events that are late, and for functions that Lambda invokes again.
+            tokio::time::sleep(Duration::from_secs(400)).await;
+            let context = format!("{with:?} at {nth}: {status:?} {:#?}", stage.actions(&release));
+            nothing_is_left(&stage, &release);
+            let deploy = stage.actions(&release).into_iter().find(|one| one.action == "Deploy").map(|one| one.status);
+            if status == ExecutionStatus::Stopped && deploy != Some(ActionStatus::Succeeded) {
+                // The other release may have moved it since.
+                let other_deploys = stage.actions(&other).iter().any(|one| one.action == "Deploy");
+                let old = stage.world().traffic().iter().all(|one| one.image.ends_with(":1.0"));
+                assert!(old || other_deploys, "{context}\n{:?}", stage.world().traffic());
+            } else {
+                assert!(matches!(status, ExecutionStatus::Stopped | ExecutionStatus::Succeeded), "{context}");
+            }
+            assert_eq!(
+                stage.end(&other).await,
+                ExecutionStatus::Succeeded,
+                "the other release is untouched: {context}"
+            );
+            assert_eq!(stage.started(&other).len(), 4, "{context}");
+        });
+    }
+}
+
+#[test]
+fn before_every_call_with_the_function_alive() {
+    halted_at_every_write(Meddling::AbandonBefore);
+}
+
+#[test]
+fn after_every_call_with_the_function_alive() {
+    halted_at_every_write(Meddling::AbandonAfter);
+}
+
+#[test]
+fn before_every_call_with_the_function_dead() {
+    halted_at_every_write(Meddling::AbandonAndCrash);
+}
+
+#[test]
+fn after_every_call_with_the_function_dead() {
+    halted_at_every_write(Meddling::AbandonAndCrashAfter);
+}
+
+#[test]
+fn a_function_that_is_dead_for_good_is_answered_for_and_the_action_does_not_hang() {
+    let meddle = |call: &Call<'_>| match (call.function, call.operation) {
+        ("run-tasks", "DescribeTasks") => Meddling::CrashAfter,
+        _ => Meddling::Pass,
+    };
+    let script = |start: &Start| if of_task(start, "prepare") { Script::task(2000) } else { Script::of_shop(start) };
+    play(Setting { meddle: Box::new(meddle), script: Box::new(script), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let action = stage.action(&release, "Prepare");
+        let verdict = action.error.clone().unwrap();
+        assert!(
+            verdict.starts_with("Cutover's function cutover-run-tasks failed at every try: it crashed."),
+            "{verdict}"
+        );
+        let took = action.updated.since(action.started);
+        assert!(took < Duration::from_secs(300), "{took:?}");
+        nothing_is_left(&stage, &release);
+        let said = stage.lines(&release);
+        assert!(
+            said.iter()
+                .any(|line| line.starts_with("halt | us: task ") && line.ends_with(" of prepare is being stopped")),
+            "{said:#?}"
+        );
+    });
+}
+
+#[test]
+fn a_retry_that_begins_meanwhile_is_not_swept_away() {
+    let script = |start: &Start| if of_task(start, "migrate") { Script::task(60) } else { Script::of_shop(start) };
+    play(Setting { script: Box::new(script), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Migrate").await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        stage.ask("StopPipelineExecution", &release, json!({"abandon": true, "reason": "a test"}));
+        // At once, while the events of the stop are still on their way.
+        stage.ask("RetryStageExecution", &release, json!({"stageName": "Migrate", "retryMode": "ALL_ACTIONS"}));
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+    });
+}
+
+#[test]
+fn stopping_says_in_the_log_what_was_stopped_and_touches_nothing_that_has_succeeded() {
+    // A post-step that lasts is stopped after the deployment: the traffic stays on the new version.
+    let script = |start: &Start| if of_task(start, "finish") { Script::task(600) } else { Script::of_shop(start) };
+    play(Setting { script: Box::new(script), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        stage.answer_approval(&release, "Approved");
+        stage.until_begun(&release, "Finish").await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        stage.ask("StopPipelineExecution", &release, json!({"abandon": true, "reason": "a test"}));
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Stopped);
+        nothing_is_left(&stage, &release);
+        assert!(
+            stage.world().traffic().iter().all(|one| one.image.ends_with(":2.0")),
+            "a deployment whose action has succeeded is a fact"
+        );
+        assert!(
+            stage.world().deployments().iter().all(|(_, status)| *status != "Stopped"),
+            "{:?}",
+            stage.world().deployments()
+        );
+    });
+}
