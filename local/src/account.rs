@@ -37,6 +37,9 @@ pub struct Account {
     /// SSM parameters, in the stack's Region.
     #[serde(default)]
     pub ssm: BTreeMap<String, String>,
+    /// Whether notifications really go to Slack, Datadog, Sentry and others; shown here unless given.
+    #[serde(default)]
+    pub real_notifications: bool,
 }
 
 fn account_id() -> String {

@@ -132,6 +132,7 @@ async fn be_function(name: &str) -> ExitCode {
         "deploy-services" => serve(deploy_services::handle).await,
         "drain-workers" => serve(drain_workers::handle).await,
         "halt-release" => serve(halt_release::handle).await,
+        "notify" => serve(notify::handle).await,
         _ => Err(format!("there is no function `{name}`").into()),
     };
     match served {

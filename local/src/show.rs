@@ -23,6 +23,7 @@ pub struct Show {
     running: HashMap<String, ProgressBar>,
     known: HashMap<String, ActionStatus>,
     lines: BTreeMap<String, u64>,
+    told: usize,
     begun: Option<Time>,
 }
 
@@ -49,7 +50,7 @@ impl Show {
     #[must_use]
     pub fn new() -> Self {
         let bars = std::io::stdout().is_terminal().then(MultiProgress::new);
-        Self { bars, running: HashMap::new(), known: HashMap::new(), lines: BTreeMap::new(), begun: None }
+        Self { bars, running: HashMap::new(), known: HashMap::new(), lines: BTreeMap::new(), told: 0, begun: None }
     }
 
     /// Prints a line.
@@ -80,6 +81,10 @@ impl Show {
         self.notes(machine);
         let (actions, new) = {
             let world = machine.world();
+            for told in world.told(self.told) {
+                self.line(&format!("{} {}", self.at(machine.now()), style(told.line()).dim()));
+            }
+            self.told += world.told(self.told).len();
             (world.actions(execution), world.release_news(execution, &mut self.lines))
         };
         // Everything in the order in which it happened; at the same moment, what ended goes before what began.

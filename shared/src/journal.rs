@@ -17,6 +17,17 @@ use crate::time::Time;
 /// it had said them, and Lambda delivers the event again within about two minutes (fact 3).
 const LOOK_BACK: Duration = Duration::from_secs(180);
 
+/// What a release's log has from this moment on.
+///
+/// # Errors
+/// It cannot be read.
+pub async fn lines_since(aws: &Aws, release: &Release, since: Time) -> Result<Vec<String>, Error> {
+    let Some(group) = &aws.settings().log_group else { return Ok(Vec::new()) };
+    let logs = aws.logs(&aws.here()).await;
+    let lines = logs.lines_since(group, &names::log_stream(release), since).await?;
+    Ok(lines.into_iter().map(|line| line.text).collect())
+}
+
 /// What is to be said.
 #[derive(Debug, Default)]
 pub struct Journal {

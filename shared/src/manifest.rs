@@ -32,6 +32,101 @@ pub struct Manifest {
     /// Its long-running services.
     #[serde(default)]
     pub services: IndexMap<String, Service>,
+    /// Who is told, beside the console.
+    #[serde(default)]
+    pub notifications: Notifications,
+}
+
+/// Who is told of a release. Secrets are SSM SecureStrings in the stack's account and Region; here stand their names only.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notifications {
+    /// A Slack channel, while the release goes on.
+    pub slack: Option<Slack>,
+    /// Datadog gets an event when the release has been deployed.
+    pub datadog: Option<Datadog>,
+    /// Sentry gets a release and a deploy.
+    pub sentry: Option<Sentry>,
+    /// Others get a JSON body of your own.
+    #[serde(default)]
+    pub http: IndexMap<String, Http>,
+}
+
+/// A Slack channel.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slack {
+    /// The parameter that holds the address of an incoming webhook.
+    pub webhook: String,
+}
+
+/// Datadog.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Datadog {
+    /// The parameter that holds the API key.
+    pub api_key: String,
+    /// The site, such as `datadoghq.eu`.
+    #[serde(default = "datadog_site")]
+    pub site: String,
+    /// Tags of the event.
+    #[serde(default)]
+    pub tags: Vec<String>,
+}
+
+fn datadog_site() -> String {
+    "datadoghq.com".into()
+}
+
+/// Sentry.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sentry {
+    /// The parameter that holds an auth token with the scope `project:releases`.
+    pub token: String,
+    /// The organization's slug.
+    pub organization: String,
+    /// The projects' slugs.
+    pub projects: Vec<String>,
+    /// The environment of the deploy.
+    #[serde(default = "production")]
+    pub environment: String,
+    /// Where Sentry is.
+    #[serde(default = "sentry_url")]
+    pub url: String,
+}
+
+fn production() -> String {
+    "production".into()
+}
+
+fn sentry_url() -> String {
+    "https://sentry.io".into()
+}
+
+/// Somebody who takes JSON.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// The address.
+    pub url: String,
+    /// The parameter that holds the `Authorization` header.
+    pub authorization: Option<String>,
+    /// The body; in its texts, `{application}`, `{pipeline}`, `{execution}`, `{commit}`, `{message}` and `{seconds}` stand
+    /// for the release's own.
+    pub body: serde_json::Value,
+}
+
+impl Notifications {
+    /// The parameters that are needed.
+    #[must_use]
+    pub fn parameters(&self) -> Vec<&str> {
+        let http = self.http.values().filter_map(|one| one.authorization.as_deref());
+        let slack = self.slack.iter().map(|one| one.webhook.as_str());
+        let datadog = self.datadog.iter().map(|one| one.api_key.as_str());
+        let sentry = self.sentry.iter().map(|one| one.token.as_str());
+        slack.chain(datadog).chain(sentry).chain(http).collect()
+    }
 }
 
 /// One place where the application runs in production.
@@ -289,6 +384,24 @@ impl Manifest {
                 return at(
                     format!("environments.{name}"),
                     "`launch_type` and `capacity_providers` exclude each other: keep one".into(),
+                );
+            }
+        }
+        let addresses =
+            self.notifications.http.iter().map(|(name, one)| (format!("notifications.http.{name}.url"), &one.url));
+        let sentry = self.notifications.sentry.iter().map(|one| ("notifications.sentry.url".to_owned(), &one.url));
+        for (path, url) in addresses.chain(sentry) {
+            if !url.starts_with("https://") && !url.starts_with("http://127.0.0.1") {
+                return at(path, "an address begins with https://".into());
+            }
+        }
+        for parameter in self.notifications.parameters() {
+            let fits = parameter.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_.-".contains(&byte));
+            if parameter.is_empty() || !fits || parameter.contains("//") {
+                // It is not shown: somebody may have written the secret itself.
+                return at(
+                    "notifications".into(),
+                    "name an SSM parameter, such as /shop/slack-webhook, and never the secret itself".into(),
                 );
             }
         }

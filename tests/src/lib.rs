@@ -410,7 +410,9 @@ impl Stage {
             crash,
         );
         let setting = |name: &str| function.environment.get(name).cloned();
-        let aws = Aws::new(&client.config(&self.0.stack.region), shared::aws::Settings::read(setting));
+        let mut settings = shared::aws::Settings::read(setting);
+        settings.http = Some("http://127.0.0.1/sink".into());
+        let aws = Aws::new(&client.config(&self.0.stack.region), settings);
         let invocation = Invocation::lasting(self.now(), timeout);
         let event = Event::new(payload);
         let work = async {
@@ -426,6 +428,7 @@ impl Stage {
                 "deploy-services" => deploy_services::handle(aws, event, invocation).await,
                 "drain-workers" => drain_workers::handle(aws, event, invocation).await,
                 "halt-release" => halt_release::handle(aws, event, invocation).await,
+                "notify" => notify::handle(aws, event, invocation).await,
                 other => panic!("no function {other}"),
             }
         };

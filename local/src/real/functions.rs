@@ -68,10 +68,12 @@ impl Functions {
             ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST".into()),
             ("AWS_LAMBDA_LOG_STREAM_NAME", "local".into()),
         ];
+        let sink = ("CUTOVER_HTTP", format!("http://{endpoint}/sink"));
+        let environment = environment.into_iter().chain((!setting.account.real_notifications).then_some(sink));
         Self {
             functions: setting.stack.functions.iter().map(|one| (one.name.clone(), one.clone())).collect(),
             binaries: setting.binaries.clone(),
-            environment: environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            environment: environment.map(|(name, value)| (name.to_owned(), value)).collect(),
             logs: setting.state.join("functions"),
             idle: Mutex::default(),
             ended: tokio::sync::watch::Sender::new(false),

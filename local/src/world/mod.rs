@@ -16,6 +16,7 @@ mod pipeline;
 mod protocol;
 mod s3;
 mod services;
+mod sink;
 mod sts;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ pub use logs::{Event as LogEvent, Quirks};
 pub use pipeline::{ActionStatus, ActionView, ExecutionStatus};
 pub use protocol::{Fault, Request, Response};
 pub use services::TrafficView;
+pub use sink::Told;
 
 /// Something that the world wants done outside of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -216,6 +218,7 @@ pub struct World {
     rules: Vec<crate::template::Rule>,
     s3: s3::S3,
     ssm: BTreeMap<String, String>,
+    told: Vec<sink::Told>,
     pipeline: pipeline::Pipeline,
 }
 
@@ -241,6 +244,7 @@ impl World {
             rules: stack.rules.clone(),
             s3: s3::S3::default(),
             ssm: account.ssm.clone(),
+            told: Vec::new(),
             pipeline: pipeline::Pipeline::new(stack.pipeline, stack.action_types)?,
         };
         for group in &stack.log_groups {
@@ -367,6 +371,7 @@ impl World {
             "lambda" => self.lambda_operation(name, request),
             "agent" => self.agent_operation(name, request),
             "s3" => self.s3_operation(name, request),
+            "sink" => Ok(self.sink(request)),
             _ => Err(Fault::unknown(format!("{} {}", request.method, request.path))),
         }
     }

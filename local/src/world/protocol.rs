@@ -131,6 +131,7 @@ pub(super) fn operation(request: &Request) -> String {
     match (request.method.as_str(), parts.as_slice()) {
         ("POST", ["2015-03-31", "functions", _, "invocations"]) => "lambda:Invoke".into(),
         (_, ["agent", ..]) => "agent:Request".into(),
+        ("POST", ["sink", ..]) => "sink:Post".into(),
         ("POST", [""]) => {
             let body = String::from_utf8_lossy(&request.body);
             let action = body.split('&').find_map(|pair| pair.strip_prefix("Action=")).unwrap_or_default();

@@ -288,6 +288,19 @@ impl<'a> Codepipeline<'a> {
         }
     }
 
+    /// The newest actions of the pipeline, of whichever release: one page of them.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn newest_actions(&self, release: &Release) -> Result<Vec<Sibling>, Error> {
+        let call = self.client.list_action_executions().pipeline_name(&release.pipeline).max_results(100);
+        let paced = self.aws.paces(&self.aws.here()).control;
+        let output = paced
+            .pace(async { call.send().await.map_err(|error| failure("codepipeline:ListActionExecutions", &error)) })
+            .await?;
+        Ok(output.action_execution_details().iter().map(sibling).collect())
+    }
+
     /// The actions of the release so far, newest first.
     ///
     /// # Errors

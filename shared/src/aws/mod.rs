@@ -6,8 +6,10 @@
 pub mod codedeploy;
 pub mod codepipeline;
 pub mod ecs;
+pub mod http;
 pub mod logs;
 mod pace;
+pub mod ssm;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +48,8 @@ pub struct Settings {
     pub halt: Option<String>,
     /// The function that tells people (`CUTOVER_NOTIFY_FUNCTION`).
     pub notify: Option<String>,
+    /// Where requests to others than AWS go instead, beside their own host and path (`CUTOVER_HTTP`): for a world of its own.
+    pub http: Option<String>,
 }
 
 impl Settings {
@@ -56,6 +60,7 @@ impl Settings {
             dispatch: setting("CUTOVER_DISPATCH_FUNCTION"),
             halt: setting("CUTOVER_HALT_FUNCTION"),
             notify: setting("CUTOVER_NOTIFY_FUNCTION"),
+            http: setting("CUTOVER_HTTP"),
         }
     }
 }

@@ -1,0 +1,257 @@
+//! Tells people: Slack while the release goes on, Datadog, Sentry and others once it has been deployed.
+//!
+//! Invariants: what cannot be told is a warning in the release's log and never fails a release; what was told stands in
+//! that log, so that it is told once however often an event comes; no secret is ever printed.
+
+mod message;
+mod release;
+mod send;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::aws::codepipeline::{Codepipeline, Sibling, tries};
+use shared::job::Release;
+use shared::{Aws, Error, Event, Invocation, Job, Manifest, Next, Success, Tick, artifact};
+use tracing::{info, warn};
+
+use message::News;
+use release::Told;
+use send::Notifier;
+
+/// The action's parameters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct Parameters {
+    /// The manifest's name in the input artifact, `deploy.yaml` unless given.
+    manifest: Option<String>,
+}
+
+/// Nothing: the release's log tells what was told.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct State {}
+
+/// Handles one event of CodePipeline's, or one job.
+///
+/// # Errors
+/// When the answer to a job could not be delivered, or CodePipeline could not be asked.
+pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<(), Error> {
+    if Job::read(&event).is_some() {
+        return shared::run(&aws, &event, invocation, announce).await;
+    }
+    tell(&aws, event.value(), invocation).await
+}
+
+/// The action after the deployment: Datadog, Sentry, and whoever else takes JSON.
+async fn announce(tick: &Tick<'_>, _: &mut State, _: &mut Option<()>) -> Result<Next, Error> {
+    let parameters: Parameters = tick.job.parameters()?;
+    let manifest = artifact::read(tick.aws, tick.job, parameters.manifest.as_deref()).await?.manifest;
+    if tick.halted {
+        return Ok(Next::Succeed(Success {
+            summary: "The release was stopped: nobody is told.".into(),
+            ..Success::default()
+        }));
+    }
+    let (told, _) = look(tick.aws, tick.release, &manifest).await?;
+    let mut notifier = Notifier::new(tick.aws, tick.release, told.started).await;
+    let to = &manifest.notifications;
+    if let Some(datadog) = &to.datadog {
+        notifier.datadog(&told, datadog, tick.now).await;
+    }
+    if let Some(sentry) = &to.sentry {
+        notifier.sentry(&told, sentry, tick.now).await;
+    }
+    for (name, http) in &to.http {
+        notifier.http(&told, name, http, tick.now).await;
+    }
+    let summary = notifier.end(tick.now).await;
+    Ok(Next::Succeed(Success { variables: vec![("Summary", summary.clone())], summary, link: None }))
+}
+
+/// Slack, on an event.
+async fn tell(aws: &Aws, event: &Value, invocation: Invocation) -> Result<(), Error> {
+    let now = invocation.clock.now();
+    let Some((mut release, what)) = read(event) else { return Ok(()) };
+    let codepipeline = Codepipeline::new(aws);
+    let actions = codepipeline.siblings(&release).await?;
+    release.attempt = tries(&actions, &release).attempt;
+    let Some(manifest) = manifest(aws, &release, &actions).await? else {
+        info!(execution = release.execution, "there is no manifest yet that names anybody to tell");
+        return Ok(());
+    };
+    let Some(news) = news(&what, &actions) else { return Ok(()) };
+    let Some(slack) = &manifest.notifications.slack else { return Ok(()) };
+    let (told, _) = look(aws, &release, &manifest).await?;
+    let mut notifier = Notifier::new(aws, &release, told.started).await;
+    let warnings = if news == News::Started { notifier.check(&manifest.notifications).await } else { Vec::new() };
+    notifier.slack(&told, slack, &news, &warnings, now).await;
+    let summary = notifier.end(now).await;
+    info!(execution = release.execution, summary, "told");
+    Ok(())
+}
+
+/// What an event tells of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum What {
+    /// An execution has come to this state.
+    Execution(String),
+    /// An action of this category, in this stage and of this name, has come to this state.
+    Action { category: String, stage: String, name: String, state: String },
+    /// `halt-release` has taken a release back.
+    Halted(String),
+}
+
+fn read(event: &Value) -> Option<(Release, What)> {
+    let own = event.get("cutover");
+    let detail = own.or_else(|| event.get("detail"))?;
+    let text = |name: &str| detail.pointer(name).and_then(Value::as_str).map(str::to_owned);
+    let release = Release {
+        pipeline: text("/pipeline")?,
+        execution: text("/execution-id")?,
+        stage: None,
+        action: None,
+        attempt: 1,
+    };
+    if own.is_some() {
+        return Some((release, What::Halted(text("/halted")?)));
+    }
+    let state = text("/state")?;
+    let what = match (text("/action"), text("/stage")) {
+        (Some(name), Some(stage)) => What::Action { category: text("/type/category")?, stage, name, state },
+        (None, None) => What::Execution(state),
+        (None, Some(_)) | (Some(_), None) => return None,
+    };
+    Some((release, what))
+}
+
+/// What of it is news for people.
+fn news(what: &What, actions: &[Sibling]) -> Option<News> {
+    let approvals = || actions.iter().filter(|one| one.category == "Approval");
+    match what {
+        What::Halted(said) => Some(News::Halted { said: said.clone() }),
+        What::Action { category, state, .. } if category == "Source" && state == "SUCCEEDED" => Some(News::Started),
+        What::Action { category, state, stage, name } if category == "Approval" => {
+            let run = approvals().find(|one| one.stage == *stage && one.action == *name)?;
+            match state.as_str() {
+                "STARTED" => Some(News::ApprovalWanted { asks: run.asks.0.clone(), link: run.asks.1.clone() }),
+                "FAILED" => {
+                    let by = run.updated_by.as_deref().unwrap_or("somebody");
+                    let by = by.rsplit('/').next().unwrap_or(by).to_owned();
+                    Some(News::Rejected { by, why: run.error.clone().unwrap_or_default() })
+                }
+                _ => None,
+            }
+        }
+        What::Action { .. } => None,
+        What::Execution(state) => match state.as_str() {
+            "SUCCEEDED" => Some(News::Succeeded),
+            // A rejection was told with its own words.
+            "FAILED" if approvals().next().is_some_and(|newest| newest.failed) => None,
+            "FAILED" => Some(News::Failed { verdicts: message::verdicts(actions) }),
+            _ => None,
+        },
+    }
+}
+
+/// The release as people are told of it, and its actions.
+async fn look(aws: &Aws, release: &Release, manifest: &Manifest) -> Result<(Told, Vec<Sibling>), Error> {
+    let codepipeline = Codepipeline::new(aws);
+    let execution = codepipeline.execution(release).await?;
+    let actions = codepipeline.siblings(release).await?;
+    let place = (aws.region(), aws.settings().log_group.clone());
+    let told = Told::new(&manifest.application, release, &execution, &actions, (&place.0, place.1.as_deref()));
+    Ok((told, actions))
+}
+
+/// The manifest of the release's own artifact; before that is built, the one of the pipeline's release before.
+async fn manifest(aws: &Aws, release: &Release, actions: &[Sibling]) -> Result<Option<Manifest>, Error> {
+    if let Some(manifest) = manifest_of(aws, actions).await? {
+        return Ok(Some(manifest));
+    }
+    let before = Codepipeline::new(aws).newest_actions(release).await?;
+    manifest_of(aws, &before).await
+}
+
+/// How many artifacts are tried: those of one release are a few.
+const MOST_ARTIFACTS: usize = 5;
+
+async fn manifest_of(aws: &Aws, actions: &[Sibling]) -> Result<Option<Manifest>, Error> {
+    let with =
+        actions.iter().filter(|one| !one.artifacts.is_empty() && matches!(one.category.as_str(), "Deploy" | "Invoke"));
+    for action in with.take(MOST_ARTIFACTS) {
+        match artifact::read_as_self(aws, &action.artifacts, action.manifest.as_deref()).await {
+            Ok(Some(content)) => return Ok(Some(content.manifest)),
+            Ok(None) => {}
+            Err(again @ Error::Again(_)) => return Err(again),
+            Err(Error::Stop(why)) => warn!(why = why.message, "an artifact cannot be read"),
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_people_want_to_know_is_news() {
+        let action = |category: &str, state: &str| {
+            json!({"detail": {"pipeline": "shop", "execution-id": "e", "stage": "S", "action": "A", "state": state,
+                "type": {"category": category, "owner": "AWS"}}})
+        };
+        let execution = |state: &str| json!({"detail": {"pipeline": "shop", "execution-id": "e", "state": state}});
+        let approval = |failed| Sibling {
+            category: "Approval".into(),
+            stage: "S".into(),
+            action: "A".into(),
+            failed,
+            updated_by: Some("arn:aws:iam::1:user/bob".into()),
+            error: Some("Rejected: no".into()),
+            ..Sibling::default()
+        };
+        let failed = Sibling {
+            failed: true,
+            stage: "M".into(),
+            action: "M".into(),
+            error: Some("exit code 1".into()),
+            ..Sibling::default()
+        };
+        for (event, actions, expected) in [
+            (action("Source", "SUCCEEDED"), vec![], Some(News::Started)),
+            (action("Source", "STARTED"), vec![], None),
+            (action("Deploy", "FAILED"), vec![], None),
+            (
+                action("Approval", "STARTED"),
+                vec![approval(false)],
+                Some(News::ApprovalWanted { asks: None, link: None }),
+            ),
+            (
+                action("Approval", "FAILED"),
+                vec![approval(true)],
+                Some(News::Rejected { by: "bob".into(), why: "Rejected: no".into() }),
+            ),
+            (execution("FAILED"), vec![approval(true)], None),
+            (execution("STARTED"), vec![], None),
+            (execution("STOPPED"), vec![], None),
+            (execution("SUCCEEDED"), vec![], Some(News::Succeeded)),
+            (
+                execution("FAILED"),
+                vec![failed],
+                Some(News::Failed { verdicts: vec![("M/M".into(), "exit code 1".into())] }),
+            ),
+            (
+                json!({"cutover": {"halted": "x", "pipeline": "shop", "execution-id": "e"}}),
+                vec![],
+                Some(News::Halted { said: "x".into() }),
+            ),
+        ] {
+            let (_, what) = read(&event).unwrap();
+            assert_eq!(news(&what, &actions), expected, "{event}");
+        }
+        assert_eq!(
+            read(&json!({"detail": {"pipeline": "shop", "execution-id": "e", "stage": "S", "state": "FAILED"}})),
+            None
+        );
+    }
+}

@@ -1,0 +1,279 @@
+//! Everything that people elsewhere read, in the shapes that Slack, Datadog and Sentry take.
+//!
+//! Slack: <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>, blocks of at most 3,000 characters.
+//! Datadog: <https://docs.datadoghq.com/api/latest/events/#post-an-event> (v1). Sentry:
+//! <https://docs.sentry.io/api/releases/create-a-new-release-for-an-organization/> and its deploys.
+
+use serde_json::{Value, json};
+use shared::Time;
+use shared::aws::codepipeline::Sibling;
+use shared::manifest::{Datadog, Http, Sentry};
+use shared::text::{fit, plain};
+use shared::time::spoken;
+
+use crate::release::Told;
+
+/// The longest text of a Slack block, with room for what escaping adds.
+const LONGEST_TEXT: usize = 2500;
+
+/// What has happened, as Slack is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum News {
+    Started,
+    ApprovalWanted { asks: Option<String>, link: Option<String> },
+    Rejected { by: String, why: String },
+    Succeeded,
+    Failed { verdicts: Vec<(String, String)> },
+    Halted { said: String },
+}
+
+impl News {
+    /// What stands in the release's log once it was told, so that it is told once.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Started => "that it has started",
+            Self::ApprovalWanted { .. } => "that it waits for an approval",
+            Self::Rejected { .. } => "that it was rejected",
+            Self::Succeeded => "that it has succeeded",
+            Self::Failed { .. } => "that it has failed",
+            Self::Halted { .. } => "that it was stopped",
+        }
+    }
+}
+
+/// "notify | Slack was told that it has started".
+pub(crate) fn told(who: &str, what: &str) -> String {
+    format!("notify | {who} was told {what}")
+}
+
+/// "notify | warning: Slack could not be told ...".
+pub(crate) fn not_told(who: &str, what: &str, why: &str) -> String {
+    format!("notify | warning: {who} could not be told {what}: {why}")
+}
+
+/// "notify | warning: ...": found when the release starts, not at its end.
+pub(crate) fn misconfigured(why: &str) -> String {
+    format!("notify | warning: {why}")
+}
+
+/// One message for Slack: what happened, what it is about, where to look.
+pub(crate) fn slack(told: &Told, news: &News, warnings: &[String], now: Time) -> Value {
+    let after = spoken(now.since(told.started));
+    let name = &told.application;
+    let (title, body) = match news {
+        News::Started => (format!(":rocket: {name}: release started"), format!("by {}", escaped(&told.who))),
+        News::ApprovalWanted { asks, .. } => (
+            format!(":raised_hand: {name}: approval wanted"),
+            escaped(asks.as_deref().unwrap_or("A person must approve.")),
+        ),
+        News::Rejected { by, why } => (format!(":no_entry: {name}: rejected by {}", escaped(by)), escaped(why)),
+        News::Succeeded => {
+            (format!(":white_check_mark: {name}: released after {after}"), escaped(&told.stages_spoken()))
+        }
+        News::Failed { verdicts } => (format!(":x: {name}: release failed after {after}"), failed(verdicts)),
+        News::Halted { said } => (format!(":octagonal_sign: {name}: release stopped"), escaped(said)),
+    };
+    let mut text = format!("*{title}*\n{}", about(told));
+    if !body.is_empty() {
+        text.push_str(&format!("\n{body}"));
+    }
+    for warning in warnings {
+        text.push_str(&format!("\n:warning: {}", escaped(warning)));
+    }
+    let review = match news {
+        News::ApprovalWanted { link, .. } => link.clone(),
+        News::Started | News::Rejected { .. } | News::Succeeded | News::Failed { .. } | News::Halted { .. } => None,
+    };
+    let mut links = vec![format!("<{}|Pipeline>", told.pipeline_url)];
+    links.extend(review.or_else(|| told.log_url.clone()).map(|url| format!("<{url}|Log>")));
+    json!({
+        "text": plain(&title),
+        "blocks": [
+            {"type": "section", "text": {"type": "mrkdwn", "text": fit(&text, LONGEST_TEXT)}},
+            {"type": "context", "elements": [{"type": "mrkdwn", "text": links.join("  |  ")}]},
+        ],
+    })
+}
+
+/// "Sell teapots (`abcdef0`)".
+fn about(told: &Told) -> String {
+    match (told.message.as_str(), told.short_commit()) {
+        ("", "") => format!("execution `{}`", told.execution),
+        ("", commit) => format!("`{commit}`"),
+        (message, "") => escaped(message),
+        (message, commit) => format!("{} (`{commit}`)", escaped(message)),
+    }
+}
+
+fn failed(verdicts: &[(String, String)]) -> String {
+    let each = verdicts
+        .iter()
+        .map(|(action, verdict)| format!("*{}*\n```{}```", escaped(action), escaped(&fit(verdict, 900))));
+    each.collect::<Vec<_>>().join("\n")
+}
+
+/// Slack's three special characters.
+fn escaped(text: &str) -> String {
+    text.lines()
+        .map(plain)
+        .collect::<Vec<_>>()
+        .join("\n")
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+/// Datadog's event.
+pub(crate) fn datadog(told: &Told, to: &Datadog, now: Time) -> Value {
+    let text = format!(
+        "%%%\n{} (`{}`), released by {} after {}: {}.\n\n[Pipeline]({})\n%%%",
+        told.message,
+        told.short_commit(),
+        told.who,
+        spoken(now.since(told.started)),
+        told.stages_spoken(),
+        told.pipeline_url
+    );
+    let mut tags = vec![format!("application:{}", told.application), format!("version:{}", told.commit)];
+    tags.extend(to.tags.iter().cloned());
+    json!({
+        "title": format!("{} released", told.application),
+        "text": fit(&text, 3900),
+        "alert_type": "success",
+        "date_happened": now.millis() / 1000,
+        "aggregation_key": fit(&told.execution, 100),
+        "tags": tags,
+    })
+}
+
+/// Sentry's release, with its commit.
+pub(crate) fn sentry_release(told: &Told, to: &Sentry) -> Value {
+    let mut release = json!({"version": told.commit, "projects": to.projects, "url": told.pipeline_url});
+    if !told.repository.is_empty() {
+        release["commits"] = json!([{"id": told.commit, "repository": told.repository, "message": told.message}]);
+    }
+    release
+}
+
+/// Sentry's deploy.
+pub(crate) fn sentry_deploy(told: &Told, to: &Sentry, now: Time) -> Value {
+    json!({
+        "environment": to.environment,
+        "name": told.execution,
+        "url": told.pipeline_url,
+        "dateStarted": told.started.to_string(),
+        "dateFinished": now.to_string(),
+    })
+}
+
+/// Somebody's own body, with the release's own words in its texts.
+pub(crate) fn http(told: &Told, to: &Http, now: Time) -> Value {
+    let seconds = now.since(told.started).as_secs().to_string();
+    let words = [
+        ("{application}", told.application.as_str()),
+        ("{pipeline}", &told.pipeline),
+        ("{execution}", &told.execution),
+        ("{commit}", &told.commit),
+        ("{message}", &told.message),
+        ("{seconds}", &seconds),
+    ];
+    filled(&to.body, &words)
+}
+
+fn filled(value: &Value, words: &[(&str, &str)]) -> Value {
+    match value {
+        Value::String(text) => words.iter().fold(text.clone(), |text, (word, with)| text.replace(word, with)).into(),
+        Value::Array(items) => items.iter().map(|item| filled(item, words)).collect(),
+        Value::Object(fields) => fields.iter().map(|(name, item)| (name.clone(), filled(item, words))).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+    }
+}
+
+/// The verdicts of the actions that have failed, those of approvals apart.
+pub(crate) fn verdicts(actions: &[Sibling]) -> Vec<(String, String)> {
+    let failed = actions.iter().filter(|one| one.failed);
+    let said = failed.map(|one| {
+        let why = one.error.clone().or_else(|| one.summary.clone()).unwrap_or_else(|| "without a message".into());
+        (format!("{}/{}", one.stage, one.action), why)
+    });
+    // The tail fails with its task, and has nothing of its own to say.
+    let mut said: Vec<_> = said.filter(|(_, why)| !why.contains("failed: see the action beside this one")).collect();
+    said.reverse();
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn release() -> Told {
+        Told {
+            application: "shop".into(),
+            pipeline: "shop-pipeline".into(),
+            execution: "e-1".into(),
+            commit: "abcdef0123456789".into(),
+            message: "Sell <teapots> & cups".into(),
+            repository: "example/shop".into(),
+            who: "ada".into(),
+            started: Time::from_millis(1_700_000_000_000),
+            stages: vec![("Migrate".into(), Duration::from_secs(65)), ("Deploy".into(), Duration::from_secs(130))],
+            pipeline_url: "https://pipeline".into(),
+            log_url: Some("https://log".into()),
+        }
+    }
+
+    const NOW: Time = Time::from_millis(1_700_000_200_000);
+
+    /// The bodies that are sent, as they were when somebody last looked at them with the services' documents beside.
+    #[test]
+    fn the_bodies_are_those_that_slack_datadog_and_sentry_document() {
+        let told = release();
+        let datadog_to = Datadog { api_key: "/k".into(), site: "datadoghq.eu".into(), tags: vec!["team:shop".into()] };
+        let sentry = Sentry {
+            token: "/t".into(),
+            organization: "acme".into(),
+            projects: vec!["shop".into()],
+            environment: "production".into(),
+            url: "https://sentry.io".into(),
+        };
+        let http_to = Http {
+            url: "https://x".into(),
+            authorization: None,
+            body: json!({"text": "{application} {commit}", "n": [1, "{seconds}"]}),
+        };
+        let news = [
+            News::Started,
+            News::ApprovalWanted { asks: Some("migrate succeeded in us".into()), link: Some("https://logs".into()) },
+            News::Rejected { by: "bob".into(), why: "Rejected: not today".into() },
+            News::Succeeded,
+            News::Failed { verdicts: vec![("Migrate/Migrate".into(), "migrate failed in ap: exit code 1".into())] },
+            News::Halted { said: "halt complete: 3 stopped".into() },
+        ];
+        let mut sent: Vec<Value> = news.iter().map(|news| slack(&told, news, &[], NOW)).collect();
+        sent.push(slack(&told, &News::Started, &["there is no SSM parameter `/k`".into()], NOW));
+        sent.extend([
+            datadog(&told, &datadog_to, NOW),
+            sentry_release(&told, &sentry),
+            sentry_deploy(&told, &sentry, NOW),
+            http(&told, &http_to, NOW),
+        ]);
+        let text = serde_json::to_string_pretty(&sent).unwrap_or_default() + "\n";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/bodies.json");
+        let known = std::fs::read_to_string(path).unwrap_or_default();
+        if known != text {
+            let new = format!("{path}.new");
+            std::fs::write(&new, &text).unwrap();
+            panic!("the bodies differ from {path}: compare them with {new}, and take it over if it is right");
+        }
+    }
+
+    #[test]
+    fn a_message_for_slack_stays_within_its_limits_and_shows_no_markup_of_others() {
+        let long = vec![("A/B".to_owned(), "<x>".repeat(5000)); 9];
+        let body = slack(&release(), &News::Failed { verdicts: long }, &[], NOW);
+        let text = body["blocks"][0]["text"]["text"].as_str().unwrap();
+        assert!(text.chars().count() <= 3000 && !text.contains("<x>"), "{}", text.len());
+    }
+}

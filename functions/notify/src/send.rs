@@ -1,0 +1,117 @@
+//! Sending, once: what was told stands in the release's log.
+
+use shared::aws::http::Post;
+use shared::job::Release;
+use shared::manifest::{Datadog, Http, Notifications, Sentry, Slack};
+use shared::{Aws, Error, Journal, Time};
+use tracing::warn;
+
+use crate::message::{self, News};
+use crate::release::Told;
+
+/// Sends, and notes in the release's log what was told and what could not be.
+pub(crate) struct Notifier<'a> {
+    aws: &'a Aws,
+    release: &'a Release,
+    journal: Journal,
+    /// What stands in the release's log already.
+    known: Vec<String>,
+    said: Vec<String>,
+}
+
+impl<'a> Notifier<'a> {
+    pub(crate) async fn new(aws: &'a Aws, release: &'a Release, since: Time) -> Self {
+        // When that cannot be read, somebody may be told twice: better than never.
+        let known = shared::journal::lines_since(aws, release, since).await.unwrap_or_else(|error| {
+            warn!(%error, "what was told before is not known");
+            Vec::new()
+        });
+        Self { aws, release, journal: Journal::default(), known, said: Vec::new() }
+    }
+
+    /// Looks whether all secrets are there: found when the release starts, not at its end.
+    pub(crate) async fn check(&mut self, to: &Notifications) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for parameter in to.parameters() {
+            if let Err(error) = self.aws.secret(parameter).await {
+                warnings.push(error.to_string());
+                self.said.push(message::misconfigured(error.message()));
+            }
+        }
+        warnings
+    }
+
+    pub(crate) async fn slack(&mut self, told: &Told, to: &Slack, news: &News, warnings: &[String], now: Time) {
+        let body = message::slack(told, news, warnings, now);
+        let post = async {
+            let url = self.aws.secret(&to.webhook).await?.reveal().to_owned();
+            Ok(vec![Post { to: "Slack", url, headers: Vec::new(), body }])
+        };
+        self.send("Slack", news.name(), post.await).await;
+    }
+
+    pub(crate) async fn datadog(&mut self, told: &Told, to: &Datadog, now: Time) {
+        let body = message::datadog(told, to, now);
+        let post = async {
+            let key = self.aws.secret(&to.api_key).await?.reveal().to_owned();
+            let url = format!("https://api.{}/api/v1/events", to.site);
+            Ok(vec![Post { to: "Datadog", url, headers: vec![("dd-api-key", key)], body }])
+        };
+        self.send("Datadog", "of the release", post.await).await;
+    }
+
+    /// A release that exists is answered with success; a deploy is another one each time, so it is told once.
+    pub(crate) async fn sentry(&mut self, told: &Told, to: &Sentry, now: Time) {
+        let (release, deploy) = (message::sentry_release(told, to), message::sentry_deploy(told, to, now));
+        let posts = async {
+            let token = format!("Bearer {}", self.aws.secret(&to.token).await?.reveal());
+            let releases =
+                format!("{}/api/0/organizations/{}/releases/", to.url.trim_end_matches('/'), to.organization);
+            let post = |url, body| Post { to: "Sentry", url, headers: vec![("authorization", token.clone())], body };
+            Ok(vec![post(releases.clone(), release), post(format!("{releases}{}/deploys/", told.commit), deploy)])
+        };
+        self.send("Sentry", "of the release and its deploy", posts.await).await;
+    }
+
+    pub(crate) async fn http(&mut self, told: &Told, name: &str, to: &Http, now: Time) {
+        let body = message::http(told, to, now);
+        let post = async {
+            let headers = match &to.authorization {
+                Some(parameter) => vec![("authorization", self.aws.secret(parameter).await?.reveal().to_owned())],
+                None => Vec::new(),
+            };
+            Ok(vec![Post { to: "it", url: to.url.clone(), headers, body }])
+        };
+        self.send(name, "of the release", post.await).await;
+    }
+
+    async fn send(&mut self, who: &str, what: &str, posts: Result<Vec<Post>, Error>) {
+        let told = message::told(who, what);
+        if self.known.contains(&told) {
+            return;
+        }
+        let sent = async {
+            for post in posts? {
+                self.aws.post(&post).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        let said = match sent.await {
+            Ok(()) => told,
+            Err(error) => message::not_told(who, what, error.message()),
+        };
+        self.said.push(said);
+    }
+
+    /// Says in the release's log what was told; the same in a sentence.
+    pub(crate) async fn end(mut self, now: Time) -> String {
+        for line in &self.said {
+            self.journal.say(now, line.clone());
+        }
+        self.journal.flush(self.aws, self.release).await;
+        match self.said.as_slice() {
+            [] => "There was nobody to tell.".into(),
+            said => said.iter().map(|line| line.trim_start_matches("notify | ")).collect::<Vec<_>>().join("; "),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! HTTP to others than AWS, through the SDK's own client: one TLS stack, and tests play it in virtual time, too.
+
+use std::time::Duration;
+
+use aws_smithy_runtime::client::orchestrator::operation::Operation;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::timeout::TimeoutConfig;
+use serde_json::Value;
+
+use crate::aws::{ATTEMPT, Aws};
+use crate::error::{Error, Verdict};
+
+/// How often a request is made that is answered with "not now", or not at all.
+const ATTEMPTS: u32 = 3;
+
+/// The pause after the first attempt; after the second it is twice as long.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// A JSON request to somebody.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Post {
+    /// Who it is for, as people call them.
+    pub to: &'static str,
+    /// Where it goes. It may be a secret itself, so it is never said.
+    pub url: String,
+    /// Its headers; they may be secrets, too.
+    pub headers: Vec<(&'static str, String)>,
+    /// What it says.
+    pub body: Value,
+}
+
+impl Aws {
+    /// Posts JSON, three times at the most.
+    ///
+    /// # Errors
+    /// What came back, without the address and the headers.
+    pub async fn post(&self, post: &Post) -> Result<(), Error> {
+        let mut pause = PAUSE;
+        let mut outcome = self.post_once(post).await;
+        for _ in 1..ATTEMPTS {
+            if !matches!(outcome, Err(Error::Again(_))) {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+            outcome = self.post_once(post).await;
+        }
+        outcome
+    }
+
+    async fn post_once(&self, post: &Post) -> Result<(), Error> {
+        let Some(client) = self.config().http_client() else {
+            return Err(Verdict::misconfigured("there is no HTTP client").into());
+        };
+        let url = match &self.settings().http {
+            Some(instead) => redirected(instead, &post.url),
+            None => post.url.clone(),
+        };
+        let (scheme, rest) = url.split_once("://").unwrap_or(("https", &url));
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let path = format!("/{path}");
+        let (headers, body) = (post.headers.clone(), post.body.to_string());
+        let mut operation = Operation::builder()
+            .service_name("notifications")
+            .operation_name("post")
+            .http_client(client)
+            .endpoint_url(&format!("{scheme}://{host}"))
+            .no_auth()
+            .no_retry()
+            .timeout_config(TimeoutConfig::builder().operation_timeout(ATTEMPT).build());
+        if let Some(sleep) = self.config().sleep_impl() {
+            operation = operation.sleep_impl(sleep);
+        }
+        let operation = operation
+            .serializer(move |()| {
+                let mut request = HttpRequest::new(SdkBody::from(body.clone()));
+                request.set_method("POST")?;
+                request.set_uri(path.clone())?;
+                request.headers_mut().insert("content-type", "application/json");
+                for (name, value) in &headers {
+                    request.headers_mut().insert(*name, value.clone());
+                }
+                Ok(request)
+            })
+            .deserializer(|response: &HttpResponse| {
+                let text = response.body().bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+                Ok::<_, OrchestratorError<std::convert::Infallible>>((
+                    response.status().as_u16(),
+                    text.unwrap_or_default(),
+                ))
+            })
+            .build();
+        match operation.invoke(()).await {
+            Ok((200..=299, _)) => Ok(()),
+            Ok((status, said)) => {
+                let said = format!(
+                    "{} answered {status}: {}",
+                    post.to,
+                    crate::text::fit(crate::text::plain(&said).trim(), 200)
+                );
+                match status {
+                    408 | 429 | 500..=599 => Err(Error::Again(said)),
+                    _ => Err(Verdict::misconfigured(said).into()),
+                }
+            }
+            Err(_) => Err(Error::Again(format!("{} could not be reached", post.to))),
+        }
+    }
+}
+
+/// The same address at another host: `http://127.0.0.1:8000/sink/hooks.slack.com/services/...`.
+fn redirected(instead: &str, url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    format!("{}/{rest}", instead.trim_end_matches('/'))
+}
