@@ -411,6 +411,7 @@ impl Stage {
         );
         let setting = |name: &str| function.environment.get(name).cloned();
         let mut settings = shared::aws::Settings::read(setting);
+        settings.own_log_group = Some(format!("/aws/lambda/{}", function.name));
         settings.http = Some("http://127.0.0.1/sink".into());
         let aws = Aws::new(&client.config(&self.0.stack.region), settings);
         let invocation = Invocation::lasting(self.now(), timeout);

@@ -58,6 +58,7 @@ async fn sweep(
     let codepipeline = Codepipeline::new(aws);
     let begun = invocation.clock.now();
     let mut journal = Journal::default();
+    let mut speaks = None;
     let mut known: Option<Sweep> = None;
     loop {
         // Before every look: a retry may begin at any moment, and what it begins is not to be touched.
@@ -95,14 +96,21 @@ async fn sweep(
         };
         let mut said = Vec::new();
         let looked = sweep.look(&release, &facts(&actions), now, &mut said).await;
-        say(aws, &release, &mut journal, &invocation, said).await;
+        if !said.is_empty() && speaks.is_none() {
+            // Several events ask for the same; one of those who do it says so.
+            speaks = Some(aws.is_first(&format!("halted/{}/{}", release.execution, release.attempt)).await);
+        }
+        let speaks = speaks.unwrap_or(round > 0);
+        if speaks {
+            say(aws, &release, &mut journal, &invocation, said).await;
+        }
         let goes_on = looked?;
         if !goes_on {
             let mut said = Vec::new();
             sweep.settle(&mut said).await?;
             let stuck = !sweep.stuck.is_empty();
             // An event of many that finds nothing says nothing.
-            if sweep.stopped > 0 || round > 0 || stuck {
+            if speaks && (sweep.stopped > 0 || round > 0) || stuck {
                 let done = message::done(sweep.stopped, &sweep.stuck);
                 said.push(done.clone());
                 say(aws, &release, &mut journal, &invocation, said).await;
@@ -111,7 +119,11 @@ async fn sweep(
             return Ok(());
         }
         if invocation.left() <= LAST_LOOK {
-            return hand_over(aws, &release, event, round, sweep, &mut journal, &invocation).await;
+            // One of those who wait goes on waiting.
+            return match speaks {
+                true => hand_over(aws, &release, event, round, sweep, &mut journal, &invocation).await,
+                false => Ok(()),
+            };
         }
         tokio::time::sleep(LOOK).await;
     }

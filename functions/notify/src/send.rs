@@ -87,7 +87,8 @@ impl<'a> Notifier<'a> {
 
     async fn send(&mut self, who: &str, what: &str, posts: Result<Vec<Post>, Error>) {
         let told = message::told(who, what);
-        if self.known.contains(&told) {
+        let name = format!("told/{}/{}/{who} {what}", self.release.execution, self.release.attempt);
+        if self.known.contains(&told) || !self.aws.is_first(&name.replace(':', " ")).await {
             return;
         }
         let sent = async {

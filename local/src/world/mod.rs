@@ -247,6 +247,10 @@ impl World {
             told: Vec::new(),
             pipeline: pipeline::Pipeline::new(stack.pipeline, stack.action_types)?,
         };
+        for function in &stack.functions {
+            // Lambda makes it with the function's first line.
+            world.logs.create_group(&world.region, &format!("/aws/lambda/{}", function.name), now);
+        }
         for group in &stack.log_groups {
             world.logs.create_group(&world.region, group, now);
         }

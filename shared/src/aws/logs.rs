@@ -141,6 +141,20 @@ impl Logs {
         }
     }
 
+    /// Creates a stream that nobody else has created: the one thing in reach that exactly one of several functions can do.
+    ///
+    /// Not to be repeated after a lost reply: then it looks as if somebody else had done it.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn claim(&self, group: &str, stream: &str) -> Result<bool, Error> {
+        match self.client.create_log_stream().log_group_name(group).log_stream_name(stream).send().await {
+            Ok(_) => Ok(true),
+            Err(error) if code(&error) == "ResourceAlreadyExistsException" => Ok(false),
+            Err(error) => Err(failure(&self.call("CreateLogStream"), &error)),
+        }
+    }
+
     /// Appends lines, which must be in time order and within fact 36's limits.
     ///
     /// Not safe to repeat: CloudWatch keeps both copies. So the SDK makes one attempt, and after an error the caller

@@ -48,6 +48,8 @@ pub struct Settings {
     pub halt: Option<String>,
     /// The function that tells people (`CUTOVER_NOTIFY_FUNCTION`).
     pub notify: Option<String>,
+    /// The function's own log group (`AWS_LAMBDA_LOG_GROUP_NAME`).
+    pub own_log_group: Option<String>,
     /// Where requests to others than AWS go instead, beside their own host and path (`CUTOVER_HTTP`): for a world of its own.
     pub http: Option<String>,
 }
@@ -60,6 +62,7 @@ impl Settings {
             dispatch: setting("CUTOVER_DISPATCH_FUNCTION"),
             halt: setting("CUTOVER_HALT_FUNCTION"),
             notify: setting("CUTOVER_NOTIFY_FUNCTION"),
+            own_log_group: setting("AWS_LAMBDA_LOG_GROUP_NAME"),
             http: setting("CUTOVER_HTTP"),
         }
     }
@@ -182,6 +185,20 @@ impl Aws {
         if let Err(error) = self.invoke(function, &json!({"reason": "a job was continued"})).await {
             warn!(%error, function, "the next job waits for the schedule");
         }
+    }
+
+    /// Whether this function is the first to do something that events ask several times for: it is whoever creates a log
+    /// stream of this name in the function's own group. Should it die right after that, nobody does it; so this is for
+    /// saying things only.
+    ///
+    /// When it cannot be told, the answer is yes: better twice than never.
+    pub async fn is_first(&self, what: &str) -> bool {
+        let Some(group) = &self.0.settings.own_log_group else { return true };
+        let claimed = self.logs(&self.here()).await.claim(group, what).await;
+        claimed.unwrap_or_else(|error| {
+            warn!(%error, what, "somebody may be told twice");
+            true
+        })
     }
 
     /// Invokes a function asynchronously.
