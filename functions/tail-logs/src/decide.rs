@@ -381,7 +381,7 @@ mod tests {
         let before = vec![line(5, "us | ."), line(5, "us | .")];
         // They were put with a later timestamp than they were written at.
         let put = [line(9, "us | ."), line(9, "us | b"), line(9, "us | b")];
-        let batch = vec![line(5, "."), line(6, "b"), line(6, "b")];
+        let batch = [line(5, "."), line(6, "b"), line(6, "b")];
         for arrived in 0..=batch.len() {
             let mut there = Unremembered::new(&state, [&before, &put[..arrived]].concat(), &[]);
             // Read again in two parts.

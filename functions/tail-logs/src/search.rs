@@ -36,6 +36,9 @@ pub(crate) struct Group {
     pub(crate) all_live: bool,
 }
 
+/// Tasks, new ones with their definitions.
+pub(crate) type Tasks = Vec<(Task, Option<Definition>)>;
+
 /// What was found.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -43,8 +46,8 @@ pub(crate) struct Found {
     pub(crate) begun: Time,
     /// The action that runs the tasks; `None` when it was not looked for.
     pub(crate) runner: Option<Result<Option<Sibling>, Error>>,
-    /// For each group: its sites and its tasks, new ones with their definitions.
-    pub(crate) groups: Vec<(Vec<usize>, Result<Vec<(Task, Option<Definition>)>, Error>)>,
+    /// For each group: its sites and its tasks.
+    pub(crate) groups: Vec<(Vec<usize>, Result<Tasks, Error>)>,
 }
 
 impl Search {
@@ -73,7 +76,7 @@ impl Search {
     }
 
     /// The group's tasks that live, and those that are not known yet.
-    async fn tasks(&self, group: &Group, may_run: bool) -> Result<Vec<(Task, Option<Definition>)>, Error> {
+    async fn tasks(&self, group: &Group, may_run: bool) -> Result<Tasks, Error> {
         let mut arns = group.living.clone();
         // While a site's task lives no other is started there; what stopped before it was seen is listed apart (fact 19).
         if !group.all_live {

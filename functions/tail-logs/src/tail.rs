@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::decide::{self, AT_ONCE, Key, MOST_CONTAINERS, READS, Runner, State};
 use crate::merged::Merged;
 use crate::message;
-use crate::search::{Found, Group, Search};
+use crate::search::{Found, Group, Search, Tasks};
 use crate::source::{Counting, Source};
 
 /// How often tasks are searched for that are not known yet, and how often the action beside this one is looked at.
@@ -206,7 +206,7 @@ impl Tail {
         };
     }
 
-    async fn take_tasks(&mut self, tick: &Tick<'_>, sites: &[usize], tasks: Vec<(Task, Option<Definition>)>) {
+    async fn take_tasks(&mut self, tick: &Tick<'_>, sites: &[usize], tasks: Tasks) {
         for (task, definition) in tasks {
             let earlier = task.is_over() && task.created.is_some_and(|created| created.plus(SKEW) < self.since);
             let followed = self.sites.iter().map(|site| site.headers.len()).sum::<usize>();
