@@ -592,3 +592,21 @@ fn a_release_that_was_taken_back_leaves_its_workers_alone() {
         assert_eq!(workers, 3, "the old workers work on");
     });
 }
+
+#[test]
+fn one_that_may_not_be_continued_at_the_barrier_takes_all_the_others_back() {
+    for region in ["us-east-1", "eu-west-1", "ap-southeast-2"] {
+        let meddle = move |call: &Call<'_>| match call.operation == "ContinueDeployment" && call.region == region {
+            true => Meddling::Refuse,
+            false => Meddling::Pass,
+        };
+        play(Setting { meddle: Box::new(meddle), ..Setting::default() }, async |stage| {
+            let release = stage.start();
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+            assert!(is_old_everywhere(&stage), "{region}: {:?}", stage.world().traffic());
+            let verdict = stage.action(&release, "Deploy").error.unwrap();
+            assert!(verdict.contains(&format!("codedeploy:ContinueDeployment in {region} was refused")), "{verdict}");
+            assert!(verdict.contains("Traffic is on the old version everywhere."), "{verdict}");
+        });
+    }
+}

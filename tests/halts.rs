@@ -14,7 +14,7 @@ use tests::{Call, Meddling, SMALL, Script, Setting, Stage, of_task, play};
 fn small() -> Setting {
     let change_stack = |stack: &mut local::template::Stack| {
         for function in stack.functions.iter_mut().filter(|function| function.binary != "halt-release") {
-            function.timeout = function.timeout.min(20);
+            function.timeout = function.timeout.min(40);
         }
     };
     let script = |start: &Start| if of_task(start, "migrate") { Script::task(12) } else { Script::of_shop(start) };
@@ -71,7 +71,7 @@ fn halted_at_every_write(with: Meddling, others: Others) {
             let other = (others == Others::One).then(|| stage.start());
             let status = stage.end_alone(&release).await;
             // Time for events that are late, and for functions that Lambda invokes again.
-            tokio::time::sleep(Duration::from_secs(400)).await;
+            tokio::time::sleep(Duration::from_secs(200)).await;
             let context = format!("{with:?} at {nth}: {status:?} {:#?}", stage.actions(&release));
             nothing_is_left(&stage, &release);
             let deploy = stage.actions(&release).into_iter().find(|one| one.action == "Deploy").map(|one| one.status);

@@ -112,7 +112,7 @@ fn more_environments_make_a_look_slower_never_dearer() {
 
 #[test]
 fn a_flood_of_lines_arrives_complete_and_in_order() {
-    const LINES: usize = 30_000;
+    const LINES: usize = 50_000;
     let script = |start: &Start| {
         let mut script = if start.port.is_some() { Script::service() } else { Script::task(1) };
         if of_task(start, "migrate") && is_in(start, "us") {

@@ -110,8 +110,8 @@ async fn sweep(
             sweep.settle(&mut said).await?;
             let stuck = !sweep.stuck.is_empty();
             // An event of many that finds nothing says nothing.
-            if speaks && (sweep.stopped > 0 || round > 0) || stuck {
-                let done = message::done(sweep.stopped, &sweep.stuck);
+            if speaks && (!sweep.stopped.is_empty() || round > 0) || stuck {
+                let done = message::done(&sweep.stopped, &sweep.stuck);
                 said.push(done.clone());
                 say(aws, &release, &mut journal, &invocation, said).await;
                 tell(aws, &release, &done).await;
@@ -158,7 +158,7 @@ async fn hand_over(
     invocation: &Invocation,
 ) -> Result<(), Error> {
     let Some(function) = aws.settings().halt.as_ref().filter(|_| round < MOST_ROUNDS) else {
-        let said = message::gave_up(sweep.stopped);
+        let said = message::gave_up(sweep.stopped.len());
         say(aws, release, journal, invocation, vec![said.clone()]).await;
         tell(aws, release, &said).await;
         return Ok(());

@@ -4,7 +4,22 @@ use std::collections::BTreeMap;
 
 use shared::aws::codedeploy::Deployment;
 use shared::aws::ecs::Task;
+use shared::text::fit;
 use shared::{Verdict, names};
+
+/// The longest list of what was stopped.
+const LONGEST_LIST: usize = 1500;
+
+/// "migrate in us".
+pub(crate) fn task(task: &Task) -> String {
+    let whose = names::read_started_by(&task.started_by);
+    whose.map_or_else(|| "?".into(), |whose| format!("{} in {}", whose.task, whose.environment))
+}
+
+/// "the deployment of us/web".
+pub(crate) fn deployment(name: &str) -> String {
+    format!("the deployment of {name}")
+}
 
 /// "halt | us: task 1234 of migrate is being stopped".
 pub(crate) fn stopped_task(task: &Task) -> String {
@@ -35,12 +50,10 @@ pub(crate) fn too_late(id: &str) -> String {
 }
 
 /// The last line, and what people are told.
-pub(crate) fn done(stopped: usize, stuck: &BTreeMap<String, String>) -> String {
+pub(crate) fn done(stopped: &[String], stuck: &BTreeMap<String, String>) -> String {
     let mut said = match stopped {
-        0 => "nothing of the release was running any more".to_owned(),
-        _ => {
-            format!("tasks and deployments of the release were stopped ({stopped} in all); nothing of it runs any more")
-        }
+        [] => "nothing of the release was running any more".to_owned(),
+        _ => format!("stopped {}; nothing of the release runs any more", fit(&stopped.join(", "), LONGEST_LIST)),
     };
     for (name, why) in stuck {
         said = format!("NOT ROLLED BACK: {name} ({why}). Deploy the revision before by hand. {said}");

@@ -28,7 +28,7 @@ pub(crate) struct Sweep {
     rollbacks: BTreeMap<String, usize>,
     /// What cannot be taken back by stopping it.
     pub(crate) stuck: BTreeMap<String, String>,
-    pub(crate) stopped: usize,
+    pub(crate) stopped: Vec<String>,
 }
 
 /// Where tasks of the release may run: one list for all of a cluster's tasks of a family.
@@ -80,7 +80,7 @@ impl Sweep {
             }
         }
         let (asked, rollbacks, stuck) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { families, groups, since, asked, rollbacks, stuck, stopped: 0 }
+        Self { families, groups, since, asked, rollbacks, stuck, stopped: Vec::new() }
     }
 
     /// Looks at everything once, stops what runs, and says what it did; whether anything is still under way.
@@ -140,7 +140,7 @@ impl Sweep {
         let family = &self.families[at];
         family.ecs.stop_task(&family.cluster, &task.arn, "Cutover: the release was stopped").await?;
         if self.asked.insert(task.arn.clone(), now).is_none() {
-            self.stopped += 1;
+            self.stopped.push(message::task(task));
             said.push(message::stopped_task(task));
         }
         Ok(())
@@ -208,7 +208,7 @@ impl Sweep {
         let group = &self.groups[at];
         group.codedeploy.stop(&deployment.id).await?;
         if self.asked.insert(deployment.id.clone(), now).is_none() {
-            self.stopped += 1;
+            self.stopped.push(message::deployment(&group.name));
             said.push(message::stopped_deployment(&group.name, &deployment.id));
             self.rollbacks.insert(deployment.id.clone(), at);
         }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,11 +30,18 @@ pub(super) struct Containers {
     folder: PathBuf,
     groups: Mutex<HashMap<(String, String), Pid>>,
     ports: Mutex<HashMap<String, u16>>,
+    /// Whether the machine is shut down: what ends now is not replaced.
+    ending: AtomicBool,
 }
 
 impl Containers {
     pub(super) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), groups: Mutex::default(), ports: Mutex::default() }
+        Self {
+            folder: folder.to_owned(),
+            groups: Mutex::default(),
+            ports: Mutex::default(),
+            ending: AtomicBool::new(false),
+        }
     }
 
     /// The port of this machine that a task was given.
@@ -51,6 +59,9 @@ impl Containers {
 
     /// Starts a container, and tells the machine what becomes of it.
     pub(super) fn start(&self, machine: Machine, start: Start) {
+        if self.ending.load(Ordering::SeqCst) {
+            return;
+        }
         let folder = self.folder.clone();
         tokio::spawn(async move {
             let port = match start.port {
@@ -60,6 +71,8 @@ impl Containers {
             let (task, container) = (start.task.clone(), start.container.clone());
             match spawn(&folder, &start, port) {
                 Err(reason) => machine.happened(Happening::CannotStart { task, container, reason }),
+                // Dropped, it is killed: its group is not known yet to whoever ends all of them.
+                Ok(_) if machine.0.containers.ending.load(Ordering::SeqCst) => {}
                 Ok(child) => run(machine, start, child, port).await,
             }
         });
@@ -67,6 +80,7 @@ impl Containers {
 
     /// Ends what is left: SIGTERM, then SIGKILL.
     pub(super) async fn end(&self) {
+        self.ending.store(true, Ordering::SeqCst);
         let groups =
             || self.groups.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect::<Vec<_>>();
         for group in groups() {

@@ -360,7 +360,8 @@ impl World {
     #[must_use]
     pub fn is_quiet(&self, execution: &str) -> bool {
         let tasks = self.tasks().all(|task| task.is_over() || !task.started_by.contains(execution));
-        tasks && self.invocations() == 0 && !self.is_deploying()
+        let events = self.timers.values().any(|timer| matches!(timer, Timer::Deliver(_)));
+        tasks && !events && self.invocations() == 0 && !self.is_deploying()
     }
 
     /// The oldest execution that is under way.

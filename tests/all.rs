@@ -1,0 +1,10 @@
+//! Everything that is tested beside the units: laws and scenarios in virtual time, and the shipped binaries for real.
+
+mod binaries;
+mod deployments;
+mod halts;
+mod laws;
+mod logs;
+mod notifications;
+mod scenarios;
+mod tasks;
