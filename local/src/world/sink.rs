@@ -22,7 +22,7 @@ impl Told {
     #[must_use]
     pub fn line(&self) -> String {
         let text = |pointer: &str| self.body.pointer(pointer).and_then(Value::as_str);
-        let first = text("/text").or_else(|| text("/title")).or_else(|| text("/version")).or_else(|| text("/name"));
+        let first = text("/title").or_else(|| text("/text")).or_else(|| text("/version")).or_else(|| text("/name"));
         let first = first.map_or_else(|| self.body.to_string(), str::to_owned);
         format!("{} is told: {}", self.host, shared::text::fit(first.lines().next().unwrap_or_default(), 160))
     }

@@ -50,9 +50,6 @@ impl Aws {
     }
 
     async fn post_once(&self, post: &Post) -> Result<(), Error> {
-        let Some(client) = self.config().http_client() else {
-            return Err(Verdict::misconfigured("there is no HTTP client").into());
-        };
         let url = match &self.settings().http {
             Some(instead) => redirected(instead, &post.url),
             None => post.url.clone(),
@@ -64,11 +61,15 @@ impl Aws {
         let mut operation = Operation::builder()
             .service_name("notifications")
             .operation_name("post")
-            .http_client(client)
+            .behavior_version(aws_config::BehaviorVersion::latest())
             .endpoint_url(&format!("{scheme}://{host}"))
             .no_auth()
             .no_retry()
             .timeout_config(TimeoutConfig::builder().operation_timeout(ATTEMPT).build());
+        // Without one of its own, a configuration has the SDK's default client.
+        if let Some(client) = self.config().http_client() {
+            operation = operation.http_client(client);
+        }
         if let Some(sleep) = self.config().sleep_impl() {
             operation = operation.sleep_impl(sleep);
         }
