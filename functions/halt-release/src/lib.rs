@@ -96,7 +96,9 @@ async fn sweep(
         };
         let mut said = Vec::new();
         let looked = sweep.look(&release, &facts(&actions), now, &mut said).await;
-        if !said.is_empty() && speaks.is_none() {
+        // A person who stops a release is told what became of it, also when nothing was to be done.
+        let by_person = matches!(execution.status.as_str(), "Stopped" | "Cancelled");
+        if speaks.is_none() && (!said.is_empty() || by_person) {
             // Several events ask for the same; one of those who do it says so.
             speaks = Some(aws.is_first(&format!("halted/{}/{}", release.execution, release.attempt)).await);
         }
@@ -109,8 +111,8 @@ async fn sweep(
             let mut said = Vec::new();
             sweep.settle(&mut said).await?;
             let stuck = !sweep.stuck.is_empty();
-            // An event of many that finds nothing says nothing.
-            if speaks && (!sweep.stopped.is_empty() || round > 0) || stuck {
+            // Of a release that failed, an event that finds nothing says nothing.
+            if speaks || stuck {
                 let done = message::done(&sweep.stopped, &sweep.stuck);
                 said.push(done.clone());
                 say(aws, &release, &mut journal, &invocation, said).await;
