@@ -103,6 +103,12 @@ impl Release {
         }
     }
 
+    /// Ctrl-C.
+    fn interrupt(&self) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    }
+
     /// Its exit status and output; nothing that it started may be left.
     fn end(mut self) -> (Option<i32>, String) {
         let begun = Instant::now();
@@ -123,7 +129,7 @@ impl Release {
 
 /// The processes whose environment names this state folder.
 fn processes_of(state: &Path) -> Vec<String> {
-    let needle = state.display().to_string();
+    let needle = format!("{}/", state.display());
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let with = entries.filter(|entry| {
         std::fs::read(entry.path().join("environ"))
@@ -217,12 +223,45 @@ fn ctrl_c_in_the_middle_of_a_migration_stops_it_everywhere() {
     let (local, state) = account("interrupted", "local.slow.yaml", 8220);
     let mut release = Release::start(&local, &state, true);
     release.until("us | applying 003_customer_email");
-    let pid = release.process.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    release.interrupt();
     let (status, output) = release.end();
     assert_eq!(status, Some(1), "{output}");
     assert!(output.contains("Stopping the release") && output.contains("\nStopped after"), "{output}");
     assert!(!output.contains("applied 003_customer_email"), "nothing was half done: {output}");
+}
+
+#[test]
+fn ctrl_c_while_an_approval_waits_ends_the_release() {
+    let (local, state) = account("interrupted-approval", "local.yaml", 8280);
+    let mut release = Release::start(&local, &state, false);
+    release.until("Type yes to approve");
+    release.interrupt();
+    let (status, output) = release.end();
+    assert_eq!(status, Some(1), "{output}");
+    assert!(output.contains("\nStopped after") && !output.contains("> Deploy/Deploy"), "{output}");
+    assert!(output.contains("halt complete: nothing of the release was running any more"), "{output}");
+}
+
+#[test]
+fn ctrl_c_in_the_middle_of_a_blue_green_deployment_rolls_it_back_everywhere() {
+    // In `eu` it never gets ready, so the others wait for it.
+    let (local, state) = account("interrupted-deployment", "local.yaml", 8290);
+    let slow = local.with_file_name("local.warming.yaml");
+    let text = "extends: local.yaml\ncontainer_environment: {eu-west-1: {shop-web: {WARMING_MS: \"60000\"}}}\n";
+    std::fs::write(&slow, text).unwrap();
+    let local = slow;
+    let mut release = Release::start(&local, &state, true);
+    release.until("ready, its traffic waits for the others");
+    release.interrupt();
+    let (status, output) = release.end();
+    assert_eq!(status, Some(1), "{output}");
+    assert!(
+        output.contains("\nStopped after") && output.contains("halt complete: stopped the deployment of "),
+        "{output}"
+    );
+    let (_, traffic) = output.split_once("\nTraffic\n").unwrap();
+    assert_eq!(traffic.matches("shop:1.0").count(), 6, "{output}");
+    assert!(output.contains("hooks.slack.com is told: :octagonal_sign: shop: release stopped"), "{output}");
 }
 
 #[test]

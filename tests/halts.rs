@@ -179,3 +179,27 @@ fn stopping_says_in_the_log_what_was_stopped_and_touches_nothing_that_has_succee
         );
     });
 }
+
+#[test]
+fn a_manifest_that_cannot_be_read_is_said_loudly_with_what_to_do() {
+    let meddle = |call: &Call<'_>| match call.function == "halt-release" && call.operation.contains("/Build/") {
+        true => Meddling::Refuse,
+        false => Meddling::Pass,
+    };
+    let script = |start: &Start| if of_task(start, "migrate") { Script::task(600) } else { Script::of_shop(start) };
+    play(Setting { meddle: Box::new(meddle), script: Box::new(script), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Migrate").await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        stage.ask("StopPipelineExecution", &release, json!({"abandon": true, "reason": "a test"}));
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let said = stage.lines(&release);
+        let told = "halt incomplete: what the release has started is not known, since its manifest cannot be read (";
+        assert!(
+            said.iter().any(|line| line.starts_with(told) && line.contains("startedBy begins with `cutover/`")),
+            "{said:#?}"
+        );
+        // The functions that are alive take it back all the same.
+        nothing_is_left(&stage, &release);
+    });
+}

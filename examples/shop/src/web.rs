@@ -23,6 +23,11 @@ pub fn serve() -> Result<()> {
     if version != "1.0" && std::env::var("MAIL_FROM").is_ok_and(|sender| sender.is_empty()) {
         return Err("MAIL_FROM is empty: this version sends mails, say from whom".into());
     }
+    // New, too: it fills its cache before it answers, which can take a while.
+    if version != "1.0" {
+        let millis = std::env::var("WARMING_MS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+        std::thread::sleep(Duration::from_millis(millis));
+    }
     let listener = listen("web", &version)?;
     let asked = ecs::asked_to_end()?;
     while !asked.load(Ordering::Relaxed) {
