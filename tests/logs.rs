@@ -78,6 +78,33 @@ fn lines_that_come_with_an_older_timestamp_behind_the_cursor_are_found_when_the_
 }
 
 #[test]
+fn a_late_line_is_found_although_the_tail_itself_began_late() {
+    let lag = |line: &str| if line == "row 3" { Duration::from_secs(15) } else { Duration::ZERO };
+    // Its job cannot be claimed for a while: the first lines are older than the action is known to be.
+    let mut claims = 0;
+    let meddle = move |call: &Call<'_>| {
+        if call.function != "tail-logs" || call.operation != "AcknowledgeJob" {
+            return Meddling::Pass;
+        }
+        claims += 1;
+        if claims % 8 == 0 { Meddling::Pass } else { Meddling::Throttle }
+    };
+    let setting = migrating(|_| writing(Duration::from_secs(1), numbered(20)));
+    let quirks = Quirks { lag, ..Quirks::default() };
+    play(Setting { quirks, meddle: Box::new(meddle), ..setting }, async |stage| {
+        let release = released(&stage).await;
+        for environment in ENVIRONMENTS {
+            let mut rows = rows(&stage, &release, environment);
+            rows.sort_unstable();
+            assert_eq!(rows, (1..=20).collect::<Vec<_>>(), "{environment}");
+        }
+        let tail = stage.action(&release, "MigrateLogs");
+        let took = tail.updated.since(tail.started);
+        assert!(took < Duration::from_secs(60), "it ends when all is there: {took:?}");
+    });
+}
+
+#[test]
 fn a_line_that_comes_late_over_a_hand_over_is_found_too() {
     let lag = |line: &str| match line.strip_prefix("row ").and_then(|n| n.parse::<u32>().ok()) {
         Some(n) if n.is_multiple_of(10) => Duration::from_secs(7),

@@ -122,15 +122,15 @@ impl Source {
     }
 
     /// Counts its lines again from the first on, since a cursor passes by what comes with an older timestamp; what was
-    /// passed by waits then for being put.
-    pub(crate) async fn count(&mut self, tick: &Tick<'_>, merged: &mut Merged) {
-        let counted = self.count_pages(tick, merged).await;
+    /// passed by waits then for being put. The merged stream has none of its lines from before `since`.
+    pub(crate) async fn count(&mut self, tick: &Tick<'_>, merged: &mut Merged, since: Time) {
+        let counted = self.count_pages(tick, merged, since).await;
         if let Err(verdict) = self.recounting.note(tick.now, counted) {
             self.lost = Some(format!("its lines could not be counted: {}", verdict.message));
         }
     }
 
-    async fn count_pages(&mut self, tick: &Tick<'_>, merged: &mut Merged) -> Result<(), Error> {
+    async fn count_pages(&mut self, tick: &Tick<'_>, merged: &mut Merged, since: Time) -> Result<(), Error> {
         for _ in 0..PAGES {
             let Counting::Under(from, counted) = &self.counting else { return Ok(()) };
             let Some(page) = self.logs.page(&self.group, &self.stream, from).await? else {
@@ -143,13 +143,13 @@ impl Source {
             let is_end = next == *from || self.cursor.clone().map(From::Cursor).as_ref() == Some(&next);
             self.counting = Counting::Under(next, counted);
             if is_end {
-                return self.settle(tick, merged, counted).await;
+                return self.settle(tick, merged, since, counted).await;
             }
         }
         Ok(())
     }
 
-    async fn settle(&mut self, tick: &Tick<'_>, merged: &mut Merged, counted: u64) -> Result<(), Error> {
+    async fn settle(&mut self, tick: &Tick<'_>, merged: &mut Merged, since: Time, counted: u64) -> Result<(), Error> {
         if counted <= self.lines {
             self.counting = Counting::Done;
             return Ok(());
@@ -157,7 +157,7 @@ impl Source {
         // Not begun again unless this goes well: whatever is missing is looked for again.
         self.counting = Counting::NOT_BEGUN;
         let all = self.logs.lines_since(&self.group, &self.stream, Time::default()).await?;
-        let there = merged.lines_since(tick, tick.begun).await?;
+        let there = merged.lines_since(tick, since).await?;
         match late(all, &self.label, &there, self.lines) {
             None => Ok(()),
             Some(late) if late.is_empty() => {

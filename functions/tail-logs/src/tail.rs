@@ -331,13 +331,15 @@ impl Tail {
 
     /// Counts the lines of streams that have fallen silent, so that none is missing that came late.
     pub(crate) async fn count(&mut self, tick: &Tick<'_>) {
+        // Lines may have been written before this action began: its function is dispatched apart from the runner's.
+        let since = self.since.before(SKEW);
         let sources = self.sites.iter_mut().flat_map(|site| &mut site.sources);
         let waiting = sources.filter(|source| {
             let seen = source.seen(0);
             seen.is_quiet() && !seen.is_complete() && !seen.lost
         });
         for source in waiting.take(READS) {
-            source.count(tick, &mut self.merged).await;
+            source.count(tick, &mut self.merged, since).await;
         }
     }
 
