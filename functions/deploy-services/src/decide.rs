@@ -207,7 +207,7 @@ fn take_back(seen: &Observation, since: Time) -> Decision {
         let again = target.asked.is_none_or(|asked| seen.now.since(asked) > AGAIN);
         match &target.phase {
             // It was asked for although calls are refused; whether it comes about cannot be told.
-            Phase::Going | Phase::Ready | Phase::Moved | Phase::Stranded { .. }
+            Phase::Going | Phase::Ready | Phase::Moved | Phase::Done | Phase::Stranded { .. }
                 if target.broken.is_some() && target.asked.is_some() => {}
             Phase::Going | Phase::Ready | Phase::Moved => {
                 under_way = true;
@@ -332,7 +332,10 @@ mod tests {
         assert_eq!(decide(&seen, &mut state), Decision::Go(vec![Act::Stop { at: 0 }, Act::Stop { at: 1 }]));
         seen.targets[0].asked = Some(NOW);
         seen.targets[1].phase = Phase::RolledBack;
-        assert_eq!(decide(&seen, &mut state), Decision::Failed);
+        for phase in [Phase::Ready, Phase::Moved, Phase::Done, stranded()] {
+            seen.targets[0].phase = phase;
+            assert_eq!(decide(&seen, &mut state), Decision::Failed);
+        }
         assert_eq!(state.cause.unwrap().what, "ContinueDeployment was refused");
     }
 

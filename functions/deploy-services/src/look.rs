@@ -117,6 +117,10 @@ async fn find(tick: &Tick<'_>, targets: &mut [&mut Target]) {
         });
         if let Some(found) = target.note(tick, found) {
             target.adopt(&found);
+            // The function died and came back: what the service runs by now is not what it ran before.
+            if target.tried() == Some(target.before) {
+                target.before = 0;
+            }
             if target.deployment.as_ref().is_some_and(Deployment::is_over) {
                 target.over_since = Some(tick.now);
             }

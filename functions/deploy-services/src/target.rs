@@ -261,7 +261,7 @@ impl Target {
         let Some(current) = self.current.filter(|_| rollback.is_some() || !appears) else {
             return Phase::Over { what: (!stopped_by_us).then_some(what) };
         };
-        if self.before == 0 || current == self.before {
+        if current == self.before || (self.before == 0 && self.tried() != Some(current)) {
             return settled();
         }
         let what = rollback.map_or(what, message::rollback_failed);
