@@ -244,6 +244,12 @@ fn a_target_past_its_termination_wait_is_brought_back_by_a_deployment_of_the_rev
             "{verdict}"
         );
         assert!(verdict.contains("Traffic is on the old version everywhere."), "{verdict}");
+        // What was brought back is not called stuck by whoever sweeps up after a failure.
+        assert!(
+            !stage.lines(&release).iter().any(|line| line.contains("NOT ROLLED BACK")),
+            "{:#?}",
+            stage.lines(&release)
+        );
         let back = stage
             .world()
             .deployments()

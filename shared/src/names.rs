@@ -55,6 +55,12 @@ pub fn back_description(release: &Release, environment: &str, service: &str, key
     format!("{} {environment}/{service} back, key {key}", description_prefix(release))
 }
 
+/// Whether this is a [`back_description`], of a target whose descriptions begin with `own`.
+#[must_use]
+pub fn is_back(description: &str, own: &str) -> bool {
+    description.strip_prefix(own).is_some_and(|rest| rest.starts_with("back"))
+}
+
 /// Whether a deployment with this description was created by Cutover, for whichever release.
 #[must_use]
 pub fn is_ours(description: &str) -> bool {

@@ -280,7 +280,7 @@ impl Service {
         found.sort_by_key(|deployment| std::cmp::Reverse(deployment.created));
         Ok(match found.into_iter().next() {
             None => Deployed::Not,
-            Some(newest) if newest.description[own.len()..].starts_with("back") => Deployed::TakenBack,
+            Some(newest) if names::is_back(&newest.description, &own) => Deployed::TakenBack,
             Some(newest) if matches!(newest.status.as_str(), "Failed" | "Stopped") => Deployed::TakenBack,
             Some(newest) => Deployed::ByCodedeploy(newest),
         })

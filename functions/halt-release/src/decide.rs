@@ -31,17 +31,14 @@ pub(crate) enum Verdict {
 
 /// What an execution's status means, as long after the event as that.
 pub(crate) fn verdict(status: &str, actions: &[Sibling], after: Duration) -> Verdict {
+    let runs = actions.iter().any(|one| one.running);
     match status {
-        // A retry begins with its action; until its status is shown, that tells.
-        "Failed" | "Stopped" | "Cancelled" | "Superseded" if actions.iter().any(|one| one.running) => {
-            if after < LAG {
-                Verdict::Unclear
-            } else {
-                Verdict::Over
-            }
-        }
-        "Failed" | "Stopped" | "Cancelled" | "Superseded" => Verdict::Over,
         "Succeeded" => Verdict::LeftAlone,
+        // A retry begins with its action; until its status is shown, that tells.
+        _ if runs && after < LAG => Verdict::Unclear,
+        // That retry, or what runs beside a failed action to its own end (fact 15), after which there is another event.
+        "Failed" if runs => Verdict::LeftAlone,
+        "Failed" | "Stopped" | "Cancelled" | "Superseded" => Verdict::Over,
         // "Stop and wait", a retry, or the end is not shown yet.
         _ if after < LAG => Verdict::Unclear,
         _ => Verdict::LeftAlone,
@@ -77,6 +74,7 @@ mod tests {
             ("Superseded", false, soon, Verdict::Over),
             ("Succeeded", false, soon, Verdict::LeftAlone),
             ("Failed", true, soon, Verdict::Unclear),
+            ("Failed", true, late, Verdict::LeftAlone),
             ("Stopped", true, late, Verdict::Over),
             ("InProgress", true, soon, Verdict::Unclear),
             ("InProgress", true, late, Verdict::LeftAlone),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::json;
 use shared::aws::codepipeline::{Answer, Codepipeline, Sibling, tries};
 use shared::job::Release;
-use shared::{Aws, Error, Event, Invocation, Job, Journal, artifact};
+use shared::{Aws, Error, Event, Invocation, Job, Journal, Time, Trouble, artifact};
 use tracing::{info, warn};
 
 use decide::{LOOK, MOST_ROUNDS, Verdict, facts, verdict};
@@ -48,126 +48,144 @@ async fn report(aws: &Aws, function: &str, event: &Event, why: &str) -> Result<(
     Codepipeline::new(aws).answer(&job.id, &Answer::Failed(message::died(function, why))).await
 }
 
-async fn sweep(
-    aws: &Aws,
-    mut release: Release,
-    event: &Event,
+/// One sweep, as one invocation knows it.
+struct Sweeping<'a> {
+    aws: &'a Aws,
+    codepipeline: Codepipeline<'a>,
+    release: Release,
+    begun: Time,
+    /// How often this function has handed over to itself.
     round: u64,
-    invocation: Invocation,
-) -> Result<(), Error> {
-    let codepipeline = Codepipeline::new(aws);
+    /// What is known of the leftovers, once the manifest was read.
+    known: Option<Sweep>,
+    journal: Journal,
+    /// Whether it is this one of several that says what is done, once that was found out.
+    speaks: Option<bool>,
+}
+
+/// What follows from a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    LookAgain,
+    Done,
+}
+
+async fn sweep(aws: &Aws, release: Release, event: &Event, round: u64, invocation: Invocation) -> Result<(), Error> {
     let begun = invocation.clock.now();
-    let mut journal = Journal::default();
-    let mut speaks = None;
-    let mut known: Option<Sweep> = None;
+    let (codepipeline, journal) = (Codepipeline::new(aws), Journal::default());
+    let mut sweeping = Sweeping { aws, codepipeline, release, begun, round, known: None, journal, speaks: None };
+    // An error that passes must not end the invocation: the next one would not know that the words said are its own.
+    let mut trouble = Trouble::default();
     loop {
-        // Before every look: a retry may begin at any moment, and what it begins is not to be touched.
-        let now = invocation.clock.now();
-        let execution = codepipeline.execution(&release).await?;
-        let actions = codepipeline.siblings(&release).await?;
-        match verdict(&execution.status, &actions, now.since(begun)) {
-            Verdict::LeftAlone => {
-                info!(execution = release.execution, status = execution.status, "left alone");
-                return Ok(());
+        let looked = sweeping.look(invocation.clock.now()).await;
+        match trouble.note(invocation.clock.now(), looked) {
+            Ok(Some(Then::Done)) => return Ok(()),
+            Ok(Some(Then::LookAgain) | None) => {}
+            Err(verdict) => {
+                sweeping.end(invocation.clock.now(), &message::lost(&verdict.message)).await;
+                return Err(verdict.into());
             }
-            Verdict::Unclear => {
-                tokio::time::sleep(LOOK).await;
-                continue;
-            }
-            Verdict::Over => {}
-        }
-        release.attempt = tries(&actions, &release).attempt;
-        let sweep = match &mut known {
-            Some(sweep) => sweep,
-            None => match manifest(aws, &actions).await? {
-                Manifest::Read(manifest) => {
-                    let since = actions.iter().filter_map(|one| one.started).min().unwrap_or_default();
-                    known.insert(Sweep::new(aws, &release, &manifest, since).await)
-                }
-                Manifest::NothingBegun => return Ok(()),
-                Manifest::Unreadable(why) => {
-                    let said = message::no_manifest(&why);
-                    journal.say(now, said.clone());
-                    journal.flush(aws, &release).await;
-                    tell(aws, &release, &said).await;
-                    return Err(Error::Again(said));
-                }
-            },
-        };
-        let mut said = Vec::new();
-        let looked = sweep.look(&release, &facts(&actions), now, &mut said).await;
-        // A person who stops a release is told what became of it, also when nothing was to be done.
-        let by_person = matches!(execution.status.as_str(), "Stopped" | "Cancelled");
-        if speaks.is_none() && (!said.is_empty() || by_person) {
-            // Several events ask for the same; one of those who do it says so.
-            speaks = Some(aws.is_first(&format!("halted/{}/{}", release.execution, release.attempt)).await);
-        }
-        let speaks = speaks.unwrap_or(round > 0);
-        if speaks {
-            say(aws, &release, &mut journal, &invocation, said).await;
-        }
-        let goes_on = looked?;
-        if !goes_on {
-            let mut said = Vec::new();
-            sweep.settle(&mut said).await?;
-            let stuck = !sweep.stuck.is_empty();
-            // Of a release that failed, an event that finds nothing says nothing.
-            if speaks || stuck {
-                let done = message::done(&sweep.stopped, &sweep.stuck);
-                said.push(done.clone());
-                say(aws, &release, &mut journal, &invocation, said).await;
-                tell(aws, &release, &done).await;
-            }
-            return Ok(());
         }
         if invocation.left() <= LAST_LOOK {
-            // One of those who wait goes on waiting.
-            return match speaks {
-                true => hand_over(aws, &release, event, round, sweep, &mut journal, &invocation).await,
-                false => Ok(()),
-            };
+            return sweeping.hand_over(invocation.clock.now(), event).await;
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-async fn say(aws: &Aws, release: &Release, journal: &mut Journal, invocation: &Invocation, said: Vec<String>) {
-    for line in said {
-        journal.say(invocation.clock.now(), line);
+impl Sweeping<'_> {
+    async fn look(&mut self, now: Time) -> Result<Then, Error> {
+        // Before every look: a retry may begin at any moment, and what it begins is not to be touched.
+        let execution = self.codepipeline.execution(&self.release).await?;
+        let actions = self.codepipeline.siblings(&self.release).await?;
+        match verdict(&execution.status, &actions, now.since(self.begun)) {
+            Verdict::LeftAlone => {
+                info!(execution = self.release.execution, status = execution.status, "left alone");
+                return Ok(Then::Done);
+            }
+            Verdict::Unclear => return Ok(Then::LookAgain),
+            Verdict::Over => {}
+        }
+        self.release.attempt = tries(&actions, &self.release).attempt;
+        let sweep = match &mut self.known {
+            Some(sweep) => sweep,
+            None => match manifest(self.aws, &actions).await? {
+                Manifest::Read(manifest) => {
+                    let since = actions.iter().filter_map(|one| one.started).min().unwrap_or_default();
+                    self.known.insert(Sweep::new(self.aws, &self.release, &manifest, since).await)
+                }
+                Manifest::NothingBegun => return Ok(Then::Done),
+                Manifest::Unreadable(why) => return Err(shared::Verdict::failed(message::no_manifest(&why)).into()),
+            },
+        };
+        let mut said = Vec::new();
+        let mut looked = sweep.look(&self.release, &facts(&actions), now, &mut said).await;
+        if looked == Ok(false) {
+            looked = sweep.settle(&mut said).await.map(|()| false);
+        }
+        let done = message::done(&sweep.stopped, &sweep.stuck);
+        // A person who stops a release is told what became of it, also when nothing was to be done.
+        let by_person = matches!(execution.status.as_str(), "Stopped" | "Cancelled");
+        let something = by_person || self.round > 0 || !said.is_empty() || !sweep.stuck.is_empty();
+        if something {
+            self.say(now, said).await;
+        }
+        if looked? {
+            return Ok(Then::LookAgain);
+        }
+        if self.speaks == Some(true) {
+            self.end(now, &done).await;
+        }
+        Ok(Then::Done)
     }
-    journal.flush(aws, release).await;
-}
 
-/// Tells people, as far as `notify` does; that it cannot be asked is no reason to stop nothing.
-async fn tell(aws: &Aws, release: &Release, said: &str) {
-    let Some(function) = &aws.settings().notify else { return };
-    let event = json!({"cutover": {"halted": said, "pipeline": release.pipeline, "execution-id": release.execution}});
-    if let Err(error) = aws.invoke(function, &event).await {
-        warn!(%error, "nobody is told");
+    /// Whether it is this one that speaks: several events ask for the same. One that was handed over to does.
+    async fn speaks(&mut self) -> bool {
+        if self.speaks.is_none() {
+            let name = format!("halted/{}/{}", self.release.execution, self.release.attempt);
+            self.speaks = Some(self.round > 0 || self.aws.is_first(&name).await);
+        }
+        self.speaks == Some(true)
     }
-}
 
-/// Goes on in another invocation, with the same event.
-///
-/// Safe to repeat: two of them look and stop the same.
-async fn hand_over(
-    aws: &Aws,
-    release: &Release,
-    event: &Event,
-    round: u64,
-    sweep: &Sweep,
-    journal: &mut Journal,
-    invocation: &Invocation,
-) -> Result<(), Error> {
-    let Some(function) = aws.settings().halt.as_ref().filter(|_| round < MOST_ROUNDS) else {
-        let said = message::gave_up(sweep.stopped.len());
-        say(aws, release, journal, invocation, vec![said.clone()]).await;
-        tell(aws, release, &said).await;
-        return Ok(());
-    };
-    let mut next = event.value().clone();
-    next[ROUND] = (round + 1).into();
-    aws.invoke(function, &next).await
+    async fn say(&mut self, now: Time, said: Vec<String>) {
+        if !self.speaks().await {
+            return;
+        }
+        for line in said {
+            self.journal.say(now, line);
+        }
+        self.journal.flush(self.aws, &self.release).await;
+    }
+
+    /// Says the last line, and tells people, as far as `notify` does: that it cannot be asked is no reason to stop nothing.
+    async fn end(&mut self, now: Time, said: &str) {
+        self.say(now, vec![said.to_owned()]).await;
+        let Some(function) = self.aws.settings().notify.as_ref().filter(|_| self.speaks == Some(true)) else { return };
+        let release = &self.release;
+        let event =
+            json!({"cutover": {"halted": said, "pipeline": release.pipeline, "execution-id": release.execution}});
+        if let Err(error) = self.aws.invoke(function, &event).await {
+            warn!(%error, "nobody is told");
+        }
+    }
+
+    /// Goes on in another invocation, with the same event; one of those who wait goes on waiting.
+    ///
+    /// Safe to repeat: two of them look and stop the same.
+    async fn hand_over(mut self, now: Time, event: &Event) -> Result<(), Error> {
+        if !self.speaks().await {
+            return Ok(());
+        }
+        let Some(function) = self.aws.settings().halt.as_ref().filter(|_| self.round < MOST_ROUNDS) else {
+            let stopped = self.known.as_ref().map_or(0, |sweep| sweep.stopped.len());
+            self.end(now, &message::gave_up(stopped)).await;
+            return Ok(());
+        };
+        let mut next = event.value().clone();
+        next[ROUND] = (self.round + 1).into();
+        self.aws.invoke(function, &next).await
+    }
 }
 
 /// The manifest of a release: its own artifact is the truth.

@@ -38,6 +38,11 @@ pub(crate) fn rolled_back(name: &str) -> String {
     format!("halt | {name}: rolled back")
 }
 
+/// Why the way back did not help.
+pub(crate) fn way_back_failed(back: &Deployment) -> String {
+    format!("the deployment {} of the revision before {}", back.id, back.status.to_lowercase())
+}
+
 /// Why a rollback did not help.
 pub(crate) fn rollback_failed(rollback: &Deployment) -> String {
     let (code, message) = rollback.error.clone().unwrap_or_else(|| ("no code".into(), "no message".into()));
@@ -74,13 +79,18 @@ pub(crate) fn gave_up(stopped: usize) -> String {
     )
 }
 
+/// Something could not be looked at or stopped, however often it was tried.
+pub(crate) fn lost(why: &str) -> String {
+    format!("halt incomplete: {why}. Stop by hand what still runs: {WHAT_RUNS}")
+}
+
+/// How what a release has started is recognized.
+const WHAT_RUNS: &str = "ECS tasks whose startedBy begins with `cutover/` and this execution, CodeDeploy deployments whose \
+                         description begins with `Cutover`, this pipeline and this execution";
+
 /// The manifest of a release that was stopped cannot be read.
 pub(crate) fn no_manifest(why: &str) -> String {
-    format!(
-        "halt incomplete: what the release has started is not known, since its manifest cannot be read ({why}). Stop by hand \
-         what runs: ECS tasks whose startedBy begins with `cutover/` and this execution, CodeDeploy deployments whose \
-         description begins with `Cutover`"
-    )
+    format!("what the release has started is not known, since its manifest cannot be read ({why})")
 }
 
 /// The verdict of an action whose function is dead.

@@ -169,19 +169,23 @@ impl Sweep {
                 }
             };
             let own = self.groups[at].own.clone();
+            let backs = found.iter().filter(|one| names::is_back(&one.description, &own));
+            let back = backs.max_by_key(|one| one.created).cloned();
             for deployment in found.iter().filter(|one| one.description.starts_with(&own) && !facts.contains(&one.id)) {
-                // The way back is the way back.
-                let is_back = deployment.description[own.len()..].starts_with("back");
+                let is_back = names::is_back(&deployment.description, &own);
                 if is_back || !is_of_this_try(deployment.created, seen) {
-                    under_way |= is_back && !deployment.is_over();
                     continue;
                 }
                 if deployment.is_over() {
                     // Its rollback, when it has one, is followed to its end.
                     under_way |=
                         found.iter().any(|one| deployment.rollback.as_ref() == Some(&one.id) && !one.is_over());
+                    let taken_back = back.as_ref().filter(|back| back.created >= deployment.created);
                     if deployment.status == "Succeeded" {
-                        self.stuck.insert(self.groups[at].name.clone(), message::too_late(&deployment.id));
+                        match self.way_back(at, &deployment.id, taken_back).await {
+                            Ok(goes_on) => under_way |= goes_on,
+                            Err(error) => outcome = Err(error),
+                        }
                     }
                     continue;
                 }
@@ -192,6 +196,24 @@ impl Sweep {
             }
         }
         outcome.map(|()| under_way)
+    }
+
+    /// Whether the way back from a deployment that is over and whose traffic had moved is still under way; without one, or
+    /// when it failed, the service is stuck.
+    async fn way_back(&mut self, at: usize, id: &str, back: Option<&Deployment>) -> Result<bool, Error> {
+        let group = &self.groups[at];
+        let stuck = match back {
+            None => message::too_late(id),
+            Some(back) if back.status == "Succeeded" => return Ok(false),
+            Some(back) if back.is_over() => message::way_back_failed(back),
+            Some(back) => {
+                let target = group.codedeploy.target(&back.id, &group.cluster, &group.service).await?;
+                // The traffic counts, not the wait for the tasks that it left (fact 29).
+                return Ok(target.is_none_or(|target| target.status != "Succeeded"));
+            }
+        };
+        self.stuck.insert(group.name.clone(), stuck);
+        Ok(false)
     }
 
     /// Safe to repeat: see the call.
