@@ -1,6 +1,6 @@
 //! What a function itself says in the release's log stream, beside the lines of containers.
 //!
-//! Invariant: saying something never fails an action, and never holds it up for longer than a call.
+//! Invariant: saying something never fails an action, and never holds it up for longer than a call, or a few seconds at its end.
 
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use crate::time::Time;
 /// How far back the first lines of an invocation are compared with what is there: the function may have died right after
 /// it had said them, and Lambda delivers the event again within about two minutes (fact 3).
 const LOOK_BACK: Duration = Duration::from_secs(180);
+
+/// How often the last words are tried, and how long after each other: the SDK has tried each call several times itself.
+const LAST_WORDS: (u32, Duration) = (8, Duration::from_secs(1));
 
 /// What a release's log has from this moment on.
 ///
@@ -56,6 +59,20 @@ impl Journal {
                 self.sure = false;
                 warn!(%error, "it is said later in the release's log");
             }
+        }
+    }
+
+    /// The same for the last words of an action, which nobody says later: tried for a few seconds.
+    ///
+    /// Safe to repeat, as [`Self::flush`] is.
+    pub async fn finish(&mut self, aws: &Aws, release: &Release) {
+        let (most, pause) = LAST_WORDS;
+        for _ in 0..most {
+            self.flush(aws, release).await;
+            if self.unsaid.is_empty() {
+                return;
+            }
+            tokio::time::sleep(pause).await;
         }
     }
 

@@ -82,6 +82,9 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
     for line in message::ending(&next) {
         memory.journal.say(tick.now, line);
     }
-    memory.journal.flush(tick.aws, tick.release).await;
+    match next {
+        Next::Wait(..) => memory.journal.flush(tick.aws, tick.release).await,
+        Next::Succeed(_) | Next::Fail(_) => memory.journal.finish(tick.aws, tick.release).await,
+    }
     Ok(next)
 }

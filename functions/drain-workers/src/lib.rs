@@ -78,6 +78,9 @@ async fn step(tick: &Tick<'_>, _: &mut State, memory: &mut Option<Memory>) -> Re
             plan.release(tick, &release).await;
             Ok(Next::Wait(decide::LOOK, message::progress(tick, plan)))
         }
-        Decision::Done => Ok(Next::Succeed(message::done(tick, plan))),
+        Decision::Done => {
+            memory.journal.finish(tick.aws, tick.release).await;
+            Ok(Next::Succeed(message::done(tick, plan)))
+        }
     }
 }

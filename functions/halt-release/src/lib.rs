@@ -161,6 +161,7 @@ impl Sweeping<'_> {
     /// Says the last line, and tells people, as far as `notify` does: that it cannot be asked is no reason to stop nothing.
     async fn end(&mut self, now: Time, said: &str) {
         self.say(now, vec![said.to_owned()]).await;
+        self.journal.finish(self.aws, &self.release).await;
         let Some(function) = self.aws.settings().notify.as_ref().filter(|_| self.speaks == Some(true)) else { return };
         let release = &self.release;
         let event =

@@ -109,7 +109,7 @@ impl<'a> Notifier<'a> {
         for line in &self.said {
             self.journal.say(now, line.clone());
         }
-        self.journal.flush(self.aws, self.release).await;
+        self.journal.finish(self.aws, self.release).await;
         match self.said.as_slice() {
             [] => "There was nobody to tell.".into(),
             said => said.iter().map(|line| line.trim_start_matches("notify | ")).collect::<Vec<_>>().join("; "),
