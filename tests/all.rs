@@ -8,3 +8,4 @@ mod logs;
 mod notifications;
 mod scenarios;
 mod tasks;
+mod template;

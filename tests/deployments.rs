@@ -7,7 +7,7 @@ use std::time::Duration;
 use local::world::{ActionStatus, ExecutionStatus, Lateness, Start, World};
 use serde_json::{Value, json};
 use shared::Time;
-use tests::{Call, Meddling, Script, Setting, Stage, is_in, of_task, play};
+use tests::{Call, Meddling, Script, Setting, Stage, is_in, of_task, play, with_parameter};
 
 fn is_old_everywhere(stage: &Stage) -> bool {
     stage.world().traffic().iter().all(|one| one.image.ends_with(":1.0"))
@@ -442,7 +442,9 @@ fn what_does_not_fit_the_account_is_found_before_anything_is_deployed() {
     ] {
         let manifest = good.replacen(change.0, change.1, 1);
         assert_ne!(manifest, good);
-        play(Setting { manifest, ..Setting::default() }, async |stage| {
+        // The functions may ask for whatever there is.
+        let account = with_parameter(&Setting::default().account, "NamesBegin", "");
+        play(Setting { account, manifest, ..Setting::default() }, async |stage| {
             let release = stage.start();
             assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
             let verdict = stage.action(&release, "Deploy").error.unwrap();

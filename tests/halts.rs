@@ -142,6 +142,23 @@ fn a_function_that_is_dead_for_good_is_answered_for_and_the_action_does_not_hang
 }
 
 #[test]
+fn a_function_that_cannot_even_start_is_answered_for() {
+    let meddle = |call: &Call<'_>| match (call.function, call.operation) {
+        ("run-tasks", "AcknowledgeJob") => Meddling::CrashBefore,
+        _ => Meddling::Pass,
+    };
+    play(Setting { meddle: Box::new(meddle), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let action = stage.action(&release, "Prepare");
+        let verdict = action.error.clone().unwrap();
+        assert!(verdict.starts_with("Cutover's function cutover-run-tasks failed at every try"), "{verdict}");
+        assert!(action.updated.since(action.started) < Duration::from_secs(300));
+        assert_eq!(stage.started(&release), Vec::<String>::new());
+    });
+}
+
+#[test]
 fn a_retry_that_begins_meanwhile_is_not_swept_away() {
     let script = |start: &Start| if of_task(start, "migrate") { Script::task(60) } else { Script::of_shop(start) };
     play(Setting { script: Box::new(script), ..Setting::default() }, async |stage| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use local::template::ExecutionMode;
 use local::world::{ActionStatus, ExecutionStatus, Start};
 use serde_json::json;
-use tests::{Call, Meddling, Script, Setting, as_invoke_actions, is_in, of_task, play, wide};
+use tests::{Call, Meddling, Script, Setting, as_invoke_actions, is_in, of_task, play, wide, with_parameter};
 
 const ENVIRONMENTS: [&str; 3] = ["ap", "eu", "us"];
 
@@ -446,12 +446,31 @@ fn an_environment_in_another_account_is_reached_through_its_role() {
     let account = Setting::default().account.replace("  eu-west-1:\n", "  eu-west-1:\n    account: \"444455556666\"\n");
     let role = "    region: eu-west-1\n    role: arn:aws:iam::444455556666:role/deployer\n";
     let manifest = Setting::default().manifest.replace("    region: eu-west-1\n", role);
-    play(Setting { account: account.clone(), manifest, ..Setting::default() }, async |stage| {
+    let trusting = with_parameter(&account, "EnvironmentRoles", "arn:aws:iam::444455556666:role/deployer");
+    play(Setting { account: trusting, manifest: manifest.clone(), ..Setting::default() }, async |stage| {
         let release = stage.start();
         assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
         assert!(
             stage.world().tasks().any(|task| task.arn.starts_with("arn:aws:ecs:eu-west-1:444455556666:task/shop/"))
         );
+    });
+    // A role that may not be assumed is a verdict, and at once: not something to wait for.
+    let refuse = |call: &Call<'_>| if call.operation == "/" { Meddling::RefuseRole } else { Meddling::Pass };
+    let trusting = with_parameter(&account, "EnvironmentRoles", "arn:aws:iam::444455556666:role/deployer");
+    let setting = Setting { account: trusting, manifest, meddle: Box::new(refuse), ..Setting::default() };
+    play(setting, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let failed = stage.action(&release, "Migrate");
+        let verdict = failed.error.unwrap();
+        assert!(
+            verdict.starts_with(
+                "migrate failed in eu: ecs:ListTasks in eu-west-1: the environment's `role` cannot be assumed: AccessDenied: \
+                 User: deployer is not authorized to perform: sts:AssumeRole"
+            ),
+            "{verdict}"
+        );
+        assert!(failed.updated.since(failed.started) < Duration::from_secs(10));
     });
     // Without the role, that account cannot be seen.
     play(Setting { account, ..Setting::default() }, async |stage| {

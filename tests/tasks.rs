@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use local::world::{ActionStatus, ExecutionStatus, Start};
 use serde_json::json;
-use tests::{Call, Meddling, Script, Setting, is_in, of_task, play};
+use tests::{Call, Meddling, Script, Setting, is_in, of_task, play, with_parameter};
 
 /// The shop whose migration does this.
 fn migrating(script: impl Fn(&Start) -> Script + 'static) -> Setting {
@@ -18,6 +18,7 @@ fn of_clusters(n: usize, setting: Setting) -> Setting {
     let first = "      shop:\n        services:";
     let clusters: String = (1..=n).map(|n| format!("      c{n:02}: {{}}\n")).collect();
     let account = setting.account.replacen(first, &format!("{clusters}{first}"), 1);
+    let account = with_parameter(&account, "NamesBegin", "");
     assert_ne!(account, setting.account);
     let names: Vec<_> = (1..=n).map(|n| format!("c{n:02}")).collect();
     let environments: String =

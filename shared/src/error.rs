@@ -5,8 +5,8 @@
 use std::fmt;
 
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_runtime_api::client::result::SdkError;
-use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_smithy_runtime_api::client::result::{DispatchFailure, SdkError};
+use aws_smithy_types::error::metadata::{ErrorMetadata, ProvideErrorMetadata};
 
 /// Why a step could not go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +126,11 @@ pub fn failure<E: ProvideErrorMetadata>(call: &str, error: &SdkError<E, HttpResp
         SdkError::TimeoutError(_) => Error::Again(format!("{call}: no answer in time")),
         SdkError::DispatchFailure(failure) => match failure.is_user() {
             true => Verdict::misconfigured(format!("{call}: the request could not be made: {failure:?}")).into(),
-            false => Error::Again(format!("{call}: the connection failed")),
+            // No request was made when there are no credentials for it.
+            false => match refused_before(failure) {
+                Some(why) => Verdict { kind: Kind::Permission, message: format!("{call}: {why}") }.into(),
+                None => Error::Again(format!("{call}: the connection failed")),
+            },
         },
         SdkError::ResponseError(_) => Error::Again(format!("{call}: the answer could not be read")),
         SdkError::ConstructionFailure(_) => {
@@ -140,6 +144,19 @@ pub fn failure<E: ProvideErrorMetadata>(call: &str, error: &SdkError<E, HttpResp
         }
         _ => Verdict::misconfigured(format!("{call} failed: {code}: {said}")).into(),
     }
+}
+
+/// Why the environment's role could not be assumed, when STS has said that it may not.
+fn refused_before(failure: &DispatchFailure) -> Option<String> {
+    let first = failure.as_connector_error().map(|error| error as &(dyn std::error::Error + 'static));
+    let mut chain = std::iter::successors(first, |error| error.source());
+    let said = chain.find_map(|error| error.downcast_ref::<ErrorMetadata>())?;
+    let code = said.code().filter(|code| REFUSED.contains(code))?;
+    let message = said.message().unwrap_or("no message");
+    Some(format!(
+        "the environment's `role` cannot be assumed: {code}: {message}. The role must trust the function's role, and the \
+         stack's parameter EnvironmentRoles must list it"
+    ))
 }
 
 /// Whether the service itself answered "not now": then it has done nothing.

@@ -14,6 +14,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use local::template::Function;
 use local::world::{Request, Response, World};
 use shared::{Clock, Time};
 use tokio::sync::{Notify, oneshot};
@@ -47,6 +48,8 @@ pub enum Meddling {
     Throttle,
     /// "You may not."
     Refuse,
+    /// The same in STS's words.
+    RefuseRole,
     /// Nothing answers.
     Unreachable,
     /// It is done, and the reply is lost.
@@ -71,6 +74,7 @@ pub(crate) struct InProcess(Arc<Inner>);
 
 struct Inner {
     function: String,
+    role: String,
     world: Arc<Mutex<World>>,
     clock: Clock,
     changed: Arc<Notify>,
@@ -86,7 +90,7 @@ impl std::fmt::Debug for InProcess {
 
 impl InProcess {
     pub(crate) fn new(
-        function: &str,
+        function: &Function,
         world: Arc<Mutex<World>>,
         clock: Clock,
         changed: Arc<Notify>,
@@ -94,11 +98,12 @@ impl InProcess {
         crash: oneshot::Sender<()>,
     ) -> Self {
         let crash = Mutex::new(Some(crash));
-        Self(Arc::new(Inner { function: function.to_owned(), world, clock, changed, meddle, crash }))
+        let (function, role) = (function.binary.clone(), function.name.clone());
+        Self(Arc::new(Inner { function, role, world, clock, changed, meddle, crash }))
     }
 
     pub(crate) fn config(self, region: &str) -> SdkConfig {
-        let credentials = Credentials::new("local", "local", None, None, "tests");
+        let credentials = Credentials::new(&self.0.role, "local", None, None, "tests");
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(region.to_owned()))
@@ -161,6 +166,14 @@ impl InProcess {
             Meddling::Pass => self.answer(&request),
             Meddling::Throttle => throttled(&request),
             Meddling::Refuse => refused(),
+            Meddling::RefuseRole => Response {
+                status: 403,
+                ..Response::xml(
+                    "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>User: deployer is not \
+                     authorized to perform: sts:AssumeRole</Message></Error></ErrorResponse>"
+                        .into(),
+                )
+            },
             Meddling::Unreachable => return Err(lost()),
             Meddling::LoseReply => {
                 self.answer(&request);

@@ -85,8 +85,19 @@ struct Props {
     containers: Mutex<BTreeMap<(String, String), tokio::sync::mpsc::UnboundedSender<bool>>>,
 }
 
-/// Runs a scenario: sets the stage, lets the old version come up, and plays.
+/// Runs a scenario: sets the stage, lets the old version come up, and plays. What a function does in it, its role in the
+/// template must allow.
 pub fn play<F: Future<Output = ()>>(setting: Setting, scenario: impl FnOnce(Stage) -> F) {
+    play_denied(setting, async |stage| {
+        scenario(stage.clone()).await;
+        let is_denied = |note: &String| note.contains("no identity-based policy allows");
+        let denied: Vec<_> = stage.notes().into_iter().filter(is_denied).collect();
+        assert!(denied.is_empty(), "{denied:#?}");
+    });
+}
+
+/// The same where a function may try what its role does not allow, and is refused.
+pub fn play_denied<F: Future<Output = ()>>(setting: Setting, scenario: impl FnOnce(Stage) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     let runtime = runtime.expect("a runtime");
     tokio::task::LocalSet::new().block_on(&runtime, async {
@@ -402,7 +413,7 @@ impl Stage {
         let function = self.0.stack.functions.iter().find(|function| function.name == name).expect("a function");
         let (crash, crashed) = tokio::sync::oneshot::channel();
         let client = client::InProcess::new(
-            &function.binary,
+            function,
             self.0.world.clone(),
             self.0.clock,
             self.0.changed.clone(),
@@ -476,6 +487,14 @@ pub fn as_invoke_actions(stack: &mut Stack) {
             };
         }
     }
+}
+
+/// A `local.yaml` whose stack has this value for a parameter.
+#[must_use]
+pub fn with_parameter(account: &str, name: &str, value: &str) -> String {
+    let is_it = |line: &&str| line.starts_with(&format!("  {name}:"));
+    let others: String = account.lines().filter(|line| !is_it(line)).map(|line| format!("{line}\n")).collect();
+    others.replacen("\nparameters:\n", &format!("\nparameters:\n  {name}: {value:?}\n"), 1)
 }
 
 /// Whether a container runs this command of the shop's.

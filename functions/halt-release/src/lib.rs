@@ -36,16 +36,21 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
     }
 }
 
-/// Answers the job of a function that is dead: nobody else would.
+/// Answers the job of a function that is dead: nobody else would. A function that dies before it has claimed its job, such
+/// as one that cannot even start, leaves that to do first: only a job that is claimed can be answered.
 ///
-/// Safe to repeat: see [`Codepipeline::answer`].
+/// Safe to repeat: see [`Codepipeline::claim`] and [`Codepipeline::answer`].
 async fn report(aws: &Aws, function: &str, event: &Event, why: &str) -> Result<(), Error> {
     let Some(job) = Job::read(event) else {
         info!(function, why, "a function failed that had no job");
         return Ok(());
     };
     warn!(function, why, job = job.id, "answering for a function that is dead");
-    Codepipeline::new(aws).answer(&job.id, &Answer::Failed(message::died(function, why))).await
+    let codepipeline = Codepipeline::new(aws);
+    if let Some(claim) = &job.claim {
+        codepipeline.claim(&job.id, claim).await?;
+    }
+    codepipeline.answer(&job.id, &Answer::Failed(message::died(function, why))).await
 }
 
 /// One sweep, as one invocation knows it.

@@ -63,7 +63,6 @@ impl Functions {
         let environment = [
             ("AWS_ENDPOINT_URL", format!("http://{endpoint}")),
             ("AWS_REGION", setting.stack.region.clone()),
-            ("AWS_ACCESS_KEY_ID", "local".into()),
             ("AWS_SECRET_ACCESS_KEY", "local".into()),
             ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST".into()),
             ("AWS_LAMBDA_LOG_STREAM_NAME", "local".into()),
@@ -127,6 +126,8 @@ impl Functions {
             .envs(&self.environment)
             .envs(&function.environment)
             .env("AWS_LAMBDA_RUNTIME_API", api.to_string())
+            // Who it is, for what its role allows.
+            .env("AWS_ACCESS_KEY_ID", &function.name)
             .env("AWS_LAMBDA_FUNCTION_NAME", &function.name)
             .env("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{}", function.name))
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", function.memory.to_string())

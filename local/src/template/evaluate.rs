@@ -6,7 +6,7 @@ use saphyr::{Scalar, Yaml};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::{Function, On, Pipeline, Rule, Stack};
+use super::{Function, On, Permissions, Pipeline, Rule, Stack};
 use crate::Mistake;
 
 /// A YAML node as JSON, short tags written out (`!Sub x` as `{"Fn::Sub": x}`).
@@ -49,6 +49,7 @@ pub(super) fn plain(node: &Yaml<'_>) -> Result<Value, Mistake> {
 pub(super) struct Evaluator<'a> {
     resources: &'a Map<String, Value>,
     conditions: Option<&'a Map<String, Value>>,
+    outputs: Option<&'a Value>,
     parameters: BTreeMap<String, Value>,
     account: &'a str,
     region: &'a str,
@@ -73,6 +74,10 @@ impl<'a> Evaluator<'a> {
                     "template.yaml: the parameter `{name}` has no default: give it in local.yaml's `parameters`"
                 ))
             })?;
+            let kind = declared.get("Type").and_then(Value::as_str).unwrap_or_default();
+            // Without a word in it, such a list has one item: the empty text.
+            let is_list = kind == "CommaDelimitedList" || kind.starts_with("List<");
+            let value = if is_list { scalar(&value).split(',').map(str::trim).collect() } else { value };
             parameters.insert(name.clone(), value);
         }
         if let Some(name) = given.keys().find(|name| !parameters.contains_key(*name)) {
@@ -81,7 +86,8 @@ impl<'a> Evaluator<'a> {
         }
         let resources = section("Resources").ok_or_else(|| Mistake("template.yaml has no Resources".into()))?;
         let globals = document.pointer("/Globals/Function");
-        Ok(Self { resources, conditions: section("Conditions"), parameters, account, region, globals })
+        let (conditions, outputs) = (section("Conditions"), document.get("Outputs"));
+        Ok(Self { resources, conditions, outputs, parameters, account, region, globals })
     }
 
     pub(super) fn stack(&self) -> Result<Stack, Mistake> {
@@ -109,10 +115,13 @@ impl<'a> Evaluator<'a> {
                     log_groups.push(self.physical(name));
                 }
                 "AWS::Serverless::Function" => self.function(name, resource, functions, rules)?,
-                // What a release on this machine does not need: identities, keys, alarms, topics.
-                _ if kind.starts_with("AWS::") => {}
+                // What a release on this machine does not need - keys, alarms, topics - must at least refer to what is there.
+                _ if kind.starts_with("AWS::") => drop(properties()?),
                 _ => return Err(Mistake(format!("template.yaml: Resources.{name}: unknown type `{kind}`"))),
             }
+        }
+        if let Some(outputs) = self.outputs {
+            self.eval("Outputs", outputs)?;
         }
         let pipeline = pipeline.ok_or_else(|| Mistake("template.yaml has no AWS::CodePipeline::Pipeline".into()))?;
         let (action_types, functions, rules, log_groups) = stack;
@@ -143,6 +152,8 @@ impl<'a> Evaluator<'a> {
                 environment.insert(variable.clone(), scalar(value));
             }
         }
+        let role = own.pointer("/Role/Fn::GetAtt/0").and_then(Value::as_str);
+        let role = role.ok_or_else(|| at("Role must be !GetAtt of a role in this template"))?;
         let number = |value: Option<Value>, default| value.and_then(|value| value.as_u64()).unwrap_or(default);
         let retries = number(property("/EventInvokeConfig/MaximumRetryAttempts")?, 2);
         functions.push(Function {
@@ -154,6 +165,7 @@ impl<'a> Evaluator<'a> {
             retries: u32::try_from(retries).unwrap_or(2),
             on_failure: property("/EventInvokeConfig/DestinationConfig/OnFailure/Destination")?
                 .map(|destination| scalar(&destination).rsplit(':').next().unwrap_or_default().to_owned()),
+            permissions: self.role(role)?,
         });
         for (event, described) in own.get("Events").and_then(Value::as_object).into_iter().flatten() {
             let kind = described.get("Type").and_then(Value::as_str).unwrap_or_default();
@@ -169,6 +181,28 @@ impl<'a> Evaluator<'a> {
             rules.push(Rule { function: self.physical(name), on });
         }
         Ok(())
+    }
+
+    /// What a role of the template allows, with its managed policies.
+    pub(super) fn role(&self, role: &str) -> Result<Permissions, Mistake> {
+        let at = |what: String| Mistake(format!("template.yaml: Resources.{role}: {what}"));
+        let properties = |name: &str| {
+            let found = self.resources.get(name).and_then(|resource| resource.get("Properties"));
+            found.map(|properties| self.eval(name, properties)).transpose()
+        };
+        let described = properties(role)?.ok_or_else(|| at("there is no such role".into()))?;
+        let list = |name: &str| described.get(name).and_then(Value::as_array).into_iter().flatten();
+        let mut permissions = Permissions::default();
+        for policy in list("Policies") {
+            permissions.add(role, policy.get("PolicyDocument").unwrap_or(&Value::Null))?;
+        }
+        for managed in list("ManagedPolicyArns") {
+            let name = self.resources.keys().find(|name| *managed == self.physical(name));
+            let name = name.ok_or_else(|| at(format!("a policy that is not in this template: {managed}")))?;
+            let policy = properties(name)?.unwrap_or_default();
+            permissions.add(name, policy.get("PolicyDocument").unwrap_or(&Value::Null))?;
+        }
+        Ok(permissions)
     }
 
     /// The name of the thing that a resource makes: its own, or one like CloudFormation's.

@@ -4,6 +4,7 @@
 //! skipped.
 
 mod evaluate;
+mod policies;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::Mistake;
+
+pub use policies::{Grant, Need, Permissions};
 
 /// What the stack makes, as far as a release needs it.
 #[derive(Debug, Clone)]
@@ -245,6 +248,8 @@ pub struct Function {
     pub retries: u32,
     /// What is invoked when all tries have failed.
     pub on_failure: Option<String>,
+    /// What its role allows.
+    pub permissions: Permissions,
 }
 
 /// What invokes a function.
@@ -265,13 +270,30 @@ pub enum On {
     Rate(u64),
 }
 
+/// What a role allows that another template than Cutover's own makes.
+///
+/// # Errors
+/// What is not understood, with its place in the template.
+pub fn role(
+    text: &str,
+    name: &str,
+    parameters: &BTreeMap<String, String>,
+    account: &str,
+) -> Result<Permissions, Mistake> {
+    let document = document(text)?;
+    evaluate::Evaluator::new(&document, parameters, account, "us-east-1")?.role(name)
+}
+
+fn document(text: &str) -> Result<Value, Mistake> {
+    let documents = Yaml::load_from_str(text).map_err(|error| Mistake(format!("template.yaml: {error}")))?;
+    evaluate::plain(documents.first().ok_or_else(|| Mistake("template.yaml is empty".into()))?)
+}
+
 /// Reads the template; `parameters` take the place of its defaults.
 ///
 /// # Errors
 /// What is not understood, with its place in the template.
 pub fn read(text: &str, parameters: &BTreeMap<String, String>, account: &str, region: &str) -> Result<Stack, Mistake> {
-    let documents = Yaml::load_from_str(text).map_err(|error| Mistake(format!("template.yaml: {error}")))?;
-    let document = documents.first().ok_or_else(|| Mistake("template.yaml is empty".into()))?;
-    let document = evaluate::plain(document)?;
+    let document = document(text)?;
     evaluate::Evaluator::new(&document, parameters, account, region)?.stack()
 }

@@ -262,6 +262,12 @@ impl World {
         }
     }
 
+    /// Application and group of a deployment.
+    pub(super) fn group_of(&self, id: &str) -> Option<String> {
+        let deployment = self.codedeploy.deployments.get(id)?;
+        Some(format!("{}/{}", deployment.application, deployment.group_name))
+    }
+
     fn deployment(&self, id: &str) -> Result<&Deployment, Fault> {
         let missing =
             || Fault::new("DeploymentDoesNotExistException", format!("The deployment {id} could not be found"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Effect, Fault, Request, Response, Timer, World};
-use crate::template::Function;
+use crate::template::{Function, Need};
 
 /// The functions and what they are invoked with.
 #[derive(Debug)]
@@ -27,6 +27,11 @@ impl Lambda {
     pub(super) fn new(functions: &[Function]) -> Self {
         let functions = functions.iter().map(|function| (function.name.clone(), function.clone())).collect();
         Self { functions, invocations: BTreeMap::new() }
+    }
+
+    /// The function of this name.
+    pub(super) fn function(&self, name: &str) -> Option<&Function> {
+        self.functions.get(name)
     }
 
     /// An environment variable that the stack gives its functions.
@@ -108,7 +113,12 @@ impl World {
                         "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
                         "responsePayload": {"errorMessage": why, "errorType": "Error"},
                     });
-                    self.invoke_async(&destination, record);
+                    let arn = format!("arn:aws:lambda:{}:{}:function:{destination}", self.region, self.account);
+                    let need = Need { action: "lambda:InvokeFunction".into(), resource: arn, context: BTreeMap::new() };
+                    // Lambda sends it as the function.
+                    if self.allow(&invocation.function, &need).is_ok() {
+                        self.invoke_async(&destination, record);
+                    }
                 }
             }
             Ok(()) => {

@@ -10,6 +10,7 @@ mod codepipeline;
 mod definitions;
 mod ecs;
 mod events;
+mod iam;
 mod lambda;
 mod logs;
 mod pipeline;
@@ -19,7 +20,7 @@ mod services;
 mod sink;
 mod sts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -31,6 +32,7 @@ use crate::template::Stack;
 
 pub use codedeploy::Lateness;
 pub use ecs::{Container, Task};
+pub use iam::Granted;
 pub use logs::{Event as LogEvent, Quirks};
 pub use pipeline::{ActionStatus, ActionView, ExecutionStatus};
 pub use protocol::{Fault, Request, Response};
@@ -207,6 +209,8 @@ pub struct World {
     effects: Vec<Effect>,
     /// How often each operation was asked for, by whom it was asked.
     pub calls: BTreeMap<String, usize>,
+    granted: Granted,
+    needed_elsewhere: BTreeSet<crate::template::Need>,
     /// The endpoint under which tasks reach their agent.
     pub endpoint: String,
     account: String,
@@ -234,6 +238,8 @@ impl World {
             timers: BTreeMap::new(),
             effects: Vec::new(),
             calls: BTreeMap::new(),
+            granted: Granted::new(),
+            needed_elsewhere: BTreeSet::new(),
             endpoint: "http://127.0.0.1".into(),
             account: stack.account.clone(),
             region: stack.region.clone(),
@@ -268,7 +274,8 @@ impl World {
         self.advance(now);
         let operation = protocol::operation(request);
         *self.calls.entry(operation.clone()).or_default() += 1;
-        let (response, unknown) = match self.answer(&operation, request) {
+        let answer = self.authorize(&operation, request).and_then(|()| self.answer(&operation, request));
+        let (response, unknown) = match answer {
             Ok(response) => (response, None),
             Err(fault) => {
                 let unknown = fault.is_unknown().then(|| format!("{operation}: {}", fault.message));

@@ -1,0 +1,344 @@
+//! `template.yaml` and what it promises: whatever a function does its role allows, and no more; every property is one that
+//! CodePipeline takes and the function understands.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use local::account::Account;
+use local::template::{self, Grant, Need, Stack};
+use local::world::{ExecutionStatus, Granted, Start};
+use serde_json::json;
+use tests::{Call, Meddling, Script, Setting, Stage, is_in, of_task, play, play_denied, with_parameter};
+
+/// The stack with these values for its parameters, beside the shop's.
+fn stack(parameters: &[(&str, &str)]) -> Stack {
+    let account = Account::parse("local.yaml", &Setting::default().account).unwrap();
+    let mut given = account.parameters.clone();
+    given.extend(parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    template::read(include_str!("../template.yaml"), &given, &account.account, &account.region).unwrap()
+}
+
+/// Every optional part of the stack.
+const EVERYTHING: [(&str, &str); 6] = [
+    ("EnvironmentRoles", "arn:aws:iam::444455556666:role/deployer"),
+    ("Email", "operator@example.com"),
+    ("KmsKeyArn", "arn:aws:kms:us-east-1:111122223333:key/0"),
+    ("OtherPipelines", "shop-*"),
+    ("OtherArtifactBucket", "shop-artifacts"),
+    ("Architecture", "x86_64"),
+];
+
+#[test]
+fn every_reference_resolves_with_and_without_each_option() {
+    stack(&[]);
+    stack(&EVERYTHING);
+    for option in EVERYTHING {
+        stack(&[option]);
+    }
+}
+
+/// What releases need.
+#[derive(Default)]
+struct Needed {
+    /// Of the functions' own roles: what those allow of it.
+    granted: Granted,
+    /// Of the role in another account.
+    elsewhere: BTreeSet<Need>,
+}
+
+impl Needed {
+    /// What a release needs that is stopped there, or ends.
+    async fn add(&mut self, stage: &Stage, release: &str) {
+        stage.end(release).await;
+        // What comes after the end: events, retries, and what is invoked when those have failed.
+        tokio::time::sleep(Duration::from_secs(400)).await;
+        let world = stage.world();
+        for (function, granted) in world.granted() {
+            self.granted.entry(function.clone()).or_default().extend(granted.iter().cloned());
+        }
+        self.elsewhere.extend(world.needed_elsewhere().iter().cloned());
+    }
+
+    /// What a release needs that is set up like this.
+    fn release(&mut self, setting: Setting) {
+        play(setting, async |stage| {
+            let release = stage.start();
+            self.add(&stage, &release).await;
+        });
+    }
+}
+
+fn in_another_account() -> Setting {
+    let shop = Setting::default();
+    let account = shop.account.replace("  eu-west-1:\n", "  eu-west-1:\n    account: \"444455556666\"\n");
+    let role = "    region: eu-west-1\n    role: arn:aws:iam::444455556666:role/deployer\n";
+    let manifest = shop.manifest.replace("    region: eu-west-1\n", role);
+    let account = with_parameter(&account, "EnvironmentRoles", "arn:aws:iam::444455556666:role/deployer");
+    Setting { account, manifest, ..shop }
+}
+
+fn with_script(script: impl Fn(&Start) -> Option<Script> + 'static) -> Setting {
+    let script = move |start: &Start| script(start).unwrap_or_else(|| Script::of_shop(start));
+    Setting { script: Box::new(script), ..in_another_account() }
+}
+
+/// What takes its time to end.
+fn tough(script: Script) -> Script {
+    Script { on_term: Some((Duration::from_secs(28), 0)), ..script }
+}
+
+/// The functions that answer jobs, by what must go wrong for their destinations to be needed.
+fn dying(function: &'static str, operation: &'static str) -> Setting {
+    let meddle = move |call: &Call<'_>| match call.function == function && call.operation == operation {
+        true => Meddling::CrashBefore,
+        false => Meddling::Pass,
+    };
+    Setting { meddle: Box::new(meddle), ..in_another_account() }
+}
+
+/// Everything that can happen to a release, as far as it needs a permission that a good one does not.
+fn all_needed() -> Needed {
+    let mut needed = Needed::default();
+    needed.release(in_another_account());
+    // A migration that fails: the others are stopped, its last lines are read.
+    needed.release(with_script(|start| {
+        let fails = of_task(start, "migrate") && is_in(start, "us");
+        let script =
+            if fails { Script { ends: Some((Duration::ZERO, 1)), ..Script::task(1) } } else { Script::task(60) };
+        of_task(start, "migrate").then_some(script)
+    }));
+    // A new version that dies.
+    needed.release(with_script(|start| {
+        let is_new = start.port.is_some() && start.image.ends_with(":2.0") && is_in(start, "us");
+        let line = vec![(Duration::from_millis(100), "error".to_owned())];
+        is_new.then(|| Script {
+            lines: line,
+            healthy_after: None,
+            ends: Some((Duration::ZERO, 1)),
+            ..Script::service()
+        })
+    }));
+    // Jobs that take more than one invocation: each thing is slow, and notify's artifact cannot be read for a while.
+    let mut slow = with_script(|start| {
+        let service = || Script { healthy_after: Some(Duration::from_secs(25)), ..tough(Script::service()) };
+        Some(if start.port.is_some() { service() } else { tough(Script::task(60)) })
+    });
+    slow.change_stack = Box::new(|stack| stack.functions.iter_mut().for_each(|one| one.timeout = 20));
+    let mut refusals = 0;
+    slow.meddle = Box::new(move |call| {
+        let is_it = call.function == "notify" && call.operation.starts_with("/cutover-artifacts");
+        refusals += u32::from(is_it);
+        if is_it && refusals < 60 { Meddling::Throttle } else { Meddling::Pass }
+    });
+    needed.release(slow);
+    // Workers that ECS itself updates, and that have work to finish.
+    let mut rolling = in_another_account();
+    rolling.account = rolling.account.replace(
+        "worker: {task_definition: shop-worker, container: shop, container_port: 8080}",
+        "worker: {task_definition: shop-worker, container: shop, container_port: 8080, controller: ECS}",
+    );
+    rolling.manifest = rolling.manifest.replace(
+        "    service: worker\n    codedeploy_application: shop\n    deployment_group: worker\n",
+        "    service: worker\n",
+    );
+    needed.release(rolling);
+    // Functions that are dead for good.
+    for function in ["run-tasks", "tail-logs", "deploy-services", "drain-workers"] {
+        needed.release(dying(function, "AcknowledgeJob"));
+    }
+    needed.release(dying("notify", "AcknowledgeJob"));
+    // A function that may not be invoked.
+    let meddle = |call: &Call<'_>| match call.function == "dispatch-jobs" && call.operation.contains("invocations") {
+        true => Meddling::Refuse,
+        false => Meddling::Pass,
+    };
+    needed.release(Setting { meddle: Box::new(meddle), ..in_another_account() });
+    // Bad parameters.
+    for name in ["PrepareLogs", "Deploy", "Drain", "Announce"] {
+        let mut bad = in_another_account();
+        bad.change_stack = Box::new(move |stack| {
+            for action in stack.pipeline.stages.iter_mut().flat_map(|stage| &mut stage.actions) {
+                if action.name == name {
+                    action.configuration.insert("Manifest".into(), json!("missing.yaml"));
+                }
+            }
+        });
+        needed.release(bad);
+    }
+    // A person who stops everything, while every function is dead.
+    for action in ["Migrate", "Deploy"] {
+        for dead in [false, true] {
+            let meddle = move |call: &Call<'_>| {
+                let dies = dead && call.function == if action == "Migrate" { "run-tasks" } else { "deploy-services" };
+                // The task before the migration runs in one environment, and must go well.
+                let is_later = call.region != "us-east-1";
+                if dies && is_later && matches!(call.operation, "DescribeTasks" | "BatchGetDeploymentTargets") {
+                    return Meddling::CrashAfter;
+                }
+                Meddling::Pass
+            };
+            let script = |start: &Start| of_task(start, "migrate").then(|| tough(Script::task(600)));
+            let mut setting = if action == "Migrate" { with_script(script) } else { in_another_account() };
+            if action == "Migrate" {
+                let is_it = |one: &&mut template::Function| one.binary == "halt-release";
+                let hurry = move |stack: &mut Stack| {
+                    stack.functions.iter_mut().filter(is_it).for_each(|one| one.timeout = 30);
+                };
+                setting.change_stack = Box::new(hurry);
+            }
+            setting.meddle = Box::new(meddle);
+            play(setting, async |stage| {
+                let release = stage.start();
+                if action == "Deploy" {
+                    stage.until_begun(&release, "Approve").await;
+                    stage.answer_approval(&release, "Approved");
+                }
+                stage.until_begun(&release, action).await;
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                stage.ask("StopPipelineExecution", &release, json!({"abandon": true, "reason": "a test"}));
+                needed.add(&stage, &release).await;
+            });
+        }
+    }
+    needed
+}
+
+/// What Lambda itself does with a function's role, so that no call of the function's shows it.
+fn is_lambdas_own(function: &str, grant: &Grant) -> bool {
+    let own_log = format!(":log-group:/aws/lambda/{function}:*");
+    grant.action.starts_with("xray:") || (grant.action.starts_with("logs:") && grant.resource.ends_with(&own_log))
+}
+
+/// That every call is allowed, every scenario of these tests asserts: see `play`.
+#[test]
+fn what_a_role_allows_some_release_needs() {
+    let needed = all_needed();
+    let mut unused = BTreeMap::<String, BTreeSet<Grant>>::new();
+    for function in &stack(&EVERYTHING[..1]).functions {
+        let used = needed.granted.get(&function.name).cloned().unwrap_or_default();
+        let superfluous = function.permissions.grants().filter(|grant| !is_lambdas_own(&function.name, grant));
+        let superfluous: BTreeSet<_> = superfluous.filter(|grant| !used.contains(grant)).collect();
+        if !superfluous.is_empty() {
+            unused.insert(function.name.clone(), superfluous);
+        }
+    }
+    assert!(unused.is_empty(), "no release needs this: {unused:#?}");
+
+    // The same of the role that is offered for other accounts, and that it allows all that is needed.
+    let parameters = [("TrustedRoles", "*"), ("NamesBegin", "shop"), ("TaskRoles", "arn:aws:iam::*:role/shop-*")];
+    let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let text = include_str!("../examples/environment-role.yaml");
+    let role = template::role(text, "EnvironmentRole", &parameters, "444455556666").unwrap();
+    let denied: Vec<_> = needed.elsewhere.iter().filter(|need| role.grant(need).is_none()).collect();
+    assert!(denied.is_empty(), "the role in another account must allow this: {denied:#?}");
+    let used: BTreeSet<_> = needed.elsewhere.iter().filter_map(|need| role.grant(need)).collect();
+    let superfluous: Vec<_> = role.grants().filter(|grant| !used.contains(grant)).collect();
+    assert!(superfluous.is_empty(), "no release needs this in another account: {superfluous:#?}");
+}
+
+#[test]
+fn what_a_role_does_not_allow_is_a_verdict_that_names_action_and_resource() {
+    let account = with_parameter(&Setting::default().account, "TaskRoles", "arn:aws:iam::111122223333:role/other-*");
+    let refused = "cutover-run-tasks is not authorized to perform: iam:PassRole on resource: \
+                   arn:aws:iam::111122223333:role/shop-execution";
+    play_denied(Setting { account, ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let verdict = stage.action(&release, "Prepare").error.unwrap();
+        assert!(verdict.contains(refused), "{verdict}");
+        assert!(stage.notes().iter().any(|note| note.contains(refused)));
+    });
+}
+
+#[test]
+fn every_property_of_an_action_type_is_one_that_its_function_understands() {
+    let change_stack = |stack: &mut Stack| {
+        let types = stack.action_types.clone();
+        for action in stack.pipeline.stages.iter_mut().flat_map(|stage| &mut stage.actions) {
+            for property in types
+                .iter()
+                .filter(|one| one.provider == action.action_type_id.provider)
+                .flat_map(|one| &one.configuration_properties)
+            {
+                let value = match property.name.as_str() {
+                    "Task" => continue,
+                    "Manifest" => "deploy.yaml",
+                    "Services" => "web, worker",
+                    new => panic!("give a value for the new property {new}"),
+                };
+                action.configuration.insert(property.name.clone(), json!(value));
+            }
+        }
+    };
+    play(Setting { change_stack: Box::new(change_stack), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+    });
+}
+
+#[test]
+fn without_pre_and_post_task_a_release_has_two_stages_less_or_only_announces() {
+    let account = with_parameter(&Setting::default().account, "PreTask", "");
+    let account = with_parameter(&account, "PostTask", "");
+    play(Setting { account, ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded);
+        assert_eq!(stage.started(&release), ["migrate/ap", "migrate/eu", "migrate/us"]);
+        let actions: Vec<_> = stage.actions(&release).into_iter().map(|one| one.action).collect();
+        assert_eq!(actions, ["Source", "Build", "Migrate", "MigrateLogs", "Approve", "Deploy", "Drain", "Announce"]);
+    });
+}
+
+/// CodePipeline's limits, from its API reference (fact 7 for those of action types).
+#[test]
+fn everything_fits_codepipelines_limits() {
+    for stack in [stack(&[]), stack(&EVERYTHING)] {
+        let fits = |what: &str, text: &str, most: usize| {
+            assert!((1..=most).contains(&text.len()), "{what} has {} characters of {most}: {text}", text.len());
+        };
+        for one in &stack.action_types {
+            fits("provider", &one.provider, 35);
+            fits("version", &one.version, 9);
+            assert!(one.configuration_properties.len() <= 10);
+            assert!(one.configuration_properties.iter().filter(|property| property.queryable).count() <= 1);
+            for property in &one.configuration_properties {
+                fits("property", &property.name, 50);
+                fits("description", property.description.as_deref().unwrap(), 160);
+                assert_eq!(property.r#type.as_deref(), Some("String"));
+            }
+            let settings = one.settings.as_ref().unwrap();
+            fits("link", settings.entity_url_template.as_deref().unwrap(), 2048);
+            let link = settings.execution_url_template.as_deref().unwrap();
+            fits("link", link, 2048);
+            assert!(link.ends_with("/log-events/{ExternalExecutionId}"), "{link}");
+        }
+        fits("pipeline", &stack.pipeline.name, 100);
+        assert!((2..=50).contains(&stack.pipeline.stages.len()));
+        let mut names = BTreeSet::new();
+        for pipeline_stage in &stack.pipeline.stages {
+            fits("stage", &pipeline_stage.name, 100);
+            assert!((1..=50).contains(&pipeline_stage.actions.len()));
+            assert!(names.insert(pipeline_stage.name.clone()));
+            assert!(pipeline_stage.on_failure.is_none(), "a stage with migrations never rolls back");
+            for action in &pipeline_stage.actions {
+                fits("action", &action.name, 100);
+                assert!(names.insert(format!("{}/{}", pipeline_stage.name, action.name)));
+                if let Some(namespace) = &action.namespace {
+                    fits("namespace", namespace, 100);
+                    assert!(names.insert(format!("#{namespace}")));
+                }
+                for (name, value) in &action.configuration {
+                    fits("property", name, 50);
+                    fits("value", value.as_str().unwrap(), 1000);
+                }
+                assert!((1..=999).contains(&action.run_order));
+            }
+        }
+        // Functions must be known by name before they exist, and Lambda takes 64 characters.
+        for function in &stack.functions {
+            fits("function", &function.name, 64);
+            assert!(function.timeout <= 900);
+        }
+    }
+}
