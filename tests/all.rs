@@ -1,7 +1,9 @@
 //! Everything that is tested beside the units: laws and scenarios in virtual time, and the shipped binaries for real.
 
 mod binaries;
+mod buildspecs;
 mod deployments;
+mod generated;
 mod halts;
 mod laws;
 mod logs;

@@ -342,12 +342,12 @@ fn what_cannot_start_says_why_and_leaves_nothing() {
     let taken = std::net::TcpListener::bind(("127.0.0.1", 8241)).unwrap();
     let cases: [(&str, String, String); 8] = [
         (
-            "deploy.yaml:4:1: `enviroments` is not known: did you mean `environments`?",
+            "deploy.yaml:5:1: `enviroments` is not known: did you mean `environments`?",
             good.replacen("environments:", "enviroments:", 1),
             local.clone(),
         ),
         (
-            "deploy.yaml:28:20: tasks.prepare: there is no environment `su`: did you mean `us`?",
+            "deploy.yaml:29:20: tasks.prepare: there is no environment `su`: did you mean `us`?",
             good.replace("environments: [us]", "environments: [su]"),
             local.clone(),
         ),
@@ -398,7 +398,32 @@ fn what_cannot_start_says_why_and_leaves_nothing() {
 /// Each function as its own program, through the Lambda Runtime API and over HTTP, on plain Invoke actions.
 #[tokio::test]
 async fn every_shipped_binary_does_its_part_of_a_release() {
-    let (local, state) = account("shipped", "local.yaml", 8250);
+    releases_with(programs(), "shipped", 8250).await;
+}
+
+/// The functions' programs.
+const FUNCTIONS: [&str; 7] =
+    ["dispatch-jobs", "run-tasks", "tail-logs", "deploy-services", "drain-workers", "halt-release", "notify"];
+
+/// The same with what `sam build` has packaged for this machine's architecture.
+#[tokio::test]
+#[ignore = "needs what `sam build` leaves: .ci/run packages and then runs it"]
+async fn every_packaged_bootstrap_does_its_part_of_a_release() {
+    let folder = programs().join("packaged");
+    drop(std::fs::remove_dir_all(&folder));
+    std::fs::create_dir_all(&folder).unwrap();
+    for function in FUNCTIONS {
+        let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
+        let resource: String = function.split('-').map(capital).collect();
+        let bootstrap = workspace().join(".aws-sam/build").join(resource).join("bootstrap");
+        assert!(bootstrap.exists(), "{} is not there: run `sam build` first", bootstrap.display());
+        std::os::unix::fs::symlink(bootstrap, folder.join(function)).unwrap();
+    }
+    releases_with(&folder, "packaged", 8260).await;
+}
+
+async fn releases_with(programs: &Path, name: &str, ports: u16) {
+    let (local, state) = account(name, "local.yaml", ports);
     let state = state_folder(&state).unwrap();
     let account = Account::read(&local, &state).unwrap();
     let text = std::fs::read_to_string(workspace().join("template.yaml")).unwrap();
@@ -417,7 +442,7 @@ async fn every_shipped_binary_does_its_part_of_a_release() {
         state: &state,
         stack,
         account: &account,
-        binaries: Binaries::In(programs().to_owned()),
+        binaries: Binaries::In(programs.to_owned()),
         port: 0,
     };
     let machine = Machine::start(setting).await.unwrap();
@@ -448,7 +473,7 @@ async fn every_shipped_binary_does_its_part_of_a_release() {
     let told = machine.world().told(0).iter().map(|told| told.host.clone()).collect::<BTreeSet<_>>();
     let expected = ["api.datadoghq.eu", "hooks.slack.com", "sentry.io", "wiki.example"];
     assert_eq!(told, expected.map(str::to_owned).into());
-    for function in ["dispatch-jobs", "run-tasks", "tail-logs", "deploy-services", "drain-workers", "notify"] {
+    for function in FUNCTIONS.into_iter().filter(|function| *function != "halt-release") {
         let log = std::fs::read_to_string(state.join("functions").join(format!("{function}.log"))).unwrap();
         assert!(log.lines().count() > 1, "{function} has logged nothing");
         for line in log.lines() {

@@ -24,8 +24,8 @@ fn of_clusters(n: usize, setting: Setting) -> Setting {
     let environments: String =
         names.iter().map(|name| format!("  {name}: {{region: us-east-1, cluster: {name}}}\n")).collect();
     let manifest = setting.manifest.replace("environments:\n", &format!("environments:\n{environments}")).replace(
-        "    command: [target/debug/shop, migrate]\n",
-        &format!("    command: [target/debug/shop, migrate]\n    environments: [{}]\n", names.join(", ")),
+        "    command: [shop, migrate]\n",
+        &format!("    command: [shop, migrate]\n    environments: [{}]\n", names.join(", ")),
     );
     Setting { account, manifest, ..setting }
 }
@@ -76,7 +76,7 @@ fn a_migration_of_another_release_that_still_runs_is_refused_by_name_and_nothing
             ]
             .into(),
             body: json!({"cluster": "shop", "taskDefinition": "shop-task", "startedBy": format!("cutover/{other}/migrate/eu"),
-                "overrides": {"containerOverrides": [{"name": "shop", "command": ["target/debug/shop", "migrate"]}]}})
+                "overrides": {"containerOverrides": [{"name": "shop", "command": ["shop", "migrate"]}]}})
             .to_string()
             .into_bytes(),
             ..Default::default()
@@ -182,8 +182,8 @@ fn a_family_that_somebody_registers_meanwhile_does_not_start_a_second_task() {
 fn what_the_task_definition_has_is_kept_and_logs_block_when_the_manifest_asks_for_it() {
     let good = Setting::default();
     let account = good.account.replace(", mode: blocking}", "}").replace(
-        "            essential: true\n            environment: [{name: DATABASE, value: \"{state}/eu",
-        "            essential: true\n            fieldOfTomorrow: {kept: [1, 2]}\n            environment: [{name: DATABASE, value: \"{state}/eu",
+        "            essential: true\n            environment: [*path, {name: DATABASE, value: \"{state}/eu",
+        "            essential: true\n            fieldOfTomorrow: {kept: [1, 2]}\n            environment: [*path, {name: DATABASE, value: \"{state}/eu",
     );
     assert!(account.contains("fieldOfTomorrow"));
     let manifest = good.manifest.replace("    timeout: 30m\n", "    timeout: 30m\n    log_mode: blocking\n");

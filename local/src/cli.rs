@@ -10,11 +10,12 @@ use shared::Manifest;
 use shared::manifest::in_environment;
 
 use crate::account::{self, Account};
+use crate::check::{self, Outcome};
 use crate::real::{self, Binaries, Machine, Setting};
 use crate::show::{self, Show};
 use crate::template::{self, Stack};
 use crate::world::{ActionView, ExecutionStatus, World};
-use crate::{Mistake, real::set_up};
+use crate::{Mistake, real::set_up, reference};
 
 /// Deploys an ECS application through CodePipeline - here, the whole of it on this machine.
 ///
@@ -33,6 +34,11 @@ enum Sub {
     Release(Release),
     /// Keep the same world up, to be used with the AWS CLI: start releases, approve, stop, look.
     Serve(Serve),
+    /// Say what a release of the application in a folder would do, or every mistake in its deploy.yaml.
+    Check(Check),
+    /// Write what is generated from the manifest's types: its JSON Schema, and its reference in the README.
+    #[command(hide = true)]
+    Generate,
     /// Be one of the functions: how `release` starts them.
     #[command(name = FUNCTION, hide = true)]
     Function { name: String },
@@ -42,7 +48,8 @@ enum Sub {
 const AFTER_HELP: &str = "\
 Without a command, examples/shop is released. Ctrl-C stops a release as \"stop and abandon\" does.
 
-Exit status: 0 when the release Succeeded, 1 when it Failed or was Stopped, 2 when it could not start.";
+Exit status: 0 when the release Succeeded, 1 when it Failed or was Stopped, or when `check` found mistakes, 2 when it could
+not start.";
 
 /// The hidden subcommand that makes this program one of the functions.
 const FUNCTION: &str = "function";
@@ -72,6 +79,19 @@ struct Serve {
 }
 
 #[derive(Debug, Args)]
+struct Check {
+    /// The application's folder, with its deploy.yaml (examples/shop unless given).
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Where the stack's parameters stand; DIR/local.yaml, if it is there, unless given.
+    #[arg(long, value_name = "FILE")]
+    local: Option<PathBuf>,
+    /// The stack; Cutover's own template.yaml unless given.
+    #[arg(long, value_name = "FILE")]
+    template: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct Files {
     /// What the account has; DIR/local.yaml unless given.
     #[arg(long, value_name = "FILE")]
@@ -95,6 +115,8 @@ const HALTED: Duration = Duration::from_secs(180);
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Some(Sub::Function { name }) => be_function(&name),
+        Some(Sub::Check(check)) => check_here(&check).unwrap_or_else(could_not_start),
+        Some(Sub::Generate) => generate().unwrap_or_else(could_not_start),
         Some(Sub::Release(release)) => on_runtime(release_here(release)),
         Some(Sub::Serve(serve)) => on_runtime(serve_here(serve)),
         None => on_runtime(release_here(Release {
@@ -105,6 +127,43 @@ pub fn main() -> ExitCode {
     }
 }
 
+fn could_not_start(Mistake(why): Mistake) -> ExitCode {
+    show::complain(&why);
+    ExitCode::from(COULD_NOT_START)
+}
+
+fn template_of(given: Option<&PathBuf>) -> Result<String, Mistake> {
+    let path = given.cloned().unwrap_or_else(|| workspace().join("template.yaml"));
+    std::fs::read_to_string(&path).map_err(|error| Mistake(format!("{}: {error}", path.display())))
+}
+
+fn check_here(given: &Check) -> Result<ExitCode, Mistake> {
+    let folder = given.folder.clone().unwrap_or_else(|| workspace().join("examples/shop"));
+    match check::check(&folder, given.local.as_deref(), &template_of(given.template.as_ref())?)? {
+        Outcome::Good(plan) => {
+            show::say(&plan);
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::Bad(mistakes) => {
+            show::say(&mistakes.join("\n"));
+            let count = mistakes.len();
+            show::complain(&format!("{count} {}", if count == 1 { "mistake" } else { "mistakes" }));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Writes what the tests find outdated.
+fn generate() -> Result<ExitCode, Mistake> {
+    let write = |path: &str, text: String| {
+        std::fs::write(workspace().join(path), text).map_err(|error| Mistake(format!("{path}: {error}")))
+    };
+    write(reference::SCHEMA, reference::schema_file())?;
+    let readme = std::fs::read_to_string(workspace().join("README.md")).ok().and_then(|old| reference::readme(&old));
+    write("README.md", readme.ok_or_else(|| Mistake(format!("README.md: has no {:?}", reference::MARKS)))?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn on_runtime(command: impl Future<Output = Result<ExitCode, Mistake>>) -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -113,10 +172,7 @@ fn on_runtime(command: impl Future<Output = Result<ExitCode, Mistake>>) -> ExitC
             return ExitCode::from(COULD_NOT_START);
         }
     };
-    let code = runtime.block_on(command).unwrap_or_else(|Mistake(why)| {
-        show::complain(&why);
-        ExitCode::from(COULD_NOT_START)
-    });
+    let code = runtime.block_on(command).unwrap_or_else(could_not_start);
     // A question on the terminal that nobody answers must not keep the process.
     runtime.shutdown_background();
     code
@@ -177,9 +233,8 @@ async fn prepare(folder: Option<PathBuf>, files: &Files) -> Result<Prepared, Mis
 
 fn prepare_in(folder: &Path, state: &Path, files: &Files) -> Result<(Manifest, Account, Stack), Mistake> {
     let (manifest, account) = account::read_application(folder, files.local.as_deref(), state)?;
-    let path = files.template.clone().unwrap_or_else(|| workspace().join("template.yaml"));
-    let text = std::fs::read_to_string(&path).map_err(|error| Mistake(format!("{}: {error}", path.display())))?;
-    let stack = template::read(&text, &account.parameters, &account.account, &account.region)?;
+    let stack =
+        template::read(&template_of(files.template.as_ref())?, &account.parameters, &account.account, &account.region)?;
     let world = World::new(stack.clone(), &account, 0, shared::Time::default())?;
     match disagreement(&manifest, &account, &stack, &world) {
         Some(why) => Err(Mistake(why)),

@@ -5,8 +5,10 @@
 //! time. Neither the world nor the functions can tell the difference.
 
 pub mod account;
+pub mod check;
 pub mod cli;
 pub mod real;
+pub mod reference;
 pub mod show;
 pub mod template;
 pub mod world;

@@ -34,6 +34,11 @@ enum News {
     Line(String),
 }
 
+/// Says something that a person has asked for.
+pub fn say(text: &str) {
+    println!("{text}");
+}
+
 /// Says on standard error why a release could not start.
 pub fn complain(why: &str) {
     eprintln!("{} {why}", style("error:").red().bold().for_stderr());

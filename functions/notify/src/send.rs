@@ -32,7 +32,7 @@ impl<'a> Notifier<'a> {
     /// Looks whether all secrets are there: found when the release starts, not at its end.
     pub(crate) async fn check(&mut self, to: &Notifications) -> Vec<String> {
         let mut warnings = Vec::new();
-        for parameter in to.parameters() {
+        for (_, parameter) in to.parameters() {
             if let Err(error) = self.aws.secret(parameter).await {
                 warnings.push(error.to_string());
                 self.said.push(message::misconfigured(error.message()));

@@ -284,6 +284,16 @@ pub fn role(
     evaluate::Evaluator::new(&document, parameters, account, "us-east-1")?.role(name)
 }
 
+/// The parameters that must be given.
+///
+/// # Errors
+/// The template cannot be read.
+pub fn needed(text: &str) -> Result<Vec<String>, Mistake> {
+    let document = document(text)?;
+    let parameters = document.get("Parameters").and_then(Value::as_object).into_iter().flatten();
+    Ok(parameters.filter(|(_, one)| one.get("Default").is_none()).map(|(name, _)| name.clone()).collect())
+}
+
 fn document(text: &str) -> Result<Value, Mistake> {
     let documents = Yaml::load_from_str(text).map_err(|error| Mistake(format!("template.yaml: {error}")))?;
     evaluate::plain(documents.first().ok_or_else(|| Mistake("template.yaml is empty".into()))?)

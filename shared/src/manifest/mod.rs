@@ -8,18 +8,25 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use serde::de::{Deserializer, Error as _};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_saphyr::Spanned;
 
 use crate::error::Verdict;
 use crate::text;
 use crate::yaml::{self, Mistake};
 
+pub use mistakes::Flaw;
+
+mod mistakes;
+#[cfg(feature = "schema")]
+pub mod schema;
+
 /// The manifest's name, in the application's folder and in the input artifact.
 pub const FILE: &str = "deploy.yaml";
 
 /// A whole manifest. Everything stands in the order in which it was written.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// What is deployed, for people.
@@ -39,6 +46,7 @@ pub struct Manifest {
 
 /// Who is told of a release. Secrets are SSM SecureStrings in the stack's account and Region; here stand their names only.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Notifications {
     /// A Slack channel, while the release goes on.
@@ -54,6 +62,7 @@ pub struct Notifications {
 
 /// A Slack channel.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Slack {
     /// The parameter that holds the address of an incoming webhook.
@@ -62,6 +71,7 @@ pub struct Slack {
 
 /// Datadog.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Datadog {
     /// The parameter that holds the API key.
@@ -80,6 +90,7 @@ fn datadog_site() -> String {
 
 /// Sentry.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Sentry {
     /// The parameter that holds an auth token with the scope `project:releases`.
@@ -106,6 +117,7 @@ fn sentry_url() -> String {
 
 /// Somebody who takes JSON.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Http {
     /// The address.
@@ -118,19 +130,23 @@ pub struct Http {
 }
 
 impl Notifications {
-    /// The parameters that are needed.
+    /// The parameters that are needed, each with its place in the manifest.
     #[must_use]
-    pub fn parameters(&self) -> Vec<&str> {
-        let http = self.http.values().filter_map(|one| one.authorization.as_deref());
-        let slack = self.slack.iter().map(|one| one.webhook.as_str());
-        let datadog = self.datadog.iter().map(|one| one.api_key.as_str());
-        let sentry = self.sentry.iter().map(|one| one.token.as_str());
+    pub fn parameters(&self) -> Vec<(Vec<&str>, &str)> {
+        let own = |path: [&'static str; 2]| ["notifications"].into_iter().chain(path).collect::<Vec<_>>();
+        let slack = self.slack.iter().map(|one| (own(["slack", "webhook"]), one.webhook.as_str()));
+        let datadog = self.datadog.iter().map(|one| (own(["datadog", "api_key"]), one.api_key.as_str()));
+        let sentry = self.sentry.iter().map(|one| (own(["sentry", "token"]), one.token.as_str()));
+        let http = self.http.iter().filter_map(|(name, one)| {
+            Some((vec!["notifications", "http", name, "authorization"], one.authorization.as_deref()?))
+        });
         slack.chain(datadog).chain(sentry).chain(http).collect()
     }
 }
 
 /// One place where the application runs in production.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
     /// The Region, such as `eu-west-1`.
@@ -159,6 +175,7 @@ pub struct Environment {
 
 /// ECS's launch types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum LaunchType {
     /// Instances of the account's own.
@@ -171,6 +188,7 @@ pub enum LaunchType {
 
 /// One item of a capacity provider strategy.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CapacityProvider {
     /// Its name, such as `FARGATE_SPOT`.
@@ -185,6 +203,7 @@ pub struct CapacityProvider {
 
 /// A one-off task of the release.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Task {
     /// The task definition's family; `{environment}` stands for the environment's name.
@@ -211,6 +230,7 @@ pub struct Task {
     #[serde(default)]
     pub log_mode: LogMode,
     /// Where it runs: everywhere unless given.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<String>>"))]
     pub environments: Option<Vec<Spanned<String>>>,
     /// Tags of its tasks.
     #[serde(default)]
@@ -219,6 +239,7 @@ pub struct Task {
 
 /// What a container's log driver does when it cannot send as fast as the container writes (fact 25).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LogMode {
     /// What the task definition says; without a word in it, lines beyond a buffer are lost.
@@ -230,6 +251,7 @@ pub enum LogMode {
 
 /// A long-running ECS service that CodeDeploy deploys.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// Whether it answers requests or works on a queue.
@@ -262,6 +284,7 @@ pub struct Service {
     #[serde(default = "Span::five_minutes")]
     pub drain_for: Span,
     /// Where it runs: everywhere unless given.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<String>>"))]
     pub environments: Option<Vec<Spanned<String>>>,
 }
 
@@ -285,6 +308,7 @@ impl Service {
 
 /// What a service does for a living.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceKind {
     /// It answers requests: its old tasks stay as the backup that their group's wait time gives.
@@ -295,6 +319,7 @@ pub enum ServiceKind {
 
 /// CodeDeploy's lifecycle events that can call a function (fact 32).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Hook {
     /// Before the new task set is made.
     BeforeInstall,
@@ -344,17 +369,28 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Span {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "format": schema::DURATION, "examples": ["90s", "30m", "1h 30m"]})
+    }
+}
+
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         humantime::format_duration(self.0).fmt(f)
     }
 }
-
-/// The longest name of an environment: it stands in front of every line, and in client tokens.
-const LONGEST_ENVIRONMENT: usize = 20;
-
-/// The longest name of a task or service: with the execution's id it must fit into `startedBy` (fact 19).
-const LONGEST_NAME: usize = 40;
 
 impl Manifest {
     /// Reads a manifest; `file` is what messages call it.
@@ -363,75 +399,10 @@ impl Manifest {
     /// The first mistake in it, with its line where it has one.
     pub fn read(file: &str, content: &str) -> Result<Self, Mistake> {
         let manifest: Self = yaml::read(file, content)?;
-        match manifest.mistake(file) {
-            Some(mistake) => Err(mistake),
+        match manifest.flaws().into_iter().next() {
+            Some(flaw) => Err(flaw.mistake(file)),
             None => Ok(manifest),
         }
-    }
-
-    fn mistake(&self, file: &str) -> Option<Mistake> {
-        let at = |path: String, message: String| {
-            Some(Mistake { file: file.to_owned(), at: None, message: format!("{path}: {message}") })
-        };
-        if self.environments.is_empty() {
-            return at("environments".into(), "name at least one environment".into());
-        }
-        for (name, environment) in &self.environments {
-            if let Some(why) = name_error(name, LONGEST_ENVIRONMENT) {
-                return at(format!("environments.{name}"), why);
-            }
-            if environment.launch_type.is_some() && !environment.capacity_providers.is_empty() {
-                return at(
-                    format!("environments.{name}"),
-                    "`launch_type` and `capacity_providers` exclude each other: keep one".into(),
-                );
-            }
-        }
-        let addresses =
-            self.notifications.http.iter().map(|(name, one)| (format!("notifications.http.{name}.url"), &one.url));
-        let sentry = self.notifications.sentry.iter().map(|one| ("notifications.sentry.url".to_owned(), &one.url));
-        for (path, url) in addresses.chain(sentry) {
-            if !url.starts_with("https://") && !url.starts_with("http://127.0.0.1") {
-                return at(path, "an address begins with https://".into());
-            }
-        }
-        for parameter in self.notifications.parameters() {
-            let fits = parameter.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_.-".contains(&byte));
-            if parameter.is_empty() || !fits || parameter.contains("//") {
-                // It is not shown: somebody may have written the secret itself.
-                return at(
-                    "notifications".into(),
-                    "name an SSM parameter, such as /shop/slack-webhook, and never the secret itself".into(),
-                );
-            }
-        }
-        for (name, service) in &self.services {
-            if service.codedeploy_application.is_some() != service.deployment_group.is_some() {
-                return at(
-                    format!("services.{name}"),
-                    "`codedeploy_application` and `deployment_group` belong together: give both, or none".into(),
-                );
-            }
-        }
-        let listed = self.tasks.iter().map(|(name, task)| ("tasks", name, &task.environments));
-        let listed =
-            listed.chain(self.services.iter().map(|(name, service)| ("services", name, &service.environments)));
-        for (part, name, environments) in listed {
-            if let Some(why) = name_error(name, LONGEST_NAME) {
-                return at(format!("{part}.{name}"), why);
-            }
-            for environment in environments.iter().flatten() {
-                if !self.environments.contains_key(&environment.value) {
-                    let known = self.environments.keys().map(String::as_str);
-                    return Some(yaml::mistake(
-                        file,
-                        environment,
-                        format!("{part}.{name}: {}", text::unknown("environment", &environment.value, known)),
-                    ));
-                }
-            }
-        }
-        None
     }
 
     /// The task of this name.
@@ -462,12 +433,6 @@ impl Manifest {
 #[must_use]
 pub fn in_environment(name: &str, environment: &str) -> String {
     name.replace("{environment}", environment)
-}
-
-fn name_error(name: &str, longest: usize) -> Option<String> {
-    let fits = (1..=longest).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_');
-    (!fits).then(|| format!("a name has 1 to {longest} of a-z, 0-9, - and _"))
 }
 
 #[cfg(test)]

@@ -1,0 +1,227 @@
+//! `check`: what a release would do, or every mistake of the manifest at once.
+
+mod plan;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use saphyr::{LoadableYamlNode as _, MarkedYaml, YamlData};
+use shared::Manifest;
+use shared::manifest::{FILE, Flaw, schema::schema};
+
+use crate::Mistake;
+use crate::account::{self, Account};
+use crate::template::{self, Stack};
+
+pub(crate) use walk::{kind, words};
+
+/// What came of a look at an application.
+#[derive(Debug)]
+pub enum Outcome {
+    /// What a release does.
+    Good(String),
+    /// Every mistake, each with its place.
+    Bad(Vec<String>),
+}
+
+/// Checks the application in a folder against a template.
+///
+/// # Errors
+/// What cannot be read at all.
+pub fn check(folder: &Path, local: Option<&Path>, template: &str) -> Result<Outcome, Mistake> {
+    let path = folder.join(FILE);
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Mistake(format!("{name}: {error}. It says what a release of the application is: see examples/shop/deploy.yaml"))
+    })?;
+    let stack = stack(folder, local, template)?;
+    let mut found = mistakes(&text);
+    let manifest = Manifest::read(&name, &text);
+    if let Err(mistake) = &manifest
+        && !found.iter().any(|one| Some(one.at) == mistake.at || one.message == mistake.message)
+    {
+        // What this look has no eyes for, such as a file that is no YAML.
+        found.push(walk::Found {
+            at: mistake.at.unwrap_or((1, 1)),
+            path: Vec::new(),
+            message: mistake.message.clone(),
+        });
+    }
+    found.sort_by_key(|one| one.at);
+    let mut said: Vec<_> =
+        found.iter().map(|one| format!("{name}:{}:{}: {}", one.at.0, one.at.1, one.message)).collect();
+    match manifest {
+        Ok(manifest) => {
+            said.extend(plan::missing_tasks(&manifest, &stack).into_iter().map(|why| format!("{name}: {why}")));
+            if said.is_empty() { Ok(Outcome::Good(plan::plan(&manifest, &stack))) } else { Ok(Outcome::Bad(said)) }
+        }
+        Err(_) => Ok(Outcome::Bad(said)),
+    }
+}
+
+/// The stack: with the parameters of `local.yaml`, where there is one, and any for those that only an account can tell.
+fn stack(folder: &Path, local: Option<&Path>, template: &str) -> Result<Stack, Mistake> {
+    let beside = folder.join(account::FILE);
+    let local = local.or_else(|| beside.exists().then_some(beside.as_path()));
+    let account = local.map(|local| Account::read(local, Path::new("."))).transpose()?;
+    let needed = template::needed(template)?.into_iter();
+    let mut parameters: BTreeMap<_, _> = needed.map(|name| (name, "example".to_owned())).collect();
+    let (id, region) = match account {
+        Some(account) => {
+            parameters.extend(account.parameters);
+            (account.account, account.region)
+        }
+        None => ("111122223333".into(), "us-east-1".into()),
+    };
+    template::read(template, &parameters, &id, &region)
+}
+
+/// Every mistake that can be found in it.
+fn mistakes(text: &str) -> Vec<walk::Found> {
+    let Ok(documents) = MarkedYaml::load_from_str(text) else { return Vec::new() };
+    let Some(document) = documents.first() else { return Vec::new() };
+    let (repaired, mut found) = walk::walk(&schema(), document);
+    // JSON is YAML.
+    let Ok(repaired) = shared::yaml::read::<Manifest>(FILE, &repaired.to_string()) else { return found };
+    for Flaw { path, message, .. } in repaired.flaws() {
+        // What was put in for a mistake is not another one.
+        let is_known = found.iter().any(|one| path.starts_with(&one.path) || one.path == path);
+        if !is_known {
+            let at = find(document, &path).unwrap_or((1, 1));
+            found.push(walk::Found { at, path, message });
+        }
+    }
+    found
+}
+
+/// Where a path leads: to the key, or to the list's item.
+fn find(document: &MarkedYaml<'_>, path: &[String]) -> Option<(u64, u64)> {
+    let mut node = document;
+    let mut at = None;
+    for part in path {
+        match &node.data {
+            YamlData::Mapping(entries) => {
+                let (key, value) = entries.iter().find(|(key, _)| key.data.as_str() == Some(part))?;
+                (node, at) = (value, Some(walk::place(key)));
+            }
+            YamlData::Sequence(items) => {
+                node = items.get(part.parse::<usize>().ok()?)?;
+                at = Some(walk::place(node));
+            }
+            _ => return at,
+        }
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = include_str!("../../../examples/shop/deploy.yaml");
+
+    fn said(text: &str) -> Vec<String> {
+        let mut found = mistakes(text);
+        found.sort_by_key(|one| one.at);
+        found.iter().map(|one| format!("{}:{}: {}", one.at.0, one.at.1, one.message)).collect()
+    }
+
+    #[test]
+    fn a_good_manifest_has_no_mistake() {
+        assert_eq!(said(GOOD), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_mistake_is_found_at_once_each_with_its_place() {
+        let bad = "\
+application: [shop]
+environments:
+  us: {region: us-east-1, clutser: shop-us}
+  Great Britain: {region: eu-west-2, cluster: shop, launch_type: FARGAT}
+tasks:
+  migrate:
+    command: migrate
+    timeout: soon
+    cpu: many
+    environments: [us, ue]
+services:
+  web:
+    kind: wbe
+    service: web
+    codedeploy_application: shop
+    family: shop-web
+    container: web
+    port: 80800
+    hooks: {BeforeIsntall: check}
+notifications:
+  slack: {webhook: \"https://hooks.slack.com/services/secret\"}
+  http: {wiki: {url: \"http://wiki\", body: {}}}
+  telegram: {}
+";
+        assert_eq!(
+            said(bad),
+            [
+                "1:14: text is expected",
+                "3:7: `cluster` is missing",
+                "3:27: `clutser` is not known: did you mean `cluster`?",
+                "4:3: environments.Great Britain: a name has 1 to 20 of a-z, 0-9, - and _",
+                "4:66: unknown variant `FARGAT`, expected one of EC2, FARGATE, EXTERNAL",
+                "7:5: `family` is missing",
+                "7:14: a list is expected, such as [a, b]",
+                "8:14: `soon` is no duration: write it as `90s`, `30m` or `1h 30m`",
+                "9:10: a whole number is expected",
+                "10:24: tasks.migrate: there is no environment `ue`: did you mean `us`?",
+                "12:3: services.web: `codedeploy_application` and `deployment_group` belong together: give both, or none",
+                "13:11: unknown variant `wbe`, expected one of web, worker",
+                "18:11: a whole number from 0 to 65535 is expected",
+                "19:13: unknown variant `BeforeIsntall`, expected one of BeforeInstall, AfterInstall, \
+                 AfterAllowTestTraffic, BeforeAllowTraffic, AfterAllowTraffic",
+                "21:11: notifications.slack.webhook: name an SSM parameter, such as /shop/slack-webhook, and never the \
+                 secret itself",
+                "22:17: notifications.http.wiki.url: an address begins with https://",
+                "23:3: `telegram` is not known; known are datadog, http, sentry, slack",
+            ]
+        );
+    }
+
+    /// The look must neither refuse what a release would take, nor pass what it would refuse.
+    #[test]
+    fn what_is_found_is_what_a_release_would_refuse() {
+        for (written, instead) in [
+            ("application: shop", "application: 7"),
+            ("application: shop", "application:"),
+            ("    timeout: 30m", "    timeout: 90"),
+            ("    timeout: 30m", "    timeout: 30"),
+            ("    timeout: 30m", "    cpu: \"256\""),
+            ("    timeout: 30m", "    cpu: 256"),
+            ("    timeout: 30m", "    cpu: 1.5"),
+            ("    timeout: 30m", "    cpu: -1"),
+            ("    timeout: 30m", "    cpu:"),
+            ("    timeout: 30m", "    environment: {PORT: 8080, DEBUG: true, RATE: 0.5}"),
+            ("    timeout: 30m", "    environment: {PORT: [8080]}"),
+            ("    timeout: 30m", "    environment:"),
+            ("    command: [shop, migrate]\n", "    command: [1, two]\n"),
+            ("    command: [shop, migrate]\n", "    command:\n"),
+            ("    timeout: 30m", "    log_mode: blocking"),
+            ("    timeout: 30m", "    log_mode: Blocking"),
+            ("    timeout: 30m", "    environments:"),
+            ("    timeout: 30m", "    environments: []"),
+            ("    timeout: 30m", "    retry_placement_for: 2 days"),
+            ("    launch_type: FARGATE\n", "    assign_public_ip: yes\n"),
+            ("    launch_type: FARGATE\n", "    assign_public_ip: true\n"),
+            ("    launch_type: FARGATE\n", "    capacity_providers: [{name: FARGATE_SPOT, weight: 1}]\n"),
+            ("    launch_type: FARGATE\n", "    capacity_providers: [FARGATE_SPOT]\n"),
+            ("    launch_type: FARGATE\n", "    launch_type: fargate\n"),
+            ("    port: 8080", "    port: 0x1F90"),
+            ("    port: 8080", "    port: 8080\n    hooks: {AfterInstall: check}"),
+            ("    port: 8080", "    port: \"8080\""),
+            ("services:\n", "services:\n  queue:\n"),
+        ] {
+            let text = GOOD.replacen(written, instead, 1);
+            assert_ne!(text, GOOD, "{written}");
+            let (found, refused) = (said(&text), Manifest::read(FILE, &text).err());
+            assert_eq!(found.is_empty(), refused.is_none(), "{instead:?}: {found:#?} but {refused:?}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What a release does, per environment, in the order of the pipeline's stages.
+
+use serde_json::Value;
+use shared::Manifest;
+use shared::manifest::{Environment, Service, ServiceKind, Task, in_environment};
+
+use crate::template::{Action, Stack};
+
+/// The tasks that the pipeline runs and the manifest does not have.
+pub(super) fn missing_tasks(manifest: &Manifest, stack: &Stack) -> Vec<String> {
+    let mut missing = Vec::new();
+    for (stage, action) in actions(stack) {
+        let Some(task) = task_of(action) else { continue };
+        if !manifest.tasks.contains_key(task) && provider(action) == "RunTasks" {
+            let why = shared::text::unknown("task", task, manifest.tasks.keys().map(String::as_str));
+            missing.push(format!(
+                "the pipeline's action {stage}/{} runs the task `{task}`, but {why} Add it to `tasks`, or name another in \
+                 the stack's parameters",
+                action.name
+            ));
+        }
+    }
+    missing
+}
+
+/// The plan, for people.
+pub(super) fn plan(manifest: &Manifest, stack: &Stack) -> String {
+    let mut text = format!("A release of {} does this:\n", manifest.application);
+    for (name, environment) in &manifest.environments {
+        text.push_str(&format!("\n{name}: {}\n", place(environment)));
+        for (stage, action) in actions(stack) {
+            for line in steps(manifest, action, name) {
+                text.push_str(&format!("  {stage:<8} {line}\n"));
+            }
+        }
+    }
+    let told = told(manifest);
+    if !told.is_empty() {
+        text.push_str(&format!("\nTold: {}\n", told.join(", ")));
+    }
+    let run: Vec<_> = actions(stack).filter_map(|(_, action)| task_of(action)).collect();
+    for name in manifest.tasks.keys().filter(|name| !run.contains(&name.as_str())) {
+        text.push_str(&format!("\nNo action of the pipeline runs the task `{name}`.\n"));
+    }
+    text
+}
+
+fn actions(stack: &Stack) -> impl Iterator<Item = (&str, &Action)> {
+    stack.pipeline.stages.iter().flat_map(|stage| stage.actions.iter().map(|action| (stage.name.as_str(), action)))
+}
+
+/// Which of Cutover's actions it is, without the stack's name.
+fn provider(action: &Action) -> &str {
+    let of = &action.action_type_id;
+    if of.category == "Approval" { "Approval" } else { of.provider.rsplit('-').next().unwrap_or_default() }
+}
+
+fn task_of(action: &Action) -> Option<&str> {
+    action.configuration.get("Task").and_then(Value::as_str)
+}
+
+fn place(environment: &Environment) -> String {
+    let role = environment.role.as_ref().map_or_else(String::new, |role| format!(", as {role}"));
+    format!("{}, cluster {}{role}", environment.region, environment.cluster)
+}
+
+fn steps(manifest: &Manifest, action: &Action, environment: &str) -> Vec<String> {
+    match provider(action) {
+        "RunTasks" => task_of(action)
+            .and_then(|name| Some((name, manifest.tasks.get(name)?)))
+            .filter(|(_, task)| runs_in(manifest, task.environments.as_ref(), environment))
+            .map(|(name, task)| task_step(name, task, environment))
+            .into_iter()
+            .collect(),
+        "Approval" => vec!["a person approves".into()],
+        "DeployServices" => services(manifest, environment)
+            .filter_map(|(name, service)| {
+                let names = service.codedeploy()?;
+                let own = |name: &str| in_environment(name, environment);
+                Some(format!(
+                    "{name}: CodeDeploy {}/{} gives service {} the release's image (family {}, container {}, port {}), and moves \
+                     its traffic within {}",
+                    own(names.application),
+                    own(names.group),
+                    own(&service.service),
+                    own(&service.family),
+                    service.container,
+                    service.port,
+                    service.timeout
+                ))
+            })
+            .collect(),
+        "DrainWorkers" => services(manifest, environment)
+            .filter(|(_, service)| service.kind == ServiceKind::Worker)
+            .map(|(name, service)| {
+                let who = if service.codedeploy().is_some() { "" } else { ", which ECS itself updates" };
+                format!("{name}: its old tasks finish what they do{who}; waited for up to {}", service.drain_for)
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn task_step(name: &str, task: &Task, environment: &str) -> String {
+    let command = if task.command.is_empty() { "its command".into() } else { format!("`{}`", task.command.join(" ")) };
+    let container = task.container.as_ref().map_or_else(String::new, |name| format!(" in container {name}"));
+    let family = in_environment(&task.family, environment);
+    format!("{name}: runs {command}{container} as a task of family {family}, for up to {}", task.timeout)
+}
+
+fn services<'a>(manifest: &'a Manifest, environment: &'a str) -> impl Iterator<Item = (&'a str, &'a Service)> {
+    let services = manifest.services.iter().map(|(name, service)| (name.as_str(), service));
+    services.filter(move |(_, service)| runs_in(manifest, service.environments.as_ref(), environment))
+}
+
+fn runs_in(manifest: &Manifest, listed: Option<&Vec<serde_saphyr::Spanned<String>>>, environment: &str) -> bool {
+    manifest.environments_of(listed).iter().any(|(name, _)| *name == environment)
+}
+
+fn told(manifest: &Manifest) -> Vec<String> {
+    let told = &manifest.notifications;
+    let slack = told.slack.iter().map(|one| format!("Slack (with {})", one.webhook));
+    let datadog = told.datadog.iter().map(|one| format!("Datadog (with {})", one.api_key));
+    let sentry = told.sentry.iter().map(|one| format!("Sentry (with {})", one.token));
+    let http = told.http.iter().map(|(name, one)| match &one.authorization {
+        Some(parameter) => format!("{name} (with {parameter})"),
+        None => name.clone(),
+    });
+    slack.chain(datadog).chain(sentry).chain(http).collect()
+}

@@ -1,0 +1,115 @@
+//! What a manifest of the right shape can still get wrong: names that do not exist, things that exclude each other.
+
+use super::Manifest;
+use crate::text;
+use crate::yaml::Mistake;
+
+/// The longest name of an environment: it stands in front of every line, and in client tokens.
+pub(super) const LONGEST_ENVIRONMENT: usize = 20;
+
+/// The longest name of a task or service: with the execution's id it must fit into `startedBy` (fact 19).
+pub(super) const LONGEST_NAME: usize = 40;
+
+/// Something that a manifest gets wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flaw {
+    /// Where: keys and indexes, from the top.
+    pub path: Vec<String>,
+    /// Line and column, from 1, where they are known.
+    pub at: Option<(u64, u64)>,
+    /// What was wrong, what was expected, and what to do; it says where, too.
+    pub message: String,
+}
+
+impl Flaw {
+    fn new(path: &[&str], message: impl Into<String>) -> Self {
+        let message = format!("{}: {}", path.join("."), message.into());
+        Self { path: path.iter().map(|part| (*part).to_owned()).collect(), at: None, message }
+    }
+
+    pub(super) fn mistake(self, file: &str) -> Mistake {
+        Mistake { file: file.to_owned(), at: self.at, message: self.message }
+    }
+}
+
+impl Manifest {
+    /// Everything that is wrong in it, in its own order.
+    #[must_use]
+    pub fn flaws(&self) -> Vec<Flaw> {
+        let mut flaws = Vec::new();
+        if self.environments.is_empty() {
+            flaws.push(Flaw::new(&["environments"], "name at least one environment"));
+        }
+        for (name, environment) in &self.environments {
+            let path = ["environments", name];
+            flaws.extend(name_error(name, LONGEST_ENVIRONMENT).map(|why| Flaw::new(&path, why)));
+            if environment.launch_type.is_some() && !environment.capacity_providers.is_empty() {
+                let why = "`launch_type` and `capacity_providers` exclude each other: keep one";
+                flaws.push(Flaw::new(&path, why));
+            }
+        }
+        for (name, task) in &self.tasks {
+            flaws.extend(name_error(name, LONGEST_NAME).map(|why| Flaw::new(&["tasks", name], why)));
+            flaws.extend(self.unknown_environments("tasks", name, task.environments.as_ref()));
+        }
+        for (name, service) in &self.services {
+            let path = ["services", name];
+            flaws.extend(name_error(name, LONGEST_NAME).map(|why| Flaw::new(&path, why)));
+            if service.codedeploy_application.is_some() != service.deployment_group.is_some() {
+                let why = "`codedeploy_application` and `deployment_group` belong together: give both, or none";
+                flaws.push(Flaw::new(&path, why));
+            }
+            flaws.extend(self.unknown_environments("services", name, service.environments.as_ref()));
+        }
+        flaws.extend(self.flaws_of_notifications());
+        flaws
+    }
+
+    fn unknown_environments(
+        &self,
+        part: &str,
+        name: &str,
+        listed: Option<&Vec<serde_saphyr::Spanned<String>>>,
+    ) -> Vec<Flaw> {
+        let listed = listed.into_iter().flatten().enumerate();
+        let unknown = listed.filter(|(_, listed)| !self.environments.contains_key(&listed.value));
+        let flaw = |(at, listed): (usize, &serde_saphyr::Spanned<String>)| {
+            let known = self.environments.keys().map(String::as_str);
+            let message = format!("{part}.{name}: {}", text::unknown("environment", &listed.value, known));
+            let path = [part, name, "environments", &at.to_string()].map(str::to_owned).to_vec();
+            Flaw { path, at: Some((listed.referenced.line(), listed.referenced.column())), message }
+        };
+        unknown.map(flaw).collect()
+    }
+
+    fn flaws_of_notifications(&self) -> Vec<Flaw> {
+        let mut flaws = Vec::new();
+        let told = &self.notifications;
+        let mut address = |path: &[&str], url: &str| {
+            if !url.starts_with("https://") && !url.starts_with("http://127.0.0.1") {
+                flaws.push(Flaw::new(path, "an address begins with https://"));
+            }
+        };
+        for (name, one) in &told.http {
+            address(&["notifications", "http", name, "url"], &one.url);
+        }
+        if let Some(one) = &told.sentry {
+            address(&["notifications", "sentry", "url"], &one.url);
+        }
+        for (path, parameter) in told.parameters() {
+            let fits = parameter.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_.-".contains(&byte));
+            if parameter.is_empty() || !fits || parameter.contains("//") {
+                // It is not shown: somebody may have written the secret itself.
+                let why = "name an SSM parameter, such as /shop/slack-webhook, and never the secret itself";
+                flaws.push(Flaw::new(&path, why));
+            }
+        }
+        flaws
+    }
+}
+
+fn name_error(name: &str, longest: usize) -> Option<String> {
+    let fits = (1..=longest).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_');
+    (!fits).then(|| format!("a name has 1 to {longest} of a-z, 0-9, - and _"))
+}
