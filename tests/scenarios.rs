@@ -292,7 +292,7 @@ fn what_the_approver_reads_says_what_was_migrated_and_where_the_logs_are() {
         let approval = shown.iter().find(|one| one["actionName"] == "Approve").unwrap();
         let configuration = &approval["input"]["resolvedConfiguration"];
         let data = configuration["CustomData"].as_str().unwrap();
-        assert!(data.starts_with("Sell teapots - migrate succeeded in us ("), "{data}");
+        assert!(data.starts_with("Commit abcdef0123: migrate succeeded in us ("), "{data}");
         let link = configuration["ExternalEntityLink"].as_str().unwrap();
         assert!(link.contains("log-group/cutover-releases/log-events/cutover-pipeline$252F"), "{link}");
         let migrate = shown.iter().find(|one| one["actionName"] == "Migrate").unwrap();

@@ -20,12 +20,13 @@ fn stack(parameters: &[(&str, &str)]) -> Stack {
 }
 
 /// Every optional part of the stack.
-const EVERYTHING: [(&str, &str); 6] = [
+const EVERYTHING: [(&str, &str); 7] = [
     ("EnvironmentRoles", "arn:aws:iam::444455556666:role/deployer"),
     ("Email", "operator@example.com"),
     ("KmsKeyArn", "arn:aws:kms:us-east-1:111122223333:key/0"),
     ("OtherPipelines", "shop-*"),
     ("OtherArtifactBucket", "shop-artifacts"),
+    ("OtherArtifactKeyArn", "arn:aws:kms:us-east-1:111122223333:key/1"),
     ("Architecture", "x86_64"),
 ];
 
@@ -279,8 +280,8 @@ fn every_property_of_an_action_type_is_one_that_its_function_understands() {
 
 #[test]
 fn without_pre_and_post_task_a_release_has_two_stages_less_or_only_announces() {
-    let account = with_parameter(&Setting::default().account, "PreTask", "");
-    let account = with_parameter(&account, "PostTask", "");
+    let account = with_parameter(&Setting::default().account, "PreTask", "none");
+    let account = with_parameter(&account, "PostTask", "none");
     play(Setting { account, ..Setting::default() }, async |stage| {
         let release = stage.start();
         assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded);

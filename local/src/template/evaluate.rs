@@ -138,8 +138,13 @@ impl<'a> Evaluator<'a> {
     ) -> Result<(), Mistake> {
         let at = |what: &str| Mistake(format!("template.yaml: Resources.{name}: {what}"));
         let own = resource.get("Properties").unwrap_or(&Value::Null);
+        // How it is invoked may also stand in a resource of its own.
+        let apart = self.resources.values().filter(|one| one["Type"] == "AWS::Lambda::EventInvokeConfig");
+        let apart = apart.map(|one| &one["Properties"]).find(|one| one["FunctionName"]["Ref"] == name);
         let property = |pointer: &str| {
-            let found = own.pointer(pointer).or_else(|| self.globals.and_then(|globals| globals.pointer(pointer)));
+            let invocation = pointer.strip_prefix("/EventInvokeConfig").zip(apart);
+            let found = invocation.and_then(|(rest, apart)| apart.pointer(rest)).or_else(|| own.pointer(pointer));
+            let found = found.or_else(|| self.globals.and_then(|globals| globals.pointer(pointer)));
             found.map(|value| self.eval(name, value)).transpose()
         };
         let binary = resource.pointer("/Metadata/BuildProperties/Binary").and_then(Value::as_str);
