@@ -395,6 +395,51 @@ fn what_cannot_start_says_why_and_leaves_nothing() {
     assert!(error.contains("deploy.yaml: No such file") && error.contains("see examples/shop/deploy.yaml"), "{error}");
 }
 
+#[test]
+fn check_says_what_a_release_would_do_or_every_mistake_with_its_place() {
+    let folder = programs().join("releases/checked");
+    drop(std::fs::remove_dir_all(&folder));
+    std::fs::create_dir_all(&folder).unwrap();
+    let good = std::fs::read_to_string(shop().join("deploy.yaml")).unwrap();
+    let bad = good.replace("port: 8080", "prot: 8080").replace("[us]", "[su]");
+    let without = good.replace("  prepare:\n", "  before:\n");
+    for (manifest, arguments, status, said, complained) in [
+        (
+            &good,
+            [].as_slice(),
+            0,
+            "\neu: eu-west-1, cluster shop\n  Migrate  migrate: runs `shop migrate` as a task",
+            "",
+        ),
+        (
+            &bad,
+            &[],
+            1,
+            "deploy.yaml:29:20: tasks.prepare: there is no environment `su`: did you mean `",
+            "error: 5 mistakes",
+        ),
+        (&bad, &[], 1, "`prot` is not known: did you mean `port`?\n", "error: 5 mistakes"),
+        (
+            &without,
+            &[],
+            1,
+            "the pipeline's action Prepare/Prepare runs the task `prepare`, but there is no task",
+            "error: 1 mistake\n",
+        ),
+        (&without, &["--parameter", "PreTask=before"], 0, "  Prepare  before: runs `shop prepare`", ""),
+        (&without, &["--parameter", "PreTask=none"], 0, "No action of the pipeline runs the task `before`.", ""),
+        (&good, &["--parameter", "PreTsk=none"], 2, "", "there is no parameter `PreTsk`: did you mean `PreTask`?"),
+        (&good, &["--parameter", "PreTask"], 2, "", "error: --parameter PreTask: write it as NAME=VALUE"),
+    ] {
+        std::fs::write(folder.join("deploy.yaml"), manifest).unwrap();
+        let checked =
+            Command::new(programs().join("local")).arg("check").arg(&folder).args(arguments).output().unwrap();
+        let (out, err) = (String::from_utf8(checked.stdout).unwrap(), String::from_utf8(checked.stderr).unwrap());
+        assert!(out.contains(said) && err.contains(complained), "{arguments:?}: expected: {said}\n{out}\n{err}");
+        assert_eq!(checked.status.code(), Some(status), "{arguments:?}: {out}\n{err}");
+    }
+}
+
 /// Each function as its own program, through the Lambda Runtime API and over HTTP, on plain Invoke actions.
 #[tokio::test]
 async fn every_shipped_binary_does_its_part_of_a_release() {

@@ -46,26 +46,22 @@ struct Folder(PathBuf);
 impl Folder {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("cutover-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(path.join("bin")).unwrap();
+        std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
-    /// A program that notes how it was called, and does this.
-    fn program(&self, name: &str, does: &str) {
-        use std::os::unix::fs::PermissionsExt as _;
-        let path = self.0.join("bin").join(name);
-        let text = format!("#!/bin/bash\nprintf '%s ' {name} \"$@\" >> calls\necho >> calls\n{does}\n");
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    /// Runs the shop's buildspec as CodeBuild does: all of it in one shell, up to the first command that fails.
-    fn build(&self) -> Output {
-        let script = commands(&buildspec("examples/shop/buildspec.yml")).join("\n");
+    /// Runs the shop's buildspec as CodeBuild does: all of it in one shell, up to the first command that fails. `docker` does
+    /// this, and both programs note how they were called.
+    fn build(&self, docker: &str) -> Output {
+        let note = |name: &str| format!("printf '%s ' {name} \"$@\" >> calls; echo >> calls");
+        let aws = format!("aws() {{ {}; echo password; }}", note("aws"));
+        // It reads its password, or who writes that would die of a broken pipe.
+        let login = "[ \"$1\" != login ] || cat > /dev/null";
+        let docker = format!("docker() {{ {}; {login}; {docker}\n}}", note("docker"));
+        let script = [vec![aws, docker], commands(&buildspec("examples/shop/buildspec.yml"))].concat().join("\n");
         Command::new("bash")
             .args(["-e", "-o", "pipefail", "-c", &script])
             .current_dir(&self.0)
-            .env("PATH", format!("{}:/usr/bin:/bin", self.0.join("bin").display()))
             .env("IMAGE_REPOSITORY", "111122223333.dkr.ecr.us-east-1.amazonaws.com/shop")
             .env("CODEBUILD_RESOLVED_SOURCE_VERSION", "0123456789abcdef0123456789abcdef01234567")
             .output()
@@ -89,9 +85,7 @@ const METADATA: &str = r#"{
 #[test]
 fn the_shops_leaves_an_image_by_its_digest_beside_the_manifest() {
     let folder = Folder::new("build");
-    folder.program("aws", "echo password");
-    folder.program("docker", &format!("[ \"$1 $2\" != 'buildx build' ] || cat > image.json <<'END'\n{METADATA}\nEND"));
-    let built = folder.build();
+    let built = folder.build(&format!("[ \"$1 $2\" != 'buildx build' ] || cat > image.json <<'END'\n{METADATA}\nEND"));
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     let detail = std::fs::read_to_string(folder.0.join("imageDetail.json")).unwrap();
     let digest = "2".repeat(64);
@@ -115,9 +109,7 @@ fn the_shops_leaves_an_image_by_its_digest_beside_the_manifest() {
 fn the_shops_fails_when_the_image_cannot_be_built_or_has_no_digest() {
     for docker in ["[ \"$1 $2\" != 'buildx build' ]", "[ \"$1 $2\" != 'buildx build' ] || echo '{}' > image.json"] {
         let folder = Folder::new(if docker.contains("echo") { "no-digest" } else { "no-image" });
-        folder.program("aws", "echo password");
-        folder.program("docker", docker);
-        assert!(!folder.build().status.success());
+        assert!(!folder.build(docker).status.success());
         assert!(!folder.0.join("imageDetail.json").exists());
     }
 }

@@ -83,6 +83,9 @@ struct Check {
     /// The application's folder, with its deploy.yaml (examples/shop unless given).
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
+    /// A parameter of the stack, such as PreTask=none; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE")]
+    parameter: Vec<String>,
     /// Where the stack's parameters stand; DIR/local.yaml, if it is there, unless given.
     #[arg(long, value_name = "FILE")]
     local: Option<PathBuf>,
@@ -139,7 +142,12 @@ fn template_of(given: Option<&PathBuf>) -> Result<String, Mistake> {
 
 fn check_here(given: &Check) -> Result<ExitCode, Mistake> {
     let folder = given.folder.clone().unwrap_or_else(|| workspace().join("examples/shop"));
-    match check::check(&folder, given.local.as_deref(), &template_of(given.template.as_ref())?)? {
+    let parameters = given.parameter.iter().map(|one| {
+        let pair = one.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        pair.ok_or_else(|| Mistake(format!("--parameter {one}: write it as NAME=VALUE")))
+    });
+    let parameters = parameters.collect::<Result<_, _>>()?;
+    match check::check(&folder, given.local.as_deref(), parameters, &template_of(given.template.as_ref())?)? {
         Outcome::Good(plan) => {
             show::say(&plan);
             Ok(ExitCode::SUCCESS)

@@ -25,17 +25,22 @@ pub enum Outcome {
     Bad(Vec<String>),
 }
 
-/// Checks the application in a folder against a template.
+/// Checks the application in a folder against a template with these parameters.
 ///
 /// # Errors
 /// What cannot be read at all.
-pub fn check(folder: &Path, local: Option<&Path>, template: &str) -> Result<Outcome, Mistake> {
+pub fn check(
+    folder: &Path,
+    local: Option<&Path>,
+    parameters: BTreeMap<String, String>,
+    template: &str,
+) -> Result<Outcome, Mistake> {
     let path = folder.join(FILE);
     let name = path.display().to_string();
     let text = std::fs::read_to_string(&path).map_err(|error| {
         Mistake(format!("{name}: {error}. It says what a release of the application is: see examples/shop/deploy.yaml"))
     })?;
-    let stack = stack(folder, local, template)?;
+    let stack = stack(folder, local, parameters, template)?;
     let mut found = mistakes(&text);
     let manifest = Manifest::read(&name, &text);
     if let Err(mistake) = &manifest
@@ -60,8 +65,14 @@ pub fn check(folder: &Path, local: Option<&Path>, template: &str) -> Result<Outc
     }
 }
 
-/// The stack: with the parameters of `local.yaml`, where there is one, and any for those that only an account can tell.
-fn stack(folder: &Path, local: Option<&Path>, template: &str) -> Result<Stack, Mistake> {
+/// The stack: with these parameters, those of `local.yaml`, where there is one, and any for those that only an account can
+/// tell.
+fn stack(
+    folder: &Path,
+    local: Option<&Path>,
+    given: BTreeMap<String, String>,
+    template: &str,
+) -> Result<Stack, Mistake> {
     let beside = folder.join(account::FILE);
     let local = local.or_else(|| beside.exists().then_some(beside.as_path()));
     let account = local.map(|local| Account::read(local, Path::new("."))).transpose()?;
@@ -74,6 +85,7 @@ fn stack(folder: &Path, local: Option<&Path>, template: &str) -> Result<Stack, M
         }
         None => ("111122223333".into(), "us-east-1".into()),
     };
+    parameters.extend(given);
     template::read(template, &parameters, &id, &region)
 }
 
@@ -83,7 +95,8 @@ fn mistakes(text: &str) -> Vec<walk::Found> {
     let Some(document) = documents.first() else { return Vec::new() };
     let (repaired, mut found) = walk::walk(&schema(), document);
     // JSON is YAML.
-    let Ok(repaired) = shared::yaml::read::<Manifest>(FILE, &repaired.to_string()) else { return found };
+    let read = if found.is_empty() { text.to_owned() } else { repaired.to_string() };
+    let Ok(repaired) = shared::yaml::read::<Manifest>(FILE, &read) else { return found };
     for Flaw { path, message, .. } in repaired.flaws() {
         // What was put in for a mistake is not another one.
         let is_known = found.iter().any(|one| path.starts_with(&one.path) || one.path == path);
@@ -101,8 +114,8 @@ fn find(document: &MarkedYaml<'_>, path: &[String]) -> Option<(u64, u64)> {
     let mut at = None;
     for part in path {
         match &node.data {
-            YamlData::Mapping(entries) => {
-                let (key, value) = entries.iter().find(|(key, _)| key.data.as_str() == Some(part))?;
+            YamlData::Mapping(_) => {
+                let (key, value) = walk::entries(node).into_iter().find(|(key, _)| key.data.as_str() == Some(part))?;
                 (node, at) = (value, Some(walk::place(key)));
             }
             YamlData::Sequence(items) => {
@@ -217,6 +230,13 @@ notifications:
             ("    port: 8080", "    port: 8080\n    hooks: {AfterInstall: check}"),
             ("    port: 8080", "    port: \"8080\""),
             ("services:\n", "services:\n  queue:\n"),
+            ("  us:\n", "  us: &base\n"),
+            (
+                "  us:\n",
+                "  mx: &base {region: us-east-1, cluster: shop}\n  ca: {<<: *base, region: ca-central-1}\n  us:\n",
+            ),
+            ("  us:\n", "  mx: &base {region: us-east-1, clutser: shop}\n  ca: {<<: [*base]}\n  us:\n"),
+            ("  us:\n", "  mx: &base {region: us-east-1}\n  ca: {<<: *base, cluster: shop}\n  us:\n"),
         ] {
             let text = GOOD.replacen(written, instead, 1);
             assert_ne!(text, GOOD, "{written}");

@@ -47,8 +47,10 @@ impl<'a> Walk<'a> {
         let mut optional = false;
         loop {
             let one_of_two = schema.get("anyOf").and_then(Value::as_array).map(Vec::as_slice);
-            if let Some([some, none]) = one_of_two.filter(|both| both[1]["type"] == "null") {
-                (schema, optional) = (some, none["type"] == "null");
+            if let Some([some, none]) = one_of_two
+                && none["type"] == "null"
+            {
+                (schema, optional) = (some, true);
             } else if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
                 schema = &self.definitions[name.trim_start_matches("#/$defs/")];
             } else {
@@ -138,11 +140,10 @@ impl<'a> Walk<'a> {
     }
 
     fn object(&mut self, schema: &'a Value, node: &MarkedYaml<'_>) -> Value {
-        let YamlData::Mapping(entries) = &node.data else { return self.placeholder(schema) };
         let known = schema.get("properties").and_then(Value::as_object);
         let others = schema.get("additionalProperties").filter(|others| **others != json!(false));
         let mut object = Map::new();
-        for (key, value) in entries {
+        for (key, value) in entries(node) {
             let Some(name) = text(key) else {
                 self.find(key, "a name is expected".into());
                 continue;
@@ -195,6 +196,24 @@ impl<'a> Walk<'a> {
             _ => Value::Null,
         }
     }
+}
+
+/// The entries of a mapping, and those that it merges from others (`<<`), which its own take precedence over.
+pub(super) fn entries<'n, 'i>(node: &'n MarkedYaml<'i>) -> Vec<(&'n MarkedYaml<'i>, &'n MarkedYaml<'i>)> {
+    let YamlData::Mapping(mapping) = &node.data else { return Vec::new() };
+    let (merges, mut all): (Vec<_>, Vec<_>) = mapping.iter().partition(|(key, _)| key.data.as_str() == Some("<<"));
+    for (_, merged) in merges {
+        let sources = match &merged.data {
+            YamlData::Sequence(several) => several.iter().collect(),
+            _ => vec![merged],
+        };
+        for (key, value) in sources.into_iter().flat_map(entries) {
+            if !all.iter().any(|(own, _)| *own == key) {
+                all.push((key, value));
+            }
+        }
+    }
+    all
 }
 
 /// The words that a schema takes, if it takes no others.
