@@ -142,6 +142,34 @@ fn a_function_that_is_dead_for_good_is_answered_for_and_the_action_does_not_hang
 }
 
 #[test]
+fn a_rollback_that_fails_while_nobody_watches_is_found_and_said_loudly() {
+    // A person stops the release in the middle, every function that acts on it dies, and the rollback comes to a bad end
+    // before halt-release is invoked again.
+    let mut first = None;
+    let meddle = move |call: &Call<'_>| match (call.function, call.operation) {
+        ("deploy-services", "ContinueDeployment") => Meddling::AbandonAndCrash,
+        ("halt-release", "StopDeployment") => {
+            let first = *first.get_or_insert(call.at);
+            if call.at.since(first) < Duration::from_secs(30) { Meddling::CrashAfter } else { Meddling::Pass }
+        }
+        _ => Meddling::Pass,
+    };
+    play(Setting { meddle: Box::new(meddle), ..small() }, async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        stage.answer_approval(&release, "Approved");
+        let rolls_back = |world: &local::world::World| world.deployment_with("CodeDeploy rolled back").is_some();
+        stage.until("a rollback", Duration::from_secs(300), rolls_back).await;
+        let rollback = stage.world().deployment_with("CodeDeploy rolled back").unwrap();
+        let stop = json!({"deploymentId": rollback, "autoRollbackEnabled": true});
+        stage.call("CodeDeploy_20141006.StopDeployment", &stop);
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let said = stage.lines(&release);
+        assert!(said.iter().any(|line| line.contains("NOT ROLLED BACK")), "{said:#?}");
+    });
+}
+
+#[test]
 fn a_function_that_cannot_even_start_is_answered_for() {
     let meddle = |call: &Call<'_>| match (call.function, call.operation) {
         ("run-tasks", "AcknowledgeJob") => Meddling::CrashBefore,

@@ -181,6 +181,12 @@ impl Sweep {
                     under_way |=
                         found.iter().any(|one| deployment.rollback.as_ref() == Some(&one.id) && !one.is_over());
                     let taken_back = back.as_ref().filter(|back| back.created >= deployment.created);
+                    // Whoever had stopped it, and may be gone by now.
+                    let rollback = found.iter().find(|one| deployment.rollback.as_ref() == Some(&one.id));
+                    let failed = rollback.filter(|one| one.is_over() && one.status != "Succeeded");
+                    if let Some(failed) = failed.filter(|_| taken_back.is_none()) {
+                        self.stuck.insert(self.groups[at].name.clone(), message::rollback_failed(failed));
+                    }
                     if deployment.status == "Succeeded" {
                         match self.way_back(at, &deployment.id, taken_back).await {
                             Ok(goes_on) => under_way |= goes_on,
