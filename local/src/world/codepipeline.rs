@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::ecs::stamp;
-use super::pipeline::{ActionExecution, ActionStatus, ExecutionStatus, Job, JobStatus};
+use super::jobs::{Job, JobStatus};
+use super::pipeline::{ActionExecution, ActionStatus, ExecutionStatus};
 use super::{Fault, Request, World};
 
 #[derive(Deserialize)]

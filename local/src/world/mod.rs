@@ -11,6 +11,7 @@ mod definitions;
 mod ecs;
 mod events;
 mod iam;
+mod jobs;
 mod lambda;
 mod logs;
 mod pipeline;

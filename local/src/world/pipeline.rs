@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shared::Time;
 
+use super::jobs::{Job, JobStatus};
 use super::{Effect, Made, Timer, World};
 use crate::Mistake;
 use crate::template::{self, Action, ActionType, ExecutionMode};
@@ -93,15 +94,16 @@ pub(super) struct Execution {
     pub(super) started: Time,
     pub(super) updated: Time,
     stage: usize,
-    artifacts: BTreeMap<String, Artifact>,
+    pub(super) artifacts: BTreeMap<String, Artifact>,
     variables: BTreeMap<String, BTreeMap<String, String>>,
     pub(super) revision: Option<Made>,
 }
 
+/// Where an artifact is.
 #[derive(Debug, Clone)]
-struct Artifact {
-    key: String,
-    revision: String,
+pub(super) struct Artifact {
+    pub(super) key: String,
+    pub(super) revision: String,
 }
 
 /// How an action stands.
@@ -159,29 +161,6 @@ pub(super) struct ActionExecution {
     pub(super) variables: BTreeMap<String, String>,
 }
 
-/// A job of an action.
-#[derive(Debug, Clone)]
-pub(super) struct Job {
-    pub(super) id: String,
-    pub(super) action: String,
-    pub(super) nonce: String,
-    pub(super) status: JobStatus,
-    pub(super) continuation: Option<String>,
-}
-
-/// How a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum JobStatus {
-    /// Made, and not yet to be polled.
-    Created,
-    /// To be polled.
-    Queued,
-    /// In somebody's hands.
-    InProgress,
-    /// Answered, or dead.
-    Over,
-}
-
 /// What a person sees of an action.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActionView {
@@ -208,9 +187,6 @@ pub struct ActionView {
     /// What an approval tells the person who is asked.
     pub custom_data: Option<String>,
 }
-
-/// How soon the job of a continuation exists; not documented (fact 5).
-const CONTINUATION: Duration = Duration::from_millis(500);
 
 /// How long an approval waits unless the action says otherwise (fact 14).
 const APPROVAL: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -550,71 +526,6 @@ impl World {
         Ok(resolved)
     }
 
-    fn create_job(&mut self, action: &str, continuation: Option<String>, delay: Duration) {
-        let (id, nonce) = (self.uuid(), self.hex());
-        let job = Job { id: id.clone(), action: action.to_owned(), nonce, status: JobStatus::Created, continuation };
-        self.pipeline.jobs.insert(id.clone(), job);
-        match delay.is_zero() {
-            true => self.job_is_due(&id),
-            false => self.after(delay, Timer::Job(id)),
-        }
-    }
-
-    /// A job can be polled, or is given to its Lambda function.
-    pub(super) fn job_is_due(&mut self, id: &str) {
-        let Some(job) = self.pipeline.jobs.get(id).filter(|job| job.status == JobStatus::Created).cloned() else {
-            return;
-        };
-        let Some(one) = self.pipeline.action(&job.action) else { return };
-        let custom = self.pipeline.action_of(one).action_type_id.owner == "Custom";
-        let function = one.configuration.get("FunctionName").cloned().unwrap_or_default();
-        let status = if custom { JobStatus::Queued } else { JobStatus::InProgress };
-        if let Some(job) = self.pipeline.jobs.get_mut(id) {
-            job.status = status;
-        }
-        if custom {
-            return;
-        }
-        if !self.has_function(&function) {
-            let why = format!("The AWS Lambda function {function} failed to return a result: it does not exist.");
-            return self.fail_action(&job.action, "ConfigurationError", &why);
-        }
-        let event = json!({"CodePipeline.job": {"id": id, "accountId": self.account, "data": self.job_data(&job)}});
-        self.invoke_async(&function, event);
-    }
-
-    /// What a job carries (facts 1 and 8).
-    pub(super) fn job_data(&self, job: &Job) -> Value {
-        let Some(one) = self.pipeline.action(&job.action) else { return Value::Null };
-        let action = self.pipeline.action_of(one);
-        let artifacts = self.pipeline.execution(&one.execution).map(|execution| &execution.artifacts);
-        let located = |named: &template::Named| {
-            let found = artifacts.and_then(|artifacts| artifacts.get(&named.name));
-            json!({"name": named.name, "revision": found.map(|artifact| artifact.revision.clone()),
-                "location": {"type": "S3", "s3Location": {
-                    "bucketName": self.pipeline.declared.artifact_store.location,
-                    "objectKey": found.map(|artifact| artifact.key.clone()).unwrap_or_default()}}})
-        };
-        let mut data = json!({
-            "actionConfiguration": {"configuration": one.configuration},
-            "inputArtifacts": action.input_artifacts.iter().map(located).collect::<Vec<_>>(),
-            "outputArtifacts": action.output_artifacts.iter().map(located).collect::<Vec<_>>(),
-            "artifactCredentials": {"accessKeyId": super::s3::ARTIFACT_KEY, "secretAccessKey": "local", "sessionToken": "local"},
-        });
-        if let Some(token) = &job.continuation {
-            data["continuationToken"] = json!(token);
-        }
-        if action.action_type_id.owner == "Custom" {
-            let kind = &action.action_type_id;
-            data["actionTypeId"] = json!({"category": kind.category, "owner": kind.owner, "provider": kind.provider, "version": kind.version});
-            data["pipelineContext"] = json!({"pipelineName": self.pipeline.declared.name,
-                "stage": {"name": self.pipeline.declared.stages[one.stage].name},
-                "action": {"name": action.name, "actionExecutionId": one.id},
-                "pipelineArn": self.pipeline.arn(&self.region, &self.account), "pipelineExecutionId": one.execution});
-        }
-        data
-    }
-
     /// Where an action's artifacts are, as `ListActionExecutions` shows them.
     pub(super) fn shown_artifacts(&self, one: &ActionExecution, named: &[template::Named]) -> Value {
         let artifacts = self.pipeline.execution(&one.execution).map(|execution| &execution.artifacts);
@@ -624,11 +535,6 @@ impl World {
             Some(json!({"name": named.name, "s3location": {"bucket": bucket, "key": found.key}}))
         });
         shown.collect::<Vec<_>>().into()
-    }
-
-    /// The job that goes on from a continuation.
-    pub(super) fn continue_action(&mut self, action: &str, token: String) {
-        self.create_job(action, Some(token), CONTINUATION);
     }
 
     pub(super) fn fail_action(&mut self, id: &str, code: &str, message: &str) {
