@@ -157,7 +157,13 @@ fn ask_all_the_time(port: u16, stop: Arc<AtomicBool>) -> JoinHandle<(Vec<String>
             match version(port) {
                 Ok(version) if versions.last() != Some(&version) => versions.push(version),
                 Ok(_) => {}
-                Err(error) => drop(errors.insert(error)),
+                // A release that ends takes its services with it: that is no error of theirs.
+                Err(error) => {
+                    std::thread::sleep(Duration::from_millis(500));
+                    if !stop.load(Ordering::Relaxed) {
+                        errors.insert(error);
+                    }
+                }
             }
             std::thread::sleep(Duration::from_millis(50));
         }

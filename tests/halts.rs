@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use local::world::{ActionStatus, ExecutionStatus, Start};
+use local::world::{ActionStatus, ExecutionStatus, Lateness, Start};
 use serde_json::json;
 use tests::{Call, Meddling, SMALL, Script, Setting, Stage, of_task, play};
 
@@ -111,6 +111,120 @@ fn before_every_call_with_the_function_dead() {
 #[test]
 fn after_every_call_with_the_function_dead() {
     halted_at_every_write(Meddling::AbandonAndCrashAfter, Others::One);
+}
+
+/// "halt complete" is a promise: from then on nothing of the release runs, begins or moves.
+fn the_promise_holds(stage: &Stage, release: &str, context: &str) {
+    let events = stage.events(release);
+    let Some(promised) = events.iter().find(|event| event.message.starts_with("halt complete")).map(|event| event.at)
+    else {
+        panic!("no halt was said to be complete: {context}\n{events:#?}");
+    };
+    let world = stage.world();
+    for task in world.tasks().filter(|task| task.started_by.contains(release)) {
+        assert!(task.stopped.is_some_and(|at| at <= promised), "{context}: {task:#?}");
+    }
+    for (description, created, completed) in world.spans_of_deployments() {
+        assert!(created <= promised, "{context}: {description} was created after the promise");
+        assert!(completed.is_some_and(|at| at <= promised), "{context}: {description} went on after the promise");
+    }
+}
+
+/// A person stops the release at any moment of its, while AWS shows late what it does.
+fn halted_at_a_random_moment(seeds: std::ops::Range<u64>, functions_die: bool) {
+    for seed in seeds {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut late = || Duration::from_millis(random.u64(0..5000));
+        let lateness =
+            Lateness { listed: late(), rollback: late(), statuses: late(), tasks: late(), executions: late() };
+        let moment = Duration::from_millis(random.u64(0..60_000));
+        let dies_at = tests::BEGIN.plus(Duration::from_secs(60)).plus(moment);
+        let meddle = move |call: &Call<'_>| {
+            let dead = functions_die && call.at >= dies_at && call.at.since(dies_at) < Duration::from_secs(30);
+            if dead && call.function != "halt-release" { Meddling::CrashBefore } else { Meddling::Pass }
+        };
+        let setting = Setting { lateness, meddle: Box::new(meddle), ..small() };
+        play(setting, async |stage| {
+            // The release begins at a time of its own, so that the functions can die at the right one.
+            tokio::time::sleep(tests::BEGIN.plus(Duration::from_secs(60)).since(stage.now())).await;
+            let release = stage.start();
+            let stopper = async {
+                tokio::time::sleep(moment).await;
+                stage.stop(&release);
+            };
+            let (status, ()) = tokio::join!(stage.end_alone(&release), stopper);
+            tokio::time::sleep(Duration::from_secs(400)).await;
+            let status = if status == ExecutionStatus::Succeeded { status } else { stage.end_alone(&release).await };
+            let context = format!("seed {seed}, {moment:?}, {lateness:?}: {status:?}");
+            nothing_is_left(&stage, &release);
+            if status == ExecutionStatus::Succeeded {
+                return;
+            }
+            assert_eq!(status, ExecutionStatus::Stopped, "{context}");
+            let deploy = stage.actions(&release).into_iter().find(|one| one.action == "Deploy").map(|one| one.status);
+            if deploy != Some(ActionStatus::Succeeded) {
+                let old = stage.world().traffic().iter().all(|one| one.image.ends_with(":1.0"));
+                let said = stage.lines(&release);
+                assert!(old, "{context}\n{:?}\n{said:#?}", stage.world().traffic());
+                the_promise_holds(&stage, &release, &context);
+            }
+        });
+    }
+}
+
+#[test]
+fn at_any_moment_with_the_functions_alive() {
+    halted_at_a_random_moment(0..100, false);
+}
+
+#[test]
+fn at_any_moment_with_the_functions_dead() {
+    halted_at_a_random_moment(1000..1060, true);
+}
+
+#[test]
+fn without_halt_release_the_functions_begin_nothing_after_a_stop_and_take_back_what_they_had_begun() {
+    for seed in 2000..2080 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut late = || Duration::from_millis(random.u64(0..5000));
+        let lateness = Lateness { listed: late(), statuses: late(), tasks: late(), ..Lateness::default() };
+        // In the middle of Deploy, most of the time.
+        let moment = Duration::from_millis(random.u64(20_000..45_000));
+        let begun_late = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let stopped = tests::BEGIN.plus(Duration::from_secs(60)).plus(moment);
+        let late_calls = begun_late.clone();
+        let meddle = move |call: &Call<'_>| {
+            let begins = matches!(call.operation, "RunTask" | "CreateDeployment" | "ContinueDeployment");
+            if begins && call.at > stopped.plus(Duration::from_millis(50)) {
+                late_calls.lock().unwrap().push(format!("{} at {}", call.operation, call.at));
+            }
+            if call.function == "halt-release" { Meddling::CrashBefore } else { Meddling::Pass }
+        };
+        let setting = Setting { manifest: SMALL.into(), lateness, meddle: Box::new(meddle), ..Setting::default() };
+        play(setting, async |stage| {
+            tokio::time::sleep(tests::BEGIN.plus(Duration::from_secs(60)).since(stage.now())).await;
+            let release = stage.start();
+            let stopper = async {
+                tokio::time::sleep(moment).await;
+                stage.stop(&release);
+            };
+            let (status, ()) = tokio::join!(stage.end_alone(&release), stopper);
+            tokio::time::sleep(Duration::from_secs(400)).await;
+            if status == ExecutionStatus::Succeeded {
+                return;
+            }
+            let context = format!("seed {seed}, {moment:?}, {lateness:?}");
+            let begun_late = begun_late.lock().unwrap();
+            assert!(begun_late.is_empty(), "{context}: {begun_late:?}");
+            nothing_is_left(&stage, &release);
+            let deploy = stage.actions(&release).into_iter().find(|one| one.action == "Deploy").map(|one| one.status);
+            if deploy != Some(ActionStatus::Succeeded) {
+                let old = stage.world().traffic().iter().all(|one| one.image.ends_with(":1.0"));
+                let said = stage.lines(&release);
+                assert!(old, "{context}\n{said:#?}");
+            }
+        });
+    }
 }
 
 #[test]

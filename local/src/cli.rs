@@ -398,7 +398,11 @@ async fn follow(machine: &Machine, execution: &str, approve: bool, show: &mut Sh
         if status.is_over() {
             let waited = stopped.get_or_insert_with(tokio::time::Instant::now).elapsed();
             // What a stopped release left running is ended by the functions, which see the stop in their loops.
-            if machine.world().is_quiet(execution) || waited > HALTED {
+            let is_over = match status {
+                ExecutionStatus::Failed => machine.world().is_still(execution),
+                _ => machine.world().is_quiet(execution),
+            };
+            if is_over || waited > HALTED {
                 show.refresh(machine, execution);
                 return status;
             }

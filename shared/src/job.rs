@@ -54,6 +54,8 @@ pub struct Job {
     pub continuation: Option<String>,
     /// What claims it, when it was polled for.
     pub claim: Option<Claim>,
+    /// The id of the action's run, where the job names it (fact 8).
+    pub run: Option<String>,
     configuration: Map<String, Value>,
 }
 
@@ -163,6 +165,7 @@ impl Job {
                 let polled = claim.get("polled").and_then(Value::as_u64)?;
                 Some(Claim { nonce: string(claim, "/nonce")?, polled: Time::from_millis(polled) })
             }),
+            run: string(job, "/data/pipelineContext/action/actionExecutionId"),
             configuration,
         })
     }

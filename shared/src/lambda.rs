@@ -13,6 +13,9 @@ use crate::time::{Clock, Time};
 /// [`aws::ATTEMPT`](crate::aws::ATTEMPT) at `PutJobSuccessResult`, and room for the process itself.
 pub const MARGIN: Duration = Duration::from_secs(25);
 
+/// What is left of an invocation's time when there is nobody to answer: room for a last line of the log.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 /// When this invocation began and when Lambda will end it.
 #[derive(Debug, Clone, Copy)]
 pub struct Invocation {
@@ -27,6 +30,12 @@ impl Invocation {
     #[must_use]
     pub fn lasting(now: Time, length: Duration) -> Self {
         Self { clock: Clock::set(now), deadline: now.plus(length) }
+    }
+
+    /// The same, when there is nobody to answer any more: it may work until shortly before its end.
+    #[must_use]
+    pub fn to_the_last(self) -> Self {
+        Self { deadline: self.deadline.plus(MARGIN.saturating_sub(LAST_WORDS)), ..self }
     }
 
     /// How long it may still work before it must answer.

@@ -1,9 +1,11 @@
 //! The loop: open the token, then observe, decide and act until the step says that it is over, then report, once.
 //!
-//! Invariant: whatever happens in a step (an error, a panic, the end of the Lambda's time), CodePipeline gets exactly
-//! one answer to the job. An action never hangs until a time-out.
+//! Invariants: whatever happens in a step (an error, a panic, the end of the Lambda's time), CodePipeline gets exactly
+//! one answer to the job; an action never hangs until a time-out. What cannot be taken back begins only when the release
+//! was seen to go on right before, and an answer that nobody waits for any more is a halt, not the end of the work.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::aws::ATTEMPT;
 use crate::aws::Aws;
-use crate::aws::codepipeline::{Answer, Claimed, Codepipeline, Status};
+use crate::aws::codepipeline::{Answer, Answered, Claimed, Codepipeline, Status};
 use crate::error::{Error, Kind, Verdict};
 use crate::job::{Claim, Event, Job, Origin, Release};
 use crate::lambda::Invocation;
@@ -43,6 +45,9 @@ const TROUBLE_LIMIT: Duration = Duration::from_secs(300);
 /// which costs what it did.
 const LAST_LOOK: Duration = Duration::from_secs(3);
 
+/// How long what became of an action's run may take to be shown, after an answer was refused: lists lag by seconds.
+const FATE_SHOWN: Duration = Duration::from_secs(10);
+
 /// The shortest pause between two looks, so that a slow world is not asked without end.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -68,6 +73,26 @@ pub struct Tick<'a> {
     pub tried_before: Option<Time>,
     /// The pipeline was stopped and abandoned (fact 11): take back what is under way, then end.
     pub halted: bool,
+    halt: &'a Halt,
+}
+
+impl Tick<'_> {
+    /// Whether the release goes on, asked for right now: before anything that begins something or cannot be taken back.
+    /// When it does not, the next look is a halted one, and comes at once.
+    ///
+    /// # Errors
+    /// CodePipeline does not say: not knowing, nothing begins. Where it may not be asked, a stop can never be seen, and
+    /// `halt-release` alone does what it asks for.
+    pub async fn goes_on(&self) -> Result<bool, Error> {
+        match self.halt.ask(&Codepipeline::new(self.aws), self.release, self.now).await {
+            Ok(()) => Ok(!self.halt.seen.get()),
+            Err(again @ Error::Again(_)) => Err(again),
+            Err(Error::Stop(why)) => {
+                warn!(why = why.message, "whether the release was halted may not be asked");
+                Ok(true)
+            }
+        }
+    }
 }
 
 /// What a step wants next.
@@ -144,28 +169,68 @@ where
             }
         }
     }
-    // Boxed: a function's whole life would otherwise be one type, too deep for the compiler.
-    let answer =
-        Box::pin(AssertUnwindSafe(follow(aws, &job, invocation, step)).catch_unwind()).await.unwrap_or_else(|panic| {
-            Answer::Failed(Verdict::failed(format!(
-                "Cutover itself failed: {}. This is a bug in it; what the action had begun may still be running. \
-             Retry the stage: it takes up what it finds.",
-                panic_message(panic.as_ref())
-            )))
-        });
+    let mut work = match Work::begin(&job, invocation.clock.now()) {
+        Ok(work) => work,
+        Err(verdict) => {
+            return deliver(&codepipeline, &job, &Answer::Failed(verdict), invocation).await.map(drop);
+        }
+    };
+    let mut step = step;
+    let answer = follow(aws, &job, invocation, &mut work, &mut step).await;
+    match deliver(&codepipeline, &job, &answer, invocation).await? {
+        Answered::Taken if job.origin == Origin::Custom && matches!(answer, Answer::Continue { .. }) => {
+            aws.hurry_dispatch().await;
+        }
+        // Whoever had seen the halt has done what it asks for; what failed has taken back what it had begun.
+        Answered::Refused if !work.halt.seen.get() && !matches!(answer, Answer::Failed(_)) => {
+            if was_halted(&codepipeline, &job, &work.release, invocation).await {
+                info!(job = job.id, "nobody waits for the answer: the release was halted");
+                work.halt.seen.set(true);
+                let answer = follow(aws, &job, invocation.to_the_last(), &mut work, &mut step).await;
+                info!(job = job.id, answer = answer.name(), message = answer.message(), "nobody is answered");
+            }
+        }
+        Answered::Taken | Answered::Refused => {}
+    }
+    Ok(())
+}
+
+/// What was done must be told: it is tried for as long as the Lambda lives.
+async fn deliver(
+    codepipeline: &Codepipeline<'_>,
+    job: &Job,
+    answer: &Answer,
+    invocation: Invocation,
+) -> Result<Answered, Error> {
     info!(job = job.id, answer = answer.name(), message = answer.message(), "answering");
-    // What was done must be told: it is tried for as long as the Lambda lives.
-    while let Err(error) = codepipeline.answer(&job.id, &answer).await {
-        let again = matches!(error, Error::Again(_));
-        if !again || invocation.clock.now().plus(TROUBLE_PAUSE + ATTEMPT) > invocation.deadline {
-            return Err(error);
+    loop {
+        match codepipeline.answer(&job.id, answer).await {
+            Ok(answered) => return Ok(answered),
+            Err(error) => {
+                let again = matches!(error, Error::Again(_));
+                if !again || invocation.clock.now().plus(TROUBLE_PAUSE + ATTEMPT) > invocation.deadline {
+                    return Err(error);
+                }
+                tokio::time::sleep(TROUBLE_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether an answer was refused because the release was stopped, and not because an earlier try of the same answer had
+/// been taken: that one's reply was lost, and what it says stands.
+async fn was_halted(codepipeline: &Codepipeline<'_>, job: &Job, release: &Release, invocation: Invocation) -> bool {
+    let refused = invocation.clock.now();
+    while invocation.clock.now().since(refused) < FATE_SHOWN {
+        match codepipeline.was_abandoned(release, job.run.as_deref()).await {
+            Ok(Some(abandoned)) => return abandoned,
+            Ok(None) => {}
+            Err(error) => warn!(%error, "what became of the action is not known"),
         }
         tokio::time::sleep(TROUBLE_PAUSE).await;
     }
-    if job.origin == Origin::Custom && matches!(answer, Answer::Continue { .. }) {
-        aws.hurry_dispatch().await;
-    }
-    Ok(())
+    // Its run still counts as being under way, or cannot be told from others.
+    matches!(codepipeline.execution_status(release).await, Ok(Status::Halted))
 }
 
 /// Claims the job; `None` when CodePipeline said "not now" for too long. Then nothing was claimed: an error here would
@@ -180,19 +245,47 @@ async fn claimed(codepipeline: &Codepipeline<'_>, job: &Job, claim: &Claim) -> R
     Ok(None)
 }
 
+/// What one invocation knows of its action.
+struct Work<S, M> {
+    release: Release,
+    envelope: Envelope<S>,
+    memory: M,
+    progress: Progress,
+    halt: Halt,
+}
+
+impl<S: Serialize + DeserializeOwned + Default, M: Default> Work<S, M> {
+    fn begin(job: &Job, now: Time) -> Result<Self, Verdict> {
+        let release = job.release()?;
+        let envelope = match &job.continuation {
+            None => Envelope::first(&job.id, now),
+            Some(token) => Envelope::open(token)?,
+        };
+        Ok(Self { release, envelope, memory: M::default(), progress: Progress::default(), halt: Halt::default() })
+    }
+}
+
 async fn follow<S, M>(
     aws: &Aws,
     job: &Job,
     invocation: Invocation,
-    step: impl AsyncFnMut(&Tick<'_>, &mut S, &mut M) -> Result<Next, Error>,
+    work: &mut Work<S, M>,
+    step: &mut impl AsyncFnMut(&Tick<'_>, &mut S, &mut M) -> Result<Next, Error>,
 ) -> Answer
 where
     S: Serialize + DeserializeOwned + Default,
     M: Default,
 {
-    match look_and_act(aws, job, invocation, step).await {
-        Ok(answer) => answer,
-        Err(verdict) => Answer::Failed(verdict),
+    // Boxed: a function's whole life would otherwise be one type, too deep for the compiler.
+    let followed = Box::pin(AssertUnwindSafe(look_and_act(aws, job, invocation, work, step)).catch_unwind()).await;
+    match followed {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(verdict)) => Answer::Failed(verdict),
+        Err(panic) => Answer::Failed(Verdict::failed(format!(
+            "Cutover itself failed: {}. This is a bug in it; what the action had begun may still be running. \
+             Retry the stage: it takes up what it finds.",
+            panic_message(panic.as_ref())
+        ))),
     }
 }
 
@@ -200,31 +293,25 @@ async fn look_and_act<S, M>(
     aws: &Aws,
     job: &Job,
     invocation: Invocation,
-    mut step: impl AsyncFnMut(&Tick<'_>, &mut S, &mut M) -> Result<Next, Error>,
+    work: &mut Work<S, M>,
+    step: &mut impl AsyncFnMut(&Tick<'_>, &mut S, &mut M) -> Result<Next, Error>,
 ) -> Result<Answer, Verdict>
 where
     S: Serialize + DeserializeOwned + Default,
     M: Default,
 {
     let clock = invocation.clock;
-    let mut release = job.release()?;
-    let mut envelope = match &job.continuation {
-        None => Envelope::<S>::first(&job.id, clock.now()),
-        Some(token) => Envelope::open(token)?,
-    };
+    let Work { release, envelope, memory, progress, halt } = work;
     let codepipeline = Codepipeline::new(aws);
-    let mut memory = M::default();
-    let mut progress = Progress::default();
-    let mut halt = Halt::default();
     let mut trouble = Trouble::default();
     loop {
         // Sealed before the step: if time runs out in the middle of it, the next job begins where this look began.
         let token = envelope.seal()?;
-        let hand_over = |progress: Progress| Answer::Continue { token: token.clone(), progress };
-        halt.look(&codepipeline, &release, clock.now()).await;
+        let hand_over = |progress: &Progress| Answer::Continue { token: token.clone(), progress: progress.clone() };
+        halt.look(&codepipeline, release, clock.now()).await;
         let now = clock.now();
         if envelope.tries.is_none() {
-            let found = codepipeline.tries(&release, now.since(envelope.begun)).await;
+            let found = codepipeline.tries(release, now.since(envelope.begun)).await;
             if let Some(found) = trouble.note(now, found)? {
                 envelope.tries = Some(found);
             } else if TROUBLE_PAUSE >= invocation.left() {
@@ -238,28 +325,29 @@ where
         let tick = Tick {
             aws,
             job,
-            release: &release,
+            release,
             key: &envelope.key,
             begun: envelope.begun,
             now,
             tried_before: envelope.tries.and_then(|tries| tries.before),
-            halted: halt.seen,
+            halted: halt.seen.get(),
+            halt,
         };
-        let stepped =
-            tokio::time::timeout(invocation.left(), Box::pin(step(&tick, &mut envelope.state, &mut memory))).await;
+        let stepped = tokio::time::timeout(invocation.left(), Box::pin(step(&tick, &mut envelope.state, memory))).await;
         let Ok(stepped) = stepped else { return Ok(hand_over(progress)) };
         let pause = match trouble.note(clock.now(), stepped)? {
             Some(Next::Succeed(success)) => return Ok(Answer::Succeeded(success)),
             Some(Next::Fail(verdict)) => return Err(verdict),
             Some(Next::Wait(pause, told)) => {
-                progress = told;
-                // A look that took its time is followed by the next one the sooner.
+                *progress = told;
+                // A look that took its time is followed by the next one the sooner, one that found a halt by one at once.
+                let pause = if halt.seen.get() == tick.halted { pause } else { Duration::ZERO };
                 pause.saturating_sub(clock.now().since(now)).max(SHORTEST_PAUSE)
             }
             None => TROUBLE_PAUSE,
         };
         if pause.max(LAST_LOOK) >= invocation.left() {
-            return Ok(Answer::Continue { token: envelope.seal()?, progress });
+            return Ok(Answer::Continue { token: envelope.seal()?, progress: progress.clone() });
         }
         tokio::time::sleep(pause).await;
     }
@@ -291,27 +379,33 @@ impl Trouble {
 }
 
 /// Whether the pipeline was stopped and abandoned; once seen, it stays so.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Halt {
-    seen: bool,
-    looked: Option<Time>,
+    seen: Cell<bool>,
+    looked: Cell<Option<Time>>,
 }
 
 impl Halt {
-    async fn look(&mut self, codepipeline: &Codepipeline<'_>, release: &Release, now: Time) {
-        if self.seen || self.looked.is_some_and(|looked| now.since(looked) < HALT_EVERY) {
+    async fn look(&self, codepipeline: &Codepipeline<'_>, release: &Release, now: Time) {
+        if self.looked.get().is_some_and(|looked| now.since(looked) < HALT_EVERY) {
             return;
         }
-        self.looked = Some(now);
-        match codepipeline.execution_status(release).await {
-            Ok(Status::Halted) => {
-                info!("the release was halted");
-                self.seen = true;
-            }
-            Ok(Status::Going) => {}
-            // Not knowing is no reason to stop: the next look will tell.
-            Err(error) => warn!(%error, "whether the release was halted is not known"),
+        // Not knowing is no reason to stop: the next look will tell.
+        if let Err(error) = self.ask(codepipeline, release, now).await {
+            warn!(%error, "whether the release was halted is not known");
         }
+    }
+
+    async fn ask(&self, codepipeline: &Codepipeline<'_>, release: &Release, now: Time) -> Result<(), Error> {
+        if self.seen.get() {
+            return Ok(());
+        }
+        self.looked.set(Some(now));
+        if codepipeline.execution_status(release).await? == Status::Halted {
+            info!("the release was halted");
+            self.seen.set(true);
+        }
+        Ok(())
     }
 }
 

@@ -170,6 +170,13 @@ impl Stage {
         self.call(&format!("CodePipeline_20150709.{operation}"), &input)
     }
 
+    /// A person stops and abandons the release, if it is still under way.
+    pub fn stop(&self, execution: &str) {
+        if !self.world().status(execution).is_some_and(ExecutionStatus::is_over) {
+            self.ask("StopPipelineExecution", execution, json!({"abandon": true, "reason": "a test"}));
+        }
+    }
+
     /// Calls an operation as a person does.
     pub fn call(&self, target: &str, input: &Value) -> Value {
         let response = self.handle(&Request {

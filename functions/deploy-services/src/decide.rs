@@ -122,6 +122,14 @@ pub(crate) enum Act {
 }
 
 impl Act {
+    /// Whether it begins something, or something that cannot be undone: not when the release was stopped.
+    pub(crate) fn begins(&self) -> bool {
+        match self {
+            Self::Create { .. } | Self::Release { .. } | Self::Continue { .. } => true,
+            Self::Stop { .. } | Self::Back { .. } => false,
+        }
+    }
+
     pub(crate) fn at(&self) -> usize {
         match self {
             Self::Create { at }

@@ -13,7 +13,7 @@ use shared::artifact;
 use shared::{Aws, Error, Event, Invocation, Journal, Next, Tick};
 use tracing::info;
 
-use decide::{Decision, Observation, State, decide};
+use decide::{Act, Decision, Observation, State, decide};
 use target::Plan;
 
 /// The action's parameters.
@@ -67,10 +67,13 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
     }
     let next = match decision {
         Decision::Go(acts) => {
-            for act in &acts {
-                info!(target = plan.targets[act.at()].name(), ?act, "acting");
+            let goes_forward = state.giving_up.is_none() && acts.iter().any(Act::begins);
+            if !goes_forward || tick.goes_on().await? {
+                for act in &acts {
+                    info!(target = plan.targets[act.at()].name(), ?act, "acting");
+                }
+                plan.act(tick, &acts).await;
             }
-            plan.act(tick, &acts).await;
             Next::Wait(decide::LOOK, message::progress(tick, plan))
         }
         Decision::Succeeded => Next::Succeed(message::succeeded(tick, plan, state)),

@@ -48,10 +48,10 @@ impl Plan {
             places.entry(target.place.clone()).or_default().push(target);
         }
         join_all(places.into_values().map(async |mut targets| {
-            find(tick, &mut targets).await;
             for target in &mut targets {
                 target.taking_back = taking_back;
             }
+            find(tick, &mut targets).await;
             let moving = targets.iter().any(|target| target.may_move());
             let last = targets.iter().map(|target| target.statuses_read).max().unwrap_or_default();
             let statuses = !moving || tick.now.since(last) >= STATUSES_MEANWHILE;
@@ -84,7 +84,7 @@ fn note_all<T: Clone>(
 
 /// Finds what this action has at each target already, and what was there before.
 async fn find(tick: &Tick<'_>, targets: &mut [&mut Target]) {
-    let is_new = |target: &Target| !target.listed && target.failed.is_none();
+    let is_new = |target: &Target| target.failed.is_none() && (!target.listed || target.may_appear(tick.now));
     if !targets.iter().any(|target| is_new(target)) {
         return;
     }

@@ -63,6 +63,8 @@ pub(crate) struct Target {
     pub(crate) dead: Vec<Task>,
     dead_definition: Option<Definition>,
     pub(crate) continued: bool,
+    /// When a deployment was asked for, until it is known whether it came about.
+    created: Option<Time>,
     asked: Option<Time>,
     /// When its details were read last, and its dead looked for.
     pub(crate) details_read: Time,
@@ -140,6 +142,7 @@ impl Plan {
                     dead: Vec::new(),
                     dead_definition: None,
                     continued: false,
+                    created: None,
                     asked: None,
                     details_read: Time::default(),
                     dead_read: Time::default(),
@@ -161,7 +164,10 @@ impl Plan {
         join_all(self.targets.iter_mut().enumerate().map(async |(at, target)| {
             for act in acts.iter().filter(|act| act.at() == at) {
                 let acted = match act {
-                    Act::Create { .. } => target.create(image).await,
+                    Act::Create { .. } => {
+                        target.created = Some(tick.now);
+                        target.create(image).await
+                    }
                     Act::Release { deployment, .. } => target.codedeploy.go_on(deployment, Wait::Termination).await,
                     Act::Continue { .. } => target.go_on().await,
                     Act::Stop { .. } => target.stop(tick).await,
@@ -213,6 +219,13 @@ impl Target {
         self.seen.as_ref().is_some_and(|seen| seen.status == "Succeeded")
     }
 
+    /// Whether a deployment may be under way that no list shows yet. Going forward, it is asked for again, and CodeDeploy
+    /// says that there is one; taking back, it must be waited for.
+    pub(crate) fn may_appear(&self, now: Time) -> bool {
+        let asked = self.created.filter(|_| self.taking_back && self.deployment.is_none());
+        asked.is_some_and(|asked| now.since(asked) < shared::aws::SHOWN)
+    }
+
     /// Whether its traffic may move at any moment.
     pub(crate) fn may_move(&self) -> bool {
         let complete =
@@ -229,6 +242,7 @@ impl Target {
             return match (&self.failed, &self.busy) {
                 (Some(what), _) => Phase::Failed { what: what.clone() },
                 (None, Some(Busy { with, released })) => Phase::Busy { with: with.clone(), released: released.clone() },
+                (None, None) if self.may_appear(now) => Phase::Unknown,
                 (None, None) if self.listed => Phase::Empty,
                 (None, None) => Phase::Unknown,
             };
@@ -355,6 +369,7 @@ impl Target {
             }
             None => self.look_for_busy().await?,
         }
+        self.created = None;
         Ok(())
     }
 

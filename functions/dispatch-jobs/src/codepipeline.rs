@@ -64,7 +64,7 @@ impl<'a> Jobs<'a> {
              Look at the function and at dispatch-jobs' role, then retry the stage.",
             why.message
         ));
-        codepipeline.answer(&job.id, &Answer::Failed(verdict)).await
+        codepipeline.answer(&job.id, &Answer::Failed(verdict)).await.map(drop)
     }
 }
 

@@ -75,7 +75,9 @@ async fn step(tick: &Tick<'_>, _: &mut State, memory: &mut Option<Memory>) -> Re
     let seen: Vec<_> = plan.services.iter().map(|service| service.seen(tick)).collect();
     match decide(&seen) {
         Decision::Go(release) => {
-            plan.release(tick, &release).await;
+            if release.is_empty() || tick.goes_on().await? {
+                plan.release(tick, &release).await;
+            }
             Ok(Next::Wait(decide::LOOK, message::progress(tick, plan)))
         }
         Decision::Done => {

@@ -9,6 +9,14 @@ use shared::aws::codepipeline::Sibling;
 /// How often what was stopped is looked at.
 pub(crate) const LOOK: Duration = Duration::from_secs(2);
 
+/// How often it is looked for what is not shown yet.
+pub(crate) const LOOK_SELDOM: Duration = Duration::from_secs(4);
+
+/// How long nothing of the release must have been seen under way before it is said that nothing is. A function may begin
+/// something until it sees the stop, which may be shown late; its call may still be on its way; and what it begins may be
+/// shown late, too.
+pub(crate) const SETTLED: Duration = shared::aws::SHOWN;
+
 /// How long the execution's status may lag behind an event that says that it has ended.
 const LAG: Duration = Duration::from_secs(60);
 
@@ -31,7 +39,7 @@ pub(crate) enum Verdict {
 
 /// What an execution's status means, as long after the event as that.
 pub(crate) fn verdict(status: &str, actions: &[Sibling], after: Duration) -> Verdict {
-    let runs = actions.iter().any(|one| one.running);
+    let runs = actions.iter().any(|one| one.is_running());
     match status {
         "Succeeded" => Verdict::LeftAlone,
         // A retry begins with its action; until its status is shown, that tells.
@@ -47,7 +55,7 @@ pub(crate) fn verdict(status: &str, actions: &[Sibling], after: Duration) -> Ver
 
 /// The deployments that are facts: their action has succeeded, and nothing that comes after it rolls them back.
 pub(crate) fn facts(actions: &[Sibling]) -> HashSet<String> {
-    let succeeded = actions.iter().filter(|one| one.succeeded);
+    let succeeded = actions.iter().filter(|one| one.has_succeeded());
     let ids = succeeded.filter_map(|one| one.variables.get("Deployments"));
     ids.flat_map(|ids| ids.split(',').map(str::to_owned)).collect()
 }
@@ -60,13 +68,20 @@ pub(crate) fn is_of_this_try(created: Option<Time>, seen: Time) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use shared::aws::codepipeline::ActionStatus;
+
     use super::*;
 
     #[test]
     fn only_what_is_over_and_has_not_succeeded_is_taken_back() {
         let soon = Duration::from_secs(1);
         let late = Duration::from_secs(61);
-        let runs = |running| vec![Sibling { running, ..Sibling::default() }];
+        let runs = |running| {
+            vec![Sibling {
+                status: if running { ActionStatus::InProgress } else { ActionStatus::Unknown },
+                ..Sibling::default()
+            }]
+        };
         for (status, running, after, expected) in [
             ("Stopped", false, soon, Verdict::Over),
             ("Failed", false, soon, Verdict::Over),
@@ -87,7 +102,7 @@ mod tests {
     #[test]
     fn a_deployment_whose_action_has_succeeded_is_a_fact() {
         let action = |succeeded, ids: &str| Sibling {
-            succeeded,
+            status: if succeeded { ActionStatus::Succeeded } else { ActionStatus::Abandoned },
             variables: [("Deployments".to_owned(), ids.to_owned())].into(),
             ..Sibling::default()
         };

@@ -9,6 +9,7 @@ mod event;
 mod message;
 mod sweep;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
@@ -17,7 +18,7 @@ use shared::job::Release;
 use shared::{Aws, Error, Event, Invocation, Job, Journal, Time, Trouble, artifact};
 use tracing::{info, warn};
 
-use decide::{LOOK, MOST_ROUNDS, Verdict, facts, verdict};
+use decide::{LOOK, LOOK_SELDOM, MOST_ROUNDS, SETTLED, Verdict, facts, verdict};
 use event::{Asked, ROUND};
 use sweep::Sweep;
 
@@ -50,7 +51,7 @@ async fn report(aws: &Aws, function: &str, event: &Event, why: &str) -> Result<(
     if let Some(claim) = &job.claim {
         codepipeline.claim(&job.id, claim).await?;
     }
-    codepipeline.answer(&job.id, &Answer::Failed(message::died(function, why))).await
+    codepipeline.answer(&job.id, &Answer::Failed(message::died(function, why))).await.map(drop)
 }
 
 /// One sweep, as one invocation knows it.
@@ -59,6 +60,8 @@ struct Sweeping<'a> {
     codepipeline: Codepipeline<'a>,
     release: Release,
     begun: Time,
+    /// When something of the release was seen under way last; when it was seen to be over, to begin with.
+    seen: Option<Time>,
     /// How often this function has handed over to itself.
     round: u64,
     /// What is known of the leftovers, once the manifest was read.
@@ -71,30 +74,32 @@ struct Sweeping<'a> {
 /// What follows from a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
-    LookAgain,
+    LookAgain(Duration),
     Done,
 }
 
 async fn sweep(aws: &Aws, release: Release, event: &Event, round: u64, invocation: Invocation) -> Result<(), Error> {
     let begun = invocation.clock.now();
     let (codepipeline, journal) = (Codepipeline::new(aws), Journal::default());
-    let mut sweeping = Sweeping { aws, codepipeline, release, begun, round, known: None, journal, speaks: None };
+    let mut sweeping =
+        Sweeping { aws, codepipeline, release, begun, seen: None, round, known: None, journal, speaks: None };
     // An error that passes must not end the invocation: the next one would not know that the words said are its own.
     let mut trouble = Trouble::default();
     loop {
         let looked = sweeping.look(invocation.clock.now()).await;
-        match trouble.note(invocation.clock.now(), looked) {
+        let pause = match trouble.note(invocation.clock.now(), looked) {
             Ok(Some(Then::Done)) => return Ok(()),
-            Ok(Some(Then::LookAgain) | None) => {}
+            Ok(Some(Then::LookAgain(pause))) => pause,
+            Ok(None) => LOOK,
             Err(verdict) => {
                 sweeping.end(invocation.clock.now(), &message::lost(&verdict.message)).await;
                 return Err(verdict.into());
             }
-        }
+        };
         if invocation.left() <= LAST_LOOK {
             return sweeping.hand_over(invocation.clock.now(), event).await;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -108,9 +113,11 @@ impl Sweeping<'_> {
                 info!(execution = self.release.execution, status = execution.status, "left alone");
                 return Ok(Then::Done);
             }
-            Verdict::Unclear => return Ok(Then::LookAgain),
+            Verdict::Unclear => return Ok(Then::LookAgain(LOOK)),
             Verdict::Over => {}
         }
+        // A person who stops a release is told what became of it, also when nothing was to be done.
+        let by_person = matches!(execution.status.as_str(), "Stopped" | "Cancelled");
         self.release.attempt = tries(&actions, &self.release).attempt;
         let sweep = match &mut self.known {
             Some(sweep) => sweep,
@@ -119,29 +126,45 @@ impl Sweeping<'_> {
                     let since = actions.iter().filter_map(|one| one.started).min().unwrap_or_default();
                     self.known.insert(Sweep::new(self.aws, &self.release, &manifest, since).await)
                 }
-                Manifest::NothingBegun => return Ok(Then::Done),
+                Manifest::NothingBegun => return Ok(self.nothing_begun(now, by_person).await),
                 Manifest::Unreadable(why) => return Err(shared::Verdict::failed(message::no_manifest(&why)).into()),
             },
         };
         let mut said = Vec::new();
         let mut looked = sweep.look(&self.release, &facts(&actions), now, &mut said).await;
-        if looked == Ok(false) {
+        if looked != Ok(false) {
+            self.seen = Some(now);
+        }
+        let settled = now.since(*self.seen.get_or_insert(now)) >= SETTLED;
+        if looked == Ok(false) && settled {
             looked = sweep.settle(&mut said).await.map(|()| false);
         }
         let done = message::done(&sweep.stopped, &sweep.stuck);
-        // A person who stops a release is told what became of it, also when nothing was to be done.
-        let by_person = matches!(execution.status.as_str(), "Stopped" | "Cancelled");
         let something = by_person || self.round > 0 || !said.is_empty() || !sweep.stuck.is_empty();
         if something {
             self.say(now, said).await;
         }
         if looked? {
-            return Ok(Then::LookAgain);
+            return Ok(Then::LookAgain(LOOK));
+        }
+        if !settled {
+            return Ok(Then::LookAgain(LOOK_SELDOM));
         }
         if self.speaks == Some(true) {
             self.end(now, &done).await;
         }
         Ok(Then::Done)
+    }
+
+    /// No action of Cutover's is to be seen; one that has just begun may be shown late.
+    async fn nothing_begun(&mut self, now: Time, by_person: bool) -> Then {
+        if now.since(*self.seen.get_or_insert(now)) < SETTLED {
+            return Then::LookAgain(LOOK_SELDOM);
+        }
+        if by_person && self.speaks().await {
+            self.end(now, &message::done(&[], &BTreeMap::new())).await;
+        }
+        Then::Done
     }
 
     /// Whether it is this one that speaks: several events ask for the same. One that was handed over to does.

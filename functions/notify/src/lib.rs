@@ -145,7 +145,7 @@ fn news(what: &What, actions: &[Sibling]) -> Option<News> {
         What::Execution(state) => match state.as_str() {
             "SUCCEEDED" => Some(News::Succeeded),
             // A rejection was told with its own words.
-            "FAILED" if approvals().next().is_some_and(|newest| newest.failed) => None,
+            "FAILED" if approvals().next().is_some_and(|newest| newest.has_failed()) => None,
             "FAILED" => Some(News::Failed { verdicts: message::verdicts(actions) }),
             _ => None,
         },
@@ -192,6 +192,8 @@ async fn manifest_of(aws: &Aws, actions: &[Sibling]) -> Result<Option<Manifest>,
 mod tests {
     use serde_json::json;
 
+    use shared::aws::codepipeline::ActionStatus;
+
     use super::*;
 
     #[test]
@@ -205,13 +207,13 @@ mod tests {
             category: "Approval".into(),
             stage: "S".into(),
             action: "A".into(),
-            failed,
+            status: if failed { ActionStatus::Failed } else { ActionStatus::Succeeded },
             updated_by: Some("arn:aws:iam::1:user/bob".into()),
             error: Some("Rejected: no".into()),
             ..Sibling::default()
         };
         let failed = Sibling {
-            failed: true,
+            status: ActionStatus::Failed,
             stage: "M".into(),
             action: "M".into(),
             error: Some("exit code 1".into()),

@@ -191,7 +191,7 @@ fn filled(value: &Value, words: &[(&str, &str)]) -> Value {
 
 /// The verdicts of the actions that have failed, those of approvals apart.
 pub(crate) fn verdicts(actions: &[Sibling]) -> Vec<(String, String)> {
-    let failed = actions.iter().filter(|one| one.failed);
+    let failed = actions.iter().filter(|one| one.has_failed());
     let said = failed.map(|one| {
         let why = one.error.clone().or_else(|| one.summary.clone()).unwrap_or_else(|| "without a message".into());
         (format!("{}/{}", one.stage, one.action), why)

@@ -103,6 +103,8 @@ pub(crate) enum Site {
     Unknown,
     /// There is no task of this try, and none was refused.
     Empty,
+    /// A task was asked for, and whether it came about is not known: asking again, with the same token, tells.
+    Asked,
     /// The last placement failed for these reasons; the first one failed at `since`.
     NoRoom { reasons: String, since: Time, last: Time },
     /// A task is on its way, since `since`; `stopping` since its end was asked for.
@@ -160,7 +162,7 @@ pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
         return Decision::Succeeded;
     }
     let begins = |site: &Site| match site {
-        Site::Empty => true,
+        Site::Empty | Site::Asked => true,
         Site::NoRoom { last, .. } => seen.now.since(*last) >= PLACEMENT_PAUSE,
         Site::Unknown | Site::Live { .. } | Site::Succeeded { .. } | Site::Failed { .. } | Site::Stopped => false,
     };
@@ -180,7 +182,8 @@ fn failure(seen: &Observation, site: &Site) -> Option<String> {
             shared::time::spoken(seen.now.since(*since))
         )),
         Site::Stopped => Some("its task was stopped by somebody".into()),
-        Site::Unknown | Site::Empty | Site::NoRoom { .. } | Site::Live { .. } | Site::Succeeded { .. } => None,
+        Site::Unknown | Site::Empty | Site::Asked => None,
+        Site::NoRoom { .. } | Site::Live { .. } | Site::Succeeded { .. } => None,
     }
 }
 
@@ -209,7 +212,7 @@ fn give_up(seen: &Observation, reason: &str) -> Decision {
                 acts.push(Act::Stop { at, reason: reason.to_owned() });
             }
             // Something may run there: it must be seen before the action can end.
-            Site::Unknown => live = true,
+            Site::Unknown | Site::Asked => live = true,
             Site::Empty | Site::NoRoom { .. } | Site::Succeeded { .. } | Site::Failed { .. } | Site::Stopped => {}
         }
     }
@@ -259,6 +262,7 @@ mod tests {
     fn a_task_is_started_where_there_is_none_and_nowhere_else() {
         for (site, begins) in [
             (Site::Empty, true),
+            (Site::Asked, true),
             (Site::Unknown, false),
             (live(5), false),
             (Site::Succeeded { seconds: 3 }, false),
@@ -317,6 +321,7 @@ mod tests {
         let halted = |site| Observation { halted: true, ..seen(vec![site, Site::Succeeded { seconds: 1 }]) };
         assert_eq!(stops(&decide(&halted(live(1)), &mut State::default())), [0]);
         assert_eq!(decide(&halted(Site::Unknown), &mut State::default()), Decision::Go(vec![]));
+        assert_eq!(decide(&halted(Site::Asked), &mut State::default()), Decision::Go(vec![]));
         assert_eq!(decide(&halted(Site::Empty), &mut State::default()), Decision::Failed);
     }
 

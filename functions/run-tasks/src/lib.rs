@@ -48,7 +48,7 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Plan>) -> 
         halted: tick.halted,
         timeout: plan.task.timeout.0,
         retry_placement_for: plan.task.retry_placement_for.0,
-        sites: plan.sites.iter().enumerate().map(|(at, site)| site.seen(state.at(at), tick.begun)).collect(),
+        sites: plan.sites.iter().enumerate().map(|(at, site)| site.seen(state.at(at), tick)).collect(),
     };
     let decision = decide(&seen, state);
     for act in decision.acts() {
@@ -56,6 +56,10 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Plan>) -> 
     }
     match decision {
         Decision::Go(acts) => {
+            let begins = acts.iter().any(|act| matches!(act, Act::Start { .. }));
+            if begins && !tick.goes_on().await? {
+                return Ok(Next::Wait(decide::LOOK, message::progress(tick, plan, state)));
+            }
             plan.act(tick, state, &acts).await;
             Ok(Next::Wait(decide::LOOK, message::progress(tick, plan, state)))
         }

@@ -17,7 +17,7 @@ const LONGEST_LINE: usize = 300;
 pub(crate) fn progress(tick: &Tick<'_>, plan: &Plan, state: &State) -> Progress {
     let total = plan.sites.len();
     let with = |wanted: fn(&Site) -> bool| {
-        let seen = plan.sites.iter().enumerate().filter(|(at, site)| wanted(&site.seen(state.at(*at), tick.begun)));
+        let seen = plan.sites.iter().enumerate().filter(|(at, site)| wanted(&site.seen(state.at(*at), tick)));
         seen.map(|(_, site)| site.name.as_str()).collect::<Vec<_>>()
     };
     let done = with(|site| matches!(site, Site::Succeeded { .. })).len();
@@ -104,12 +104,12 @@ pub(crate) fn failed(tick: &Tick<'_>, plan: &Plan, state: &State, lines: &[Strin
         if state.cause.as_ref().is_some_and(|cause| cause.environment == at) {
             return None;
         }
-        let became = match site.seen(state.at(at), tick.begun) {
+        let became = match site.seen(state.at(at), tick) {
             Site::Succeeded { seconds } => format!("succeeded in {}", spoken(Duration::from_secs(seconds))),
             Site::Stopped => "stopped".into(),
             Site::Failed { what, .. } => format!("failed too: {what}"),
             Site::Empty | Site::NoRoom { .. } => "not started".into(),
-            Site::Live { .. } | Site::Unknown => "still running".into(),
+            Site::Live { .. } | Site::Unknown | Site::Asked => "still running".into(),
         };
         Some(format!("{}: {became}", site.name))
     });
@@ -128,7 +128,7 @@ pub(crate) fn failed(tick: &Tick<'_>, plan: &Plan, state: &State, lines: &[Strin
         }
     }
     let runs = plan.sites.iter().enumerate().filter_map(|(at, site)| {
-        let seen = site.seen(state.at(at), tick.begun);
+        let seen = site.seen(state.at(at), tick);
         let task =
             site.task.as_ref().filter(|_| matches!(seen, Site::Live { .. } | Site::Failed { may_run: true, .. }))?;
         Some(format!("{}: task {}", site.name, task.id()))

@@ -48,6 +48,8 @@ pub(crate) struct Site {
     pub(crate) task: Option<Task>,
     definition: Option<Definition>,
     no_room: Option<NoRoom>,
+    /// When the task was asked for, until it is known whether it came about.
+    asked: Option<Time>,
     stopping: Option<Time>,
     /// Whether an earlier try may have run the task, of which ECS shows nothing any more.
     forgotten: bool,
@@ -89,6 +91,7 @@ impl Plan {
                 task: None,
                 definition: None,
                 no_room: None,
+                asked: None,
                 stopping: None,
                 forgotten: false,
                 others_since: None,
@@ -136,7 +139,9 @@ impl Plan {
     /// cluster and family.
     async fn find(&mut self, tick: &Tick<'_>) {
         let family = |site: &Site| manifest::in_environment(&self.task.family, &site.name);
-        let groups = self.groups(|site| (!site.listed && site.failed.is_none()).then(|| family(site)));
+        let groups = self.groups(|site| {
+            (site.failed.is_none() && (!site.listed || site.may_appear(tick.now))).then(|| family(site))
+        });
         let found =
             join_all(groups.iter().map(|group| group.ecs.tasks(&group.cluster, Of::Family(&group.family)))).await;
         for (group, found) in groups.iter().zip(found) {
@@ -259,7 +264,7 @@ impl Plan {
 
 impl Site {
     /// What `decide` is told of it.
-    pub(crate) fn seen(&self, remembered: Remembered, begun: Time) -> decide::Site {
+    pub(crate) fn seen(&self, remembered: Remembered, tick: &Tick<'_>) -> decide::Site {
         if let Some(seconds) = remembered.succeeded_in {
             return decide::Site::Succeeded { seconds };
         }
@@ -271,12 +276,13 @@ impl Site {
             return decide::Site::Unknown;
         }
         match (&self.task, &self.no_room) {
+            (None, _) if self.may_appear(tick.now) => decide::Site::Asked,
             (None, None) => decide::Site::Empty,
             (None, Some(NoRoom { reasons, since, last })) => {
                 decide::Site::NoRoom { reasons: reasons.clone(), since: *since, last: *last }
             }
             (Some(task), _) if !task.is_over() => {
-                decide::Site::Live { since: task.created.unwrap_or(begun), stopping: self.stopping }
+                decide::Site::Live { since: task.created.unwrap_or(tick.begun), stopping: self.stopping }
             }
             (Some(task), _) => match (&self.definition, self.stopping) {
                 (None, _) => decide::Site::Unknown,
@@ -289,6 +295,11 @@ impl Site {
                 },
             },
         }
+    }
+
+    /// Whether a task may run that no list shows yet: it was asked for, and no answer came.
+    fn may_appear(&self, now: Time) -> bool {
+        self.task.is_none() && self.asked.is_some_and(|asked| now.since(asked) < shared::aws::SHOWN)
     }
 
     /// The containers of its task whose log driver may lose lines.
@@ -391,6 +402,7 @@ impl Site {
         (definition, container): (Definition, String),
         attempt: u32,
     ) -> Result<bool, Error> {
+        self.asked = Some(tick.now);
         let placed = self
             .ecs
             .run_task(&Run {
@@ -402,6 +414,7 @@ impl Site {
                 client_token: &names::client_token(tick.key, &self.name, attempt),
             })
             .await?;
+        self.asked = None;
         match placed {
             Placed::Task(task) => {
                 self.task = Some(task);

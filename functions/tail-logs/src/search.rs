@@ -57,7 +57,7 @@ impl Search {
         let mut may_run = self.runner_may_run;
         if may_run {
             let runner = self.runner().await;
-            may_run = runner.as_ref().is_ok_and(|beside| beside.as_ref().is_some_and(|beside| beside.running));
+            may_run = runner.as_ref().is_ok_and(|beside| beside.as_ref().is_some_and(|beside| beside.is_running()));
             found.runner = Some(runner);
         }
         let groups = futures_util::future::join_all(self.groups.iter().map(|group| self.tasks(group, may_run))).await;

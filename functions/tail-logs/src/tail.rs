@@ -197,10 +197,10 @@ impl Tail {
     }
 
     fn take_runner(&mut self, beside: Option<&Sibling>, at: Time) {
-        self.runner_failed = beside.is_some_and(|sibling| sibling.failed);
+        self.runner_failed = beside.is_some_and(|sibling| sibling.has_failed());
         self.since = beside.and_then(|sibling| sibling.started).unwrap_or_default();
         self.runner = match beside {
-            Some(sibling) if sibling.running => Runner::Running,
+            Some(sibling) if sibling.is_running() => Runner::Running,
             Some(_) => Runner::Ended(at),
             None => Runner::None,
         };

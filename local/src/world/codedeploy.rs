@@ -15,12 +15,11 @@ use crate::account;
 /// The groups and their deployments.
 #[derive(Debug, Default)]
 pub(super) struct Codedeploy {
-    pub(super) quirks: Lateness,
     groups: BTreeMap<(Scope, String, String), Group>,
-    deployments: BTreeMap<String, Deployment>,
+    pub(super) deployments: BTreeMap<String, Deployment>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct Group {
     service: String,
     cluster: String,
@@ -28,9 +27,9 @@ struct Group {
     termination_wait: Duration,
 }
 
-#[derive(Debug, Clone)]
-struct Deployment {
-    id: String,
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Deployment {
+    pub(super) id: String,
     scope: Scope,
     application: String,
     group_name: String,
@@ -69,15 +68,6 @@ enum Phase {
     Termination,
     Rollback,
     Over,
-}
-
-/// How late CodeDeploy shows what it has done.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Lateness {
-    /// A new deployment, in a list.
-    pub listed: Duration,
-    /// The rollback, in the deployment that it rolls back.
-    pub rollback: Duration,
 }
 
 /// How long each step of CodeDeploy's own takes here.
@@ -210,9 +200,11 @@ impl World {
         changes.collect()
     }
 
-    /// Shows what CodeDeploy does later than it does it.
-    pub fn set_lateness(&mut self, lateness: Lateness) {
-        self.codedeploy.quirks = lateness;
+    /// When each deployment was created, and when it was over.
+    #[must_use]
+    pub fn spans_of_deployments(&self) -> Vec<(String, Time, Option<Time>)> {
+        let all = self.codedeploy.deployments.values();
+        all.map(|one| (one.description.clone(), one.created, one.completed)).collect()
     }
 
     /// Descriptions and statuses of all deployments, in the order in which they were created.
@@ -530,7 +522,7 @@ impl World {
                         .as_ref()
                         .is_none_or(|all| all.iter().any(|status| status == one.status))
                     && within(one.created)
-                    && self.now.since(one.created) >= self.codedeploy.quirks.listed
+                    && self.now.since(one.created) >= self.lateness().listed
             })
             .collect();
         found.sort_by_key(|one| std::cmp::Reverse(one.created));
@@ -538,6 +530,7 @@ impl World {
     }
 
     fn shown_deployment(&self, one: &Deployment) -> Value {
+        let one = self.as_shown(one);
         let mut shown = json!({
             "applicationName": one.application, "deploymentGroupName": one.group_name, "deploymentId": one.id,
             "status": one.status, "description": one.description, "creator": one.creator, "revision": one.revision,
@@ -545,7 +538,7 @@ impl World {
             "deploymentConfigName": "CodeDeployDefault.ECSAllAtOnce",
             "deploymentStyle": {"deploymentType": "BLUE_GREEN", "deploymentOption": "WITH_TRAFFIC_CONTROL"},
         });
-        let late = one.completed.is_some_and(|at| self.now.since(at) < self.codedeploy.quirks.rollback);
+        let late = one.completed.is_some_and(|at| self.now.since(at) < self.lateness().rollback);
         let rollback = match (&one.rollback, &one.rolls_back) {
             (Some(_), _) if late => None,
             (Some(id), _) => Some(json!({"rollbackDeploymentId": id})),
@@ -565,6 +558,7 @@ impl World {
     }
 
     fn shown_target(&self, one: &Deployment) -> Value {
+        let one = self.as_shown(one);
         let set = |label: &str, id: Option<&String>, traffic: bool| {
             let (id, desired) = (id?, self.ecs.services.get(&one.group.service)?.desired);
             let (live, healthy) = self.set_tasks(id);

@@ -363,7 +363,7 @@ impl World {
         let revision = one.revision.as_ref();
         let source = self.pipeline.declared.stages.first().and_then(|stage| stage.actions.first());
         let mut shown = json!({
-            "pipelineExecutionId": one.id, "status": one.status.name(), "statusSummary": one.summary,
+            "pipelineExecutionId": one.id, "status": self.status_shown(id, one.status).name(), "statusSummary": one.summary,
             "trigger": {"triggerType": "StartPipelineExecution", "triggerDetail": "local"},
             "executionMode": mode_name(self.pipeline.declared.execution_mode),
         });
@@ -468,7 +468,7 @@ impl World {
         }
         let wanted = filter.and_then(|filter| filter.pipeline_execution_id.as_ref());
         let own = self.pipeline.actions.iter().rev().filter(|one| wanted.is_none_or(|id| one.execution == *id));
-        let all: Vec<_> = own.collect();
+        let all: Vec<_> = own.filter_map(|one| self.run_shown(one)).collect();
         let skip: usize = input.next_token.as_ref().and_then(|token| token.parse().ok()).unwrap_or_default();
         let most = input.max_results.unwrap_or(100);
         let shown = all.iter().skip(skip).take(most).map(|one| {

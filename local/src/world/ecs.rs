@@ -413,7 +413,7 @@ impl World {
             launch_type: "FARGATE".into(),
             protected: None,
             healthy: false,
-            visible: self.now,
+            visible: self.now.plus(self.lateness().tasks),
         };
         self.ecs.tasks.insert(arn.clone(), task);
         self.after(PLACEMENT, Timer::Place(arn.clone()));

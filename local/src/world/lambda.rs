@@ -52,6 +52,14 @@ impl World {
         self.lambda.invocations.len()
     }
 
+    /// The same, but for those of one function.
+    pub(super) fn invocations_but(&self, binary: &str) -> usize {
+        let is_it = |one: &&Invocation| {
+            self.lambda.functions.get(&one.function).is_some_and(|function| function.binary == binary)
+        };
+        self.lambda.invocations.values().filter(|one| !is_it(one)).count()
+    }
+
     pub(super) fn lambda_operation(&mut self, _: &str, request: &Request) -> Result<Response, Fault> {
         let function = request.path.split('/').nth(3).unwrap_or_default().to_owned();
         if request.headers.get("x-amz-invocation-type").map(String::as_str) != Some("Event") {

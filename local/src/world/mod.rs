@@ -14,6 +14,7 @@ mod iam;
 mod jobs;
 mod lambda;
 mod logs;
+mod past;
 mod pipeline;
 mod protocol;
 mod s3;
@@ -31,10 +32,10 @@ use crate::Mistake;
 use crate::account::Account;
 use crate::template::Stack;
 
-pub use codedeploy::Lateness;
 pub use ecs::{Container, Task};
 pub use iam::Granted;
 pub use logs::{Event as LogEvent, Quirks};
+pub use past::Lateness;
 pub use pipeline::{ActionStatus, ActionView, ExecutionStatus};
 pub use protocol::{Fault, Request, Response};
 pub use services::TrafficView;
@@ -225,6 +226,7 @@ pub struct World {
     ssm: BTreeMap<String, String>,
     told: Vec<sink::Told>,
     pipeline: pipeline::Pipeline,
+    past: past::Pasts,
 }
 
 impl World {
@@ -253,6 +255,7 @@ impl World {
             ssm: account.ssm.clone(),
             told: Vec::new(),
             pipeline: pipeline::Pipeline::new(stack.pipeline, stack.action_types)?,
+            past: past::Pasts::default(),
         };
         for function in &stack.functions {
             // Lambda makes it with the function's first line.
@@ -276,6 +279,7 @@ impl World {
         let operation = protocol::operation(request);
         *self.calls.entry(operation.clone()).or_default() += 1;
         let answer = self.authorize(&operation, request).and_then(|()| self.answer(&operation, request));
+        self.remember();
         let (response, unknown) = match answer {
             Ok(response) => (response, None),
             Err(fault) => {
@@ -301,6 +305,7 @@ impl World {
             Happening::Invoked { id, result } => self.invoked(&id, result),
             Happening::Worked { action, result } => self.worked(&action, result),
         }
+        self.remember();
     }
 
     /// Lets time pass: does all that is due by `now`, each at its own time.
@@ -319,6 +324,7 @@ impl World {
                 Timer::Job(job) => self.job_is_due(&job),
                 Timer::Approval(action) => self.approval_timed_out(&action),
             }
+            self.remember();
         }
         self.now = self.now.max(now);
     }

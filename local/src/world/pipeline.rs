@@ -142,7 +142,7 @@ impl ActionStatus {
 }
 
 /// One run of an action.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct ActionExecution {
     pub(super) id: String,
     pub(super) execution: String,
@@ -338,6 +338,14 @@ impl World {
         let tasks = self.tasks().all(|task| task.is_over() || !task.started_by.contains(execution));
         let events = self.timers.values().any(|timer| matches!(timer, Timer::Deliver(_)));
         tasks && !events && self.invocations() == 0 && !self.is_deploying()
+    }
+
+    /// The same, but for `halt-release`, which looks for a while longer whether something appears: this world knows that
+    /// nothing will.
+    #[must_use]
+    pub fn is_still(&self, execution: &str) -> bool {
+        let tasks = self.tasks().all(|task| task.is_over() || !task.started_by.contains(execution));
+        tasks && self.invocations_but("halt-release") == 0 && !self.is_deploying()
     }
 
     /// The oldest execution that is under way.

@@ -133,14 +133,69 @@ pub struct Sibling {
     pub updated_by: Option<String>,
     /// When it changed last.
     pub updated: Option<Time>,
-    /// Whether it has succeeded.
-    pub succeeded: bool,
-    /// Whether it still runs.
-    pub running: bool,
-    /// Whether it has failed.
-    pub failed: bool,
+    /// The id of this run of it.
+    pub id: String,
+    /// How this run of it stands.
+    pub status: ActionStatus,
     /// When this run of it began.
     pub started: Option<Time>,
+}
+
+/// How a run of an action stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ActionStatus {
+    /// It is under way.
+    InProgress,
+    /// It has succeeded.
+    Succeeded,
+    /// It has failed.
+    Failed,
+    /// A person stopped the release, and nobody waits for it any more (fact 11).
+    Abandoned,
+    /// CodePipeline says something that this version of Cutover does not know.
+    #[default]
+    Unknown,
+}
+
+impl From<Option<&ActionExecutionStatus>> for ActionStatus {
+    fn from(seen: Option<&ActionExecutionStatus>) -> Self {
+        match seen {
+            Some(ActionExecutionStatus::InProgress) => Self::InProgress,
+            Some(ActionExecutionStatus::Succeeded) => Self::Succeeded,
+            Some(ActionExecutionStatus::Failed) => Self::Failed,
+            Some(ActionExecutionStatus::Abandoned) => Self::Abandoned,
+            Some(_) | None => Self::Unknown,
+        }
+    }
+}
+
+impl Sibling {
+    /// Whether it still runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.status == ActionStatus::InProgress
+    }
+
+    /// Whether it has succeeded.
+    #[must_use]
+    pub fn has_succeeded(&self) -> bool {
+        self.status == ActionStatus::Succeeded
+    }
+
+    /// Whether it has failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.status == ActionStatus::Failed
+    }
+}
+
+/// What became of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answered {
+    /// CodePipeline took it.
+    Taken,
+    /// The job waits for no answer: an earlier one was taken, or the action was given up.
+    Refused,
 }
 
 impl<'a> Codepipeline<'a> {
@@ -182,12 +237,12 @@ impl<'a> Codepipeline<'a> {
     /// Answers a job.
     ///
     /// Safe to repeat: a second answer to a finished job changes nothing, and CodePipeline says so with
-    /// InvalidJobStateException or JobNotFoundException (fact 6), which is a success here: the answer, or somebody's
-    /// decision to move on, arrived before.
+    /// InvalidJobStateException or JobNotFoundException (fact 6): the answer, or somebody's decision to stop, arrived
+    /// before. Which of the two, [`was_abandoned`](Self::was_abandoned) tells.
     ///
     /// # Errors
     /// When CodePipeline could not be reached.
-    pub async fn answer(&self, job: &str, answer: &Answer) -> Result<(), Error> {
+    pub async fn answer(&self, job: &str, answer: &Answer) -> Result<Answered, Error> {
         let answered = match answer {
             Answer::Continue { token, progress } => {
                 let details = details(&progress.summary, progress.percent, progress.link.as_deref());
@@ -215,11 +270,26 @@ impl<'a> Codepipeline<'a> {
         };
         match answered {
             Err((true, error)) => {
-                info!(job, %error, "the pipeline had moved on");
-                Ok(())
+                info!(job, %error, "the job waits for no answer");
+                Ok(Answered::Refused)
             }
             Err((false, error)) => Err(error),
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(Answered::Taken),
+        }
+    }
+
+    /// Whether the release was stopped with this run of the action under way; `None` while that cannot be told: what
+    /// became of the run is not shown yet.
+    ///
+    /// # Errors
+    /// The calls'.
+    pub async fn was_abandoned(&self, release: &Release, run: Option<&str>) -> Result<Option<bool>, Error> {
+        let siblings = self.siblings(release).await?;
+        let own = own_run(&siblings, release, run);
+        match own.map(|own| own.status) {
+            Some(ActionStatus::Abandoned) => Ok(Some(true)),
+            Some(ActionStatus::Succeeded | ActionStatus::Failed) => Ok(Some(false)),
+            Some(ActionStatus::InProgress | ActionStatus::Unknown) | None => Ok(None),
         }
     }
 
@@ -354,17 +424,25 @@ fn sibling(detail: &ActionExecutionDetail) -> Sibling {
         error: result.and_then(|result| result.error_details()?.message()).map(str::to_owned),
         updated_by: detail.updated_by().map(str::to_owned),
         updated: detail.last_update_time().copied().map(Time::from),
-        succeeded: detail.status() == Some(&ActionExecutionStatus::Succeeded),
-        failed: detail.status() == Some(&ActionExecutionStatus::Failed),
-        running: detail.status() == Some(&ActionExecutionStatus::InProgress),
+        id: detail.action_execution_id().unwrap_or_default().to_owned(),
+        status: ActionStatus::from(detail.status()),
         started: detail.start_time().copied().map(Time::from),
     }
+}
+
+/// The run of the action itself: the newest of its name, where its id is not known (fact 2).
+fn own_run<'a>(siblings: &'a [Sibling], release: &Release, run: Option<&str>) -> Option<&'a Sibling> {
+    let is_own = |one: &&Sibling| match run {
+        Some(id) => one.id == id,
+        None => release.stage.as_ref() == Some(&one.stage) && release.action.as_ref() == Some(&one.action),
+    };
+    siblings.iter().filter(is_own).max_by_key(|one| one.started)
 }
 
 /// Whether the run of the action itself is among these; it cannot be told when the action is not known (fact 2).
 fn is_listed(siblings: &[Sibling], release: &Release) -> bool {
     let (Some(stage), Some(action)) = (&release.stage, &release.action) else { return true };
-    siblings.iter().any(|one| one.running && one.stage == *stage && one.action == *action)
+    siblings.iter().any(|one| one.is_running() && one.stage == *stage && one.action == *action)
 }
 
 /// How often the release was tried, from its actions: each retry of a stage runs some of them once more.
@@ -438,8 +516,7 @@ mod tests {
         let run = |stage: &str, action: &str, at: u64, running: bool| Sibling {
             stage: stage.into(),
             action: action.into(),
-            running,
-            failed: !running,
+            status: if running { ActionStatus::InProgress } else { ActionStatus::Failed },
             started: Some(Time::from_millis(at)),
             ..Sibling::default()
         };

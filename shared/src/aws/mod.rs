@@ -28,6 +28,10 @@ pub use pace::Pacer;
 /// How long one attempt of a call may take: AWS answers in milliseconds, and a lost packet must not cost a minute.
 pub const ATTEMPT: Duration = Duration::from_secs(10);
 
+/// How long something that a call has begun may take to be shown in lists: an attempt that is still on its way, and as
+/// long again. AWS promises no bound; what was seen is a few seconds.
+pub const SHOWN: Duration = Duration::from_secs(20);
+
 /// How often the SDK tries a call by itself, with backoff, before the loop hears of it.
 const ATTEMPTS: u32 = 3;
 
