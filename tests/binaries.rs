@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use local::account::Account;
-use local::real::{Binaries, Machine, Setting, set_up, state_folder};
+use local::real::{Binaries, Machine, Ports, Setting, set_up, state_folder};
 use local::template;
 use local::world::ExecutionStatus;
 use serde_json::json;
@@ -494,9 +494,9 @@ async fn releases_with(programs: &Path, name: &str, ports: u16) {
         stack,
         account: &account,
         binaries: Binaries::In(programs.to_owned()),
-        port: 0,
+        ports: Ports::claim(0, &account).await.unwrap(),
     };
-    let machine = Machine::start(setting).await.unwrap();
+    let machine = Machine::start(setting).unwrap();
     let started =
         machine.call("CodePipeline_20150709.StartPipelineExecution", &json!({"name": "cutover-pipeline"})).unwrap();
     let release = started["pipelineExecutionId"].as_str().unwrap().to_owned();

@@ -36,6 +36,7 @@ fn crashing() -> Script {
     Script {
         lines: vec![line("starting"), line("error: MAIL_FROM is empty")],
         healthy_after: None,
+        ill_after: None,
         ends: Some((Duration::from_millis(100), 1)),
         ..Script::service()
     }

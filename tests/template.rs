@@ -116,6 +116,7 @@ fn all_needed() -> Needed {
         is_new.then(|| Script {
             lines: line,
             healthy_after: None,
+            ill_after: None,
             ends: Some((Duration::ZERO, 1)),
             ..Script::service()
         })

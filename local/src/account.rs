@@ -111,15 +111,128 @@ pub struct Service {
     /// How many tasks.
     #[serde(default = "one")]
     pub desired: usize,
-    /// Which container gets the traffic.
-    pub container: String,
+    /// Which container gets the traffic; none of a worker that nobody asks.
+    pub container: Option<String>,
     /// That container's port in the task definition.
-    pub container_port: u16,
+    pub container_port: Option<u16>,
+    /// How its target group asks whether a task is healthy: `GET /` for 200 where it has a `port` of this machine, otherwise
+    /// whether the container's port takes a connection.
+    pub health_check: Option<HealthCheck>,
     /// The port of this machine that stands for its load balancer; none for a service that nobody asks.
     pub port: Option<u16>,
     /// Who brings a new version of it.
     #[serde(default)]
     pub controller: Controller,
+}
+
+impl Service {
+    /// How its target group asks, where it has one.
+    #[must_use]
+    pub fn check(&self) -> Option<HealthCheck> {
+        self.container_port?;
+        let otherwise = || HealthCheck {
+            protocol: if self.port.is_some() { Protocol::Http } else { Protocol::Tcp },
+            ..HealthCheck::default()
+        };
+        Some(self.health_check.clone().unwrap_or_else(otherwise))
+    }
+}
+
+/// How a target group asks whether a task is healthy; times are shorter than a load balancer's, so that a release here takes
+/// seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthCheck {
+    /// Over what.
+    pub protocol: Protocol,
+    /// The path that is asked for.
+    pub path: String,
+    /// The status codes that are good.
+    pub matcher: Matcher,
+    /// How often.
+    pub interval: Span,
+    /// How long an answer may take.
+    pub timeout: Span,
+    /// How many good answers in a row make an ill task healthy again.
+    pub healthy: u32,
+    /// How many bad ones make it ill.
+    pub unhealthy: u32,
+    /// For how long after its start a task may be ill (ECS's `healthCheckGracePeriodSeconds`).
+    pub grace: Span,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        let millis = |millis| Span(std::time::Duration::from_millis(millis));
+        Self {
+            protocol: Protocol::default(),
+            path: "/".into(),
+            matcher: Matcher::default(),
+            interval: millis(500),
+            timeout: millis(2000),
+            healthy: 2,
+            unhealthy: 3,
+            grace: millis(10_000),
+        }
+    }
+}
+
+impl HealthCheck {
+    /// `GET /up`, or `its port`.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match self.protocol {
+            Protocol::Http => format!("GET {}", self.path),
+            Protocol::Tcp => "its port".into(),
+        }
+    }
+}
+
+/// What a target group speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// An application load balancer's.
+    #[default]
+    Http,
+    /// A network load balancer's.
+    Tcp,
+}
+
+/// Status codes as target groups have them: `200`, `200,202`, `200-299`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Matcher(Vec<std::ops::RangeInclusive<u16>>);
+
+impl Default for Matcher {
+    fn default() -> Self {
+        Self(vec![200..=200])
+    }
+}
+
+impl Matcher {
+    /// Whether this code is good.
+    #[must_use]
+    pub fn takes(&self, code: u16) -> bool {
+        self.0.iter().any(|range| range.contains(&code))
+    }
+}
+
+impl<'de> Deserialize<'de> for Matcher {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let code = |text: &str| text.trim().parse::<u16>().ok().filter(|code| (200..=599).contains(code));
+        let range = |part: &str| match part.split_once('-') {
+            Some((first, last)) => Some(code(first)?..=code(last)?),
+            None => code(part).map(|code| code..=code),
+        };
+        let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
+        let wrong = || {
+            serde::de::Error::custom(format!(
+                "`{text}` is no list of status codes: write it as \"200\", \"200,202\" or \"200-299\""
+            ))
+        };
+        ranges.map(Self).ok_or_else(wrong)
+    }
 }
 
 /// A file that says what differs from another one.

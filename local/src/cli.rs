@@ -11,7 +11,7 @@ use shared::manifest::in_environment;
 
 use crate::account::{self, Account};
 use crate::check::{self, Outcome};
-use crate::real::{self, Binaries, Machine, Setting};
+use crate::real::{self, Binaries, Machine, Ports, Setting};
 use crate::show::{self, Show};
 use crate::template::{self, Stack};
 use crate::world::{ActionView, ExecutionStatus, World};
@@ -39,6 +39,9 @@ enum Sub {
     /// Write what is generated from the manifest's types: its JSON Schema, and its reference in the README.
     #[command(hide = true)]
     Generate,
+    /// End what is left when the process is gone that started this one: see `real::supervisor`.
+    #[command(name = SUPERVISOR, hide = true)]
+    Supervisor,
     /// Be one of the functions: how `release` starts them.
     #[command(name = FUNCTION, hide = true)]
     Function { name: String },
@@ -53,6 +56,9 @@ not start.";
 
 /// The hidden subcommand that makes this program one of the functions.
 const FUNCTION: &str = "function";
+
+/// The hidden subcommand that ends what a killed run leaves.
+const SUPERVISOR: &str = "supervisor";
 
 #[derive(Debug, Args)]
 struct Release {
@@ -118,6 +124,7 @@ const HALTED: Duration = Duration::from_secs(180);
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Some(Sub::Function { name }) => be_function(&name),
+        Some(Sub::Supervisor) => real::supervisor::be(),
         Some(Sub::Check(check)) => check_here(&check).unwrap_or_else(could_not_start),
         Some(Sub::Generate) => generate().unwrap_or_else(could_not_start),
         Some(Sub::Release(release)) => on_runtime(release_here(release)),
@@ -219,6 +226,8 @@ struct Prepared {
     state: PathBuf,
     account: Account,
     stack: Stack,
+    /// Held for as long as the release lasts.
+    _claim: std::fs::File,
 }
 
 async fn prepare(folder: Option<PathBuf>, files: &Files) -> Result<Prepared, Mistake> {
@@ -229,6 +238,7 @@ async fn prepare(folder: Option<PathBuf>, files: &Files) -> Result<Prepared, Mis
     let parent = std::env::current_dir().map(|here| here.join(&files.state)).unwrap_or_else(|_| files.state.clone());
     // Read once before anything is made: a mistake leaves nothing behind.
     account::read_application(&folder, files.local.as_deref(), &parent)?;
+    let claim = claim(&files.local.clone().unwrap_or_else(|| folder.join(account::FILE)))?;
     let state = real::state_folder(&parent)?;
     let prepared = prepare_in(&folder, &state, files);
     if prepared.is_err() {
@@ -236,7 +246,20 @@ async fn prepare(folder: Option<PathBuf>, files: &Files) -> Result<Prepared, Mis
     }
     let (manifest, account, stack) = prepared?;
     drop(manifest);
-    Ok(Prepared { folder, state, account, stack })
+    Ok(Prepared { folder, state, account, stack, _claim: claim })
+}
+
+/// Claims the account for this run: another one's setup would go over this one's databases.
+fn claim(local: &Path) -> Result<std::fs::File, Mistake> {
+    let failed = |why: String| Mistake(format!("{}: {why}", local.display()));
+    let file = std::fs::File::open(local).map_err(|error| failed(error.to_string()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(failed(
+            "another release or `serve` of it is under way on this machine: let it end, or stop it with Ctrl-C".into(),
+        )),
+        Err(std::fs::TryLockError::Error(error)) => Err(failed(error.to_string())),
+    }
 }
 
 fn prepare_in(folder: &Path, state: &Path, files: &Files) -> Result<(Manifest, Account, Stack), Mistake> {
@@ -317,18 +340,21 @@ fn disagreement(manifest: &Manifest, account: &Account, stack: &Stack, world: &W
 }
 
 async fn machine(prepared: &Prepared, port: u16, show: &Show) -> Result<Machine, Mistake> {
+    let program = std::env::current_exe().map_err(|error| Mistake(error.to_string()))?;
+    real::supervisor::start(&program, SUPERVISOR).map_err(|error| Mistake(format!("{SUPERVISOR}: {error}")))?;
+    // Before the setup: whoever comes second must not go over the first one's databases.
+    let ports = Ports::claim(port, &prepared.account).await?;
     show.line(&format!("Setting up the account that the release comes to ({})", prepared.state.display()));
     set_up(&prepared.folder, &prepared.account).await?;
-    let program = std::env::current_exe().map_err(|error| Mistake(error.to_string()))?;
     let setting = Setting {
         folder: &prepared.folder,
         state: &prepared.state,
         stack: prepared.stack.clone(),
         account: &prepared.account,
         binaries: Binaries::Within { program, argument: FUNCTION.into() },
-        port,
+        ports,
     };
-    let machine = Machine::start(setting).await?;
+    let machine = Machine::start(setting)?;
     wait_until_settled(&machine).await?;
     Ok(machine)
 }
@@ -336,20 +362,25 @@ async fn machine(prepared: &Prepared, port: u16, show: &Show) -> Result<Machine,
 /// The old version must run before a new one comes.
 async fn wait_until_settled(machine: &Machine) -> Result<(), Mistake> {
     const PATIENCE: Duration = Duration::from_secs(60);
-    let settled = tokio::time::timeout(PATIENCE, async {
-        while !machine.world().is_settled() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    let begun = tokio::time::Instant::now();
+    let why = loop {
+        {
+            let world = machine.world();
+            if world.is_settled() {
+                return Ok(());
+            }
+            // One that has ended will not come up; only what still runs is waited for.
+            if let Some(ended) = world.ended_service_task() {
+                break ended;
+            }
+            if begun.elapsed() > PATIENCE {
+                break world.unhealthy_services(PATIENCE);
+            }
         }
-    });
-    if settled.await.is_ok() {
-        return Ok(());
-    }
-    let died = machine.world().tasks().find(|task| task.is_over()).map(|task| task.definition.clone());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
     machine.shut_down().await;
-    let what = died.map_or_else(String::new, |definition| format!(" (tasks of {definition} ended)"));
-    Err(Mistake(format!(
-        "the services of local.yaml did not come up within {PATIENCE:?}{what}: run their command by hand"
-    )))
+    Err(Mistake(why))
 }
 
 async fn release_here(release: Release) -> Result<ExitCode, Mistake> {
@@ -372,6 +403,7 @@ async fn follow(machine: &Machine, execution: &str, approve: bool, show: &mut Sh
     let mut asked: Option<String> = None;
     let (answers, mut answered) = tokio::sync::mpsc::channel(1);
     let mut stopped = None;
+    let mut signals = Signals::new();
     loop {
         tokio::select! {
             () = tokio::time::sleep(REFRESH) => {}
@@ -380,7 +412,7 @@ async fn follow(machine: &Machine, execution: &str, approve: bool, show: &mut Sh
                     give_approval(machine, execution, token, answer, show);
                 }
             }
-            _ = tokio::signal::ctrl_c() => {
+            () = signals.next() => {
                 if stopped.is_some() {
                     show.line("Stopping at once");
                     return machine.world().status(execution).unwrap_or(ExecutionStatus::Stopped);
@@ -414,6 +446,23 @@ async fn follow(machine: &Machine, execution: &str, approve: bool, show: &mut Sh
             asked.clone_from(&action.approval);
             ask(approve, action, answers.clone(), show);
         }
+    }
+}
+
+/// What asks this process to end: Ctrl-C, `kill`, and a terminal that is closed.
+struct Signals(Vec<tokio::signal::unix::Signal>);
+
+impl Signals {
+    fn new() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        // One that cannot be heard of does what it does to any process; the supervisor ends what is left then.
+        Self(kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect())
+    }
+
+    async fn next(&mut self) {
+        let each = self.0.iter_mut().map(|one| Box::pin(one.recv()));
+        futures_util::future::select_all(each).await;
     }
 }
 
@@ -458,10 +507,11 @@ async fn serve_here(serve: Serve) -> Result<ExitCode, Mistake> {
     let show = Show::new();
     let machine = machine(&prepared, serve.port, &show).await?;
     show.serving(&machine, &prepared.account);
+    let mut signals = Signals::new();
     loop {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(200)) => show.notes(&machine),
-            _ = tokio::signal::ctrl_c() => break,
+            () = signals.next() => break,
         }
     }
     machine.shut_down().await;

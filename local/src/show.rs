@@ -210,10 +210,11 @@ impl Show {
     pub fn serving(&self, machine: &Machine, account: &Account) {
         let name = machine.world().pipeline_name().to_owned();
         let endpoint = format!("http://{}", machine.address());
+        let (key, secret) = machine.keys();
         self.line(&format!("{} at {endpoint} (Ctrl-C ends it)", style("Serving").bold()));
         self.line("");
         self.line(&format!(
-            "export AWS_ENDPOINT_URL={endpoint} AWS_REGION={} AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local",
+            "export AWS_ENDPOINT_URL={endpoint} AWS_REGION={} AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}",
             account.region
         ));
         self.line(&format!("aws codepipeline start-pipeline-execution --name {name}"));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use local::world::{Happening, Start};
+use local::world::{Happening, Ill, Prober, Start};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// A container's life.
@@ -14,6 +14,8 @@ pub struct Script {
     pub lines: Vec<(Duration, String)>,
     /// When it answers on its port.
     pub healthy_after: Option<Duration>,
+    /// How long after that it begins to answer with 500, once a second.
+    pub ill_after: Option<Duration>,
     /// When it ends by itself after its last line, and how; never unless given.
     pub ends: Option<(Duration, i32)>,
     /// How it answers SIGTERM; not at all unless given.
@@ -31,6 +33,7 @@ impl Script {
             cannot_start: None,
             lines: (1..=lines).map(line).collect(),
             healthy_after: None,
+            ill_after: None,
             ends: Some((Duration::from_millis(100), 0)),
             on_term: Some((Duration::from_millis(300), 143)),
             unreachable: false,
@@ -44,6 +47,7 @@ impl Script {
             cannot_start: None,
             lines: vec![(Duration::from_millis(100), "listening".into())],
             healthy_after: Some(Duration::from_secs(2)),
+            ill_after: None,
             ends: None,
             on_term: Some((Duration::from_secs(4), 0)),
             unreachable: false,
@@ -78,7 +82,15 @@ impl Script {
             }
             if let Some(after) = healthy.take() {
                 tokio::time::sleep(after).await;
-                tell(Happening::Healthy { task: task.clone() });
+                tell(Happening::Checked { task: task.clone(), by: Prober::TargetGroup, answer: Ok(()) });
+            }
+            if let Some(after) = self.ill_after {
+                tokio::time::sleep(after).await;
+                loop {
+                    let ill = Ill { what: "GET / answered 500".into(), code: Some(500), said: "no such table".into() };
+                    tell(Happening::Checked { task: task.clone(), by: Prober::TargetGroup, answer: Err(ill) });
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
             }
             match self.ends {
                 Some((after, code)) => {

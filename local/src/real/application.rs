@@ -134,7 +134,10 @@ pub(super) async fn run(
         .stdin(Stdio::null())
         .process_group(0)
         .kill_on_drop(true);
-    let output = command.output().await.map_err(|error| format!("`{name}` cannot be started: {error}"))?;
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.map_err(|error| format!("`{name}` cannot be started: {error}"))?;
+    let _watched = super::supervisor::watch(child.id());
+    let output = child.wait_with_output().await.map_err(|error| format!("`{name}`: {error}"))?;
     if output.status.success() {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a container's lines are all told before its end is; nothing of its process group outlives it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,16 +12,14 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
-use super::Machine;
+use super::{Machine, health, supervisor};
 use crate::world::{Happening, Start};
 
 /// How long a container's output may stay open after its end: a grandchild may hold it.
 const OUTPUT: Duration = Duration::from_secs(1);
-/// How often a container's port is tried until it answers.
-const CHECK: Duration = Duration::from_millis(100);
 /// How long everything has for ending by itself when the machine is shut down.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -111,16 +109,12 @@ fn spawn(folder: &Path, start: &Start, port: Option<u16>) -> Result<Child, Strin
     let Some((program, arguments)) = start.command.split_first() else {
         return Err("the task definition names no command".into());
     };
-    // The machine's own programs can be found, nothing else of its environment is seen.
-    let inherited = ["PATH", "HOME"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     let mut command = Command::new(super::application::program(folder, program));
     command
         .args(arguments)
         .current_dir(folder)
         .env_clear()
-        .envs(inherited)
-        .envs(&start.environment)
-        .envs(port.map(|port| ("PORT", port.to_string())))
+        .envs(environment(start, port))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -128,6 +122,13 @@ fn spawn(folder: &Path, start: &Start, port: Option<u16>) -> Result<Child, Strin
         .process_group(0)
         .kill_on_drop(true);
     command.spawn().map_err(|error| format!("exec: `{program}`: {error}"))
+}
+
+/// What a container sees: the machine's own programs can be found, nothing else of its environment is seen.
+fn environment(start: &Start, port: Option<u16>) -> BTreeMap<String, String> {
+    let inherited = ["PATH", "HOME"].into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
+    let port = port.map(|port| ("PORT".to_owned(), port.to_string()));
+    inherited.chain(start.environment.clone()).chain(port).collect()
 }
 
 async fn run(machine: Machine, start: Start, mut child: Child, port: Option<u16>) {
@@ -141,18 +142,26 @@ async fn run(machine: Machine, start: Start, mut child: Child, port: Option<u16>
     if let Some(port) = port {
         containers.ports.lock().unwrap_or_else(PoisonError::into_inner).insert(task.clone(), port);
     }
+    let _watched = supervisor::watch(child.id());
     machine.happened(Happening::Started { task: task.clone(), container: container.clone(), port });
     let output = [
         child.stdout.take().map(|out| tokio::spawn(lines(machine.clone(), key.clone(), out))),
         child.stderr.take().map(|err| tokio::spawn(lines(machine.clone(), key.clone(), err))),
     ];
-    let health = port.map(|port| tokio::spawn(check(machine.clone(), task.clone(), port)));
+    let target = start.target.clone().zip(port);
+    let checks = [
+        target.map(|(check, port)| tokio::spawn(health::ask_target(machine.clone(), task.clone(), port, check))),
+        start.check.clone().map(|check| {
+            let (folder, environment) = (containers.folder.clone(), environment(&start, port));
+            tokio::spawn(health::ask_container(machine.clone(), task.clone(), check, folder, environment))
+        }),
+    ];
     let status = child.wait().await;
     for reader in output.into_iter().flatten() {
         drop(tokio::time::timeout(OUTPUT, reader).await);
     }
-    if let Some(health) = health {
-        health.abort();
+    for check in checks.into_iter().flatten() {
+        check.abort();
     }
     if let Some(group) = group {
         let _ = killpg(group, Signal::SIGKILL);
@@ -173,12 +182,4 @@ async fn lines(machine: Machine, (task, container): (String, String), from: impl
         machine.happened(Happening::Line { task: task.clone(), container: container.clone(), text });
         line.clear();
     }
-}
-
-/// Tries a task's port until it answers.
-async fn check(machine: Machine, task: String, port: u16) {
-    while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-        tokio::time::sleep(CHECK).await;
-    }
-    machine.happened(Happening::Healthy { task });
 }

@@ -16,7 +16,8 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Setting, http};
+use super::gate::{Gate, is_own_user, not_from_a_page};
+use super::{Setting, http, supervisor};
 use crate::template::Function;
 use crate::world::{Request, Response};
 
@@ -39,6 +40,7 @@ pub(super) struct Functions {
     functions: HashMap<String, Function>,
     binaries: Binaries,
     environment: BTreeMap<String, String>,
+    gate: Gate,
     logs: PathBuf,
     idle: Mutex<HashMap<String, Vec<Sandbox>>>,
     ended: tokio::sync::watch::Sender<bool>,
@@ -48,6 +50,7 @@ pub(super) struct Functions {
 struct Sandbox {
     invocations: mpsc::Sender<Invocation>,
     process: Child,
+    _watched: supervisor::Watched,
 }
 
 struct Invocation {
@@ -59,20 +62,21 @@ struct Invocation {
 }
 
 impl Functions {
-    pub(super) fn new(setting: &Setting<'_>, endpoint: SocketAddr) -> Self {
+    pub(super) fn new(setting: &Setting<'_>, endpoint: SocketAddr, gate: &Gate) -> Self {
         let environment = [
             ("AWS_ENDPOINT_URL", format!("http://{endpoint}")),
             ("AWS_REGION", setting.stack.region.clone()),
-            ("AWS_SECRET_ACCESS_KEY", "local".into()),
+            ("AWS_SECRET_ACCESS_KEY", gate.developer().1.to_owned()),
             ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST".into()),
             ("AWS_LAMBDA_LOG_STREAM_NAME", "local".into()),
         ];
-        let sink = ("CUTOVER_HTTP", format!("http://{endpoint}/sink"));
+        let sink = ("CUTOVER_HTTP", format!("{}/sink", gate.unsigned(endpoint)));
         let environment = environment.into_iter().chain((!setting.account.real_notifications).then_some(sink));
         Self {
             functions: setting.stack.functions.iter().map(|one| (one.name.clone(), one.clone())).collect(),
             binaries: setting.binaries.clone(),
             environment: environment.map(|(name, value)| (name.to_owned(), value)).collect(),
+            gate: gate.clone(),
             logs: setting.state.join("functions"),
             idle: Mutex::default(),
             ended: tokio::sync::watch::Sender::new(false),
@@ -127,7 +131,7 @@ impl Functions {
             .envs(&function.environment)
             .env("AWS_LAMBDA_RUNTIME_API", api.to_string())
             // Who it is, for what its role allows.
-            .env("AWS_ACCESS_KEY_ID", &function.name)
+            .env("AWS_ACCESS_KEY_ID", self.gate.key(&function.name))
             .env("AWS_LAMBDA_FUNCTION_NAME", &function.name)
             .env("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{}", function.name))
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", function.memory.to_string())
@@ -139,7 +143,8 @@ impl Functions {
         let process = command.spawn().map_err(failed)?;
         let (invocations, waiting) = mpsc::channel(1);
         tokio::spawn(runtime_api(listener, waiting));
-        Ok(Sandbox { invocations, process })
+        let watched = supervisor::watch(process.id());
+        Ok(Sandbox { invocations, process, _watched: watched })
     }
 
     /// Ends all sandboxes.
@@ -149,15 +154,21 @@ impl Functions {
     }
 }
 
-/// The Lambda Runtime API of one sandbox.
+/// The Lambda Runtime API of one sandbox, for processes of the same user: what an invocation carries are live credentials.
 async fn runtime_api(listener: TcpListener, waiting: mpsc::Receiver<Invocation>) {
     let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
     let answers = Arc::<Answers>::default();
-    while let Ok((stream, _)) = listener.accept().await {
+    while let Ok((stream, peer)) = listener.accept().await {
+        if listener.local_addr().is_ok_and(|own| !is_own_user(peer, own)) {
+            continue;
+        }
         let (waiting, answers) = (waiting.clone(), answers.clone());
         tokio::spawn(http::connection(stream, move |request| {
             let (waiting, answers) = (waiting.clone(), answers.clone());
             async move {
+                if let Err(refused) = not_from_a_page(&request) {
+                    return refused;
+                }
                 if request.path.ends_with("/runtime/invocation/next") {
                     return match waiting.lock().await.recv().await {
                         Some(invocation) => next(&answers, invocation),

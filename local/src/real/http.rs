@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -12,6 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use super::Machine;
 use crate::world;
 
+/// The largest request: CloudWatch takes a megabyte of lines, and nothing here takes more than a few.
+const LARGEST_BODY: usize = 16 * 1024 * 1024;
+
 /// Answers requests for as long as the process lives.
 pub(super) async fn serve(machine: Machine, listener: TcpListener) {
     loop {
@@ -19,7 +22,12 @@ pub(super) async fn serve(machine: Machine, listener: TcpListener) {
         let machine = machine.clone();
         tokio::spawn(connection(stream, move |request| {
             let machine = machine.clone();
-            async move { machine.handle(&request) }
+            async move {
+                match machine.0.gate.admit(request) {
+                    Ok(request) => machine.handle(&request),
+                    Err(refused) => refused,
+                }
+            }
         }));
     }
 }
@@ -32,14 +40,19 @@ where
 {
     let service = service_fn(move |request| {
         let answer = answer.clone();
-        async move { Ok::<_, Infallible>(response(answer(read(request).await).await)) }
+        async move {
+            Ok::<_, Infallible>(response(match read(request).await {
+                Ok(request) => answer(request).await,
+                Err(refused) => refused,
+            }))
+        }
     });
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();
     // A client that goes away in the middle is its own affair.
     drop(builder.serve_connection(TokioIo::new(stream), service).await);
 }
 
-async fn read(request: hyper::Request<Incoming>) -> world::Request {
+async fn read(request: hyper::Request<Incoming>) -> Result<world::Request, world::Response> {
     let (parts, body) = request.into_parts();
     let headers =
         parts.headers.iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
@@ -50,13 +63,18 @@ async fn read(request: hyper::Request<Incoming>) -> world::Request {
             (decoded(name), decoded(value))
         })
         .collect();
-    world::Request {
+    let body = Limited::new(body, LARGEST_BODY).collect().await.map_err(|error| world::Response {
+        status: 413,
+        headers: Vec::new(),
+        body: error.to_string().into_bytes(),
+    })?;
+    Ok(world::Request {
         method: parts.method.to_string(),
         path: decoded(parts.uri.path()),
         query,
         headers: headers.collect(),
-        body: body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default(),
-    }
+        body: body.to_bytes().to_vec(),
+    })
 }
 
 fn response(response: world::Response) -> hyper::Response<Full<Bytes>> {

@@ -1,11 +1,15 @@
 //! The world made real on this machine: its effects are processes, ports and HTTP on loopback.
 //!
-//! Invariant: whatever was started is ended when the machine is shut down, however that comes about.
+//! Invariants: whatever was started is ended when the machine is shut down, however that comes about; nobody but the
+//! developer who started it, its functions and its tasks is answered.
 
 mod application;
 mod containers;
 mod functions;
+mod gate;
+mod health;
 mod http;
+pub mod supervisor;
 mod traffic;
 
 use std::net::SocketAddr;
@@ -34,6 +38,7 @@ struct Inner {
     clock: Clock,
     changed: Notify,
     address: SocketAddr,
+    gate: gate::Gate,
     application: application::Application,
     containers: containers::Containers,
     functions: functions::Functions,
@@ -54,32 +59,59 @@ pub struct Setting<'a> {
     pub account: &'a Account,
     /// The functions' binaries.
     pub binaries: Binaries,
-    /// The port of the endpoint; any free one when 0.
-    pub port: u16,
+    /// The ports of this machine that the world stands behind.
+    pub ports: Ports,
+}
+
+/// The ports of this machine that a world stands behind, claimed before anything else is done: whoever comes second must
+/// not go over the first one's databases.
+#[derive(Debug)]
+pub struct Ports {
+    endpoint: TcpListener,
+    services: Vec<(u16, TcpListener)>,
+}
+
+impl Ports {
+    /// Claims them: that of the endpoint (any free one when 0), and those of the account's services.
+    ///
+    /// # Errors
+    /// One that is in use, with whose it is.
+    pub async fn claim(endpoint: u16, account: &Account) -> Result<Self, Mistake> {
+        let endpoint = listen(endpoint).await?;
+        let mut services = Vec::new();
+        for (name, port) in ports(account) {
+            let listener = listen(port).await.map_err(|Mistake(why)| Mistake(format!("the service {name}: {why}")))?;
+            services.push((port, listener));
+        }
+        Ok(Self { endpoint, services })
+    }
 }
 
 impl Machine {
     /// Starts the machine: the endpoint, the ports, the services that run when a release comes.
     ///
     /// # Errors
-    /// A port that is in use, or an account that cannot be.
-    pub async fn start(setting: Setting<'_>) -> Result<Self, Mistake> {
-        let listener = listen(setting.port).await?;
-        let address = listener.local_addr().map_err(|error| Mistake(format!("no port of this machine: {error}")))?;
+    /// An account that cannot be.
+    pub fn start(setting: Setting<'_>) -> Result<Self, Mistake> {
+        let gate = gate::Gate::new()?;
+        let address = setting.ports.endpoint.local_addr();
+        let address = address.map_err(|error| Mistake(format!("no port of this machine: {error}")))?;
+        let functions = functions::Functions::new(&setting, address, &gate);
+        let Ports { endpoint: listener, services } = setting.ports;
         let now = Time::of_system();
         let mut world = World::new(setting.stack.clone(), setting.account, now.millis() << 20, now)?;
-        world.endpoint = format!("http://{address}");
+        world.endpoint = gate.unsigned(address);
+        world.key_suffix = gate.suffix();
         let mut traffic = traffic::Traffic::default();
-        for (name, port) in ports(setting.account) {
-            let listener = listen(port).await.map_err(|Mistake(why)| Mistake(format!("the service {name}: {why}")))?;
+        for (port, listener) in services {
             traffic.open(port, listener);
         }
-        let functions = functions::Functions::new(&setting, address);
         let inner = Inner {
             world: Mutex::new(world),
             clock: Clock::set(now),
             changed: Notify::new(),
             address,
+            gate,
             application: application::Application::new(setting.folder, &setting.account.build),
             containers: containers::Containers::new(setting.folder),
             functions,
@@ -96,6 +128,13 @@ impl Machine {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.0.address
+    }
+
+    /// What the developer's own tools sign with: the access key's id, and the secret.
+    #[must_use]
+    pub fn keys(&self) -> (String, String) {
+        let (key, secret) = self.0.gate.developer();
+        (key, secret.to_owned())
     }
 
     /// The world, to look at.
@@ -238,11 +277,20 @@ fn ports(account: &Account) -> impl Iterator<Item = (String, u16)> {
 /// # Errors
 /// When it cannot be made.
 pub fn state_folder(parent: &Path) -> Result<PathBuf, Mistake> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let failed = |error: std::io::Error| Mistake(format!("{}: {error}", parent.display()));
+    std::fs::DirBuilder::new().mode(0o700).recursive(true).create(parent).map_err(failed)?;
     let name = Time::of_system().to_string().replace([':', 'Z'], "");
-    let unique = (0..100).map(|n| parent.join(if n == 0 { name.clone() } else { format!("{name}-{n}") }));
-    let folder = unique.into_iter().find(|folder| !folder.exists()).unwrap_or_else(|| parent.join(&name));
-    let made = std::fs::create_dir_all(&folder).and_then(|()| folder.canonicalize());
-    made.map_err(|error| Mistake(format!("{}: {error}", folder.display())))
+    for n in 0..100 {
+        let folder = parent.join(if n == 0 { name.clone() } else { format!("{name}-{n}") });
+        // Made here and by nobody else, through no link of anybody's: databases and logs are the developer's own.
+        match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Ok(()) => return folder.canonicalize().map_err(failed),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Err(Mistake(format!("{}: there are a hundred folders of this second already", parent.display())))
 }
 
 /// Runs the commands that made the account what it is.

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use shared::Time;
 
-use super::services::Service;
+use super::health::{ContainerCheck, Health};
+use super::services::{Service, service_arn};
 use super::{Effect, Fault, Request, Start, Timer, World};
 use crate::Mistake;
 use crate::account::Account;
@@ -78,8 +79,11 @@ pub struct Task {
     pub(super) launch_type: String,
     /// Until when it protects itself from scale-in (fact 23).
     pub(super) protected: Option<Time>,
-    /// Whether it answers on its port.
-    pub(super) healthy: bool,
+    /// What its target group and its container's own check have found, where they ask.
+    pub(super) target: Option<Health>,
+    pub(super) container_health: Option<Health>,
+    /// How many checks in a row have failed.
+    pub(super) failed_checks: u32,
     /// Before this it is not shown.
     visible: Time,
 }
@@ -98,7 +102,8 @@ pub struct Container {
     reason: Option<String>,
     command: Vec<String>,
     environment: BTreeMap<String, String>,
-    port: Option<u16>,
+    pub(super) port: Option<u16>,
+    pub(super) check: Option<ContainerCheck>,
     host_port: Option<u16>,
     logs: Option<(String, String, String)>,
     stop_timeout: u64,
@@ -390,7 +395,8 @@ impl World {
             let given = overrides.iter().find(|given| given.name == name);
             self.container(one, given, &scope.1, &id)
         });
-        let containers = containers.collect();
+        let containers: Vec<Container> = containers.collect();
+        let container_health = containers.iter().any(|one| one.check.is_some()).then_some(Health::Initial(0));
         let task = Task {
             arn: arn.clone(),
             scope: scope.clone(),
@@ -412,7 +418,9 @@ impl World {
             tags: json!([]),
             launch_type: "FARGATE".into(),
             protected: None,
-            healthy: false,
+            target: None,
+            container_health,
+            failed_checks: 0,
             visible: self.now.plus(self.lateness().tasks),
         };
         self.ecs.tasks.insert(arn.clone(), task);
@@ -456,6 +464,7 @@ impl World {
             command,
             environment,
             port: port.and_then(|port| u16::try_from(port).ok()),
+            check: ContainerCheck::of(defined),
             host_port: None,
             logs,
             stop_timeout: defined.get("stopTimeout").and_then(Value::as_u64).unwrap_or(STOP_TIMEOUT),
@@ -473,10 +482,13 @@ impl World {
         service: &str,
     ) {
         let Ok(definition) = self.definition(scope, definition).cloned() else { return };
+        let own = self.ecs.services.get(&service_arn(scope, cluster, service));
+        let has_target = own.is_some_and(|service| service.check.is_some());
         if let Ok(arn) = self.new_task(scope, cluster, &definition, &[], set.to_owned())
             && let Some(task) = self.ecs.tasks.get_mut(&arn)
         {
             task.group = format!("service:{service}");
+            task.target = has_target.then_some(Health::Initial(0));
         }
     }
 
@@ -485,7 +497,13 @@ impl World {
         task.last_status = "PENDING";
         for container in &mut task.containers {
             container.running = true;
+        }
+        let task = task.clone();
+        for container in &task.containers {
+            let target = self.target_check(&task, &container.name);
             self.effects.push(Effect::StartContainer(Start {
+                target,
+                check: container.check.clone(),
                 task: arn.to_owned(),
                 container: container.name.clone(),
                 image: container.image.clone(),
@@ -536,8 +554,11 @@ impl World {
             task.started = Some(now);
         }
         // Its end was asked for while it was being started.
+        let task = task.clone();
         if task.desired_status == "STOPPED" {
             self.signal(arn, false);
+        } else if task.is_healthy() {
+            self.service_changed(&task);
         }
     }
 
@@ -589,7 +610,6 @@ impl World {
         let Some(task) = self.ecs.tasks.get_mut(arn).filter(|task| !task.is_over()) else { return };
         task.last_status = "STOPPED";
         task.desired_status = "STOPPED";
-        task.healthy = false;
         task.stopping.get_or_insert(now);
         task.stopped = Some(now);
         task.stop_code.get_or_insert("EssentialContainerExited");

@@ -84,7 +84,7 @@ impl World {
             "actionConfiguration": {"configuration": one.configuration},
             "inputArtifacts": action.input_artifacts.iter().map(located).collect::<Vec<_>>(),
             "outputArtifacts": action.output_artifacts.iter().map(located).collect::<Vec<_>>(),
-            "artifactCredentials": {"accessKeyId": super::s3::ARTIFACT_KEY, "secretAccessKey": "local", "sessionToken": "local"},
+            "artifactCredentials": {"accessKeyId": format!("{}{}", super::s3::ARTIFACT_KEY, self.key_suffix), "secretAccessKey": "local", "sessionToken": "local"},
         });
         if let Some(token) = &job.continuation {
             data["continuationToken"] = json!(token);

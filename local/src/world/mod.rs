@@ -10,6 +10,7 @@ mod codepipeline;
 mod definitions;
 mod ecs;
 mod events;
+mod health;
 mod iam;
 mod jobs;
 mod lambda;
@@ -29,10 +30,11 @@ use serde_json::Value;
 use shared::Time;
 
 use crate::Mistake;
-use crate::account::Account;
+use crate::account::{Account, HealthCheck};
 use crate::template::Stack;
 
 pub use ecs::{Container, Task};
+pub use health::{ContainerCheck, Ill, Prober};
 pub use iam::Granted;
 pub use logs::{Event as LogEvent, Quirks};
 pub use past::Lateness;
@@ -102,8 +104,12 @@ pub struct Start {
     pub command: Vec<String>,
     /// Its environment.
     pub environment: BTreeMap<String, String>,
-    /// Whether it has a port that the load balancer asks.
+    /// Its port, when it has one.
     pub port: Option<u16>,
+    /// How its target group asks it, when it has one.
+    pub target: Option<HealthCheck>,
+    /// Its own check, when it has one.
+    pub check: Option<ContainerCheck>,
 }
 
 /// Something that happened outside.
@@ -136,10 +142,14 @@ pub enum Happening {
         /// The line.
         text: String,
     },
-    /// A container answers on its port.
-    Healthy {
+    /// Somebody has asked a task whether it is healthy.
+    Checked {
         /// The task's ARN.
         task: String,
+        /// Who.
+        by: Prober,
+        /// What came back.
+        answer: Result<(), Ill>,
     },
     /// A container has ended.
     Exited {
@@ -215,6 +225,8 @@ pub struct World {
     needed_elsewhere: BTreeSet<crate::template::Need>,
     /// The endpoint under which tasks reach their agent.
     pub endpoint: String,
+    /// What the ids of the keys end with that this world gives out.
+    pub key_suffix: String,
     account: String,
     region: String,
     ecs: ecs::Ecs,
@@ -244,6 +256,7 @@ impl World {
             granted: Granted::new(),
             needed_elsewhere: BTreeSet::new(),
             endpoint: "http://127.0.0.1".into(),
+            key_suffix: String::new(),
             account: stack.account.clone(),
             region: stack.region.clone(),
             ecs: ecs::Ecs::default(),
@@ -300,7 +313,7 @@ impl World {
             Happening::Started { task, container, port } => self.container_started(&task, &container, port),
             Happening::CannotStart { task, container, reason } => self.container_failed(&task, &container, &reason),
             Happening::Line { task, container, text } => self.container_wrote(&task, &container, text),
-            Happening::Healthy { task } => self.task_healthy(&task),
+            Happening::Checked { task, by, answer } => self.checked(&task, by, answer),
             Happening::Exited { task, container, code } => self.container_exited(&task, &container, code),
             Happening::Invoked { id, result } => self.invoked(&id, result),
             Happening::Worked { action, result } => self.worked(&action, result),

@@ -21,8 +21,15 @@ pub(super) struct Service {
     pub(super) cluster: String,
     pub(super) name: String,
     pub(super) desired: usize,
-    container: String,
-    container_port: u16,
+    /// The container that gets the traffic, and its port, where somebody asks it.
+    pub(super) container: Option<String>,
+    container_port: Option<u16>,
+    /// How its target group asks, where it has one.
+    pub(super) check: Option<account::HealthCheck>,
+    /// Why its tasks are not healthy, as far as that was seen last.
+    pub(super) unhealthy: Option<String>,
+    /// What ECS has said of it, newest first.
+    pub(super) events: Vec<(Time, String)>,
     port: Option<u16>,
     /// Whether ECS itself replaces its tasks when it is updated.
     rolling: bool,
@@ -76,6 +83,9 @@ pub(super) struct UpdateService {
     task_definition: String,
 }
 
+/// How many of a container's last lines say why it ended.
+const LAST_LINES: usize = 12;
+
 /// How long ECS takes to notice that a service has too few tasks, or too many.
 const RECONCILE: Duration = Duration::from_millis(200);
 
@@ -100,6 +110,9 @@ impl World {
             desired: given.desired,
             container: given.container.clone(),
             container_port: given.container_port,
+            check: given.check(),
+            unhealthy: None,
+            events: Vec::new(),
             port: given.port,
             rolling: given.controller == account::Controller::Ecs,
             created: self.now,
@@ -143,7 +156,7 @@ impl World {
     /// Live tasks of a set, and how many of them are healthy.
     pub(super) fn set_tasks(&self, set: &str) -> (usize, usize) {
         let live: Vec<_> = self.ecs.tasks.values().filter(|task| task.started_by == set && !task.is_over()).collect();
-        (live.len(), live.iter().filter(|task| task.healthy).count())
+        (live.len(), live.iter().filter(|task| task.is_healthy()).count())
     }
 
     /// Starts what a service lacks, stops what it has too much.
@@ -184,8 +197,7 @@ impl World {
         let Some(service) = self.ecs.services.get(arn) else { return };
         let Some(primary) = service.sets.first() else { return };
         let own = self.ecs.tasks.values().filter(|task| task.started_by == primary.id);
-        let tasks: Vec<_> =
-            own.filter(|task| task.healthy && task.desired_status == "RUNNING").map(|task| task.arn.clone()).collect();
+        let tasks: Vec<_> = own.filter(|task| task.is_healthy()).map(|task| task.arn.clone()).collect();
         let Some(service) = self.ecs.services.get_mut(arn) else { return };
         if service.routed == tasks {
             return;
@@ -204,8 +216,10 @@ impl World {
             let definition = &service.sets.first()?.definition;
             let containers =
                 self.definition(&service.scope, definition).ok()?.get("containerDefinitions")?.as_array()?;
-            let chosen =
-                containers.iter().find(|one| one.get("name").and_then(Value::as_str) == Some(&service.container))?;
+            let is_it = |one: &&Value| {
+                service.container.as_deref().is_none_or(|name| one.get("name").and_then(Value::as_str) == Some(name))
+            };
+            let chosen = containers.iter().find(is_it)?;
             Some(TrafficView {
                 region: service.scope.1.clone(),
                 service: service.name.clone(),
@@ -226,14 +240,49 @@ impl World {
             .all(|service| service.sets.iter().all(|set| self.set_tasks(&set.id).1 == set.desired))
     }
 
-    pub(super) fn task_healthy(&mut self, arn: &str) {
-        let Some(task) = self.ecs.tasks.get_mut(arn).filter(|task| task.desired_status == "RUNNING") else { return };
-        task.healthy = true;
-        let task = task.clone();
-        self.service_changed(&task);
+    /// Why a service does not come up, once a task of one has ended: which, how, and its last lines.
+    #[must_use]
+    pub fn ended_service_task(&self) -> Option<String> {
+        let task = self.ecs.tasks.values().find(|task| task.is_over() && task.group.starts_with("service:"))?;
+        let service = task.group.trim_start_matches("service:");
+        let container = task.containers.iter().find(|one| one.exit_code != Some(0)).or(task.containers.first())?;
+        let how = match (container.exit_code, &task.stopped_reason) {
+            (Some(code), _) => format!("ended with exit code {code}"),
+            (None, reason) => format!("did not start: {}", reason.as_deref().unwrap_or("no reason is known")),
+        };
+        let mut said = format!(
+            "the service {service} of local.yaml in {} does not come up: container `{}` of {} {how}",
+            task.scope.1,
+            container.name,
+            short(&task.definition)
+        );
+        let lines = self.lines_of_task(&task.arn);
+        match lines.as_slice() {
+            [] => said.push_str("; it has written nothing"),
+            _ => said.push_str(". Its last lines:"),
+        }
+        for line in lines.iter().skip(lines.len().saturating_sub(LAST_LINES)) {
+            said.push_str(&format!("\n  {}", shared::text::plain(&line.message)));
+        }
+        Some(said)
     }
 
-    fn service_of(&self, task: &Task) -> Option<String> {
+    /// What is still awaited of services that do not come up, after this long.
+    #[must_use]
+    pub fn unhealthy_services(&self, after: Duration) -> String {
+        let services = self.ecs.services.values();
+        let missing = services.filter(|service| service.sets.iter().any(|set| self.set_tasks(&set.id).1 < set.desired));
+        let named = missing.map(|service| match &service.unhealthy {
+            Some(why) => format!("{} in {} ({why})", service.name, service.scope.1),
+            None => format!("{} in {}", service.name, service.scope.1),
+        });
+        format!(
+            "these services of local.yaml are not healthy after {after:?}: {}",
+            named.collect::<Vec<_>>().join(", ")
+        )
+    }
+
+    pub(super) fn service_of(&self, task: &Task) -> Option<String> {
         let name = task.group.strip_prefix("service:")?;
         Some(service_arn(&task.scope, &task.cluster, name))
     }
@@ -346,13 +395,21 @@ impl World {
             .iter()
             .map(|set| self.set_tasks(&set.id))
             .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let balancers = match (&service.container, service.container_port) {
+            (Some(container), Some(port)) => json!([{"containerName": container, "containerPort": port}]),
+            _ => json!([]),
+        };
+        let events = service.events.iter().enumerate().map(|(at, (when, message))| {
+            json!({"id": format!("{:08}", service.events.len() - at), "createdAt": stamp(*when), "message": message})
+        });
+        let events: Vec<_> = events.collect();
         json!({"serviceArn": service.arn, "serviceName": service.name,
             "clusterArn": cluster_arn(&service.scope, &service.cluster), "status": "ACTIVE",
             "desiredCount": service.desired, "runningCount": counts.1, "pendingCount": counts.0 - counts.1,
             "taskDefinition": newest.map(|set| set.definition.clone()),
             "deploymentController": {"type": if service.rolling { "ECS" } else { "CODE_DEPLOY" }}, "launchType": "FARGATE",
-            "loadBalancers": [{"containerName": service.container, "containerPort": service.container_port}],
-            "taskSets": if service.rolling { Vec::new() } else { sets.collect() }, "deployments": deployments, "events": [],
+            "loadBalancers": balancers,
+            "taskSets": if service.rolling { Vec::new() } else { sets.collect() }, "deployments": deployments, "events": events,
             "createdAt": stamp(service.created), "schedulingStrategy": "REPLICA"})
     }
 }

@@ -37,11 +37,12 @@ impl World {
                 let account =
                     account.ok_or_else(|| Fault::new("ValidationError", format!("{role} is not a role's ARN")))?;
                 let session = parameter("RoleSessionName").unwrap_or_default();
+                let suffix = &self.key_suffix;
                 let expires = self.now.plus(std::time::Duration::from_secs(3600));
                 Ok(Response::xml(format!(
                     "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>\
                      <AssumedRoleUser><AssumedRoleId>AROA:{session}</AssumedRoleId><Arn>{role}/{session}</Arn></AssumedRoleUser>\
-                     <Credentials><AccessKeyId>{ASSUMED}{account}</AccessKeyId><SecretAccessKey>local</SecretAccessKey>\
+                     <Credentials><AccessKeyId>{ASSUMED}{account}{suffix}</AccessKeyId><SecretAccessKey>local</SecretAccessKey>\
                      <SessionToken>local</SessionToken><Expiration>{expires}</Expiration></Credentials>\
                      </AssumeRoleResult></AssumeRoleResponse>"
                 )))

@@ -1,0 +1,80 @@
+//! What ends the processes of a run whose own process was killed before it could: a process of its own, that knows their
+//! groups and waits for the end of a pipe.
+//!
+//! Invariant: a process group that was watched and is not over ends with this process, however that one ends. The pipe
+//! closes with it on every Unix, so nothing here depends on Linux.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, Write as _};
+use std::path::Path;
+use std::process::{ChildStdin, Command, ExitCode, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+/// The pipe to the supervisor, once there is one; tests that end in order have none.
+static PIPE: OnceLock<Mutex<ChildStdin>> = OnceLock::new();
+
+/// Starts the supervisor of this process: `program`, with the argument that makes it one.
+///
+/// # Errors
+/// It cannot be started.
+pub fn start(program: &Path, argument: &str) -> std::io::Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = Command::new(program);
+    // A group of its own: a signal to the terminal's group must not end it before the others.
+    command.arg(argument).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    let pipe = command.spawn()?.stdin.take();
+    if let Some(pipe) = pipe {
+        // There is one at most for each process.
+        drop(PIPE.set(Mutex::new(pipe)));
+    }
+    Ok(())
+}
+
+/// A process group that ends with this process; dropped when it is over.
+#[derive(Debug)]
+pub(super) struct Watched(Option<i32>);
+
+/// Has the group of this process watched.
+pub(super) fn watch(process: Option<u32>) -> Watched {
+    let group = process.and_then(|id| i32::try_from(id).ok());
+    if let Some(group) = group {
+        tell('+', group);
+    }
+    Watched(group)
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            tell('-', group);
+        }
+    }
+}
+
+fn tell(what: char, group: i32) {
+    if let Some(pipe) = PIPE.get() {
+        // Without a supervisor, the run goes on: it ends its processes itself unless it is killed.
+        drop(writeln!(pipe.lock().unwrap_or_else(PoisonError::into_inner), "{what}{group}"));
+    }
+}
+
+/// Is the supervisor: takes note of groups until the pipe closes, then ends those that are left.
+pub fn be() -> ExitCode {
+    let mut groups = BTreeSet::new();
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        let group = line.get(1..).and_then(|group| group.parse::<i32>().ok()).filter(|group| *group > 1);
+        match (line.chars().next(), group) {
+            (Some('+'), Some(group)) => drop(groups.insert(group)),
+            (Some('-'), Some(group)) => drop(groups.remove(&group)),
+            _ => {}
+        }
+    }
+    for group in groups {
+        // One that is gone needs no signal.
+        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    }
+    ExitCode::SUCCESS
+}
