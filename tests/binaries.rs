@@ -234,6 +234,11 @@ fn ctrl_c_in_the_middle_of_a_migration_stops_it_everywhere() {
     assert_eq!(status, Some(1), "{output}");
     assert!(output.contains("Stopping the release") && output.contains("\nStopped after"), "{output}");
     assert!(!output.contains("applied 003_customer_email"), "nothing was half done: {output}");
+    let (_, summary) = output.split_once("\nStopped after").unwrap();
+    assert!(
+        summary.contains("prepare: done in us\n") && summary.contains("migrate: not done in us, eu, ap\n"),
+        "{output}"
+    );
 }
 
 #[test]
@@ -324,6 +329,32 @@ fn a_migration_that_talks_a_lot_is_shown_to_the_last_line() {
         assert_eq!((count, all), (ROWS, expected), "{environment}");
         assert!(output.contains(&format!("{environment} | migrate complete: {} lines", ROWS + 6)), "{environment}");
     }
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_no_process_and_one_that_is_terminated_stops_the_release() {
+    let (local, state) = account("killed", "local.slow.yaml", 8310);
+    let mut release = Release::start(&local, &state, true);
+    release.until("us | applying 003_customer_email");
+    // A second one of the same account is refused before its setup runs.
+    let second = Release::start(&local, &state.join("second"), true).end();
+    assert_eq!(second.0, Some(2), "{}", second.1);
+    assert!(!second.1.contains("Setting up"), "{}", second.1);
+    assert!(processes_of(&state).len() > 5, "{:?}", processes_of(&state));
+    release.process.kill().unwrap();
+    let begun = Instant::now();
+    while !processes_of(&state).is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", processes_of(&state));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (local, state) = account("terminated", "local.slow.yaml", 8320);
+    let mut release = Release::start(&local, &state, true);
+    release.until("us | applying 003_customer_email");
+    let pid = release.process.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let (status, output) = release.end();
+    assert_eq!(status, Some(1), "{output}");
+    assert!(output.contains("\nStopped after") && output.contains("migrate: not done in us, eu, ap"), "{output}");
 }
 
 #[test]
@@ -473,6 +504,20 @@ async fn every_packaged_bootstrap_does_its_part_of_a_release() {
     releases_with(&folder, "packaged", 8260).await;
 }
 
+/// What the world answers to a request for its clusters.
+fn ask(port: u16, host: &str, key: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: {host}:{port}\r\nx-amz-target: AmazonEC2ContainerServiceV20141113.ListClusters\r\n\
+         authorization: AWS4-HMAC-SHA256 Credential={key}/20261123/us-east-1/ecs/aws4_request, Signature=0\r\n\
+         connection: close\r\ncontent-length: 2\r\n\r\n{{}}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 async fn releases_with(programs: &Path, name: &str, ports: u16) {
     let (local, state) = account(name, "local.yaml", ports);
     let state = state_folder(&state).unwrap();
@@ -497,6 +542,15 @@ async fn releases_with(programs: &Path, name: &str, ports: u16) {
         ports: Ports::claim(0, &account).await.unwrap(),
     };
     let machine = Machine::start(setting).unwrap();
+    // Whoever else is on this machine, or has this address under a name of its own, is not answered.
+    for (host, key) in [("127.0.0.1", "local".to_owned()), ("evil.example", machine.keys().0)] {
+        let port = machine.address().port();
+        let answer = tokio::task::spawn_blocking(move || ask(port, host, &key)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("UnrecognizedClientException"), "{answer}");
+    }
+    let (port, key) = (machine.address().port(), machine.keys().0);
+    let answer = tokio::task::spawn_blocking(move || ask(port, "127.0.0.1", &key)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("clusterArns"), "{answer}");
     let started =
         machine.call("CodePipeline_20150709.StartPipelineExecution", &json!({"name": "cutover-pipeline"})).unwrap();
     let release = started["pipelineExecutionId"].as_str().unwrap().to_owned();

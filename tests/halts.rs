@@ -256,6 +256,22 @@ fn a_function_that_is_dead_for_good_is_answered_for_and_the_action_does_not_hang
 }
 
 #[test]
+fn a_log_whose_function_is_dead_for_good_is_a_warning_and_fails_no_release() {
+    let meddle = |call: &Call<'_>| match (call.function, call.operation) {
+        ("tail-logs", "PutLogEvents") => Meddling::CrashBefore,
+        _ => Meddling::Pass,
+    };
+    play(Setting { meddle: Box::new(meddle), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        let action = stage.action(&release, "MigrateLogs");
+        assert!(
+            action.summary.starts_with("Warning: the log is incomplete. Cutover's function cutover-tail-logs failed")
+        );
+    });
+}
+
+#[test]
 fn a_rollback_that_fails_while_nobody_watches_is_found_and_said_loudly() {
     // A person stops the release in the middle, every function that acts on it dies, and the rollback comes to a bad end
     // before halt-release is invoked again.

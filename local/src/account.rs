@@ -319,7 +319,7 @@ impl Account {
     /// When it cannot be read, or the first mistake in it.
     pub fn read(path: &Path, state: &Path) -> Result<Self, Mistake> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = yaml::text_of(path).map_err(|error| {
             Mistake(format!(
                 "{name}: {error}. It says what the account has (clusters, task definitions, services): see examples/shop/local.yaml"
             ))
@@ -405,7 +405,7 @@ pub fn read_application(
 ) -> Result<(shared::Manifest, Account), Mistake> {
     let manifest_path = folder.join(shared::manifest::FILE);
     let name = manifest_path.display().to_string();
-    let text = std::fs::read_to_string(&manifest_path).map_err(|error| {
+    let text = yaml::text_of(&manifest_path).map_err(|error| {
         Mistake(format!("{name}: {error}. It says what a release of the application is: see examples/shop/deploy.yaml"))
     })?;
     let manifest = shared::Manifest::read(&name, &text)?;

@@ -180,6 +180,15 @@ impl Show {
         let said = style(status.name()).bold();
         let said = if status == ExecutionStatus::Succeeded { said.green() } else { said.red() };
         self.line(&format!("{said}{took}"));
+        // What a person who has stopped it asks first: what was taken back, and how far each task came.
+        let lines = machine.world().release_lines(execution);
+        if let Some(halt) =
+            lines.iter().rev().find(|event| event.message.starts_with("halt ") && status != ExecutionStatus::Succeeded)
+        {
+            for part in halt.message.split(". ") {
+                self.line(&format!("  {}", log_line(part)));
+            }
+        }
         for action in actions.iter().filter(|action| action.status == ActionStatus::Failed) {
             self.line("");
             self.line(&format!("{} failed:", style(name(action)).bold()));
@@ -233,10 +242,25 @@ fn first_line(text: &str) -> String {
     shared::text::fit(text.lines().next().unwrap_or_default(), 300)
 }
 
+/// The longest line that is shown; the log has all of it.
+const LONGEST_LINE: usize = 1000;
+
+/// A line as a person should see it: of one that rewrote itself, as progress bars do, its last state; of a long one, both
+/// ends and how long it is.
+fn on_a_terminal(line: &str) -> String {
+    let last = line.rsplit('\r').find(|state| !state.trim().is_empty()).unwrap_or_default();
+    let text = shared::text::plain(last);
+    let length = text.chars().count();
+    if length <= LONGEST_LINE {
+        return text;
+    }
+    format!("{} ({length} characters)", shared::text::fit(&text, LONGEST_LINE))
+}
+
 /// A line of the merged log, its environment in a colour of its own.
 fn log_line(message: &str) -> String {
-    let message = shared::text::plain(message);
-    let Some((environment, rest)) = message.split_once(" | ") else { return message };
+    let Some((environment, rest)) = message.split_once(" | ") else { return on_a_terminal(message) };
+    let (environment, rest) = (shared::text::plain(environment), on_a_terminal(rest));
     let colour = environment.bytes().map(usize::from).sum::<usize>() % 5;
     let environment = style(environment);
     let environment = match colour {
@@ -247,4 +271,17 @@ fn log_line(message: &str) -> String {
         _ => environment.green(),
     };
     format!("{environment} | {rest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_rewrites_itself_is_shown_in_its_last_state_and_a_long_one_is_cut() {
+        assert_eq!(on_a_terminal("10 %\r50 %\r100 %\r"), "100 %");
+        assert_eq!(on_a_terminal("\u{1b}[2Jplain"), "plain");
+        let long = on_a_terminal(&"x".repeat(20_000));
+        assert!(long.ends_with("xxx (20000 characters)") && long.chars().count() < 1100, "{long}");
+    }
 }

@@ -58,6 +58,20 @@ impl From<Verdict> for Error {
 }
 
 impl Error {
+    /// What sort of error it is, as Lambda's console and its failure destination show it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Again(_) => "Unavailable",
+            Self::Stop(Verdict { kind, .. }) => match kind {
+                Kind::JobFailed => "JobFailed",
+                Kind::Configuration => "ConfigurationError",
+                Kind::Permission => "PermissionError",
+                Kind::Unavailable => "Unavailable",
+            },
+        }
+    }
+
     /// The sentence that says what went wrong.
     #[must_use]
     pub fn message(&self) -> &str {

@@ -48,6 +48,11 @@ impl Invocation {
     }
 }
 
+/// An error as Lambda reports it: its kind is the type, and not the name of a type of Rust's.
+fn diagnostic(error: crate::Error) -> lambda_runtime::Diagnostic {
+    lambda_runtime::Diagnostic { error_type: error.name().into(), error_message: error.to_string() }
+}
+
 /// Serves a function: sets up logging and the clients once, then hands each event to `handle`.
 ///
 /// An error makes Lambda deliver the same event again (fact 3), which is safe and wanted: everything a function does
@@ -76,7 +81,7 @@ where
         let deadline = Time::from_millis(event.context.deadline);
         let invocation = Invocation { clock: Clock::set(Time::of_system()), deadline };
         let handled = handle(aws.clone(), event.payload, invocation);
-        async move { handled.await.map_err(lambda_runtime::Error::from) }
+        async move { handled.await.map_err(diagnostic) }
     }))
     .await
 }

@@ -48,6 +48,8 @@ pub fn plain(line: &str) -> String {
     let mut chars = line.chars().peekable();
     while let Some(char) = chars.next() {
         match char {
+            // Characters that turn the direction of a line show something else than what stands there.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
             '\u{1b}' => skip_escape(&mut chars),
             '\t' => text.push_str("    "),
             _ if char.is_control() => {}
@@ -71,6 +73,56 @@ fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
         _ => {}
     }
 }
+
+/// The line among a program's last ones that tells a person most: the last that reads like an error, otherwise the last
+/// that is finished.
+///
+/// Languages end differently: Python's `ValueError: ...` stands after the trace, on standard error, and what was still
+/// buffered for standard output follows it; Java's root is the last `Caused by:`; Ruby's, Go's and Rust's stand first.
+#[must_use]
+pub fn telling(lines: &[String]) -> Option<&str> {
+    let finished = |line: &&String| {
+        let text = line.trim();
+        text.chars().any(char::is_alphanumeric) && !text.ends_with("...") && !text.ends_with('\u{2026}')
+    };
+    let is_error = |line: &&String| reads_like_an_error(line);
+    let found = lines.iter().rev().find(is_error).or_else(|| lines.iter().rev().find(finished));
+    found.or_else(|| lines.iter().rev().find(|line| !line.trim().is_empty())).map(|line| line.trim())
+}
+
+/// Whether a line begins as errors do.
+fn reads_like_an_error(line: &str) -> bool {
+    const BEGINNINGS: [&str; 7] =
+        ["error:", "error[", "fatal:", "panic:", "caused by:", "exception in thread", "npm err!"];
+    // A trace's own lines are indented.
+    if line.starts_with([' ', '\t']) {
+        return false;
+    }
+    let lower = line.to_lowercase();
+    if BEGINNINGS.iter().any(|beginning| lower.starts_with(beginning)) || lower.contains(" panicked at ") {
+        return true;
+    }
+    // `ValueError: ...`, `django.db.utils.OperationalError: ...`, `PG::UndefinedColumn: ...`, `psql:1: ERROR:  ...`
+    let class = line.split(": ").next().unwrap_or_default();
+    let is_class = !class.is_empty()
+        && class.chars().all(|char| char.is_alphanumeric() || "_.:$".contains(char))
+        && ["Error", "Exception", "Fault", "Failure"].iter().any(|end| class.ends_with(end));
+    // Ruby ends the line with it: `app.rb:3:in 'x': no such table (SQLite3::SQLException)`.
+    let in_parentheses = line.ends_with("Error)") || line.ends_with("Exception)");
+    is_class || in_parentheses || line.contains("ERROR: ") || line.contains("FATAL: ")
+}
+
+/// `telling` as a sentence: "Its last line: ...", or "It said: ..." when that is not the last one.
+#[must_use]
+pub fn said(lines: &[String]) -> Option<String> {
+    let line = telling(lines)?;
+    let last = lines.iter().rev().find(|line| !line.trim().is_empty()).map(|line| line.trim());
+    let begin = if last == Some(line) { "Its last line" } else { "It said" };
+    Some(format!("{begin}: {}", fit(line, LONGEST_SAID)))
+}
+
+/// The longest line in a sentence.
+const LONGEST_SAID: usize = 160;
 
 /// "1 task", "3 tasks".
 #[must_use]
@@ -99,6 +151,46 @@ mod tests {
         assert!(cut.starts_with("start") && cut.ends_with("end"), "{cut}");
         assert_eq!(fit("short", 30), "short");
         assert_eq!(fit("abcdef", 3), "abc");
+    }
+
+    #[test]
+    fn of_a_programs_last_lines_the_one_that_tells_most_is_quoted() {
+        for (lines, said) in [
+            (
+                &[
+                    "Traceback (most recent call last):",
+                    "  File \"m.py\", line 3",
+                    "ValueError: order 17 has the negative quantity -3",
+                    "Operations to perform:",
+                    "  Applying shop.0003_close_old_orders...",
+                ][..],
+                "It said: ValueError: order 17 has the negative quantity -3",
+            ),
+            (&["applying 003", "error: 003: duplicate column"], "Its last line: error: 003: duplicate column"),
+            (
+                &["psql:2: ERROR:  relation does not exist", "", "done"],
+                "It said: psql:2: ERROR:  relation does not exist",
+            ),
+            (
+                &["app.rb:3:in 'x': no such table (SQLite3::SQLException)", "\tfrom app.rb:9"],
+                "It said: app.rb:3:in 'x': no such table (SQLite3::SQLException)",
+            ),
+            (
+                &["Exception in thread \"main\" x", "\tat A.b", "Caused by: java.io.IOException: gone", "\t... 3 more"],
+                "It said: Caused by: java.io.IOException: gone",
+            ),
+            (
+                &["thread 'main' panicked at src/main.rs:2:5:", "no database"],
+                "It said: thread 'main' panicked at src/main.rs:2:5:",
+            ),
+            (&["migrated 3", "  Applying 0004..."], "It said: migrated 3"),
+            (&["0 errors found", "bye"], "Its last line: bye"),
+            (&["  Applying 0004...", "  "], "Its last line: Applying 0004..."),
+        ] {
+            let lines: Vec<_> = lines.iter().map(|line| (*line).to_owned()).collect();
+            assert_eq!(super::said(&lines).as_deref(), Some(said), "{lines:?}");
+        }
+        assert_eq!(super::said(&[String::new()]), None);
     }
 
     #[test]

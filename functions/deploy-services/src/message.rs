@@ -146,8 +146,8 @@ pub(crate) fn failed(tick: &Tick<'_>, plan: &Plan, state: &State, lines: &[Strin
         Some(cause) => {
             let name = plan.targets.get(cause.target).map_or_else(|| "?".into(), Target::name);
             let _ = write!(message, "{name} failed: {}.", cause.what);
-            if let Some(last) = lines.iter().rev().find(|line| !line.is_empty()) {
-                let _ = write!(message, " Its last line: {}", fit(last, 160));
+            if let Some(said) = shared::text::said(&lines) {
+                let _ = write!(message, " {said}");
             }
         }
     }

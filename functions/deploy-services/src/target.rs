@@ -16,7 +16,7 @@ use crate::decide::{self, Act, Phase, State};
 use crate::message;
 
 /// How many of a dead container's last lines the verdict shows.
-const LAST_LINES: i32 = 12;
+const LAST_LINES: i32 = 20;
 
 /// The services in all their environments, as one invocation knows them.
 #[derive(Debug)]

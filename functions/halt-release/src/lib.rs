@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::json;
 use shared::aws::codepipeline::{Answer, Codepipeline, Sibling, tries};
 use shared::job::Release;
-use shared::{Aws, Error, Event, Invocation, Job, Journal, Time, Trouble, artifact};
+use shared::{Aws, Error, Event, Invocation, Job, Journal, Success, Time, Trouble, artifact};
 use tracing::{info, warn};
 
 use decide::{LOOK, LOOK_SELDOM, MOST_ROUNDS, SETTLED, Verdict, facts, verdict};
@@ -24,6 +24,9 @@ use sweep::Sweep;
 
 /// When less than this is left, the function hands over to itself.
 const LAST_LOOK: Duration = Duration::from_secs(15);
+
+/// How the name of the function ends that shows the log, as the stack names it.
+const TAIL: &str = "-tail-logs";
 
 /// Handles one event.
 ///
@@ -51,7 +54,12 @@ async fn report(aws: &Aws, function: &str, event: &Event, why: &str) -> Result<(
     if let Some(claim) = &job.claim {
         codepipeline.claim(&job.id, claim).await?;
     }
-    codepipeline.answer(&job.id, &Answer::Failed(message::died(function, why))).await.map(drop)
+    // Losing the log never fails a release.
+    let answer = match function.ends_with(TAIL) {
+        true => Answer::Succeeded(Success { summary: message::lost_tail(function, why), ..Success::default() }),
+        false => Answer::Failed(message::died(function, why)),
+    };
+    codepipeline.answer(&job.id, &answer).await.map(drop)
 }
 
 /// One sweep, as one invocation knows it.
@@ -139,7 +147,6 @@ impl Sweeping<'_> {
         if looked == Ok(false) && settled {
             looked = sweep.settle(&mut said).await.map(|()| false);
         }
-        let done = message::done(&sweep.stopped, &sweep.stuck);
         let something = by_person || self.round > 0 || !said.is_empty() || !sweep.stuck.is_empty();
         if something {
             self.say(now, said).await;
@@ -150,7 +157,12 @@ impl Sweeping<'_> {
         if !settled {
             return Ok(Then::LookAgain(LOOK_SELDOM));
         }
-        if self.speaks == Some(true) {
+        if let Some(sweep) = self.known.as_ref().filter(|_| self.speaks == Some(true)) {
+            let outcomes = sweep.outcomes(&self.release).await.unwrap_or_else(|error| {
+                warn!(%error, "how far the tasks came is not said");
+                Vec::new()
+            });
+            let done = message::done(&sweep.stopped, &sweep.stuck, &outcomes);
             self.end(now, &done).await;
         }
         Ok(Then::Done)
@@ -162,7 +174,7 @@ impl Sweeping<'_> {
             return Then::LookAgain(LOOK_SELDOM);
         }
         if by_person && self.speaks().await {
-            self.end(now, &message::done(&[], &BTreeMap::new())).await;
+            self.end(now, &message::done(&[], &BTreeMap::new(), &[])).await;
         }
         Then::Done
     }

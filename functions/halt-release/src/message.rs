@@ -1,6 +1,7 @@
 //! Every sentence of `halt-release` that a person reads.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use shared::aws::codedeploy::Deployment;
 use shared::aws::ecs::Task;
@@ -55,7 +56,7 @@ pub(crate) fn too_late(id: &str) -> String {
 }
 
 /// The last line, and what people are told.
-pub(crate) fn done(stopped: &[String], stuck: &BTreeMap<String, String>) -> String {
+pub(crate) fn done(stopped: &[String], stuck: &BTreeMap<String, String>, outcomes: &[String]) -> String {
     let mut said = match stopped {
         [] => "nothing of the release was running any more".to_owned(),
         _ => format!("stopped {}; nothing of the release runs any more", fit(&stopped.join(", "), LONGEST_LIST)),
@@ -63,7 +64,23 @@ pub(crate) fn done(stopped: &[String], stuck: &BTreeMap<String, String>) -> Stri
     for (name, why) in stuck {
         said = format!("NOT ROLLED BACK: {name} ({why}). Deploy the revision before by hand. {said}");
     }
+    for outcome in outcomes {
+        let _ = write!(said, ". {outcome}");
+    }
     format!("halt complete: {said}")
+}
+
+/// "migrate: done in us; not done in eu, ap; not begun in jp", when it was begun anywhere.
+pub(crate) fn outcome(task: &str, environments: &[String], ends: &BTreeMap<(String, String), bool>) -> Option<String> {
+    let end = |environment: &&String| ends.get(&(task.to_owned(), (*environment).clone())).copied();
+    let with = |wanted: Option<bool>| {
+        let named: Vec<_> = environments.iter().filter(|one| end(one) == wanted).map(String::as_str).collect();
+        (!named.is_empty()).then(|| named.join(", "))
+    };
+    environments.iter().find_map(|one| end(&one))?;
+    let parts = [("done in", with(Some(true))), ("not done in", with(Some(false))), ("not begun in", with(None))];
+    let said: Vec<_> = parts.into_iter().filter_map(|(what, named)| Some(format!("{what} {}", named?))).collect();
+    Some(format!("{task}: {}", said.join("; ")))
 }
 
 /// It took too long.
@@ -91,6 +108,14 @@ const WHAT_RUNS: &str = "ECS tasks whose startedBy begins with `cutover/` and th
 /// The manifest of a release that was stopped cannot be read.
 pub(crate) fn no_manifest(why: &str) -> String {
     format!("what the release has started is not known, since its manifest cannot be read ({why})")
+}
+
+/// What the log's action says whose function is dead.
+pub(crate) fn lost_tail(function: &str, why: &str) -> String {
+    format!(
+        "Warning: the log is incomplete. Cutover's function {function} failed at every try: {why}. The release goes on; each \
+         task's lines are in its own log stream."
+    )
 }
 
 /// The verdict of an action whose function is dead.

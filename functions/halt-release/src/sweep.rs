@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashSet};
 use futures_util::future::join_all;
 use shared::aws::Place;
 use shared::aws::codedeploy::{Codedeploy, Deployment, Listed};
-use shared::aws::ecs::{Ecs, Half, Of, Task};
+use shared::aws::ecs::{Definition, Ecs, Half, Of, Task};
+use shared::end::{End, judge};
 use shared::job::Release;
 use shared::manifest::{Manifest, in_environment};
 use shared::{Aws, Error, Time, names};
@@ -20,6 +21,8 @@ use crate::message;
 pub(crate) struct Sweep {
     families: Vec<Family>,
     groups: Vec<Group>,
+    /// The manifest's tasks, each with its environments.
+    tasks: Vec<(String, Vec<String>)>,
     /// When the release began.
     since: Time,
     /// What was asked to end, and when.
@@ -55,7 +58,10 @@ impl Sweep {
     pub(crate) async fn new(aws: &Aws, release: &Release, manifest: &Manifest, since: Time) -> Self {
         let mut families: Vec<Family> = Vec::new();
         let mut seen = HashSet::new();
-        for task in manifest.tasks.values() {
+        let mut tasks = Vec::new();
+        for (task_name, task) in &manifest.tasks {
+            let environments = manifest.environments_of(task.environments.as_ref());
+            tasks.push((task_name.clone(), environments.iter().map(|(name, _)| (*name).to_owned()).collect()));
             for (name, environment) in manifest.environments_of(task.environments.as_ref()) {
                 let place = Place::from(environment);
                 let family = in_environment(&task.family, name);
@@ -80,7 +86,7 @@ impl Sweep {
             }
         }
         let (asked, rollbacks, stuck) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { families, groups, since, asked, rollbacks, stuck, stopped: Vec::new() }
+        Self { families, groups, tasks, since, asked, rollbacks, stuck, stopped: Vec::new() }
     }
 
     /// Looks at everything once, stops what runs, and says what it did; whether anything is still under way.
@@ -99,6 +105,29 @@ impl Sweep {
         let tasks = self.look_at_tasks(release, seen, said).await;
         let deployments = self.look_at_deployments(facts, seen, said).await;
         Ok(tasks? | deployments?)
+    }
+
+    /// How far each task of the manifest came that the release has begun, in each of its environments: what a person who
+    /// stopped it asks first. Each by name: those that did it, those that were stopped or failed, those that had not begun.
+    ///
+    /// # Errors
+    /// The calls'.
+    pub(crate) async fn outcomes(&self, release: &Release) -> Result<Vec<String>, Error> {
+        let found = join_all(self.families.iter().map(async |family| {
+            let arns = family.ecs.list_tasks(&family.cluster, Of::Family(&family.family), Half::Stopped).await?;
+            family.ecs.describe_tasks(&family.cluster, &arns).await
+        }))
+        .await;
+        let mut ends: BTreeMap<(String, String), bool> = BTreeMap::new();
+        for task in found.into_iter().collect::<Result<Vec<_>, _>>()?.iter().flatten() {
+            let Some(whose) = names::read_started_by(&task.started_by).filter(|_| is_of(task, release)) else {
+                continue;
+            };
+            // A container that is not known to be another counts as essential: nothing is called done that may not be.
+            let done = judge(task, &Definition::default()) == End::Succeeded;
+            *ends.entry((whose.task.to_owned(), whose.environment.to_owned())).or_default() |= done;
+        }
+        Ok(self.tasks.iter().filter_map(|(task, environments)| message::outcome(task, environments, &ends)).collect())
     }
 
     fn is_due(&self, id: &str, now: Time) -> bool {

@@ -89,7 +89,7 @@ pub(crate) fn slack(told: &Told, news: &News, warnings: &[String], now: Time) ->
     json!({
         "text": plain(&title),
         "blocks": [
-            {"type": "section", "text": {"type": "mrkdwn", "text": fit(&text, LONGEST_TEXT)}},
+            {"type": "section", "text": {"type": "mrkdwn", "text": fit(&text, LONGEST_TEXT), "verbatim": true}},
             {"type": "context", "elements": [{"type": "mrkdwn", "text": links.join("  |  ")}]},
         ],
     })
@@ -108,28 +108,44 @@ fn about(told: &Told) -> String {
 fn failed(verdicts: &[(String, String)]) -> String {
     let each = verdicts
         .iter()
-        .map(|(action, verdict)| format!("*{}*\n```{}```", escaped(action), escaped(&fit(verdict, 900))));
+        .map(|(action, verdict)| format!("*{}*\n```{}```", escaped(action), in_a_block(&fit(verdict, 900))));
     each.collect::<Vec<_>>().join("\n")
 }
 
-/// Slack's three special characters.
+/// What stands between a character that formats or addresses and its neighbours, so that it does neither: it has no width.
+const JOINER: &str = "\u{2060}";
+
+/// The same in a block of code, where nothing formats but the end of the block.
+fn in_a_block(text: &str) -> String {
+    let lines = text.lines().map(plain).collect::<Vec<_>>().join("\n");
+    lines.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace("```", "'''")
+}
+
+/// Somebody else's text in Slack: its three special characters, and those that format.
 fn escaped(text: &str) -> String {
-    text.lines()
-        .map(plain)
-        .collect::<Vec<_>>()
-        .join("\n")
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    let lines = text.lines().map(plain).collect::<Vec<_>>().join("\n");
+    let each = lines.chars().map(|char| match char {
+        '&' => "&amp;".to_owned(),
+        '<' => "&lt;".to_owned(),
+        '>' => "&gt;".to_owned(),
+        '*' | '_' | '~' | '`' => format!("{char}{JOINER}"),
+        _ => char.to_string(),
+    });
+    each.collect()
+}
+
+/// Somebody else's text in Datadog, where `@` addresses people and channels; without `%%%`, nothing formats.
+fn unaddressed(text: &str) -> String {
+    plain(text).replace('@', &format!("@{JOINER}"))
 }
 
 /// Datadog's event.
 pub(crate) fn datadog(told: &Told, to: &Datadog, now: Time) -> Value {
     let text = format!(
-        "%%%\n{} (`{}`), released by {} after {}: {}.\n\n[Pipeline]({})\n%%%",
-        told.message,
+        "{} ({}), released by {} after {}: {}.\n{}",
+        unaddressed(&told.message),
         told.short_commit(),
-        told.who,
+        unaddressed(&told.who),
         spoken(now.since(told.started)),
         told.stages_spoken(),
         told.pipeline_url
@@ -267,6 +283,38 @@ mod tests {
             std::fs::write(&new, &text).unwrap();
             panic!("the bodies differ from {path}: compare them with {new}, and take it over if it is right");
         }
+    }
+
+    #[test]
+    fn what_others_wrote_can_neither_address_nor_format_nor_end_a_block() {
+        let bad = "<!channel> *bold* _it_ `code` <https://evil.example|click> @here \u{1b}[2J\u{202e}x ```out";
+        let told = Told { message: bad.into(), who: bad.into(), ..release() };
+        let failed = News::Failed { verdicts: vec![(bad.to_owned(), bad.to_owned())] };
+        for news in [
+            News::Started,
+            failed,
+            News::Halted { said: bad.into() },
+            News::Rejected { by: bad.into(), why: bad.into() },
+        ] {
+            let body = slack(&told, &news, &[bad.to_owned()], NOW);
+            let section = &body["blocks"][0]["text"];
+            let text = section["text"].as_str().unwrap();
+            for what in ["<!channel>", "<https://evil", "\u{1b}", "\u{202e}"] {
+                assert!(!text.contains(what), "{what:?} in {text:?}");
+            }
+            // Only our own title is bold, and only our own blocks of code begin and end.
+            let (_, rest) = text.split_once('\n').unwrap();
+            let outside: String = rest.split("```").step_by(2).collect();
+            assert!(
+                !outside.contains("*bold*") && !outside.contains("_it_") && !outside.contains("`code`"),
+                "{text:?}"
+            );
+            assert!(rest.matches("```").count().is_multiple_of(2) && !text.contains("```out"), "{text:?}");
+            assert_eq!(section["verbatim"], true, "names and addresses in it are not made links");
+        }
+        let to = Datadog { api_key: "/k".into(), site: "datadoghq.eu".into(), tags: Vec::new() };
+        let text = datadog(&told, &to, NOW)["text"].as_str().unwrap().to_owned();
+        assert!(!text.contains("@here") && !text.contains("%%%") && !text.contains('\u{1b}'), "{text:?}");
     }
 
     #[test]

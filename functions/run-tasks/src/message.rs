@@ -94,8 +94,8 @@ pub(crate) fn failed(tick: &Tick<'_>, plan: &Plan, state: &State, lines: &[Strin
         Some(cause) => {
             let name = plan.sites.get(cause.environment).map_or("?", |site| site.name.as_str());
             let mut first = format!("{} failed in {name}: {}.", plan.name, cause.what);
-            if let Some(last) = lines.iter().rev().find(|line| !line.is_empty()) {
-                let _ = write!(first, " Its last line: {}", fit(last, 160));
+            if let Some(said) = shared::text::said(&lines) {
+                let _ = write!(first, " {said}");
             }
             first
         }

@@ -26,7 +26,7 @@ const ENDING: Duration = Duration::from_secs(240);
 const HALTING: Duration = Duration::from_secs(30);
 
 /// How many of the failing container's last lines the verdict shows.
-const LAST_LINES: i32 = 12;
+const LAST_LINES: i32 = 20;
 
 /// The task in all its environments, as one invocation knows it.
 #[derive(Debug)]

@@ -37,7 +37,7 @@ pub fn check(
 ) -> Result<Outcome, Mistake> {
     let path = folder.join(FILE);
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(&path).map_err(|error| {
+    let text = shared::yaml::text_of(&path).map_err(|error| {
         Mistake(format!("{name}: {error}. It says what a release of the application is: see examples/shop/deploy.yaml"))
     })?;
     let stack = stack(folder, local, parameters, template)?;

@@ -85,7 +85,7 @@ fn steps(manifest: &Manifest, action: &Action, environment: &str) -> Vec<String>
                     own(&service.service),
                     own(&service.family),
                     service.container,
-                    service.port,
+                    service.port.unwrap_or_default(),
                     service.timeout
                 ))
             })

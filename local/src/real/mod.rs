@@ -217,7 +217,7 @@ impl Machine {
 
     fn carry_out_one(&self, effect: Effect) {
         match effect {
-            Effect::StartContainer(start) => self.0.containers.start(self.clone(), start),
+            Effect::StartContainer(start) => self.0.containers.start(self.clone(), *start),
             Effect::Signal { task, container, kill } => self.0.containers.signal(&task, &container, kill),
             Effect::Route { port, tasks } => {
                 let ports = tasks.iter().filter_map(|task| self.0.containers.port(task)).collect();

@@ -138,6 +138,28 @@ impl World {
                 Ok(self.shown_pipeline())
             }
             "ListPipelines" => Ok(json!({"pipelines": [{"name": self.pipeline.declared.name, "version": 1}]})),
+            "ListActionTypes" => {
+                #[derive(Deserialize)]
+                #[serde(rename_all = "camelCase", deny_unknown_fields)]
+                struct Input {
+                    action_owner_filter: Option<String>,
+                    region_filter: Option<String>,
+                    next_token: Option<String>,
+                }
+                let input: Input = request.input()?;
+                let _ = (input.region_filter, input.next_token);
+                // Those of AWS's own are many, and nobody here asks for them.
+                let wanted = input.action_owner_filter.is_none_or(|owner| owner == "Custom");
+                let types = self.pipeline.types.iter().filter(|_| wanted).map(|one| {
+                    let artifacts = |details: &crate::template::ArtifactDetails| {
+                        json!({"minimumCount": details.minimum_count, "maximumCount": details.maximum_count})
+                    };
+                    json!({"id": {"category": one.category, "owner": "Custom", "provider": one.provider, "version": one.version},
+                        "inputArtifactDetails": artifacts(&one.input_artifact_details),
+                        "outputArtifactDetails": {"minimumCount": 0, "maximumCount": 0}})
+                });
+                Ok(json!({"actionTypes": types.collect::<Vec<_>>()}))
+            }
             "GetPipelineState" => {
                 let input: Name = request.input()?;
                 self.known_pipeline(&input.name)?;

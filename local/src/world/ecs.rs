@@ -192,6 +192,14 @@ pub(super) struct Tasks {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ListServices {
+    cluster: Option<String>,
+    max_results: Option<usize>,
+    next_token: Option<String>,
+}
+
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Clusters {
     #[serde(default)]
@@ -258,8 +266,9 @@ impl World {
         let scope = (self.account_of(request), request.region().to_owned());
         match name {
             "RegisterTaskDefinition" => {
-                let registered = self.register(&scope, request.input()?)?;
-                Ok(json!({"taskDefinition": registered}))
+                let mut registered = self.register(&scope, request.input()?)?;
+                let tags = registered.as_object_mut().and_then(|fields| fields.remove("tags"));
+                Ok(json!({"taskDefinition": registered, "tags": tags.unwrap_or(json!([]))}))
             }
             "DescribeTaskDefinition" => {
                 let input: DescribeTaskDefinition = request.input()?;
@@ -290,6 +299,19 @@ impl World {
             "GetTaskProtection" | "UpdateTaskProtection" => self.task_protection(&scope, &request.input()?),
             "UpdateService" => self.update_service(&scope, &request.input()?),
             "DescribeServices" => self.describe_services(&scope, &request.input()?),
+            "ListServices" => {
+                let input: ListServices = request.input()?;
+                let cluster = self.cluster(&scope, input.cluster.as_deref())?;
+                let own = self.ecs.services.values().filter(|one| one.scope == scope && one.cluster == cluster);
+                let all: Vec<_> = own.map(|one| one.arn.clone()).collect();
+                let skip: usize = input.next_token.as_ref().and_then(|token| token.parse().ok()).unwrap_or_default();
+                let most = input.max_results.unwrap_or(10).clamp(1, 100);
+                let mut answer = json!({"serviceArns": all.iter().skip(skip).take(most).collect::<Vec<_>>()});
+                if skip + most < all.len() {
+                    answer["nextToken"] = (skip + most).to_string().into();
+                }
+                Ok(answer)
+            }
             "ListClusters" => {
                 let own = self.ecs.clusters.keys().filter(|(at, _)| *at == scope);
                 Ok(json!({"clusterArns": own.map(|(_, name)| cluster_arn(&scope, name)).collect::<Vec<_>>()}))
@@ -501,7 +523,7 @@ impl World {
         let task = task.clone();
         for container in &task.containers {
             let target = self.target_check(&task, &container.name);
-            self.effects.push(Effect::StartContainer(Start {
+            self.effects.push(Effect::StartContainer(Box::new(Start {
                 target,
                 check: container.check.clone(),
                 task: arn.to_owned(),
@@ -510,7 +532,7 @@ impl World {
                 command: container.command.clone(),
                 environment: container.environment.clone(),
                 port: container.port,
-            }));
+            })));
         }
     }
 

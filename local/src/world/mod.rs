@@ -47,7 +47,7 @@ pub use sink::Told;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Start a container of a task.
-    StartContainer(Start),
+    StartContainer(Box<Start>),
     /// Send a container SIGTERM, or SIGKILL.
     Signal {
         /// The task's ARN.

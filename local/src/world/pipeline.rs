@@ -18,7 +18,7 @@ use crate::template::{self, Action, ActionType, ExecutionMode};
 #[derive(Debug)]
 pub(super) struct Pipeline {
     pub(super) declared: template::Pipeline,
-    types: Vec<ActionType>,
+    pub(super) types: Vec<ActionType>,
     pub(super) executions: Vec<Execution>,
     pub(super) actions: Vec<ActionExecution>,
     pub(super) stages: Vec<StageState>,

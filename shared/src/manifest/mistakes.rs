@@ -59,6 +59,10 @@ impl Manifest {
                 let why = "`codedeploy_application` and `deployment_group` belong together: give both, or none";
                 flaws.push(Flaw::new(&path, why));
             }
+            if service.port.is_none() && service.deployment_group.is_some() {
+                let why = "`port` is missing: CodeDeploy moves the traffic of a container's port";
+                flaws.push(Flaw::new(&path, why));
+            }
             flaws.extend(self.unknown_environments("services", name, service.environments.as_ref()));
         }
         flaws.extend(self.flaws_of_notifications());

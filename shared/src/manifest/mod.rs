@@ -264,10 +264,10 @@ pub struct Service {
     pub deployment_group: Option<String>,
     /// The task definition's family.
     pub family: String,
-    /// The container that gets the release's image and the load balancer's traffic.
+    /// The container that gets the release's image and, where there is a load balancer, its traffic.
     pub container: String,
-    /// That container's port.
-    pub port: u16,
+    /// That container's port; only a worker that ECS itself updates may do without.
+    pub port: Option<u16>,
     /// Lambda functions that CodeDeploy calls at its lifecycle events.
     #[serde(default)]
     pub hooks: IndexMap<Hook, String>,
@@ -490,11 +490,45 @@ services:
                 "deploy.yaml: environments.United States: a name has 1 to 20 of a-z, 0-9, - and _",
             ),
             ("port: 8080", "port: 80800", "deploy.yaml:19:11: a whole number from 0 to 65535 is expected"),
+            (
+                "    port: 8080\n",
+                "",
+                "deploy.yaml: services.web: `port` is missing: CodeDeploy moves the traffic of a container's port",
+            ),
+            (
+                "    port: 8080\n",
+                "    port: 8080\n    kind: worker\n",
+                "deploy.yaml:20:5: `kind` stands here for the second time; it stands on line 13, too: keep one of them",
+            ),
         ] {
             let text = GOOD.replace(written, instead);
             assert_ne!(text, GOOD);
             assert_eq!(Manifest::read(FILE, &text).unwrap_err().to_string(), said);
         }
+    }
+
+    #[test]
+    fn a_worker_that_ecs_itself_updates_needs_no_port() {
+        let text = GOOD.replace("    codedeploy_application: shop-{environment}\n    deployment_group: web\n", "");
+        let text = text.replace("    port: 8080\n", "").replace("kind: web", "kind: worker");
+        assert_eq!(Manifest::read(FILE, &text).unwrap().services["web"].port, None);
+    }
+
+    #[test]
+    fn a_file_without_a_word_is_said_to_be_empty() {
+        for text in ["", "\n\n", "# later\n  # or never\n"] {
+            let said = Manifest::read(FILE, text).unwrap_err().to_string();
+            assert_eq!(said, "deploy.yaml: there is nothing in it: see the examples for what belongs there");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_utf_8_says_on_which_line() {
+        let path = std::env::temp_dir().join(format!("cutover-not-utf-8-{}", std::process::id()));
+        std::fs::write(&path, b"application: shop\n# caf\xe9\n").unwrap();
+        let said = yaml::text_of(&path).unwrap_err();
+        std::fs::remove_file(&path).unwrap();
+        assert!(said.starts_with("it is not UTF-8: the first byte that cannot be read is on line 2."), "{said}");
     }
 
     #[test]
