@@ -47,6 +47,51 @@ fn hanging() -> Script {
     Script { healthy_after: None, ..Script::service() }
 }
 
+/// A new version that is healthy at first, and answers with 500 some time later.
+fn falling_ill(after: u64) -> Script {
+    Script { ill_after: Some(Duration::from_secs(after)), ..Script::service() }
+}
+
+#[test]
+fn a_new_version_that_falls_ill_while_the_others_are_awaited_moves_no_traffic_anywhere() {
+    // In `us` it answers with 500 soon after it was healthy; in `eu` it takes its time.
+    let script = |start: &Start| match start.port.is_some() && start.image.ends_with(":2.0") {
+        true if is_in(start, "us") => falling_ill(5),
+        true if is_in(start, "eu") => Script { healthy_after: Some(Duration::from_secs(200)), ..Script::service() },
+        _ => Script::of_shop(start),
+    };
+    play(Setting { script: Box::new(script), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let verdict = stage.action(&release, "Deploy").error.unwrap();
+        let said = "ECS stopped it since it failed its target group's health checks (Health checks failed with these codes: [500]).";
+        assert!(verdict.starts_with("us/") && verdict.contains(said), "{verdict}");
+        assert!(stage.world().traffic().iter().all(|one| one.image.ends_with(":1.0")), "{:?}", stage.world().traffic());
+        assert!(!stage.say(&release).iter().any(|line| line.contains("its traffic is on the new version")));
+    });
+}
+
+#[test]
+fn a_new_version_that_answers_with_500_from_the_start_gets_no_traffic() {
+    let script = |start: &Start| match start.port.is_some() && start.image.ends_with(":2.0") && is_in(start, "us") {
+        true => Script { healthy_after: None, ..falling_ill(0) },
+        false => Script::of_shop(start),
+    };
+    play(Setting { script: Box::new(script), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let verdict = stage.action(&release, "Deploy").error.unwrap();
+        assert!(verdict.contains("(Health checks failed with these codes: [500])"), "{verdict}");
+        assert!(stage.world().traffic().iter().all(|one| one.image.ends_with(":1.0")), "{:?}", stage.world().traffic());
+        let answered = "GET / answered 500 (";
+        assert!(
+            stage.notes().iter().any(|note| note.contains(answered) && note.ends_with(": no such table")),
+            "{:?}",
+            stage.notes()
+        );
+    });
+}
+
 /// Plays a release up to its Deploy action, and returns it.
 async fn at_deploy(stage: &Stage) -> String {
     let release = stage.start();

@@ -27,6 +27,12 @@ pub fn judge(task: &Task, definition: &Definition) -> End {
     let stop_code = task.stop_code.as_deref().unwrap_or("without a stop code");
     let essential = || task.containers.iter().filter(|container| definition.is_essential(&container.name));
     let reason = task.stopped_reason.as_deref().unwrap_or("ECS gives no reason");
+    // What its containers ended with after that is the signal's doing.
+    if stop_code == "ServiceSchedulerInitiated" && reason.contains("health checks") {
+        let by = if reason.contains("ELB") { "its target group's" } else { "its container's" };
+        let container = essential().next().map(|container| container.name.clone());
+        return End::Failed { container, what: format!("ECS stopped it since it failed {by} health checks") };
+    }
     if let Some(bad) = essential().find(|container| container.exit_code.is_some_and(|code| code != 0)) {
         // A task that we stopped ends with 143 or 137 as a rule; that is no failure of its own.
         if stop_code == "UserInitiated" {
@@ -92,6 +98,24 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_stayed_ill_says_so_and_not_which_signal_ended_it() {
+        for (reason, said) in [
+            (
+                "Task failed ELB health checks in (target-group arn:x)",
+                "ECS stopped it since it failed its target group's health checks",
+            ),
+            ("Task failed container health checks", "ECS stopped it since it failed its container's health checks"),
+        ] {
+            let ill = Task {
+                stopped_reason: Some(reason.into()),
+                ..task("ServiceSchedulerInitiated", &[("app", Some(143), None)])
+            };
+            let expected = End::Failed { container: Some("app".into()), what: said.into() };
+            assert_eq!(judge(&ill, &definition()), expected);
+        }
+    }
+
+    #[test]
     fn a_task_succeeds_only_if_its_essential_containers_ended_with_zero() {
         const EXITED: &str = "EssentialContainerExited";
         for (stop_code, containers, expected) in [
@@ -128,6 +152,11 @@ mod tests {
             ("SpotInterruption", &[("app", Some(0), None)], "the task was ended: the reason (SpotInterruption)"),
             (
                 "SpotInterruption",
+                &[("app", Some(143), None)],
+                "container `app` ended with exit code 143, ended by SIGTERM",
+            ),
+            (
+                "ServiceSchedulerInitiated",
                 &[("app", Some(143), None)],
                 "container `app` ended with exit code 143, ended by SIGTERM",
             ),

@@ -192,7 +192,7 @@ fn failure(seen: &Observation, target: &Target) -> Option<String> {
         Phase::RollingBack | Phase::BackWaits | Phase::RolledBack => {
             Some("its deployment was stopped by somebody".into())
         }
-        Phase::Going if target.dying.is_some() => target.dying.clone(),
+        Phase::Going | Phase::Ready | Phase::Moved if target.dying.is_some() => target.dying.clone(),
         Phase::Busy { with, .. } if passed > target.wait_for_group => {
             Some(format!("its deployment group was busy for {} with {with}", shared::time::spoken(passed)))
         }

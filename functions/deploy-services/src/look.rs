@@ -258,9 +258,9 @@ async fn look_at_details(tick: &Tick<'_>, targets: &mut [&mut Target], reads: us
         if !target.has_moved() && final_read {
             due.push((!target.may_move(), target.details_read, at, Detail::Target));
         }
-        let comes_up = !deployment.is_over() && !target.has_moved() && deployment.status != "Ready";
+        // Also of one that waits for the others, or that has its traffic already: it may fall ill meanwhile.
         let has_set = target.seen.as_ref().is_some_and(|seen| seen.new.is_some());
-        if comes_up && has_set && tick.now.since(target.dead_read) >= SELDOM {
+        if !deployment.is_over() && has_set && tick.now.since(target.dead_read) >= SELDOM {
             due.push((true, target.dead_read, at, Detail::Dead));
         }
     }

@@ -277,13 +277,14 @@ pub(crate) fn rollback_failed(rollback: &Deployment) -> String {
 }
 
 /// "its new tasks keep dying (4 so far, max_failed_tasks is 3): container `shop` ended with exit code 1".
-pub(crate) fn dying(dead: usize, most: usize, how: Option<&End>) -> String {
+pub(crate) fn dying(dead: usize, most: usize, how: Option<&End>, ill: Option<&str>) -> String {
     let how = match how {
         Some(End::Failed { what, .. }) => what.clone(),
         Some(End::Succeeded) => "it ended by itself with exit code 0".into(),
         Some(End::Stopped) | None => "it was stopped".into(),
     };
-    format!("its new tasks keep dying ({dead} so far, max_failed_tasks is {most}): {how}")
+    let ill = ill.map(|ill| format!(" ({ill})")).unwrap_or_default();
+    format!("its new tasks keep dying ({dead} so far, max_failed_tasks is {most}): {how}{ill}")
 }
 
 /// "deployment d-1 (InProgress since 2026-11-23T10:00:00Z, by user: Cutover shop ...)".

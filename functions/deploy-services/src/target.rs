@@ -62,6 +62,8 @@ pub(crate) struct Target {
     /// The tasks of the new task set that have died.
     pub(crate) dead: Vec<Task>,
     dead_definition: Option<Definition>,
+    /// Why its target group found new tasks ill.
+    ill: Option<String>,
     pub(crate) continued: bool,
     /// When a deployment was asked for, until it is known whether it came about.
     created: Option<Time>,
@@ -141,6 +143,7 @@ impl Plan {
                     busy: None,
                     dead: Vec::new(),
                     dead_definition: None,
+                    ill: None,
                     continued: false,
                     created: None,
                     asked: None,
@@ -226,6 +229,12 @@ impl Target {
         asked.is_some_and(|asked| now.since(asked) < shared::aws::SHOWN)
     }
 
+    /// Whether fewer of its new tasks run than should, as far as that was seen.
+    fn is_short(&self) -> bool {
+        self.seen.as_ref().and_then(|seen| seen.new.as_ref()).is_some_and(|new| new.running < new.desired)
+            && !self.dead.is_empty()
+    }
+
     /// Whether its traffic may move at any moment.
     pub(crate) fn may_move(&self) -> bool {
         let complete =
@@ -250,6 +259,8 @@ impl Target {
         match deployment.status.as_str() {
             "Succeeded" => Phase::Done,
             "Failed" | "Stopped" => self.phase_over(deployment, now),
+            // Some of its tasks have died since: ECS starts others, and the traffic waits for them.
+            "Ready" if self.is_short() => Phase::Going,
             "Ready" => Phase::Ready,
             _ if self.has_moved() => Phase::Moved,
             _ => Phase::Going,
@@ -302,7 +313,7 @@ impl Target {
         }
         let how =
             self.dead.first().zip(self.dead_definition.as_ref()).map(|(task, definition)| judge(task, definition));
-        Some(message::dying(self.dead.len(), most, how.as_ref()))
+        Some(message::dying(self.dead.len(), most, how.as_ref(), self.ill.as_deref()))
     }
 
     /// Takes up the tasks of the new task set that have died, and the definition that they ran.
@@ -313,6 +324,12 @@ impl Target {
             && let Some(task) = dead.first()
         {
             self.dead_definition = Some(self.ecs.definition(&task.definition).await?);
+        }
+        let is_ill = |task: &Task| task.stopped_reason.as_deref().is_some_and(|why| why.contains("ELB health checks"));
+        if self.ill.is_none() && dead.iter().any(is_ill) {
+            let names = [self.ecs_service.clone()];
+            let found = self.ecs.services(&self.environment.cluster, &names).await?;
+            self.ill = found.get(&self.ecs_service).and_then(|service| service.ill.clone());
         }
         self.dead = dead;
         Ok(())

@@ -210,6 +210,8 @@ pub struct Service {
     pub desired: i32,
     /// When its primary deployment was begun, where ECS itself updates it.
     pub deployed: Option<Time>,
+    /// Why its target group found a task ill last, in the words of the service's events.
+    pub ill: Option<String>,
 }
 
 impl Aws {
@@ -424,6 +426,7 @@ impl Ecs {
                         .iter()
                         .find(|one| one.status() == Some("PRIMARY"))
                         .and_then(|one| one.created_at().copied().map(Time::from)),
+                    ill: found.events().iter().find_map(|event| ill(event.message()?)),
                 };
                 services.insert(service.name.clone(), service);
             }
@@ -448,6 +451,13 @@ impl Ecs {
         }
         Ok(protected)
     }
+}
+
+/// What an event of a service's says of a task that is ill: `(service web) (port 8080) is unhealthy in (target-group arn)
+/// due to (reason Health checks failed with these codes: [500])`.
+fn ill(event: &str) -> Option<String> {
+    let (_, reason) = event.split_once(" is unhealthy in ")?.1.split_once("due to (reason ")?;
+    Some(reason.trim_end_matches(['.', ' ']).trim_end_matches(')').to_owned())
 }
 
 fn no_definition(error: Error, family: &str, region: &str) -> Error {
