@@ -305,6 +305,29 @@ fn a_new_version_that_crashes_at_start_in_one_environment_gets_no_traffic_anywhe
 }
 
 #[test]
+fn a_new_version_that_does_not_work_behind_its_open_port_gets_no_traffic_anywhere() {
+    let (local, state) = account("broken", "local.broken.yaml", 8330);
+    let (status, output) = Release::start(&local, &state, true).end();
+    assert_eq!(status, Some(1), "{output}");
+    for note in [
+        "us-east-1 web: GET / answered 500 (",
+        "times): {\"error\":\"no such table: prices\"}",
+        "eu-west-1 web: GET / did not answer within 2s (",
+    ] {
+        assert!(output.contains(note), "{note}\n{output}");
+    }
+    let (_, verdict) = output.split_once("Deploy/Deploy failed:").unwrap();
+    assert!(
+        verdict
+            .contains("/web failed: its new tasks keep dying (4 so far, max_failed_tasks is 3): ECS stopped it since")
+    );
+    assert!(verdict.contains("it failed its target group's health checks ("), "{output}");
+    assert!(verdict.contains("Traffic is on the old version everywhere."), "{output}");
+    let (_, traffic) = output.split_once("\nTraffic\n").unwrap();
+    assert_eq!(traffic.matches("shop:1.0").count(), 6, "{output}");
+}
+
+#[test]
 fn a_migration_that_talks_a_lot_is_shown_to_the_last_line() {
     // More than 100,000 in all three.
     const ROWS: u64 = 34_000;
