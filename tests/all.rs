@@ -8,6 +8,7 @@ mod halts;
 mod laws;
 mod logs;
 mod notifications;
+mod repeats;
 mod scenarios;
 mod tasks;
 mod template;

@@ -214,7 +214,7 @@ fn the_first_the_middle_and_the_last_to_fail_before_the_barrier_take_all_the_oth
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             };
-            let status = tokio::select! { status = stage.end(&release) => status, () = old => unreachable!() };
+            let status = tokio::select! { biased; status = stage.end(&release) => status, () = old => unreachable!() };
             assert_eq!(status, ExecutionStatus::Failed);
             let name = format!("{environment}/{}", if command == "web" { "web" } else { "worker" });
             let verdict = stage.action(&release, "Deploy").error.unwrap();

@@ -1,7 +1,7 @@
 //! What the person who watches a migration sees, whatever CloudWatch does: every line once, soon, in order.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use local::world::{ActionStatus, ExecutionStatus, Quirks, Start};
@@ -271,7 +271,7 @@ fn with_ten_streams_of_fifty_lines_a_second_in_one_region_a_line_is_shown_within
         let events = stage.events(&release);
         // When each line was written is to be seen at its source: the merged stream has later times for lines that came
         // after younger ones of other streams.
-        let mut written = HashMap::new();
+        let mut written = BTreeMap::new();
         let world = stage.world();
         for task in world.tasks() {
             let Some(whose) = read_started_by(&task.started_by).filter(|whose| whose.task == "migrate") else {

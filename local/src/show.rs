@@ -3,7 +3,7 @@
 //! Invariant: this is the only module that prints; every line is printed once, in the order in which it came.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the module that prints")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::time::Duration;
@@ -20,8 +20,8 @@ use crate::world::{ActionStatus, ActionView, ExecutionStatus};
 /// The view of a release.
 pub struct Show {
     bars: Option<MultiProgress>,
-    running: HashMap<String, ProgressBar>,
-    known: HashMap<String, ActionStatus>,
+    running: BTreeMap<String, ProgressBar>,
+    known: BTreeMap<String, ActionStatus>,
     lines: BTreeMap<String, u64>,
     told: usize,
     begun: Option<Time>,
@@ -55,7 +55,7 @@ impl Show {
     #[must_use]
     pub fn new() -> Self {
         let bars = std::io::stdout().is_terminal().then(MultiProgress::new);
-        Self { bars, running: HashMap::new(), known: HashMap::new(), lines: BTreeMap::new(), told: 0, begun: None }
+        Self { bars, running: BTreeMap::new(), known: BTreeMap::new(), lines: BTreeMap::new(), told: 0, begun: None }
     }
 
     /// Prints a line.
@@ -167,7 +167,7 @@ impl Show {
 
     /// The end of a release: what was released where, how long each action took, and on failure the verdict.
     pub fn end(&mut self, machine: &Machine, execution: &str, status: ExecutionStatus, state: &Path) {
-        for (_, bar) in self.running.drain() {
+        for (_, bar) in std::mem::take(&mut self.running) {
             bar.finish_and_clear();
         }
         let (actions, traffic) = {

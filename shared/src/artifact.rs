@@ -13,7 +13,7 @@ use tracing::info;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use crate::aws::Aws;
+use crate::aws::{Aws, allowance};
 use crate::error::{Error, Verdict, code, failure};
 use crate::job::{ArtifactLocation, Job};
 use crate::manifest::{self, Manifest};
@@ -55,8 +55,8 @@ pub async fn read(aws: &Aws, job: &Job, file: Option<&str>) -> Result<Content, E
         None,
         "the job's artifact credentials",
     );
-    let config = aws_sdk_s3::config::Builder::from(aws.config()).credentials_provider(credentials).build();
-    Ok(read_from(&Client::from_conf(config), &job.artifacts, file).await??)
+    let config = aws_sdk_s3::config::Builder::from(aws.config()).credentials_provider(credentials);
+    Ok(read_from(&client(config), &job.artifacts, file).await??)
 }
 
 /// The same from these artifacts, with the function's own role, for a function that has no job; `None` when there is no
@@ -69,7 +69,11 @@ pub async fn read_as_self(
     artifacts: &[ArtifactLocation],
     file: Option<&str>,
 ) -> Result<Option<Content>, Error> {
-    Ok(read_from(&Client::new(aws.config()), artifacts, file.unwrap_or(manifest::FILE)).await?.ok())
+    Ok(read_from(&client(aws.config().into()), artifacts, file.unwrap_or(manifest::FILE)).await?.ok())
+}
+
+fn client(config: aws_sdk_s3::config::Builder) -> Client {
+    Client::from_conf(config.retry_partition(allowance()).build())
 }
 
 /// The content, or what is wrong with it.

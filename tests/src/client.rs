@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ecs::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
-use aws_smithy_async::time::{SharedTimeSource, SystemTimeSource};
+use aws_smithy_async::time::{SharedTimeSource, TimeSource};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -19,7 +19,7 @@ use local::world::{Request, Response, World};
 use shared::{Clock, Time};
 use tokio::sync::{Notify, oneshot};
 
-use crate::Meddle;
+use crate::{Meddle, Story};
 
 /// How long a call takes, one way.
 const WAY: Duration = Duration::from_millis(10);
@@ -29,6 +29,8 @@ const WAY: Duration = Duration::from_millis(10);
 pub struct Call<'a> {
     /// Which function's.
     pub function: &'a str,
+    /// Which invocation's, counted from the play's begin.
+    pub sandbox: u32,
     /// Which operation, such as `RunTask`, or the path where a protocol has no operations.
     pub operation: &'a str,
     /// In which Region.
@@ -68,6 +70,16 @@ pub enum Meddling {
     CrashAfter,
 }
 
+/// The world's time, as the SDK asks for it: signatures, and credentials that expire.
+#[derive(Debug)]
+struct VirtualTime(Clock);
+
+impl TimeSource for VirtualTime {
+    fn now(&self) -> std::time::SystemTime {
+        std::time::UNIX_EPOCH + Duration::from_millis(self.0.now().millis())
+    }
+}
+
 /// An HTTP client whose other end is the world.
 #[derive(Clone)]
 pub(crate) struct InProcess(Arc<Inner>);
@@ -75,6 +87,8 @@ pub(crate) struct InProcess(Arc<Inner>);
 struct Inner {
     function: String,
     role: String,
+    sandbox: u32,
+    story: Story,
     world: Arc<Mutex<World>>,
     clock: Clock,
     changed: Arc<Notify>,
@@ -91,6 +105,8 @@ impl std::fmt::Debug for InProcess {
 impl InProcess {
     pub(crate) fn new(
         function: &Function,
+        sandbox: u32,
+        story: Story,
         world: Arc<Mutex<World>>,
         clock: Clock,
         changed: Arc<Notify>,
@@ -99,7 +115,7 @@ impl InProcess {
     ) -> Self {
         let crash = Mutex::new(Some(crash));
         let (function, role) = (function.binary.clone(), function.name.clone());
-        Self(Arc::new(Inner { function, role, world, clock, changed, meddle, crash }))
+        Self(Arc::new(Inner { function, role, sandbox, story, world, clock, changed, meddle, crash }))
     }
 
     pub(crate) fn config(self, region: &str) -> SdkConfig {
@@ -109,7 +125,7 @@ impl InProcess {
             .region(Region::new(region.to_owned()))
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-            .time_source(SharedTimeSource::new(SystemTimeSource::new()))
+            .time_source(SharedTimeSource::new(VirtualTime(self.0.clock)))
             .endpoint_url("http://127.0.0.1")
             .http_client(self)
             .build()
@@ -155,12 +171,14 @@ impl InProcess {
         let writes = request.method == "POST" && !reads.iter().any(|read| operation.starts_with(read));
         let call = Call {
             function: &self.0.function,
+            sandbox: self.0.sandbox,
             operation: &operation,
             region: request.region(),
             writes,
             at: self.0.clock.now(),
         };
         let meddling = (self.0.meddle.lock().unwrap_or_else(PoisonError::into_inner))(&call);
+        self.0.story.call(&call, &request, meddling);
         let lost = || ConnectorError::io("the connection was lost".into());
         let response = match meddling {
             Meddling::Pass => self.answer(&request),

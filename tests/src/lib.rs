@@ -5,7 +5,9 @@
 
 mod client;
 mod script;
+mod story;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write as _};
 use std::rc::Rc;
@@ -23,6 +25,7 @@ use tokio::sync::Notify;
 
 pub use client::{Call, Meddling};
 pub use script::Script;
+pub use story::Story;
 
 /// When every scenario begins.
 pub const BEGIN: Time = Time::from_millis(1_700_000_000_000);
@@ -45,6 +48,10 @@ pub struct Setting {
     pub meddle: Box<dyn FnMut(&Call<'_>) -> Meddling + Send>,
     /// Something beside the manifest in the artifact.
     pub ballast: Vec<u8>,
+    /// What all chance of the play follows from: ids, jitter, nonces.
+    pub seed: u64,
+    /// Whether the story is kept to be read, and not only its hash.
+    pub keep_story: bool,
 }
 
 impl Default for Setting {
@@ -58,6 +65,8 @@ impl Default for Setting {
             lateness: Lateness::default(),
             meddle: Box::new(|_| Meddling::Pass),
             ballast: Vec::new(),
+            seed: 0,
+            keep_story: false,
         }
     }
 }
@@ -73,6 +82,9 @@ struct Inner {
     stack: Stack,
     props: Props,
     log: Mutex<Vec<String>>,
+    story: Story,
+    /// How many invocations there were.
+    sandboxes: Cell<u32>,
 }
 
 type Meddle = Arc<Mutex<Box<dyn FnMut(&Call<'_>) -> Meddling + Send>>>;
@@ -98,6 +110,8 @@ pub fn play<F: Future<Output = ()>>(setting: Setting, scenario: impl FnOnce(Stag
 
 /// The same where a function may try what its role does not allow, and is refused.
 pub fn play_denied<F: Future<Output = ()>>(setting: Setting, scenario: impl FnOnce(Stage) -> F) {
+    // Every chance in the functions and in the SDK comes from this thread's generator.
+    fastrand::seed(setting.seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     let runtime = runtime.expect("a runtime");
     tokio::task::LocalSet::new().block_on(&runtime, async {
@@ -115,7 +129,7 @@ impl Stage {
         let mut stack =
             template::read(text, &account.parameters, &account.account, &account.region).expect("a good template");
         (setting.change_stack)(&mut stack);
-        let mut world = World::new(stack.clone(), &account, 0, BEGIN).expect("a good world");
+        let mut world = World::new(stack.clone(), &account, setting.seed, BEGIN).expect("a good world");
         world.set_quirks(setting.quirks);
         world.set_lateness(setting.lateness);
         let files = [
@@ -135,6 +149,8 @@ impl Stage {
                 containers: Mutex::default(),
             },
             log: Mutex::default(),
+            story: Story::new(BEGIN, setting.keep_story),
+            sandboxes: Cell::new(0),
         }))
     }
 
@@ -147,6 +163,12 @@ impl Stage {
     #[must_use]
     pub fn now(&self) -> Time {
         self.0.clock.now()
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn story(&self) -> &Story {
+        &self.0.story
     }
 
     /// What the world noted: requests that it does not know, functions that failed.
@@ -233,6 +255,7 @@ impl Stage {
     }
 
     fn handle(&self, request: &Request) -> local::world::Response {
+        self.0.story.tell(self.now(), format_args!("a person asks: {}", String::from_utf8_lossy(&request.body)));
         let response = self.world().handle(request, self.now());
         self.0.changed.notify_one();
         response
@@ -358,7 +381,7 @@ impl Stage {
             }
             let next = self.world().next();
             let pause = next.map_or(Duration::from_secs(3600), |next| next.since(self.now()));
-            tokio::select! {
+            tokio::select! { biased;
                 () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => {}
                 () = self.0.changed.notified() => {}
             }
@@ -366,11 +389,13 @@ impl Stage {
     }
 
     fn happened(&self, happening: Happening) {
+        self.0.story.happening(self.now(), &happening);
         self.world().happened(happening, self.now());
         self.0.changed.notify_one();
     }
 
     fn carry_out(&self, effect: Effect) {
+        self.0.story.effect(self.now(), &effect);
         let stage = self.clone();
         match effect {
             Effect::StartContainer(start) => {
@@ -419,8 +444,11 @@ impl Stage {
     async fn invoke(&self, name: &str, payload: Value, timeout: Duration) -> Result<(), String> {
         let function = self.0.stack.functions.iter().find(|function| function.name == name).expect("a function");
         let (crash, crashed) = tokio::sync::oneshot::channel();
+        self.0.sandboxes.set(self.0.sandboxes.get() + 1);
         let client = client::InProcess::new(
             function,
+            self.0.sandboxes.get(),
+            self.0.story.clone(),
             self.0.world.clone(),
             self.0.clock,
             self.0.changed.clone(),
@@ -451,7 +479,7 @@ impl Stage {
                 other => panic!("no function {other}"),
             }
         };
-        tokio::select! {
+        tokio::select! { biased;
             done = work => done.map_err(|error| error.to_string()),
             _ = crashed => Err("it crashed".into()),
             () = tokio::time::sleep(timeout) => Err("it timed out".into()),

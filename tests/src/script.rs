@@ -109,7 +109,7 @@ impl Script {
                 match (signal, self.on_term) {
                     (Some(true), _) => return 137,
                     (Some(false), Some((after, code))) => {
-                        tokio::select! {
+                        tokio::select! { biased;
                             () = tokio::time::sleep(after) => return code,
                             kill = signals.recv() => if kill == Some(true) { return 137 },
                         }
@@ -119,7 +119,7 @@ impl Script {
                 }
             }
         };
-        let code = tokio::select! {
+        let code = tokio::select! { biased;
             code = life => code,
             code = stopped => code,
         };

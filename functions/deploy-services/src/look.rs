@@ -3,7 +3,7 @@
 //! Statuses of deployments come 25 to a call. What only a target tells (fact 29: whether traffic has moved) costs a call
 //! for each, so targets are read in turns, and in shorter ones when traffic may move at any moment.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -43,7 +43,7 @@ impl Plan {
     /// Looks at every place at once; what fails for one target does not keep the others from being seen.
     pub(crate) async fn look(&mut self, tick: &Tick<'_>, state: &mut State) {
         let taking_back = state.giving_up.is_some() || tick.halted;
-        let mut places: HashMap<Place, Vec<&mut Target>> = HashMap::new();
+        let mut places: BTreeMap<Place, Vec<&mut Target>> = BTreeMap::new();
         for target in &mut self.targets {
             places.entry(target.place.clone()).or_default().push(target);
         }

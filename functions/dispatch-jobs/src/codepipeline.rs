@@ -3,6 +3,7 @@
 use aws_sdk_codepipeline::Client;
 use aws_sdk_codepipeline::types::{ActionCategory, ActionOwner, ActionTypeId, Artifact, Job as Polled};
 use serde_json::{Map, Value, json};
+use shared::aws::allowance;
 use shared::aws::codepipeline::{Answer, Claimed, Codepipeline};
 use shared::error::failure;
 use shared::job::{CLAIM, Claim};
@@ -33,7 +34,8 @@ pub(crate) struct Job {
 
 impl<'a> Jobs<'a> {
     pub(crate) fn new(aws: &'a Aws, version: &'a str, clock: Clock) -> Self {
-        Self { aws, client: Client::new(aws.config()), version, clock }
+        let config = aws_sdk_codepipeline::config::Builder::from(aws.config()).retry_partition(allowance()).build();
+        Self { aws, client: Client::from_conf(config), version, clock }
     }
 
     /// The jobs that wait for an action type's worker. Looking changes nothing: a job is claimed by its nonce.

@@ -6,7 +6,7 @@
 
 mod codepipeline;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use shared::{Aws, Error, Event, Invocation, Verdict};
 use tracing::{error, info};
@@ -66,7 +66,7 @@ pub async fn dispatch(aws: &Aws, settings: &Settings, invocation: Invocation) ->
 }
 
 async fn hand_over(aws: &Aws, jobs: &codepipeline::Jobs<'_>, provider: &str, function: &str) -> Result<(), Error> {
-    let mut handed_over = HashSet::new();
+    let mut handed_over = BTreeSet::new();
     loop {
         let mut found = jobs.poll(provider).await?;
         let is_last = found.len() < codepipeline::BATCH;

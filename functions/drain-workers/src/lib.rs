@@ -7,7 +7,7 @@ mod decide;
 mod message;
 mod service;
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use shared::artifact;
@@ -42,7 +42,7 @@ struct Memory {
     plan: Plan,
     journal: Journal,
     /// The old tasks whose end was told.
-    told: HashSet<String>,
+    told: BTreeSet<String>,
     looked: bool,
 }
 
@@ -53,7 +53,7 @@ async fn step(tick: &Tick<'_>, _: &mut State, memory: &mut Option<Memory>) -> Re
             let parameters: Parameters = tick.job.parameters()?;
             let content = artifact::read(tick.aws, tick.job, parameters.manifest.as_deref()).await?;
             let plan = Plan::new(tick, content.manifest).await;
-            memory.insert(Memory { plan, journal: Journal::default(), told: HashSet::new(), looked: false })
+            memory.insert(Memory { plan, journal: Journal::default(), told: BTreeSet::new(), looked: false })
         }
     };
     if tick.halted {

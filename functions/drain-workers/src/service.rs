@@ -1,6 +1,6 @@
 //! The worker services of a release, and their old tasks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use shared::aws::Place;
@@ -34,7 +34,7 @@ pub(crate) struct Service {
     new: Option<New>,
     /// The old tasks, by ARN, as they were seen last.
     pub(crate) old: BTreeMap<String, Task>,
-    pub(crate) protected: HashMap<String, Option<Time>>,
+    pub(crate) protected: BTreeMap<String, Option<Time>>,
     /// When the end of its wait was asked for.
     released: Option<Time>,
     listed: bool,
@@ -84,7 +84,7 @@ impl Plan {
                     moved: false,
                     new: None,
                     old: BTreeMap::new(),
-                    protected: HashMap::new(),
+                    protected: BTreeMap::new(),
                     released: None,
                     listed: false,
                     looking: Trouble::default(),
@@ -98,7 +98,7 @@ impl Plan {
 
     /// Looks at every place at once.
     pub(crate) async fn look(&mut self, tick: &Tick<'_>) {
-        let mut places: HashMap<Place, Vec<&mut Service>> = HashMap::new();
+        let mut places: BTreeMap<Place, Vec<&mut Service>> = BTreeMap::new();
         for service in &mut self.services {
             places.entry(Place::from(&service.environment)).or_default().push(service);
         }

@@ -1,6 +1,6 @@
 //! What to take back, from what is seen: pure, total, clock-free.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use shared::Time;
@@ -54,7 +54,7 @@ pub(crate) fn verdict(status: &str, actions: &[Sibling], after: Duration) -> Ver
 }
 
 /// The deployments that are facts: their action has succeeded, and nothing that comes after it rolls them back.
-pub(crate) fn facts(actions: &[Sibling]) -> HashSet<String> {
+pub(crate) fn facts(actions: &[Sibling]) -> BTreeSet<String> {
     let succeeded = actions.iter().filter(|one| one.has_succeeded());
     let ids = succeeded.filter_map(|one| one.variables.get("Deployments"));
     ids.flat_map(|ids| ids.split(',').map(str::to_owned)).collect()

@@ -2,7 +2,7 @@
 //!
 //! Invariant: only what carries this release's own name is touched.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 use shared::aws::Place;
@@ -57,7 +57,7 @@ struct Group {
 impl Sweep {
     pub(crate) async fn new(aws: &Aws, release: &Release, manifest: &Manifest, since: Time) -> Self {
         let mut families: Vec<Family> = Vec::new();
-        let mut seen = HashSet::new();
+        let mut seen = BTreeSet::new();
         let mut tasks = Vec::new();
         for (task_name, task) in &manifest.tasks {
             let environments = manifest.environments_of(task.environments.as_ref());
@@ -98,7 +98,7 @@ impl Sweep {
     pub(crate) async fn look(
         &mut self,
         release: &Release,
-        facts: &HashSet<String>,
+        facts: &BTreeSet<String>,
         seen: Time,
         said: &mut Vec<String>,
     ) -> Result<bool, Error> {
@@ -177,7 +177,7 @@ impl Sweep {
 
     async fn look_at_deployments(
         &mut self,
-        facts: &HashSet<String>,
+        facts: &BTreeSet<String>,
         seen: Time,
         said: &mut Vec<String>,
     ) -> Result<bool, Error> {

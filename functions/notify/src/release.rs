@@ -1,6 +1,6 @@
 //! What there is to tell of a release: from CodePipeline, which knows it all.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shared::aws::codepipeline::{Execution, Sibling};
@@ -36,7 +36,7 @@ impl Told {
         actions: &[Sibling],
         (region, log_group): (&str, Option<&str>),
     ) -> Self {
-        let empty = HashMap::new();
+        let empty = BTreeMap::new();
         let source = actions.iter().find(|one| one.category == "Source").map_or(&empty, |one| &one.variables);
         let variable = |name: &str| source.get(name).cloned().unwrap_or_default();
         let started = actions.iter().filter_map(|one| one.started).min().unwrap_or_default();

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing is started in an environment before it is known what is there already.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -214,7 +214,7 @@ impl Plan {
 
     /// The revision with the release's image, and the container that got it, for each site that begins: asked for once
     /// for each place and family.
-    async fn definitions(&self, acts: &[Act]) -> HashMap<usize, Result<(Definition, String), Error>> {
+    async fn definitions(&self, acts: &[Act]) -> BTreeMap<usize, Result<(Definition, String), Error>> {
         let begins = |at: usize| acts.iter().any(|act| matches!(act, Act::Start { at: wanted } if *wanted == at));
         let family = |site: &Site| manifest::in_environment(&self.task.family, &site.name);
         let mut groups: Vec<Group> = Vec::new();

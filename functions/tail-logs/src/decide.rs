@@ -1,6 +1,6 @@
 //! Which lines are new, in which order they go on, and when there will be no more: pure, total, clock-free.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -77,14 +77,14 @@ impl State {
 /// Lines that the merged stream was found to have although nobody remembers putting them: a call's reply was lost, or
 /// the function died after it. CloudWatch would keep both copies, so what is read again and stands here is not put.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Unremembered(HashMap<String, Vec<Time>>);
+pub(crate) struct Unremembered(BTreeMap<String, Vec<Time>>);
 
 impl Unremembered {
     /// From what was found from the state's [`State::unsure_from`] on, without what this invocation remembers of it.
     pub(crate) fn new(state: &State, found: Vec<Line>, remembered: &[Line]) -> Self {
         let (since, behind) = state.unsure_from();
         let known = found.iter().take_while(|line| line.at == since).count().min(behind);
-        let mut lines: HashMap<String, Vec<Time>> = HashMap::new();
+        let mut lines: BTreeMap<String, Vec<Time>> = BTreeMap::new();
         for line in found.into_iter().skip(known) {
             lines.entry(line.text).or_default().push(line.at);
         }
@@ -178,7 +178,7 @@ impl Position {
 ///
 /// `None` while the merged stream does not show all the `forwarded` lines that it was given: nothing can be told from it.
 pub(crate) fn late(all: Vec<Line>, label: &str, merged: &[Line], forwarded: u64) -> Option<Vec<Line>> {
-    let mut there: HashMap<&str, usize> = HashMap::new();
+    let mut there: BTreeMap<&str, usize> = BTreeMap::new();
     let own = merged.iter().filter(|line| line.text.starts_with(label));
     for line in own {
         *there.entry(&line.text).or_default() += 1;

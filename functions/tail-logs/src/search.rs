@@ -1,7 +1,7 @@
 //! Looking for tasks and for the end of the action that runs them, beside the reading of what is known: a look that has
 //! to wait for its turn must not hold up a line.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use shared::aws::codepipeline::{Codepipeline, Sibling};
 use shared::aws::ecs::{Definition, Ecs, Half, Of, Task};
@@ -17,7 +17,7 @@ pub(crate) struct Search {
     pub(crate) runner_may_run: bool,
     pub(crate) groups: Vec<Group>,
     /// The tasks that need no second look: followed already, or somebody else's.
-    pub(crate) known: HashSet<String>,
+    pub(crate) known: BTreeSet<String>,
     pub(crate) now: Time,
 }
 
@@ -92,7 +92,7 @@ impl Search {
         }
         arns.sort();
         arns.dedup();
-        let mut definitions: HashMap<String, Definition> = HashMap::new();
+        let mut definitions: BTreeMap<String, Definition> = BTreeMap::new();
         let mut tasks = Vec::new();
         for task in group.ecs.describe_tasks(&group.cluster, &arns).await? {
             let is_new = !self.known.contains(&task.arn) && group.started_by.contains(&task.started_by);

@@ -1,6 +1,6 @@
 //! The environments whose tasks are followed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -45,7 +45,7 @@ pub(crate) struct Tail {
     /// How many searches this invocation has made.
     searches: u32,
     /// The tasks that need no second look: followed already, or somebody else's.
-    known: HashSet<String>,
+    known: BTreeSet<String>,
     pub(crate) merged: Merged,
     of_runner: Trouble,
 }
@@ -120,7 +120,7 @@ impl Tail {
             search: JoinSet::new(),
             searched: None,
             searches: 0,
-            known: HashSet::new(),
+            known: BTreeSet::new(),
             merged: Merged::new(),
             of_runner: Trouble::default(),
         })
@@ -272,19 +272,19 @@ impl Tail {
 
     /// The streams to read in this look: of each place as many as may be read in a second, those first that have waited
     /// longest, a few at a time.
-    fn rounds(&self) -> Vec<HashSet<Key>> {
-        let mut waiting: HashMap<&Place, Vec<(Time, Key)>> = HashMap::new();
+    fn rounds(&self) -> Vec<BTreeSet<Key>> {
+        let mut waiting: BTreeMap<&Place, Vec<(Time, Key)>> = BTreeMap::new();
         for source in self.sites.iter().flat_map(|site| &site.sources) {
             if source.lost.is_none() && source.counting != Counting::Done {
                 waiting.entry(&source.place).or_default().push((source.last_read, source.key));
             }
         }
-        let mut rounds: Vec<HashSet<Key>> = Vec::new();
+        let mut rounds: Vec<BTreeSet<Key>> = Vec::new();
         for mut all in waiting.into_values() {
             all.sort();
             for (at, some) in all[..all.len().min(READS)].chunks(AT_ONCE).enumerate() {
                 if rounds.len() <= at {
-                    rounds.push(HashSet::new());
+                    rounds.push(BTreeSet::new());
                 }
                 rounds[at].extend(some.iter().map(|(_, key)| *key));
             }
@@ -292,7 +292,7 @@ impl Tail {
         rounds
     }
 
-    async fn read(&mut self, tick: &Tick<'_>, state: &State, round: &HashSet<Key>) {
+    async fn read(&mut self, tick: &Tick<'_>, state: &State, round: &BTreeSet<Key>) {
         let sources = self.sites.iter_mut().flat_map(|site| &mut site.sources);
         join_all(sources.filter(|source| round.contains(&source.key)).map(async |source| {
             let position = state.positions.get(&source.key).copied().unwrap_or_default();

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a container's lines are all told before its end is; nothing of its process group outlives it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,8 +26,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The containers that run.
 pub(super) struct Containers {
     folder: PathBuf,
-    groups: Mutex<HashMap<(String, String), Pid>>,
-    ports: Mutex<HashMap<String, u16>>,
+    groups: Mutex<BTreeMap<(String, String), Pid>>,
+    ports: Mutex<BTreeMap<String, u16>>,
     /// Whether the machine is shut down: what ends now is not replaced.
     ending: AtomicBool,
 }

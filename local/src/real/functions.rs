@@ -2,7 +2,7 @@
 //!
 //! Invariant: a sandbox has one invocation at a time; one that runs out of time, or dies, is not used again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -37,12 +37,12 @@ pub enum Binaries {
 
 /// The functions and their sandboxes.
 pub(super) struct Functions {
-    functions: HashMap<String, Function>,
+    functions: BTreeMap<String, Function>,
     binaries: Binaries,
     environment: BTreeMap<String, String>,
     gate: Gate,
     logs: PathBuf,
-    idle: Mutex<HashMap<String, Vec<Sandbox>>>,
+    idle: Mutex<BTreeMap<String, Vec<Sandbox>>>,
     ended: tokio::sync::watch::Sender<bool>,
 }
 
@@ -181,7 +181,7 @@ async fn runtime_api(listener: TcpListener, waiting: mpsc::Receiver<Invocation>)
     }
 }
 
-type Answers = Mutex<HashMap<String, oneshot::Sender<Result<(), String>>>>;
+type Answers = Mutex<BTreeMap<String, oneshot::Sender<Result<(), String>>>>;
 
 fn next(answers: &Answers, invocation: Invocation) -> Response {
     answers.lock().unwrap_or_else(PoisonError::into_inner).insert(invocation.id.clone(), invocation.answer);

@@ -2,7 +2,7 @@
 //!
 //! Invariant: moving the traffic touches new connections only; those that are open stay where they are.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 /// The ports, and where each goes.
 #[derive(Default)]
 pub(super) struct Traffic {
-    ports: HashMap<u16, Arc<Mutex<Targets>>>,
+    ports: BTreeMap<u16, Arc<Mutex<Targets>>>,
 }
 
 #[derive(Default)]

@@ -1,6 +1,6 @@
 //! CodeDeploy on ECS: deployments and their targets.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_sdk_codedeploy::Client;
@@ -9,7 +9,7 @@ use aws_sdk_codedeploy::types::{
     DeploymentWaitType, EcsTarget, RevisionLocation, RevisionLocationType, TargetLabel, TimeRange,
 };
 
-use crate::aws::{Aws, Pacer, Place};
+use crate::aws::{Aws, Pacer, Place, allowance};
 use crate::error::{Error, code, failure};
 use crate::time::Time;
 
@@ -125,7 +125,10 @@ pub enum Wait {
 impl Aws {
     /// CodeDeploy in `place`.
     pub async fn codedeploy(&self, place: &Place) -> Codedeploy {
-        let client = Client::new(&self.config_at(place).await);
+        let config = aws_sdk_codedeploy::config::Builder::from(&self.config_at(place).await)
+            .retry_partition(allowance())
+            .build();
+        let client = Client::from_conf(config);
         Codedeploy { client, region: place.region.clone(), pacer: self.paces(place).control }
     }
 }
@@ -165,9 +168,9 @@ impl Codedeploy {
     ///
     /// # Errors
     /// The calls', or an application that does not exist.
-    pub async fn groups(&self, application: &str, names: &[String]) -> Result<HashMap<String, Group>, Error> {
+    pub async fn groups(&self, application: &str, names: &[String]) -> Result<BTreeMap<String, Group>, Error> {
         let name = self.call("BatchGetDeploymentGroups");
-        let mut found = HashMap::new();
+        let mut found = BTreeMap::new();
         for some in names.chunks(GROUPS) {
             let call = self.client.batch_get_deployment_groups().application_name(application);
             let call = call.set_deployment_group_names(Some(some.to_vec()));

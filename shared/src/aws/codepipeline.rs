@@ -1,6 +1,6 @@
 //! CodePipeline: the answer to a job, and what became of an execution.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_codepipeline::Client;
@@ -12,7 +12,7 @@ use aws_sdk_codepipeline::types::{
 use serde_json::Value;
 use tracing::{info, warn};
 
-use crate::aws::Aws;
+use crate::aws::{Aws, allowance};
 use crate::error::{Error, Kind, Verdict, code, failure, is_not_now};
 use crate::job::{ArtifactLocation, Claim, Release};
 use crate::run::{Progress, Success};
@@ -120,7 +120,7 @@ pub struct Sibling {
     /// Where its input artifacts are.
     pub artifacts: Vec<ArtifactLocation>,
     /// Its output variables.
-    pub variables: HashMap<String, String>,
+    pub variables: BTreeMap<String, String>,
     /// The manifest's name that its configuration gives, if it gives one.
     pub manifest: Option<String>,
     /// What an approval tells the person who is asked: the text, and the link.
@@ -202,7 +202,8 @@ impl<'a> Codepipeline<'a> {
     /// In the function's own Region.
     #[must_use]
     pub fn new(aws: &'a Aws) -> Self {
-        Self { aws, client: Client::new(aws.config()) }
+        let config = aws_sdk_codepipeline::config::Builder::from(aws.config()).retry_partition(allowance()).build();
+        Self { aws, client: Client::from_conf(config) }
     }
 
     /// Claims a polled job, in one attempt.
@@ -398,6 +399,7 @@ impl<'a> Codepipeline<'a> {
 fn sibling(detail: &ActionExecutionDetail) -> Sibling {
     let input = detail.input();
     let configuration = input.and_then(|input| input.configuration());
+    let parameter = |name: &str| configuration.and_then(|all| parameter_of(|name| all.get(name), name));
     let resolved = |name: &str| input.and_then(|input| input.resolved_configuration())?.get(name).cloned();
     let artifact = |one: &ArtifactDetail| {
         let location = one.s3_location()?;
@@ -408,17 +410,18 @@ fn sibling(detail: &ActionExecutionDetail) -> Sibling {
         })
     };
     let result = detail.output().and_then(|output| output.execution_result());
+    let variables = detail.output().and_then(|output| output.output_variables()).into_iter().flatten();
     Sibling {
         stage: detail.stage_name().unwrap_or_default().to_owned(),
         action: detail.action_name().unwrap_or_default().to_owned(),
-        task: configuration.and_then(|all| parameter_of(all, "Task")),
+        task: parameter("Task"),
         category: input
             .and_then(|input| input.action_type_id())
             .map(|kind| kind.category().as_str().to_owned())
             .unwrap_or_default(),
         artifacts: input.map(|input| input.input_artifacts().iter().filter_map(artifact).collect()).unwrap_or_default(),
-        variables: detail.output().and_then(|output| output.output_variables()).cloned().unwrap_or_default(),
-        manifest: configuration.and_then(|all| parameter_of(all, "Manifest")),
+        variables: variables.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        manifest: parameter("Manifest"),
         asks: (resolved("CustomData"), resolved("ExternalEntityLink")),
         summary: result.and_then(|result| result.external_execution_summary()).map(str::to_owned),
         error: result.and_then(|result| result.error_details()?.message()).map(str::to_owned),
@@ -467,9 +470,9 @@ fn moved_on(code: &str) -> bool {
 }
 
 /// A parameter of an action's configuration: its own property, or one inside `UserParameters`.
-fn parameter_of(configuration: &HashMap<String, String>, name: &str) -> Option<String> {
-    configuration.get(name).cloned().or_else(|| {
-        let parameters: Value = serde_json::from_str(configuration.get("UserParameters")?).ok()?;
+fn parameter_of<'a>(property: impl Fn(&str) -> Option<&'a String>, name: &str) -> Option<String> {
+    property(name).cloned().or_else(|| {
+        let parameters: Value = serde_json::from_str(property("UserParameters")?).ok()?;
         Some(parameters.get(name)?.as_str()?.to_owned())
     })
 }

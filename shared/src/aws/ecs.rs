@@ -2,7 +2,7 @@
 
 mod revision;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_sdk_ecs::Client;
@@ -13,7 +13,7 @@ use aws_sdk_ecs::types::{
 };
 use serde_json::Value;
 
-use crate::aws::{Aws, Pacer, Place};
+use crate::aws::{Aws, Pacer, Place, allowance};
 use crate::error::{Error, Verdict, code, failure};
 use crate::manifest::{Environment, LaunchType, LogMode};
 use crate::text;
@@ -217,7 +217,9 @@ pub struct Service {
 impl Aws {
     /// ECS in `place`.
     pub async fn ecs(&self, place: &Place) -> Ecs {
-        let client = Client::new(&self.config_at(place).await);
+        let config =
+            aws_sdk_ecs::config::Builder::from(&self.config_at(place).await).retry_partition(allowance()).build();
+        let client = Client::from_conf(config);
         Ecs { client, region: place.region.clone(), pacer: self.paces(place).control }
     }
 }
@@ -408,9 +410,9 @@ impl Ecs {
     ///
     /// # Errors
     /// The calls'.
-    pub async fn services(&self, cluster: &str, names: &[String]) -> Result<HashMap<String, Service>, Error> {
+    pub async fn services(&self, cluster: &str, names: &[String]) -> Result<BTreeMap<String, Service>, Error> {
         let name = self.call("DescribeServices");
-        let mut services = HashMap::new();
+        let mut services = BTreeMap::new();
         for some in names.chunks(DESCRIBE_SERVICES) {
             let call = self.client.describe_services().cluster(cluster).set_services(Some(some.to_vec()));
             let output = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await?;
@@ -438,9 +440,9 @@ impl Ecs {
     ///
     /// # Errors
     /// The call's.
-    pub async fn protected(&self, cluster: &str, arns: &[String]) -> Result<HashMap<String, Option<Time>>, Error> {
+    pub async fn protected(&self, cluster: &str, arns: &[String]) -> Result<BTreeMap<String, Option<Time>>, Error> {
         let name = self.call("GetTaskProtection");
-        let mut protected = HashMap::new();
+        let mut protected = BTreeMap::new();
         for some in arns.chunks(DESCRIBE_TASKS) {
             let call = self.client.get_task_protection().cluster(cluster).set_tasks(Some(some.to_vec()));
             let output = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await?;

@@ -6,7 +6,7 @@ use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::config::retry::RetryConfig;
 use aws_sdk_cloudwatchlogs::types::InputLogEvent;
 
-use crate::aws::{Aws, Pacer, Place};
+use crate::aws::{Aws, Pacer, Place, allowance};
 use crate::error::{Error, code, failure};
 use crate::time::Time;
 
@@ -50,7 +50,10 @@ pub struct Page {
 impl Aws {
     /// CloudWatch Logs in `place`.
     pub async fn logs(&self, place: &Place) -> Logs {
-        let client = Client::new(&self.config_at(place).await);
+        let config = aws_sdk_cloudwatchlogs::config::Builder::from(&self.config_at(place).await)
+            .retry_partition(allowance())
+            .build();
+        let client = Client::from_conf(config);
         Logs { client, region: place.region.clone(), pacer: self.paces(place).logs }
     }
 }

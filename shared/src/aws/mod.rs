@@ -11,11 +11,12 @@ pub mod logs;
 mod pace;
 pub mod ssm;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::{Region, SdkConfig};
+use aws_smithy_runtime::client::retries::RetryPartition;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use serde_json::{Value, json};
@@ -40,6 +41,13 @@ const CONTROL_READS: f64 = 2.0;
 
 /// `GetLogEvents` a second, per account and Region: half of the smallest quota (fact 34).
 const LOG_READS: f64 = 5.0;
+
+/// A client's own allowance of tries beyond the first. The SDK's clients of one service share one, whatever their Region: while one
+/// Region throttles everything, calls to the others would not be tried again either.
+#[must_use]
+pub fn allowance() -> RetryPartition {
+    RetryPartition::custom("cutover").build()
+}
 
 /// What the stack tells its functions through their environment.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +81,7 @@ impl Settings {
 }
 
 /// Where calls go: a Region, as a role of another account or as the function itself.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The Region.
     pub region: String,
@@ -95,8 +103,8 @@ pub struct Aws(Arc<Inner>);
 struct Inner {
     config: SdkConfig,
     settings: Settings,
-    places: tokio::sync::Mutex<HashMap<Place, SdkConfig>>,
-    paces: Mutex<HashMap<Place, Paces>>,
+    places: tokio::sync::Mutex<BTreeMap<Place, SdkConfig>>,
+    paces: Mutex<BTreeMap<Place, Paces>>,
 }
 
 #[derive(Debug, Clone)]
@@ -163,10 +171,12 @@ impl Aws {
         let region = Region::new(place.region.clone());
         let mut config = self.0.config.to_builder().region(region.clone());
         if let Some(role) = &place.role {
+            // STS's client cannot be given an allowance of its own: who asks looks again anyway.
+            let unrepeated = self.0.config.to_builder().retry_config(RetryConfig::disabled()).build();
             let provider = aws_config::sts::AssumeRoleProvider::builder(role)
                 .session_name("cutover")
                 .region(region)
-                .configure(&self.0.config)
+                .configure(&unrepeated)
                 .build()
                 .await;
             config = config.credentials_provider(aws_sdk_ecs::config::SharedCredentialsProvider::new(provider));
@@ -210,7 +220,8 @@ impl Aws {
     /// # Errors
     /// The call's.
     pub async fn invoke(&self, function: &str, event: &Value) -> Result<(), Error> {
-        let client = aws_sdk_lambda::Client::new(&self.0.config);
+        let config = aws_sdk_lambda::config::Builder::from(&self.0.config).retry_partition(allowance()).build();
+        let client = aws_sdk_lambda::Client::from_conf(config);
         let call = client.invoke().function_name(function);
         let call = call.invocation_type(aws_sdk_lambda::types::InvocationType::Event);
         let sent = call.payload(aws_sdk_lambda::primitives::Blob::new(event.to_string())).send().await;

@@ -2,7 +2,7 @@
 
 use aws_sdk_ssm::Client;
 
-use crate::aws::Aws;
+use crate::aws::{Aws, allowance};
 use crate::error::{Error, Verdict, code, failure};
 
 /// A secret's value. Printing it shows nothing.
@@ -29,7 +29,8 @@ impl Aws {
     /// # Errors
     /// The call's, or that there is no such parameter.
     pub async fn secret(&self, name: &str) -> Result<Secret, Error> {
-        let call = Client::new(self.config()).get_parameter().name(name).with_decryption(true);
+        let config = aws_sdk_ssm::config::Builder::from(self.config()).retry_partition(allowance()).build();
+        let call = Client::from_conf(config).get_parameter().name(name).with_decryption(true);
         match call.send().await {
             Ok(output) => {
                 let value = output.parameter.and_then(|parameter| parameter.value).unwrap_or_default();
