@@ -46,6 +46,12 @@ impl Journal {
         self.unsaid.push(Line { at: now, text });
     }
 
+    /// Whether nothing waits for being said.
+    #[must_use]
+    pub fn has_said_all(&self) -> bool {
+        self.unsaid.is_empty()
+    }
+
     /// Says what was noted; what could not be said is said the next time.
     ///
     /// Safe to repeat: after a call whose outcome is not known, what is there already is not said again.

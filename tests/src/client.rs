@@ -84,15 +84,21 @@ impl TimeSource for VirtualTime {
 #[derive(Clone)]
 pub(crate) struct InProcess(Arc<Inner>);
 
+/// What every function of a play is connected with.
+#[derive(Clone)]
+pub(crate) struct Wires {
+    pub(crate) world: Arc<Mutex<World>>,
+    pub(crate) clock: Clock,
+    pub(crate) changed: Arc<Notify>,
+    pub(crate) meddle: Meddle,
+    pub(crate) story: Story,
+}
+
 struct Inner {
     function: String,
     role: String,
     sandbox: u32,
-    story: Story,
-    world: Arc<Mutex<World>>,
-    clock: Clock,
-    changed: Arc<Notify>,
-    meddle: Meddle,
+    wires: Wires,
     crash: Mutex<Option<oneshot::Sender<()>>>,
 }
 
@@ -103,19 +109,10 @@ impl std::fmt::Debug for InProcess {
 }
 
 impl InProcess {
-    pub(crate) fn new(
-        function: &Function,
-        sandbox: u32,
-        story: Story,
-        world: Arc<Mutex<World>>,
-        clock: Clock,
-        changed: Arc<Notify>,
-        meddle: Meddle,
-        crash: oneshot::Sender<()>,
-    ) -> Self {
+    pub(crate) fn new(function: &Function, sandbox: u32, wires: Wires, crash: oneshot::Sender<()>) -> Self {
         let crash = Mutex::new(Some(crash));
         let (function, role) = (function.binary.clone(), function.name.clone());
-        Self(Arc::new(Inner { function, role, sandbox, story, world, clock, changed, meddle, crash }))
+        Self(Arc::new(Inner { function, role, sandbox, wires, crash }))
     }
 
     pub(crate) fn config(self, region: &str) -> SdkConfig {
@@ -125,23 +122,23 @@ impl InProcess {
             .region(Region::new(region.to_owned()))
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-            .time_source(SharedTimeSource::new(VirtualTime(self.0.clock)))
+            .time_source(SharedTimeSource::new(VirtualTime(self.0.wires.clock)))
             .endpoint_url("http://127.0.0.1")
             .http_client(self)
             .build()
     }
 
     fn answer(&self, request: &Request) -> Response {
-        let now = self.0.clock.now();
-        let response = self.0.world.lock().unwrap_or_else(PoisonError::into_inner).handle(request, now);
-        self.0.changed.notify_one();
+        let now = self.0.wires.clock.now();
+        let response = self.0.wires.world.lock().unwrap_or_else(PoisonError::into_inner).handle(request, now);
+        self.0.wires.changed.notify_one();
         response
     }
 
     /// A person stops and abandons the release that is under way.
     fn abandon(&self) {
         let (name, execution) = {
-            let world = self.0.world.lock().unwrap_or_else(PoisonError::into_inner);
+            let world = self.0.wires.world.lock().unwrap_or_else(PoisonError::into_inner);
             (world.pipeline_name().to_owned(), world.first_under_way())
         };
         let Some(execution) = execution else { return };
@@ -175,10 +172,10 @@ impl InProcess {
             operation: &operation,
             region: request.region(),
             writes,
-            at: self.0.clock.now(),
+            at: self.0.wires.clock.now(),
         };
-        let meddling = (self.0.meddle.lock().unwrap_or_else(PoisonError::into_inner))(&call);
-        self.0.story.call(&call, &request, meddling);
+        let meddling = (self.0.wires.meddle.lock().unwrap_or_else(PoisonError::into_inner))(&call);
+        self.0.wires.story.call(&call, &request, meddling);
         let lost = || ConnectorError::io("the connection was lost".into());
         let response = match meddling {
             Meddling::Pass => self.answer(&request),

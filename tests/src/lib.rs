@@ -21,8 +21,8 @@ use local::world::{
 };
 use serde_json::{Value, json};
 use shared::{Aws, Clock, Event, Invocation, Time};
-use tokio::sync::Notify;
 
+use client::Wires;
 pub use client::{Call, Meddling};
 pub use script::Script;
 pub use story::Story;
@@ -76,13 +76,10 @@ impl Default for Setting {
 pub struct Stage(Rc<Inner>);
 
 struct Inner {
-    world: Arc<Mutex<World>>,
-    clock: Clock,
-    changed: Arc<Notify>,
+    wires: Wires,
     stack: Stack,
     props: Props,
     log: Mutex<Vec<String>>,
-    story: Story,
     /// How many invocations there were.
     sandboxes: Cell<u32>,
 }
@@ -92,7 +89,6 @@ type Meddle = Arc<Mutex<Box<dyn FnMut(&Call<'_>) -> Meddling + Send>>>;
 /// What of the setting is still needed.
 struct Props {
     script: Box<dyn Fn(&local::world::Start) -> Script>,
-    meddle: Meddle,
     artifact: Vec<u8>,
     containers: Mutex<BTreeMap<(String, String), tokio::sync::mpsc::UnboundedSender<bool>>>,
 }
@@ -138,37 +134,35 @@ impl Stage {
             ("ballast", &setting.ballast),
         ];
         Self(Rc::new(Inner {
-            world: Arc::new(Mutex::new(world)),
-            clock: Clock::set(BEGIN),
-            changed: Arc::default(),
-            stack,
-            props: Props {
-                script: setting.script,
+            wires: Wires {
+                world: Arc::new(Mutex::new(world)),
+                clock: Clock::set(BEGIN),
+                changed: Arc::default(),
                 meddle: Arc::new(Mutex::new(setting.meddle)),
-                artifact: zip(&files),
-                containers: Mutex::default(),
+                story: Story::new(BEGIN, setting.keep_story),
             },
+            stack,
+            props: Props { script: setting.script, artifact: zip(&files), containers: Mutex::default() },
             log: Mutex::default(),
-            story: Story::new(BEGIN, setting.keep_story),
             sandboxes: Cell::new(0),
         }))
     }
 
     /// The world, to look at.
     pub fn world(&self) -> MutexGuard<'_, World> {
-        self.0.world.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.wires.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The time.
     #[must_use]
     pub fn now(&self) -> Time {
-        self.0.clock.now()
+        self.0.wires.clock.now()
     }
 
     /// What has happened so far.
     #[must_use]
     pub fn story(&self) -> &Story {
-        &self.0.story
+        &self.0.wires.story
     }
 
     /// What the world noted: requests that it does not know, functions that failed.
@@ -255,9 +249,9 @@ impl Stage {
     }
 
     fn handle(&self, request: &Request) -> local::world::Response {
-        self.0.story.tell(self.now(), format_args!("a person asks: {}", String::from_utf8_lossy(&request.body)));
+        self.0.wires.story.tell(self.now(), format_args!("a person asks: {}", String::from_utf8_lossy(&request.body)));
         let response = self.world().handle(request, self.now());
-        self.0.changed.notify_one();
+        self.0.wires.changed.notify_one();
         response
     }
 
@@ -383,19 +377,19 @@ impl Stage {
             let pause = next.map_or(Duration::from_secs(3600), |next| next.since(self.now()));
             tokio::select! { biased;
                 () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => {}
-                () = self.0.changed.notified() => {}
+                () = self.0.wires.changed.notified() => {}
             }
         }
     }
 
     fn happened(&self, happening: Happening) {
-        self.0.story.happening(self.now(), &happening);
+        self.0.wires.story.happening(self.now(), &happening);
         self.world().happened(happening, self.now());
-        self.0.changed.notify_one();
+        self.0.wires.changed.notify_one();
     }
 
     fn carry_out(&self, effect: Effect) {
-        self.0.story.effect(self.now(), &effect);
+        self.0.wires.story.effect(self.now(), &effect);
         let stage = self.clone();
         match effect {
             Effect::StartContainer(start) => {
@@ -445,16 +439,7 @@ impl Stage {
         let function = self.0.stack.functions.iter().find(|function| function.name == name).expect("a function");
         let (crash, crashed) = tokio::sync::oneshot::channel();
         self.0.sandboxes.set(self.0.sandboxes.get() + 1);
-        let client = client::InProcess::new(
-            function,
-            self.0.sandboxes.get(),
-            self.0.story.clone(),
-            self.0.world.clone(),
-            self.0.clock,
-            self.0.changed.clone(),
-            self.0.props.meddle.clone(),
-            crash,
-        );
+        let client = client::InProcess::new(function, self.0.sandboxes.get(), self.0.wires.clone(), crash);
         let setting = |name: &str| function.environment.get(name).cloned();
         let mut settings = shared::aws::Settings::read(setting);
         settings.own_log_group = Some(format!("/aws/lambda/{}", function.name));

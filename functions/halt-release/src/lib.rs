@@ -67,6 +67,7 @@ struct Sweeping<'a> {
     aws: &'a Aws,
     codepipeline: Codepipeline<'a>,
     release: Release,
+    invocation: Invocation,
     begun: Time,
     /// When something of the release was seen under way last; when it was seen to be over, to begin with.
     seen: Option<Time>,
@@ -89,8 +90,18 @@ enum Then {
 async fn sweep(aws: &Aws, release: Release, event: &Event, round: u64, invocation: Invocation) -> Result<(), Error> {
     let begun = invocation.clock.now();
     let (codepipeline, journal) = (Codepipeline::new(aws), Journal::default());
-    let mut sweeping =
-        Sweeping { aws, codepipeline, release, begun, seen: None, round, known: None, journal, speaks: None };
+    let mut sweeping = Sweeping {
+        aws,
+        codepipeline,
+        release,
+        invocation,
+        begun,
+        seen: None,
+        round,
+        known: None,
+        journal,
+        speaks: None,
+    };
     // An error that passes must not end the invocation: the next one would not know that the words said are its own.
     let mut trouble = Trouble::default();
     loop {
@@ -139,11 +150,12 @@ impl Sweeping<'_> {
             },
         };
         let mut said = Vec::new();
-        let mut looked = sweep.look(&self.release, &facts(&actions), now, &mut said).await;
-        if looked != Ok(false) {
+        let looked = sweep.look(&self.release, &facts(&actions), now, &mut said).await;
+        if looked == Ok(true) {
             self.seen = Some(now);
         }
-        let settled = now.since(*self.seen.get_or_insert(now)) >= SETTLED;
+        let settled = sweep.is_clear_since(self.seen.get_or_insert(now).plus(SETTLED));
+        let mut looked = looked.map_err(Error::Stop);
         if looked == Ok(false) && settled {
             looked = sweep.settle(&mut said).await.map(|()| false);
         }
@@ -201,13 +213,20 @@ impl Sweeping<'_> {
     /// Says the last line, and tells people, as far as `notify` does: that it cannot be asked is no reason to stop nothing.
     async fn end(&mut self, now: Time, said: &str) {
         self.say(now, vec![said.to_owned()]).await;
-        self.journal.finish(self.aws, &self.release).await;
+        // Nobody waits for this function, and nobody else says it.
+        while !self.journal.has_said_all() && self.invocation.left() > LAST_LOOK {
+            self.journal.finish(self.aws, &self.release).await;
+        }
         let Some(function) = self.aws.settings().notify.as_ref().filter(|_| self.speaks == Some(true)) else { return };
         let release = &self.release;
         let event =
             json!({"cutover": {"halted": said, "pipeline": release.pipeline, "execution-id": release.execution}});
-        if let Err(error) = self.aws.invoke(function, &event).await {
-            warn!(%error, "nobody is told");
+        loop {
+            match self.aws.invoke(function, &event).await {
+                Err(Error::Again(_)) if self.invocation.left() > LAST_LOOK => tokio::time::sleep(LOOK).await,
+                Err(error) => return warn!(%error, "nobody is told"),
+                Ok(()) => return,
+            }
         }
     }
 

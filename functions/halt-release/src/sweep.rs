@@ -11,7 +11,7 @@ use shared::aws::ecs::{Definition, Ecs, Half, Of, Task};
 use shared::end::{End, judge};
 use shared::job::Release;
 use shared::manifest::{Manifest, in_environment};
-use shared::{Aws, Error, Time, names};
+use shared::{Aws, Error, Time, Trouble, Verdict, names};
 
 use crate::decide::{self, is_of_this_try};
 use crate::message;
@@ -40,6 +40,26 @@ struct Family {
     ecs: Ecs,
     cluster: String,
     family: String,
+    watch: Watch,
+}
+
+/// What is known of one list. Each fails alone: while half of all calls are throttled, a look at which none fails hardly comes.
+#[derive(Debug, Default)]
+struct Watch {
+    /// When it was seen last that nothing of the release is under way there.
+    clear: Option<Time>,
+    trouble: Trouble,
+}
+
+impl Watch {
+    /// Notes a look, with what was done; whether anything is under way there, as far as was seen.
+    fn note(&mut self, now: Time, looked: Result<bool, Error>) -> Result<bool, Verdict> {
+        let seen = self.trouble.note(now, looked)?;
+        if seen == Some(false) {
+            self.clear = Some(now);
+        }
+        Ok(seen == Some(true))
+    }
 }
 
 /// Where a deployment of the release may be under way.
@@ -52,6 +72,7 @@ struct Group {
     application: String,
     group: String,
     own: String,
+    watch: Watch,
 }
 
 impl Sweep {
@@ -66,7 +87,8 @@ impl Sweep {
                 let place = Place::from(environment);
                 let family = in_environment(&task.family, name);
                 if seen.insert((place.clone(), environment.cluster.clone(), family.clone())) {
-                    families.push(Family { ecs: aws.ecs(&place).await, cluster: environment.cluster.clone(), family });
+                    let (ecs, cluster) = (aws.ecs(&place).await, environment.cluster.clone());
+                    families.push(Family { ecs, cluster, family, watch: Watch::default() });
                 }
             }
         }
@@ -82,6 +104,7 @@ impl Sweep {
                     application: in_environment(codedeploy.application, name),
                     group: in_environment(codedeploy.group, name),
                     own: format!("{} {name}/{service_name} ", names::description_prefix(release)),
+                    watch: Watch::default(),
                 });
             }
         }
@@ -89,22 +112,30 @@ impl Sweep {
         Self { families, groups, tasks, since, asked, rollbacks, stuck, stopped: Vec::new() }
     }
 
-    /// Looks at everything once, stops what runs, and says what it did; whether anything is still under way.
+    /// Looks at everything once, stops what runs, and says what it did; whether anything was seen under way. What could not be
+    /// looked at or stopped is the next time.
     ///
     /// `seen` is when the release was seen to be over; `facts` are deployments that are left alone.
     ///
     /// # Errors
-    /// What could not be looked at or stopped: the rest was, all the same.
+    /// What could not be looked at or stopped for too long: the rest was, all the same.
     pub(crate) async fn look(
         &mut self,
         release: &Release,
         facts: &BTreeSet<String>,
         seen: Time,
         said: &mut Vec<String>,
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, Verdict> {
         let tasks = self.look_at_tasks(release, seen, said).await;
         let deployments = self.look_at_deployments(facts, seen, said).await;
         Ok(tasks? | deployments?)
+    }
+
+    /// Whether each list was seen, at this moment or later, to have nothing under way.
+    pub(crate) fn is_clear_since(&self, moment: Time) -> bool {
+        let families = self.families.iter().map(|family| &family.watch);
+        let mut watched = families.chain(self.groups.iter().map(|group| &group.watch));
+        watched.all(|watch| watch.clear.is_some_and(|clear| clear >= moment))
     }
 
     /// How far each task of the manifest came that the release has begun, in each of its environments: what a person who
@@ -134,7 +165,7 @@ impl Sweep {
         self.asked.get(id).is_none_or(|asked| now.since(*asked) >= decide::AGAIN)
     }
 
-    async fn look_at_tasks(&mut self, release: &Release, seen: Time, said: &mut Vec<String>) -> Result<bool, Error> {
+    async fn look_at_tasks(&mut self, release: &Release, seen: Time, said: &mut Vec<String>) -> Result<bool, Verdict> {
         let found = join_all(self.families.iter().map(async |family| {
             let arns = family.ecs.list_tasks(&family.cluster, Of::Family(&family.family), Half::Running).await?;
             family.ecs.describe_tasks(&family.cluster, &arns).await
@@ -143,19 +174,23 @@ impl Sweep {
         let mut outcome = Ok(());
         let mut under_way = false;
         for (at, found) in found.into_iter().enumerate() {
-            match found {
-                Err(error) => outcome = Err(error),
+            let looked = match found {
+                Err(error) => Err(error),
                 Ok(tasks) => {
-                    for task in tasks.into_iter().filter(|task| !task.is_over() && is_of(task, release)) {
-                        if !is_of_this_try(task.created, seen) {
-                            continue;
-                        }
+                    let own = |task: &Task| is_of(task, release) && is_of_this_try(task.created, seen);
+                    let left = tasks.iter().filter(|task| !task.is_over() && own(task));
+                    let mut looked = Ok(false);
+                    for task in left {
                         under_way = true;
-                        if let Err(error) = self.stop_task(at, &task, seen, said).await {
-                            outcome = Err(error);
-                        }
+                        let stopped = self.stop_task(at, task, seen, said).await;
+                        looked = looked.and(stopped.map(|()| true));
                     }
+                    looked
                 }
+            };
+            match self.families[at].watch.note(seen, looked) {
+                Ok(seen) => under_way |= seen,
+                Err(verdict) => outcome = Err(verdict),
             }
         }
         outcome.map(|()| under_way)
@@ -180,7 +215,7 @@ impl Sweep {
         facts: &BTreeSet<String>,
         seen: Time,
         said: &mut Vec<String>,
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, Verdict> {
         let since = self.since;
         let found = join_all(self.groups.iter().map(async |group| {
             let ids = group.codedeploy.list(&group.application, &group.group, Listed::Since(since)).await?;
@@ -190,47 +225,62 @@ impl Sweep {
         let mut outcome = Ok(());
         let mut under_way = false;
         for (at, found) in found.into_iter().enumerate() {
-            let found = match found {
-                Ok(found) => found,
-                Err(error) => {
-                    outcome = Err(error);
-                    continue;
+            let looked = match found {
+                Err(error) => Err(error),
+                Ok(found) => {
+                    let looked = self.look_at_group(at, &found, (facts, seen), said).await;
+                    // What could not be stopped, or asked for its end, is under way.
+                    under_way |= looked != Ok(false);
+                    looked
                 }
             };
-            let own = self.groups[at].own.clone();
-            let backs = found.iter().filter(|one| names::is_back(&one.description, &own));
-            let back = backs.max_by_key(|one| one.created).cloned();
-            for deployment in found.iter().filter(|one| one.description.starts_with(&own) && !facts.contains(&one.id)) {
-                let is_back = names::is_back(&deployment.description, &own);
-                if is_back || !is_of_this_try(deployment.created, seen) {
-                    continue;
-                }
-                if deployment.is_over() {
-                    // Its rollback, when it has one, is followed to its end.
-                    under_way |=
-                        found.iter().any(|one| deployment.rollback.as_ref() == Some(&one.id) && !one.is_over());
-                    let taken_back = back.as_ref().filter(|back| back.created >= deployment.created);
-                    // Whoever had stopped it, and may be gone by now.
-                    let rollback = found.iter().find(|one| deployment.rollback.as_ref() == Some(&one.id));
-                    let failed = rollback.filter(|one| one.is_over() && one.status != "Succeeded");
-                    if let Some(failed) = failed.filter(|_| taken_back.is_none()) {
-                        self.stuck.insert(self.groups[at].name.clone(), message::rollback_failed(failed));
-                    }
-                    if deployment.status == "Succeeded" {
-                        match self.way_back(at, &deployment.id, taken_back).await {
-                            Ok(goes_on) => under_way |= goes_on,
-                            Err(error) => outcome = Err(error),
-                        }
-                    }
-                    continue;
-                }
-                under_way = true;
-                if let Err(error) = self.stop_deployment(at, deployment, seen, said).await {
-                    outcome = Err(error);
-                }
+            match self.groups[at].watch.note(seen, looked) {
+                Ok(seen) => under_way |= seen,
+                Err(verdict) => outcome = Err(verdict),
             }
         }
         outcome.map(|()| under_way)
+    }
+
+    /// One group's deployments; whether any of the release is under way.
+    async fn look_at_group(
+        &mut self,
+        at: usize,
+        found: &[Deployment],
+        (facts, seen): (&BTreeSet<String>, Time),
+        said: &mut Vec<String>,
+    ) -> Result<bool, Error> {
+        let own = self.groups[at].own.clone();
+        let backs = found.iter().filter(|one| names::is_back(&one.description, &own));
+        let back = backs.max_by_key(|one| one.created).cloned();
+        let mut looked = Ok(false);
+        let mut under_way = false;
+        for deployment in found.iter().filter(|one| one.description.starts_with(&own) && !facts.contains(&one.id)) {
+            let is_back = names::is_back(&deployment.description, &own);
+            if is_back || !is_of_this_try(deployment.created, seen) {
+                continue;
+            }
+            if !deployment.is_over() {
+                under_way = true;
+                let stopped = self.stop_deployment(at, deployment, seen, said).await;
+                looked = looked.and(stopped.map(|()| true));
+                continue;
+            }
+            // Its rollback, when it has one, is followed to its end. Whoever had stopped it may be gone by now.
+            let rollback = found.iter().find(|one| deployment.rollback.as_ref() == Some(&one.id));
+            under_way |= rollback.is_some_and(|one| !one.is_over());
+            let taken_back = back.as_ref().filter(|back| back.created >= deployment.created);
+            let failed = rollback.filter(|one| one.is_over() && one.status != "Succeeded");
+            if let Some(failed) = failed.filter(|_| taken_back.is_none()) {
+                self.stuck.insert(self.groups[at].name.clone(), message::rollback_failed(failed));
+            }
+            if deployment.status == "Succeeded" {
+                let goes_on = self.way_back(at, &deployment.id, taken_back).await;
+                under_way |= goes_on == Ok(true);
+                looked = looked.and(goes_on);
+            }
+        }
+        looked.map(|_| under_way)
     }
 
     /// Whether the way back from a deployment that is over and whose traffic had moved is still under way; without one, or
@@ -272,7 +322,7 @@ impl Sweep {
         Ok(())
     }
 
-    /// Once nothing is under way any more: what became of each deployment that was stopped.
+    /// Once nothing is under way any more: what became of each deployment that was stopped, each said once.
     ///
     /// # Errors
     /// The calls'.
@@ -298,6 +348,7 @@ impl Sweep {
                 }
                 None => said.push(message::rolled_back(&group.name)),
             }
+            self.rollbacks.remove(&id);
         }
         Ok(())
     }
