@@ -9,6 +9,7 @@ mod laws;
 mod logs;
 mod notifications;
 mod repeats;
+mod rollouts;
 mod scenarios;
 mod tasks;
 mod template;

@@ -431,7 +431,7 @@ fn a_group_that_stays_busy_is_given_up_after_its_limit_and_the_others_are_taken_
         let failed = |world: &World| world.status(&release) == Some(ExecutionStatus::Failed);
         stage.until("the release has failed", Duration::from_secs(300), failed).await;
         let verdict = stage.action(&release, "Deploy").error.unwrap();
-        assert!(verdict.starts_with("us/web failed: its deployment group was busy for 2 min 0"), "{verdict}");
+        assert!(verdict.starts_with("us/web failed: it was busy for 2 min 0"), "{verdict}");
         assert!(verdict.contains(&other), "{verdict}");
         assert!(is_old_everywhere(&stage));
         assert_eq!(deployment_of(&stage, &other)["status"], "Ready", "it is left alone");
@@ -578,47 +578,6 @@ fn old_workers_are_let_go_and_it_is_said_how_they_ended() {
                 && line.ends_with("was killed by SIGKILL 1 min 00 s after it was asked to end")),
             "{said:#?}"
         );
-    });
-}
-
-#[test]
-fn a_worker_that_ecs_itself_updates_is_watched_in_the_same_way() {
-    let good = Setting::default();
-    let account = good.account.replacen(
-        "worker: {task_definition: shop-worker, container: shop, container_port: 8080}",
-        "worker: {task_definition: shop-worker, container: shop, container_port: 8080, controller: ECS}",
-        1,
-    );
-    let manifest = good
-        .manifest
-        .replace(
-            "    service: worker\n    codedeploy_application: shop\n    deployment_group: worker\n",
-            "    service: worker\n",
-        )
-        .replace("    family: shop-worker\n", "    family: shop-worker\n    environments: [us]\n");
-    play(Setting { account, manifest, ..Setting::default() }, async |stage| {
-        let release = stage.start();
-        stage.until_begun(&release, "Approve").await;
-        // Whatever updates it: here, somebody does.
-        let definition = stage.call(
-            "AmazonEC2ContainerServiceV20141113.DescribeTaskDefinition",
-            &json!({"taskDefinition": "shop-worker"}),
-        );
-        let mut containers = definition["taskDefinition"]["containerDefinitions"].clone();
-        containers[0]["image"] = json!("registry.example/shop:2.0");
-        stage.call(
-            "AmazonEC2ContainerServiceV20141113.RegisterTaskDefinition",
-            &json!({"family": "shop-worker", "containerDefinitions": containers}),
-        );
-        stage.call(
-            "AmazonEC2ContainerServiceV20141113.UpdateService",
-            &json!({"cluster": "shop", "service": "worker", "taskDefinition": "shop-worker"}),
-        );
-        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
-        let deploy = stage.action(&release, "Deploy").summary;
-        assert!(deploy.contains("Not deployed by CodeDeploy: worker"), "{deploy}");
-        let drain = stage.action(&release, "Drain").summary;
-        assert!(drain.contains("us/worker: 1 of 1 finished"), "{drain}");
     });
 }
 

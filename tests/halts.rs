@@ -272,7 +272,7 @@ fn a_log_whose_function_is_dead_for_good_is_a_warning_and_fails_no_release() {
 }
 
 #[test]
-fn a_rollback_that_fails_while_nobody_watches_is_found_and_said_loudly() {
+fn a_rollback_that_is_stopped_while_nobody_watches_is_judged_by_where_the_traffic_is() {
     // A person stops the release in the middle, every function that acts on it dies, and the rollback comes to a bad end
     // before halt-release is invoked again.
     let mut first = None;
@@ -295,7 +295,66 @@ fn a_rollback_that_fails_while_nobody_watches_is_found_and_said_loudly() {
         stage.call("CodeDeploy_20141006.StopDeployment", &stop);
         tokio::time::sleep(Duration::from_secs(300)).await;
         let said = stage.lines(&release);
-        assert!(said.iter().any(|line| line.contains("NOT ROLLED BACK")), "{said:#?}");
+        assert!(stage.world().traffic().iter().all(|one| one.image.ends_with(":1.0")), "{:?}", stage.world().traffic());
+        assert!(said.iter().any(|line| line.starts_with("halt complete: ")), "{said:#?}");
+        assert!(!said.iter().any(|line| line.contains("NOT ROLLED BACK")), "{said:#?}");
+    });
+}
+
+/// Both services have moved their traffic, their old tasks are gone, and the function that deployed them is dead for good
+/// when a person stops the release.
+fn ended_by_themselves(with: impl AsyncFnOnce(&Stage, &str)) {
+    let continued = Arc::new(AtomicUsize::new(0));
+    let meddle = move |call: &Call<'_>| {
+        let dies = call.function == "deploy-services" && continued.load(Ordering::Relaxed) >= 2;
+        if call.operation == "ContinueDeployment" && call.function == "deploy-services" {
+            continued.fetch_add(1, Ordering::Relaxed);
+        }
+        if dies { Meddling::CrashBefore } else { Meddling::Pass }
+    };
+    let account = Setting::default().account.replace("termination_wait: 5m", "termination_wait: 0s");
+    play(Setting { account, meddle: Box::new(meddle), ..small() }, async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        stage.answer_approval(&release, "Approved");
+        let over = |world: &local::world::World| {
+            let all = world.deployments();
+            all.len() == 2 && all.iter().all(|(_, status)| *status == "Succeeded")
+        };
+        stage.until("both have ended by themselves", Duration::from_secs(300), over).await;
+        stage.stop(&release);
+        with(&stage, &release).await;
+    });
+}
+
+#[test]
+fn what_had_ended_by_itself_is_brought_back_although_the_function_that_deployed_it_is_dead() {
+    ended_by_themselves(async |stage, release| {
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let said = stage.lines(release);
+        let traffic = stage.world().traffic();
+        assert!(traffic.iter().all(|one| one.image.ends_with(":1.0")), "{traffic:?}\n{said:#?}");
+        for name in ["us/web", "eu/worker"] {
+            let brought = format!("halt | {name}: brought back by a deployment of the revision before");
+            assert!(said.contains(&brought), "{brought} is not in {said:#?}");
+        }
+        assert!(!said.iter().any(|line| line.contains("NOT ROLLED BACK")), "{said:#?}");
+        nothing_is_left(stage, release);
+    });
+}
+
+#[test]
+fn a_way_back_that_somebody_stops_is_said_loudly() {
+    ended_by_themselves(async |stage, release| {
+        let is_coming = |world: &local::world::World| world.deployment_with(" us/web back, key ").is_some();
+        stage.until("the way back", Duration::from_secs(300), is_coming).await;
+        let back = stage.world().deployment_with(" us/web back, key ").unwrap();
+        let stop = json!({"deploymentId": back, "autoRollbackEnabled": true});
+        stage.call("CodeDeploy_20141006.StopDeployment", &stop);
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let said = stage.lines(release);
+        assert!(said.iter().any(|line| line.contains("NOT ROLLED BACK: us/web (")), "{said:#?}");
+        assert!(!said.iter().any(|line| line.contains("NOT ROLLED BACK: eu/worker")), "{said:#?}");
     });
 }
 

@@ -9,7 +9,9 @@ use local::account::Account;
 use local::template::{self, Grant, Need, Stack};
 use local::world::{ExecutionStatus, Granted, Start};
 use serde_json::json;
-use tests::{Call, Meddling, Script, Setting, Stage, is_in, of_task, play, play_denied, with_parameter};
+use tests::{
+    Call, Kind, Meddling, Script, Setting, Stage, is_in, of_task, play, play_denied, with_kinds, with_parameter,
+};
 
 /// The stack with these values for its parameters, beside the shop's.
 fn stack(parameters: &[(&str, &str)]) -> Stack {
@@ -134,16 +136,64 @@ fn all_needed() -> Needed {
         if is_it && refusals < 60 { Meddling::Throttle } else { Meddling::Pass }
     });
     needed.release(slow);
-    // Workers that ECS itself updates, and that have work to finish.
+    // Services that ECS itself deploys: continued at their hooks, stopped when one of them dies.
+    for dies in [false, true] {
+        let mut by_ecs = with_script(move |start| {
+            let is_new = start.port.is_some() && start.image.ends_with(":2.0") && is_in(start, "us");
+            let ends = Some((Duration::from_secs(30), 1));
+            (dies && is_new).then(|| Script { healthy_after: None, ends, ..Script::service() })
+        });
+        by_ecs.account = with_kinds(&by_ecs.account, &[Kind::BlueGreen, Kind::Linear], &[Kind::BlueGreen]);
+        needed.release(by_ecs);
+    }
+    // Whatever deploys them: all have moved their traffic, and their old tasks are gone, when the release is stopped and its
+    // function dead. halt-release brings them back, and continues what waits on that way.
+    for kind in [Kind::Codedeploy, Kind::BlueGreen] {
+        let mut ended = in_another_account();
+        ended.account = with_kinds(&ended.account, &[kind], &[kind]);
+        ended.account = ended
+            .account
+            .replace("termination_wait: 5m", "termination_wait: 0s")
+            .replace("bake_time: 20s", "bake_time: 0s");
+        let mut continued = 0;
+        ended.meddle = Box::new(move |call| {
+            let is_it = call.function == "deploy-services";
+            continued += usize::from(is_it && call.operation.starts_with("Continue"));
+            if is_it && continued >= 6 && !call.operation.starts_with("Continue") {
+                Meddling::CrashBefore
+            } else {
+                Meddling::Pass
+            }
+        });
+        play(ended, async |stage| {
+            let release = stage.start();
+            stage.until_begun(&release, "Approve").await;
+            stage.answer_approval(&release, "Approved");
+            let over = |world: &local::world::World| {
+                let all = world.traffic().iter().all(|one| one.image.ends_with(":2.0"));
+                all && !world.is_deploying() && world.rollouts().iter().all(|one| one.status == "SUCCESSFUL")
+            };
+            stage.until("all have ended by themselves", Duration::from_secs(600), over).await;
+            stage.stop(&release);
+            needed.add(&stage, &release).await;
+            assert!(
+                stage.world().traffic().iter().all(|one| one.image.ends_with(":1.0")),
+                "{:#?}",
+                stage.lines(&release)
+            );
+        });
+    }
+    // The same in the middle.
+    let meddle = |call: &Call<'_>| match (call.function, call.operation) {
+        ("deploy-services", "ContinueServiceDeployment") => Meddling::AbandonAndCrash,
+        _ => Meddling::Pass,
+    };
+    let mut stopped = in_another_account();
+    stopped.account = with_kinds(&stopped.account, &[Kind::BlueGreen], &[Kind::BlueGreen]);
+    needed.release(Setting { meddle: Box::new(meddle), ..stopped });
+    // Workers that have work to finish.
     let mut rolling = in_another_account();
-    rolling.account = rolling.account.replace(
-        "worker: {task_definition: shop-worker, container: shop, container_port: 8080}",
-        "worker: {task_definition: shop-worker, container: shop, container_port: 8080, controller: ECS}",
-    );
-    rolling.manifest = rolling.manifest.replace(
-        "    service: worker\n    codedeploy_application: shop\n    deployment_group: worker\n",
-        "    service: worker\n",
-    );
+    rolling.account = with_kinds(&rolling.account, &[Kind::Codedeploy], &[Kind::Rolling]);
     needed.release(rolling);
     // Functions that are dead for good.
     for function in ["run-tasks", "tail-logs", "deploy-services", "drain-workers"] {

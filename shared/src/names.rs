@@ -39,26 +39,56 @@ pub fn client_token(key: &str, environment: &str, attempt: u32) -> String {
     format!("{key}/{environment}/{attempt}")
 }
 
+/// The longest description of a deployment (fact 27).
+const LONGEST_DESCRIPTION: usize = 256;
+
 /// What a deployment carries in its description, since `CreateDeployment` has no client token (fact 27).
 ///
 /// The execution makes it findable by `drain-workers` and `halt-release`; the key tells one try of the action from the
-/// next.
+/// next; the revision that ran before is the way back for whoever finds the deployment, also when the function that created
+/// it is dead. It is left out where it is not known (0), and where it does not fit.
 #[must_use]
-pub fn description(release: &Release, environment: &str, service: &str, key: &str) -> String {
-    format!("{} {environment}/{service} key {key}", description_prefix(release))
+pub fn description(release: &Release, environment: &str, service: &str, key: &str, before: u32) -> String {
+    let own = own_description(release, environment, service);
+    let short = format!("{own}key {key}");
+    let with = format!("{short} from {before}");
+    if before == 0 || with.len() > LONGEST_DESCRIPTION { short } else { with }
 }
 
 /// What a deployment carries that brings the traffic back to the revision before the release, where CodeDeploy's own
 /// rollback can not do it any more.
 #[must_use]
 pub fn back_description(release: &Release, environment: &str, service: &str, key: &str) -> String {
-    format!("{} {environment}/{service} back, key {key}", description_prefix(release))
+    format!("{}back, key {key}", own_description(release, environment, service))
 }
 
-/// Whether this is a [`back_description`], of a target whose descriptions begin with `own`.
+/// What the description of every deployment of the release at this target begins with.
 #[must_use]
-pub fn is_back(description: &str, own: &str) -> bool {
-    description.strip_prefix(own).is_some_and(|rest| rest.starts_with("back"))
+pub fn own_description(release: &Release, environment: &str, service: &str) -> String {
+    format!("{} {environment}/{service} ", description_prefix(release))
+}
+
+/// What a deployment's description says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described<'a> {
+    /// The key of the action that created it.
+    pub key: &'a str,
+    /// The revision that ran before, 0 where it is not said.
+    pub before: u32,
+    /// Whether it brings that revision back.
+    pub is_back: bool,
+}
+
+/// Reads a [`description`] or [`back_description`] of the target whose descriptions begin with `own`.
+#[must_use]
+pub fn read_description<'a>(description: &'a str, own: &str) -> Option<Described<'a>> {
+    let rest = description.strip_prefix(own)?;
+    if let Some(key) = rest.strip_prefix("back, key ") {
+        return Some(Described { key, before: 0, is_back: true });
+    }
+    let rest = rest.strip_prefix("key ")?;
+    let (key, before) = rest.split_once(" from ").unwrap_or((rest, ""));
+    Some(Described { key, before: before.parse().unwrap_or_default(), is_back: false })
 }
 
 /// Whether a deployment with this description was created by Cutover, for whichever release.
@@ -157,9 +187,27 @@ mod tests {
     }
 
     #[test]
-    fn a_description_fits() {
+    fn a_description_fits_and_says_what_it_was_given() {
         let long = Release { pipeline: "p".repeat(100), ..release() };
-        assert!(description(&long, &"e".repeat(20), &"s".repeat(40), &release().execution).len() <= 256);
-        assert!(back_description(&long, &"e".repeat(20), &"s".repeat(40), &release().execution).len() <= 256);
+        let (environment, service, key) = ("e".repeat(20), "s".repeat(40), release().execution);
+        for (release, before, said) in [(&long, 41, 41), (&long, 4100, 0), (&release(), 4100, 4100), (&release(), 0, 0)]
+        {
+            let own = own_description(release, &environment, &service);
+            let text = description(release, &environment, &service, &key, before);
+            assert!(text.len() <= 256, "{text}");
+            let expected = Described { key: &key, before: said, is_back: false };
+            assert_eq!(read_description(&text, &own), Some(expected), "{text}");
+            let back = back_description(release, &environment, &service, &key);
+            assert!(back.len() <= 256, "{back}");
+            assert_eq!(read_description(&back, &own), Some(Described { key: &key, before: 0, is_back: true }));
+        }
+    }
+
+    #[test]
+    fn another_targets_description_is_not_ones_own() {
+        let text = description(&release(), "us", "web", "k", 1);
+        for (environment, service) in [("us", "worker"), ("us", "we"), ("eu", "web")] {
+            assert_eq!(read_description(&text, &own_description(&release(), environment, service)), None);
+        }
     }
 }

@@ -71,6 +71,8 @@ pub struct Tick<'a> {
     pub now: Time,
     /// When an earlier try of this action in this execution began, if there was one.
     pub tried_before: Option<Time>,
+    /// When this run of the action began, as CodePipeline says; before anything that it has begun.
+    pub started: Option<Time>,
     /// The pipeline was stopped and abandoned (fact 11): take back what is under way, then end.
     pub halted: bool,
     halt: &'a Halt,
@@ -330,6 +332,7 @@ where
             begun: envelope.begun,
             now,
             tried_before: envelope.tries.and_then(|tries| tries.before),
+            started: envelope.tries.and_then(|tries| tries.started),
             halted: halt.seen.get(),
             halt,
         };

@@ -39,6 +39,9 @@ pub struct Tries {
     /// When the action's first try in this execution began, if this is not it.
     #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Time>,
+    /// When this run of the action began, as CodePipeline says.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Time>,
 }
 
 impl<S: Serialize + DeserializeOwned + Default> Envelope<S> {

@@ -4,6 +4,7 @@
 //! long as its decisions do.
 
 mod client;
+mod kinds;
 mod script;
 mod story;
 
@@ -24,11 +25,15 @@ use shared::{Aws, Clock, Event, Invocation, Time};
 
 use client::Wires;
 pub use client::{Call, Meddling};
+pub use kinds::{Kind, with_kinds};
 pub use script::Script;
 pub use story::Story;
 
 /// When every scenario begins.
 pub const BEGIN: Time = Time::from_millis(1_700_000_000_000);
+
+/// What a function of the application's own answers, by its name and the stage, and how long after.
+pub type Hook = Box<dyn Fn(&str, &str) -> (Duration, Result<(), String>)>;
 
 /// What a scenario is set up from: good by default, with one thing changed.
 pub struct Setting {
@@ -40,6 +45,8 @@ pub struct Setting {
     pub change_stack: Box<dyn Fn(&mut Stack)>,
     /// What containers do.
     pub script: Box<dyn Fn(&local::world::Start) -> Script>,
+    /// What functions of the application's own answer when a deployment calls them at a stage, and how long after.
+    pub hook: Hook,
     /// How CloudWatch behaves.
     pub quirks: Quirks,
     /// How late CodeDeploy shows what it has done.
@@ -61,6 +68,7 @@ impl Default for Setting {
             account: include_str!("../../examples/shop/local.yaml").into(),
             change_stack: Box::new(|_| {}),
             script: Box::new(Script::of_shop),
+            hook: Box::new(|_, _| (Duration::from_secs(1), Ok(()))),
             quirks: Quirks::default(),
             lateness: Lateness::default(),
             meddle: Box::new(|_| Meddling::Pass),
@@ -89,6 +97,7 @@ type Meddle = Arc<Mutex<Box<dyn FnMut(&Call<'_>) -> Meddling + Send>>>;
 /// What of the setting is still needed.
 struct Props {
     script: Box<dyn Fn(&local::world::Start) -> Script>,
+    hook: Hook,
     artifact: Vec<u8>,
     containers: Mutex<BTreeMap<(String, String), tokio::sync::mpsc::UnboundedSender<bool>>>,
 }
@@ -142,7 +151,12 @@ impl Stage {
                 story: Story::new(BEGIN, setting.keep_story),
             },
             stack,
-            props: Props { script: setting.script, artifact: zip(&files), containers: Mutex::default() },
+            props: Props {
+                script: setting.script,
+                hook: setting.hook,
+                artifact: zip(&files),
+                containers: Mutex::default(),
+            },
             log: Mutex::default(),
             sandboxes: Cell::new(0),
         }))
@@ -429,6 +443,13 @@ impl Stage {
                 let artifact = self.0.props.artifact.clone();
                 let made = Made { artifact, revision: commit, summary: "Built".into(), variables: BTreeMap::new() };
                 tokio::task::spawn_local(async move { stage.happened(Happening::Worked { action, result: Ok(made) }) });
+            }
+            Effect::CallHook { id, function, stage: at } => {
+                let (after, result) = (self.0.props.hook)(&function, &at);
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(after).await;
+                    stage.happened(Happening::Hooked { id, result });
+                });
             }
             Effect::Note(note) => self.0.log.lock().unwrap_or_else(PoisonError::into_inner).push(note),
         }

@@ -89,7 +89,13 @@ impl Story {
             Effect::Signal { task, container, kill } => {
                 self.tell(at, format_args!("{container} of {task} gets {}", if *kill { "SIGKILL" } else { "SIGTERM" }));
             }
-            Effect::Route { port, tasks } => self.tell(at, format_args!("port {port} leads to {}", tasks.join(" "))),
+            Effect::Route { port, tasks } => {
+                let to: Vec<_> = tasks.iter().map(|(task, weight)| format!("{task} ({weight})")).collect();
+                self.tell(at, format_args!("port {port} leads to {}", to.join(" ")));
+            }
+            Effect::CallHook { id, function, stage } => {
+                self.tell(at, format_args!("{function} is called in {stage} ({id})"));
+            }
             Effect::Invoke { id, function, .. } => self.tell(at, format_args!("{function} is invoked ({id})")),
             Effect::FetchSource { action } => self.tell(at, format_args!("the source is fetched for {action}")),
             Effect::Build { action, commit } => self.tell(at, format_args!("{commit} is built for {action}")),
@@ -116,6 +122,7 @@ impl Story {
                 Ok(()) => self.tell(at, format_args!("invocation {id} is over")),
                 Err(why) => self.tell(at, format_args!("invocation {id} failed: {why}")),
             },
+            Happening::Hooked { id, result } => self.tell(at, format_args!("hook {id} answers {result:?}")),
             Happening::Worked { action, .. } => self.tell(at, format_args!("{action} has worked")),
         }
     }

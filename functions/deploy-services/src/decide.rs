@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shared::Time;
+use shared::targets::{Act, Observed, Phase, take_back};
 
 /// How often the deployments are looked at.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
 /// The longest first cause that the token carries, in characters.
 const LONGEST_CAUSE: usize = 600;
-
-/// How long a stop, or a deployment back that finds its group busy, may stay without effect before it is asked for again.
-const AGAIN: Duration = Duration::from_secs(60);
 
 /// How long all that is taken back may take: a rollback starts what CodeDeploy has scaled down, at the worst. What has
 /// not come to its end by then needs a person.
@@ -53,92 +51,7 @@ pub(crate) struct Observation {
     pub(crate) now: Time,
     pub(crate) begun: Time,
     pub(crate) halted: bool,
-    pub(crate) targets: Vec<Target>,
-}
-
-/// One service in one environment, as it was seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
-    pub(crate) phase: Phase,
-    /// How long its deployment may take until its traffic has moved.
-    pub(crate) timeout: Duration,
-    /// How long another deployment in its group is waited for.
-    pub(crate) wait_for_group: Duration,
-    /// Since when its end, or its way back, has been asked for.
-    pub(crate) asked: Option<Time>,
-    /// Why nothing can be done about it any more: a call that is refused.
-    pub(crate) broken: Option<String>,
-    /// That too many of its new tasks have died.
-    pub(crate) dying: Option<String>,
-}
-
-/// Where a target is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// What is there is not known yet.
-    Unknown,
-    /// There is no deployment of this action, and the group was not seen to be busy.
-    Empty,
-    /// The group is busy with another deployment. When that is of an older release and only waits for its old tasks, it
-    /// can be `released`.
-    Busy { with: String, released: Option<String> },
-    /// The new task set is on its way.
-    Going,
-    /// The new task set is there; the traffic waits (fact 28).
-    Ready,
-    /// The traffic has moved; the old tasks wait (fact 29).
-    Moved,
-    /// The deployment has succeeded and is over: its old tasks are gone.
-    Done,
-    /// It did not come about, and the traffic is where it was.
-    Failed { what: String },
-    /// It is over, for this reason unless we stopped it, and where its traffic is must be seen.
-    Over { what: Option<String> },
-    /// It is being rolled back, by CodeDeploy or by a deployment of the revision before.
-    RollingBack,
-    /// The deployment of the revision before waits for being continued.
-    BackWaits,
-    /// The traffic is back.
-    RolledBack,
-    /// Its traffic is on the new version, and CodeDeploy has no way back: the revision before must be deployed.
-    Stranded { what: String },
-    /// Its traffic could not be brought back.
-    Stuck { what: String },
-}
-
-/// Something to do at the target of this place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Act {
-    /// Register the revision and create the deployment.
-    Create { at: usize },
-    /// End another deployment's wait for its old tasks: they are of a release before this one.
-    Release { at: usize, deployment: String },
-    /// Let the traffic move.
-    Continue { at: usize },
-    /// Stop with rollback.
-    Stop { at: usize },
-    /// Deploy the revision before.
-    Back { at: usize },
-}
-
-impl Act {
-    /// Whether it begins something, or something that cannot be undone: not when the release was stopped.
-    pub(crate) fn begins(&self) -> bool {
-        match self {
-            Self::Create { .. } | Self::Release { .. } | Self::Continue { .. } => true,
-            Self::Stop { .. } | Self::Back { .. } => false,
-        }
-    }
-
-    pub(crate) fn at(&self) -> usize {
-        match self {
-            Self::Create { at }
-            | Self::Release { at, .. }
-            | Self::Continue { at }
-            | Self::Stop { at }
-            | Self::Back { at } => *at,
-        }
-    }
+    pub(crate) targets: Vec<Observed>,
 }
 
 /// What follows from a look.
@@ -162,26 +75,45 @@ pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
     }
     if seen.halted || state.cause.is_some() || state.giving_up.is_some() {
         let since = *state.giving_up.get_or_insert(seen.now);
-        return take_back(seen, since);
+        let acts = if seen.now.since(since) > TAKING_BACK { None } else { take_back(&seen.targets, seen.now) };
+        return acts.map_or(Decision::Failed, Decision::Go);
     }
-    let moved = |target: &Target| matches!(target.phase, Phase::Moved | Phase::Done);
-    if seen.targets.iter().all(moved) {
+    go_forward(&seen.targets)
+}
+
+/// Three steps, each when the one before is done everywhere. What is behind the barrier gets ready: new tasks that cannot
+/// work show it there, and nothing has moved yet. Then what nothing holds (rolling services, for one) is brought to its
+/// new version: it takes longest to bring back, and so it begins when little can fail any more; should it fail, it alone
+/// is brought back. Then the barrier opens, which takes seconds, and seconds to undo.
+fn go_forward(targets: &[Observed]) -> Decision {
+    let moved =
+        |target: &Observed| matches!(target.phase, Phase::Moved | Phase::Done | Phase::Same) && target.is_proven;
+    if targets.iter().all(moved) {
         return Decision::Succeeded;
     }
-    // The barrier: nobody's traffic moves before everybody's can.
-    let open = seen.targets.iter().all(|target| moved(target) || target.phase == Phase::Ready);
-    let acts = seen.targets.iter().enumerate().filter_map(|(at, target)| match &target.phase {
-        Phase::Empty => Some(Act::Create { at }),
+    let is_known = |target: &Observed| target.phase != Phase::Unknown;
+    let passes = |target: &Observed| matches!(target.phase, Phase::Shifting | Phase::Between);
+    let waits = |target: &Observed| target.phase == Phase::Ready && target.is_proven;
+    let is_ready = |target: &Observed| moved(target) || passes(target) || waits(target);
+    let all_ready = targets.iter().filter(|target| target.behind_barrier).all(is_ready);
+    let first_step_done = all_ready && targets.iter().all(is_known);
+    let open = all_ready && targets.iter().filter(|target| !target.behind_barrier).all(moved);
+    let acts = targets.iter().enumerate().filter_map(|(at, target)| match &target.phase {
+        Phase::Empty if target.behind_barrier || first_step_done => Some(Act::Begin { at }),
         Phase::Busy { released: Some(deployment), .. } => Some(Act::Release { at, deployment: deployment.clone() }),
+        // The barrier comes after it, or was passed.
+        Phase::Held | Phase::Between => Some(Act::Continue { at }),
         Phase::Ready if open => Some(Act::Continue { at }),
-        Phase::Busy { released: None, .. } | Phase::Ready | Phase::Unknown | Phase::Going | Phase::Moved => None,
-        Phase::Done | Phase::Failed { .. } | Phase::Over { .. } | Phase::RollingBack | Phase::RolledBack => None,
-        Phase::BackWaits | Phase::Stranded { .. } | Phase::Stuck { .. } => None,
+        Phase::Empty | Phase::Busy { released: None, .. } | Phase::Ready | Phase::Unknown | Phase::Going => None,
+        Phase::Shifting | Phase::Moved | Phase::Same | Phase::Done => None,
+        Phase::Failed { .. } | Phase::Over { .. } => None,
+        Phase::RollingBack { .. } | Phase::RolledBack | Phase::BackWaits => None,
+        Phase::Stranded { .. } | Phase::Stuck { .. } => None,
     });
     Decision::Go(acts.collect())
 }
 
-fn failure(seen: &Observation, target: &Target) -> Option<String> {
+fn failure(seen: &Observation, target: &Observed) -> Option<String> {
     let passed = seen.now.since(seen.begun);
     if target.broken.is_some() {
         return target.broken.clone();
@@ -189,56 +121,24 @@ fn failure(seen: &Observation, target: &Target) -> Option<String> {
     match &target.phase {
         Phase::Failed { what } | Phase::Stranded { what } | Phase::Stuck { what } => Some(what.clone()),
         Phase::Over { what } => what.clone(),
-        Phase::RollingBack | Phase::BackWaits | Phase::RolledBack => {
+        Phase::RollingBack { what: Some(what) } => Some(what.clone()),
+        Phase::RollingBack { what: None } | Phase::BackWaits | Phase::RolledBack => {
             Some("its deployment was stopped by somebody".into())
         }
-        Phase::Going | Phase::Ready | Phase::Moved if target.dying.is_some() => target.dying.clone(),
-        Phase::Busy { with, .. } if passed > target.wait_for_group => {
-            Some(format!("its deployment group was busy for {} with {with}", shared::time::spoken(passed)))
+        Phase::Going | Phase::Held | Phase::Ready | Phase::Shifting | Phase::Between | Phase::Moved | Phase::Done
+            if target.dying.is_some() =>
+        {
+            target.dying.clone()
         }
-        Phase::Going | Phase::Ready if passed > target.timeout => {
+        Phase::Busy { with, .. } if passed > target.wait_for_group => {
+            Some(format!("it was busy for {} with {with}", shared::time::spoken(passed)))
+        }
+        Phase::Going | Phase::Held | Phase::Ready | Phase::Shifting | Phase::Between if passed > target.timeout => {
             Some(format!("its traffic had not moved after {}, its `timeout`", shared::time::spoken(target.timeout)))
         }
-        Phase::Unknown | Phase::Empty | Phase::Busy { .. } | Phase::Going | Phase::Ready => None,
-        Phase::Moved | Phase::Done => None,
+        Phase::Unknown | Phase::Empty | Phase::Busy { .. } | Phase::Going | Phase::Held | Phase::Ready => None,
+        Phase::Shifting | Phase::Between | Phase::Moved | Phase::Done | Phase::Same => None,
     }
-}
-
-/// Takes back whatever is under way or has moved already; the action ends when nothing is under way.
-fn take_back(seen: &Observation, since: Time) -> Decision {
-    if seen.now.since(since) > TAKING_BACK {
-        return Decision::Failed;
-    }
-    let mut acts = Vec::new();
-    let mut under_way = false;
-    for (at, target) in seen.targets.iter().enumerate() {
-        let again = target.asked.is_none_or(|asked| seen.now.since(asked) > AGAIN);
-        match &target.phase {
-            // It was asked for although calls are refused; whether it comes about cannot be told.
-            Phase::Going | Phase::Ready | Phase::Moved | Phase::Done | Phase::Stranded { .. }
-                if target.broken.is_some() && target.asked.is_some() => {}
-            Phase::Going | Phase::Ready | Phase::Moved => {
-                under_way = true;
-                if again {
-                    acts.push(Act::Stop { at });
-                }
-            }
-            // The old tasks are gone: there is nothing to stop (fact 30).
-            Phase::Done | Phase::Stranded { .. } => {
-                under_way = true;
-                if again {
-                    acts.push(Act::Back { at });
-                }
-            }
-            Phase::BackWaits => {
-                under_way = true;
-                acts.push(Act::Continue { at });
-            }
-            Phase::Unknown | Phase::Over { .. } | Phase::RollingBack => under_way = true,
-            Phase::Empty | Phase::Busy { .. } | Phase::Failed { .. } | Phase::RolledBack | Phase::Stuck { .. } => {}
-        }
-    }
-    if under_way { Decision::Go(acts) } else { Decision::Failed }
 }
 
 #[cfg(test)]
@@ -247,9 +147,23 @@ mod tests {
 
     const NOW: Time = Time::from_millis(10_000_000);
 
-    fn target(phase: Phase) -> Target {
+    fn target(phase: Phase) -> Observed {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-        Target { phase, timeout: minutes(60), wait_for_group: minutes(30), asked: None, broken: None, dying: None }
+        let (timeout, wait_for_group) = (minutes(60), minutes(30));
+        Observed {
+            phase,
+            behind_barrier: true,
+            is_proven: true,
+            timeout,
+            wait_for_group,
+            asked: None,
+            broken: None,
+            dying: None,
+        }
+    }
+
+    fn free(phase: Phase) -> Observed {
+        Observed { behind_barrier: false, ..target(phase) }
     }
 
     fn seen(minutes: u64, phases: &[Phase]) -> Observation {
@@ -271,14 +185,56 @@ mod tests {
             (vec![Phase::Ready, Phase::Going], vec![]),
             (vec![Phase::Ready, Phase::Unknown], vec![]),
             (vec![Phase::Ready, Phase::Over { what: None }], vec![]),
-            (vec![Phase::Ready, Phase::Empty], vec![Act::Create { at: 1 }]),
+            (vec![Phase::Ready, Phase::Empty], vec![Act::Begin { at: 1 }]),
             (vec![Phase::Ready, Phase::Ready], vec![Act::Continue { at: 0 }, Act::Continue { at: 1 }]),
-            // Its group does not wait, or it was continued before this look.
+            // It was continued before this look.
             (vec![Phase::Ready, Phase::Moved], vec![Act::Continue { at: 0 }]),
+            (vec![Phase::Ready, Phase::Shifting], vec![Act::Continue { at: 0 }]),
+            (vec![Phase::Ready, Phase::Between], vec![Act::Continue { at: 0 }, Act::Continue { at: 1 }]),
             (vec![Phase::Going, Phase::Moved], vec![]),
+            (vec![Phase::Held, Phase::Ready], vec![Act::Continue { at: 0 }]),
+            (vec![Phase::Same, Phase::Ready], vec![Act::Continue { at: 1 }]),
         ] {
             assert_eq!(decide(&seen(1, &phases), &mut State::default()), Decision::Go(expected), "{phases:?}");
         }
+    }
+
+    #[test]
+    fn what_nothing_holds_begins_when_all_behind_the_barrier_are_ready_and_the_barrier_opens_when_it_is_done() {
+        let (begin, go_on) = (|at| Act::Begin { at }, |at| Act::Continue { at });
+        for (targets, expected) in [
+            (vec![free(Phase::Empty)], vec![begin(0)]),
+            (vec![free(Phase::Empty), free(Phase::Unknown)], vec![]),
+            (vec![target(Phase::Empty), free(Phase::Empty)], vec![begin(0)]),
+            (vec![target(Phase::Going), free(Phase::Empty)], vec![]),
+            (vec![target(Phase::Ready), free(Phase::Empty)], vec![begin(1)]),
+            (vec![target(Phase::Ready), free(Phase::Going)], vec![]),
+            (vec![target(Phase::Ready), free(Phase::Shifting)], vec![]),
+            (vec![target(Phase::Ready), free(Phase::Done)], vec![go_on(0)]),
+            (vec![target(Phase::Ready), free(Phase::Same)], vec![go_on(0)]),
+            (vec![target(Phase::Shifting), free(Phase::Empty)], vec![begin(1)]),
+        ] {
+            let seen = Observation { targets, ..seen(1, &[]) };
+            assert_eq!(decide(&seen, &mut State::default()), Decision::Go(expected), "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_not_shown_that_it_stays_up_is_neither_ready_nor_done() {
+        let unproven = |target: Observed| Observed { is_proven: false, ..target };
+        for targets in [
+            vec![unproven(target(Phase::Ready)), target(Phase::Ready)],
+            vec![unproven(target(Phase::Ready)), free(Phase::Empty)],
+            vec![target(Phase::Moved), unproven(free(Phase::Done))],
+            vec![target(Phase::Ready), unproven(free(Phase::Moved))],
+        ] {
+            let seen = Observation { targets, ..seen(1, &[]) };
+            assert_eq!(decide(&seen, &mut State::default()), Decision::Go(vec![]), "{seen:?}");
+        }
+        let mut state = State::default();
+        let dying = Observed { dying: Some("its new tasks keep dying".into()), ..free(Phase::Done) };
+        let seen = Observation { targets: vec![dying], ..seen(1, &[]) };
+        assert_eq!(decide(&seen, &mut state), Decision::Go(vec![Act::Back { at: 0 }]), "also after ECS was content");
     }
 
     #[test]
@@ -297,9 +253,12 @@ mod tests {
         assert_eq!(state.cause.as_ref().unwrap().target, 1);
         let back =
             || vec![Phase::RolledBack, failed(), Phase::RolledBack, Phase::RolledBack, Phase::Empty, Phase::RolledBack];
-        for (at, under_way) in
-            [(0, Phase::RollingBack), (2, Phase::Over { what: None }), (5, Phase::RollingBack), (3, Phase::Unknown)]
-        {
+        for (at, under_way) in [
+            (0, Phase::RollingBack { what: None }),
+            (2, Phase::Over { what: None }),
+            (5, Phase::RollingBack { what: None }),
+            (3, Phase::Unknown),
+        ] {
             let mut phases = back();
             phases[at] = under_way;
             assert_eq!(decide(&seen(2, &phases), &mut state), Decision::Go(vec![]), "it is followed to its end");
@@ -313,9 +272,9 @@ mod tests {
         let mut state = State::default();
         let mut seen = seen(1, &[failed(), Phase::Moved]);
         assert_eq!(decide(&seen, &mut state), Decision::Go(vec![Act::Stop { at: 1 }]));
-        seen.targets[1] = Target { asked: None, ..target(Phase::Done) };
+        seen.targets[1] = Observed { asked: None, ..target(Phase::Done) };
         assert_eq!(decide(&seen, &mut state), Decision::Go(vec![Act::Back { at: 1 }]));
-        seen.targets[1] = Target { asked: Some(NOW), ..target(stranded()) };
+        seen.targets[1] = Observed { asked: Some(NOW), ..target(stranded()) };
         assert_eq!(decide(&seen, &mut state), Decision::Go(vec![]), "it is asked for once, and again after a while");
         seen.targets[1].phase = Phase::BackWaits;
         assert_eq!(decide(&seen, &mut state), Decision::Go(vec![Act::Continue { at: 1 }]));
@@ -350,7 +309,7 @@ mod tests {
     #[test]
     fn what_cannot_be_taken_back_within_an_hour_is_reported() {
         let mut state = State::default();
-        let mut seen = seen(1, &[failed(), Phase::RollingBack]);
+        let mut seen = seen(1, &[failed(), Phase::RollingBack { what: None }]);
         assert_eq!(decide(&seen, &mut state), Decision::Go(vec![]));
         seen.now = NOW.plus(TAKING_BACK + Duration::from_secs(1));
         assert_eq!(decide(&seen, &mut state), Decision::Failed);
@@ -377,7 +336,7 @@ mod tests {
         assert_eq!(decide(&seen(1, &[busy(Some("d-1"))]), &mut State::default()), Decision::Go(vec![release]));
         let mut state = State::default();
         assert_eq!(decide(&seen(31, &[busy(None)]), &mut state), Decision::Failed);
-        assert_eq!(state.cause.unwrap().what, "its deployment group was busy for 31 min 00 s with d-1");
+        assert_eq!(state.cause.unwrap().what, "it was busy for 31 min 00 s with d-1");
     }
 
     #[test]

@@ -1,20 +1,21 @@
-//! Deploys the release's services with CodeDeploy blue/green, in all their environments, as one.
+//! Deploys the release's services, in all their environments, as one: with CodeDeploy or with ECS's own deployments, as
+//! each service says.
 //!
-//! Invariants: traffic moves everywhere or nowhere; the action ends only when every deployment has moved its traffic, or
-//! none is under way any more.
+//! Invariants: traffic of what is behind the barrier moves everywhere or nowhere; the action ends only when every
+//! deployment has moved its traffic, or none is under way any more.
 
 mod decide;
-mod look;
 mod message;
-mod target;
+mod plan;
 
 use serde::Deserialize;
 use shared::artifact;
+use shared::targets::{Act, Moment, Purpose};
 use shared::{Aws, Error, Event, Invocation, Journal, Next, Tick};
-use tracing::info;
 
-use decide::{Act, Decision, Observation, State, decide};
-use target::Plan;
+use decide::{Decision, Observation, State, decide};
+use message::Report;
+use plan::Plan;
 
 /// The action's parameters.
 #[derive(Debug, Deserialize)]
@@ -54,32 +55,33 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
         }
     };
     let plan = &mut memory.plan;
-    plan.look(tick, state).await;
+    let moment = plan.look(tick, state).await;
     let seen = Observation {
         now: tick.now,
         begun: tick.begun,
         halted: tick.halted,
-        targets: plan.targets.iter().map(|target| target.observed(tick.now)).collect(),
+        targets: plan.targets.iter().map(|target| target.observed(&moment)).collect(),
     };
     let decision = decide(&seen, state);
-    for line in message::news(tick, plan, state) {
+    let purpose = if state.giving_up.is_some() { Purpose::TakeBack } else { moment.purpose };
+    let moment = Moment { purpose, ..moment };
+    let report = Report { tick, targets: &plan.targets, moment };
+    for line in report.news(state) {
         memory.journal.say(tick.now, line);
     }
     let next = match decision {
         Decision::Go(acts) => {
             let goes_forward = state.giving_up.is_none() && acts.iter().any(Act::begins);
             if !goes_forward || tick.goes_on().await? {
-                for act in &acts {
-                    info!(target = plan.targets[act.at()].name(), ?act, "acting");
-                }
-                plan.act(tick, &acts).await;
+                plan.act(&acts, &moment).await;
             }
-            Next::Wait(decide::LOOK, message::progress(tick, plan))
+            let report = Report { tick, targets: &plan.targets, moment };
+            Next::Wait(decide::LOOK, report.progress())
         }
-        Decision::Succeeded => Next::Succeed(message::succeeded(tick, plan, state)),
+        Decision::Succeeded => Next::Succeed(report.succeeded()),
         Decision::Failed => {
             let lines = plan.last_lines(tick, state).await;
-            Next::Fail(message::failed(tick, plan, state, &lines))
+            Next::Fail(report.failed(state, &lines))
         }
     };
     for line in message::ending(&next) {

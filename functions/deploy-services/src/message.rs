@@ -2,81 +2,322 @@
 
 use std::fmt::Write as _;
 
-use shared::aws::codedeploy::{Deployment, Target as Seen};
-use shared::end::End;
+use shared::aws::ecs::Strategy;
+use shared::targets::{Kind, Moment, Phase, Target, ecs, words};
 use shared::text::{fit, plain};
 use shared::time::spoken;
 use shared::{Next, Progress, Success, Tick, Verdict, names};
 
-use crate::decide::{Phase, State};
-use crate::target::{Plan, Target};
+use crate::decide::State;
 
 /// The longest line of a container in a verdict.
 const LONGEST_LINE: usize = 300;
 
-/// "Traffic moved in 2 of 6, 4 ready; us/web: Install, 1 of 2 new tasks run, 0 % of traffic; ...".
-pub(crate) fn progress(tick: &Tick<'_>, plan: &Plan) -> Progress {
-    let phase = |target: &Target| target.phase(tick.now);
-    let total = plan.targets.len();
-    let moved = |target: &&Target| matches!(phase(target), Phase::Moved | Phase::Done);
-    let count_of_moved = plan.targets.iter().filter(moved).count();
-    let ready = plan.targets.iter().filter(|target| phase(target) == Phase::Ready).count();
-    let mut summary = format!("Traffic moved in {count_of_moved} of {total}");
-    if ready > 0 {
-        let _ = write!(summary, ", {ready} ready");
-    }
-    for target in plan.targets.iter().filter(|target| !moved(target)) {
-        let _ = write!(summary, "; {}: {}", target.name(), now(tick, target));
-    }
-    summary.push_str(&remarks(plan));
-    let percent = u8::try_from((ready + 2 * count_of_moved) * 50 / total.max(1)).ok();
-    Progress { summary, percent, link: Some(link(tick)) }
+/// What is spoken of: the targets as they were seen at a moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Report<'a> {
+    pub(crate) tick: &'a Tick<'a>,
+    pub(crate) targets: &'a [Target],
+    pub(crate) moment: Moment,
 }
 
-/// What a person should know of the whole: what is not behind the barrier, and what CodeDeploy does not deploy.
-fn remarks(plan: &Plan) -> String {
-    let free: Vec<_> = plan.targets.iter().filter(|target| target.waits == Some(false)).map(Target::name).collect();
-    let mut remarks = String::new();
-    if !free.is_empty() {
-        let _ = write!(
-            remarks,
-            ". Not behind the barrier, since {} not wait for being continued (deploymentReadyOption): {}",
-            if free.len() == 1 { "its group does" } else { "their groups do" },
-            free.join(", ")
-        );
+impl Report<'_> {
+    fn phase(&self, target: &Target) -> Phase {
+        target.phase(&self.moment)
     }
-    if !plan.left_out.is_empty() {
-        let _ = write!(remarks, ". Not deployed by CodeDeploy: {}", plan.left_out.join(", "));
-    }
-    remarks
-}
 
-/// What is new of each target since it was spoken of last, for the release's log.
-pub(crate) fn news(tick: &Tick<'_>, plan: &Plan, state: &mut State) -> Vec<String> {
-    let mut said = std::mem::take(&mut state.said);
-    said.resize(plan.targets.len(), 0);
-    let mut lines = Vec::new();
-    for (target, said) in plan.targets.iter().zip(&mut said) {
-        let text = now(tick, target);
-        let hash = hash(&text);
-        if *said != hash && target.phase(tick.now) != Phase::Unknown {
-            *said = hash;
-            lines.push(line(plan, target, &text));
+    fn has_moved(&self, target: &Target) -> bool {
+        matches!(self.phase(target), Phase::Moved | Phase::Done | Phase::Same)
+    }
+
+    /// "Traffic moved in 2 of 6, 4 ready; us/web: Install, 1 of 2 new tasks run, 0 % of traffic; ...".
+    pub(crate) fn progress(&self) -> Progress {
+        let total = self.targets.len();
+        let moved = self.targets.iter().filter(|target| self.has_moved(target)).count();
+        let ready = self.targets.iter().filter(|target| self.phase(target) == Phase::Ready).count();
+        let mut summary = format!("Traffic moved in {moved} of {total}");
+        if ready > 0 {
+            let _ = write!(summary, ", {ready} ready");
+        }
+        for target in self.targets.iter().filter(|target| !self.has_moved(target)) {
+            let _ = write!(summary, "; {}: {}", target.name(), self.now(target));
+        }
+        summary.push_str(&self.remarks());
+        let percent = u8::try_from((ready + 2 * moved) * 50 / total.max(1)).ok();
+        Progress { summary, percent, link: Some(self.link()) }
+    }
+
+    /// What a person should know of the whole: what is not behind the barrier, and why; what was changed for good.
+    fn remarks(&self) -> String {
+        let mut remarks = String::new();
+        for why in [Free::Group, Free::Rolling, Free::NoHook, Free::UnknownStrategy] {
+            let of = self.targets.iter().filter(|target| free(target) == Some(why));
+            let names: Vec<_> = of.map(Target::name).collect();
+            if !names.is_empty() {
+                let _ =
+                    write!(remarks, ". Not behind the barrier, since {}: {}", why.said(names.len()), names.join(", "));
+            }
+        }
+        let given = self.targets.iter().filter(|target| match &target.kind {
+            Kind::Ecs(native) => native.adds_barrier(),
+            Kind::Unknown | Kind::Absent | Kind::Codedeploy(_) => false,
+        });
+        let given: Vec<_> = given.map(Target::name).collect();
+        if !given.is_empty() {
+            let _ = write!(
+                remarks,
+                ". Cutover gives a PAUSE hook, which stays in the service's configuration (`barrier: add`): {}",
+                given.join(", ")
+            );
+        }
+        remarks
+    }
+
+    /// What is new of each target since it was spoken of last, for the release's log.
+    pub(crate) fn news(&self, state: &mut State) -> Vec<String> {
+        let mut said = std::mem::take(&mut state.said);
+        said.resize(self.targets.len(), 0);
+        let mut lines = Vec::new();
+        for (target, said) in self.targets.iter().zip(&mut said) {
+            let text = self.now(target);
+            let hash = hash(&text);
+            if *said != hash && self.phase(target) != Phase::Unknown {
+                if *said == 0
+                    && let Some(by) = by(target)
+                {
+                    lines.push(self.line(target, &by));
+                }
+                *said = hash;
+                lines.push(self.line(target, &text));
+            }
+        }
+        state.said = said;
+        lines
+    }
+
+    fn line(&self, target: &Target, text: &str) -> String {
+        let width = |part: fn(&Target) -> usize| self.targets.iter().map(part).max().unwrap_or_default();
+        format!(
+            "{:environments$} {:services$} | {text}",
+            target.site.environment_name,
+            target.site.service_name,
+            environments = width(|target| target.site.environment_name.len()),
+            services = width(|target| target.site.service_name.len())
+        )
+    }
+
+    /// "Traffic is on the new version everywhere after 2 min 05 s: us/web (41 to 42), ...".
+    pub(crate) fn succeeded(&self) -> Success {
+        let took = spoken(self.tick.now.since(self.tick.begun));
+        let each = self.targets.iter().map(|target| match self.phase(target) {
+            Phase::Same => format!("{} (ran {} already)", target.name(), tried(target)),
+            _ => format!("{} ({} to {})", target.name(), before(target), tried(target)),
+        });
+        let each: Vec<_> = each.collect();
+        let mut summary = match each.is_empty() {
+            true => "There was nothing to deploy".to_owned(),
+            false => format!("Traffic is on the new version everywhere after {took}: {}", each.join(", ")),
+        };
+        summary.push_str(&self.remarks());
+        let ids: Vec<_> = self.targets.iter().filter_map(Target::deployment).collect();
+        let variables = vec![
+            ("Summary", summary.clone()),
+            ("Deployments", ids.join(",")),
+            ("Seconds", self.tick.now.since(self.tick.begun).as_secs().to_string()),
+        ];
+        let variables = variables.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        Success { summary, variables, link: Some(self.link()) }
+    }
+
+    /// The verdict: first cause first, unless something was left in the wrong place, which comes before everything.
+    pub(crate) fn failed(&self, state: &State, lines: &[String]) -> Verdict {
+        let lines: Vec<_> = lines.iter().map(|line| fit(plain(line).trim_end(), LONGEST_LINE)).collect();
+        let mut message = String::new();
+        let stuck: Vec<_> = self.targets.iter().filter_map(|target| self.stuck(target)).collect();
+        for line in &stuck {
+            message.push_str(line);
+            message.push('\n');
+        }
+        match &state.cause {
+            None => message.push_str("The deployment was stopped with the release."),
+            Some(cause) => {
+                let name = self.targets.get(cause.target).map_or_else(|| "?".into(), Target::name);
+                let _ = write!(message, "{name} failed: {}.", cause.what);
+                if let Some(said) = shared::text::said(&lines) {
+                    let _ = write!(message, " {said}");
+                }
+            }
+        }
+        if stuck.is_empty() {
+            message.push_str("\nTraffic is on the old version everywhere.");
+        }
+        let title = "What became of each";
+        let width = self.targets.iter().map(|target| target.name().len() + 2).max().unwrap_or_default();
+        let width = width.max(title.len());
+        let _ = write!(message, "\n\n{title:width$}  before  tried    now");
+        for target in self.targets {
+            let _ = write!(
+                message,
+                "\n{:width$}  {:>6}  {:>5}  {:>5}  {}",
+                format!("  {}", target.name()),
+                before(target),
+                tried(target),
+                self.current(target),
+                self.now(target)
+            );
+        }
+        if !lines.is_empty() {
+            let _ = write!(message, "\n\nThe first new task that died");
+            let cause = state.cause.as_ref().and_then(|cause| self.targets.get(cause.target));
+            if let Some(task) = cause.and_then(|target| target.dead.tasks.first()) {
+                let reason = task.stopped_reason.as_deref().unwrap_or("none");
+                let code = task.stop_code.as_deref().unwrap_or("none");
+                let _ = write!(message, ": {}\n  stop code: {code}; reason: {reason}\n  last lines:", task.id());
+            }
+            let _ = write!(message, "\n    {}", lines.join("\n    "));
+        }
+        if let Some(group) = &self.tick.aws.settings().log_group {
+            let url = names::log_link(&self.tick.aws.region(), group, &names::log_stream(self.tick.release));
+            let _ = write!(message, "\n\nStep by step: {url}");
+        }
+        Verdict::failed(message)
+    }
+
+    /// What is said in capitals of a target whose traffic is in the wrong place, or may be.
+    fn stuck(&self, target: &Target) -> Option<String> {
+        let what = match self.phase(target) {
+            Phase::Stuck { what } | Phase::Stranded { what } => what,
+            Phase::RollingBack { .. } | Phase::BackWaits => "its rollback did not come to an end within an hour".into(),
+            Phase::Going | Phase::Held | Phase::Ready | Phase::Shifting | Phase::Between | Phase::Moved => {
+                target.failed.clone().unwrap_or_else(|| "it could not be taken back within an hour".into())
+            }
+            Phase::Done | Phase::Over { .. } | Phase::Unknown => {
+                target.failed.clone().unwrap_or_else(|| "it could not be taken back within an hour".into())
+            }
+            Phase::Empty | Phase::Same | Phase::Busy { .. } | Phase::Failed { .. } | Phase::RolledBack => return None,
+        };
+        Some(format!("NOT ROLLED BACK: {} ({what}). Deploy its revision {} by hand.", target.name(), before(target)))
+    }
+
+    /// The revision that has the traffic: as it was seen, or as it follows from what became of the deployment.
+    fn current(&self, target: &Target) -> String {
+        if !target.has_way_back()
+            && let Some(current) = &target.current
+        {
+            return number(target, Some(current));
+        }
+        match self.phase(target) {
+            Phase::Empty | Phase::Busy { .. } | Phase::RolledBack | Phase::Failed { .. } => before(target),
+            Phase::Done | Phase::Moved | Phase::Same | Phase::Stranded { .. } => tried(target),
+            Phase::Unknown | Phase::Going | Phase::Held | Phase::Ready | Phase::Over { .. } => before(target),
+            Phase::Shifting | Phase::Between | Phase::RollingBack { .. } | Phase::BackWaits | Phase::Stuck { .. } => {
+                "?".into()
+            }
         }
     }
-    state.said = said;
-    lines
+
+    fn now(&self, target: &Target) -> String {
+        let has_way_back = target.has_way_back();
+        match self.phase(target) {
+            Phase::Unknown => "not seen yet".into(),
+            Phase::Empty if target.waits() == Some(false) => {
+                "not begun: what is behind the barrier gets ready first".into()
+            }
+            Phase::Empty => "not begun".into(),
+            Phase::Busy { with, released: None } => format!("waiting for {with}, which keeps it busy"),
+            Phase::Busy { with, released: Some(_) } => format!("ending the wait of {with} for its old tasks"),
+            Phase::Going | Phase::Shifting => going(target),
+            Phase::Held => format!("{}, its pause before the barrier is ended", going(target)),
+            Phase::Between => format!("{}, its pause between two steps is ended", going(target)),
+            Phase::Ready => "ready, its traffic waits for the others".into(),
+            Phase::Moved => "its traffic is on the new version".into(),
+            Phase::Done => "its traffic is on the new version, and its old tasks are gone".into(),
+            Phase::Same => "it ran this version already: nothing to deploy".into(),
+            Phase::Failed { what } => format!("failed: {what}"),
+            Phase::Over { what: Some(what) } => format!("failed: {what}; its traffic is looked for"),
+            Phase::Over { what: None } => "stopped; its traffic is looked for".into(),
+            Phase::RollingBack { .. } | Phase::BackWaits if has_way_back => {
+                format!("being brought back by a deployment of revision {}: its old tasks are gone", before(target))
+            }
+            Phase::RollingBack { .. } | Phase::BackWaits => "being rolled back".into(),
+            Phase::RolledBack if has_way_back => {
+                format!("brought back by a deployment of revision {}: its old tasks were gone", before(target))
+            }
+            Phase::RolledBack if target.deployment().is_none() => "not begun".into(),
+            Phase::RolledBack => "rolled back".into(),
+            Phase::Stranded { what } => format!("its traffic is on the new version, and must be brought back: {what}"),
+            Phase::Stuck { what } => format!("NOT ROLLED BACK: {what}"),
+        }
+    }
+
+    fn link(&self) -> String {
+        names::console_encoded(&names::log_stream(self.tick.release))
+    }
 }
 
-fn line(plan: &Plan, target: &Target, text: &str) -> String {
-    let width = |part: fn(&Target) -> usize| plan.targets.iter().map(part).max().unwrap_or_default();
-    format!(
-        "{:environments$} {:services$} | {text}",
-        target.environment_name,
-        target.service_name,
-        environments = width(|target| target.environment_name.len()),
-        services = width(|target| target.service_name.len())
-    )
+/// Why a target is not behind the barrier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Free {
+    Group,
+    Rolling,
+    NoHook,
+    UnknownStrategy,
+}
+
+impl Free {
+    fn said(self, count: usize) -> &'static str {
+        match (self, count) {
+            (Self::Group, 1) => "its group does not wait for being continued (deploymentReadyOption)",
+            (Self::Group, _) => "their groups do not wait for being continued (deploymentReadyOption)",
+            (Self::Rolling, 1) => "a rolling deployment cannot wait",
+            (Self::Rolling, _) => "rolling deployments cannot wait",
+            (Self::NoHook, 1) => "it has no PAUSE hook before production traffic (give it one, or say `barrier: add`)",
+            (Self::NoHook, _) => {
+                "they have no PAUSE hook before production traffic (give them one, or say `barrier: add`)"
+            }
+            (Self::UnknownStrategy, _) => "its deployment strategy is not known to this version of Cutover",
+        }
+    }
+}
+
+fn free(target: &Target) -> Option<Free> {
+    match &target.kind {
+        _ if target.waits() != Some(false) => None,
+        Kind::Unknown | Kind::Absent => None,
+        Kind::Codedeploy(_) => Some(Free::Group),
+        Kind::Ecs(native) => Some(match native.strategy {
+            Strategy::Rolling => Free::Rolling,
+            Strategy::BlueGreen | Strategy::Linear | Strategy::Canary => Free::NoHook,
+            Strategy::Unknown(_) => Free::UnknownStrategy,
+        }),
+    }
+}
+
+/// "deployed by ECS, blue/green; its traffic waits in PRE_PRODUCTION_TRAFFIC_SHIFT".
+fn by(target: &Target) -> Option<String> {
+    let waits = |so: bool| if so { "its traffic waits for the others" } else { "its traffic does not wait" };
+    match &target.kind {
+        Kind::Unknown | Kind::Absent => None,
+        Kind::Codedeploy(group) => {
+            let waits = waits(group.waits == Some(true));
+            Some(format!("deployed by CodeDeploy (group {} of {}); {waits}", group.group, group.application))
+        }
+        Kind::Ecs(native) => {
+            let how = match &native.strategy {
+                Strategy::Rolling => "rolling",
+                Strategy::BlueGreen => "blue/green",
+                Strategy::Linear => "linear",
+                Strategy::Canary => "canary",
+                Strategy::Unknown(word) => word,
+            };
+            let at = match &native.barrier {
+                Some(stage) if native.adds_barrier() => format!(" in {stage}, at a PAUSE hook that Cutover adds"),
+                Some(stage) => format!(" in {stage}"),
+                None => String::new(),
+            };
+            Some(format!("deployed by ECS ({how}); {}{at}", waits(native.barrier.is_some())))
+        }
+    }
 }
 
 /// Sixteen bits of FNV-1a: enough to tell one sentence from the one before.
@@ -99,225 +340,70 @@ pub(crate) fn ending(next: &Next) -> Vec<String> {
     }
 }
 
-/// "Traffic is on the new version everywhere after 2 min 05 s: us/web (41 to 42), ...".
-pub(crate) fn succeeded(tick: &Tick<'_>, plan: &Plan, state: &State) -> Success {
-    let took = spoken(tick.now.since(tick.begun));
-    let each = plan.targets.iter().zip(&state.before);
-    let each = each.map(|(target, before)| format!("{} ({} to {})", target.name(), number(*before), tried(target)));
-    let each: Vec<_> = each.collect();
-    let mut summary = match each.is_empty() {
-        true => "There was nothing to deploy".to_owned(),
-        false => format!("Traffic is on the new version everywhere after {took}: {}", each.join(", ")),
-    };
-    summary.push_str(&remarks(plan));
-    let deployments = plan.targets.iter().filter_map(|target| target.deployment.as_ref());
-    let ids: Vec<_> = deployments.map(|deployment| deployment.id.as_str()).collect();
-    let variables = vec![
-        ("Summary", summary.clone()),
-        ("Deployments", ids.join(",")),
-        ("Seconds", tick.now.since(tick.begun).as_secs().to_string()),
-    ];
-    let variables = variables.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-    Success { summary, variables, link: Some(link(tick)) }
-}
-
-/// The verdict: first cause first, unless something was left in the wrong place, which comes before everything.
-pub(crate) fn failed(tick: &Tick<'_>, plan: &Plan, state: &State, lines: &[String]) -> Verdict {
-    let lines: Vec<_> = lines.iter().map(|line| fit(plain(line).trim_end(), LONGEST_LINE)).collect();
-    let mut message = String::new();
-    let stuck = plan.targets.iter().zip(&state.before).filter_map(|(target, before)| {
-        let what = match target.phase(tick.now) {
-            Phase::Stuck { what } | Phase::Stranded { what } => what,
-            Phase::RollingBack | Phase::BackWaits => "its rollback did not come to an end within an hour".into(),
-            Phase::Going | Phase::Ready | Phase::Moved | Phase::Done | Phase::Over { .. } | Phase::Unknown => {
-                target.failed.clone().unwrap_or_else(|| "it could not be taken back within an hour".into())
-            }
-            Phase::Empty | Phase::Busy { .. } | Phase::Failed { .. } | Phase::RolledBack => return None,
-        };
-        Some(format!("NOT ROLLED BACK: {} ({what}). Deploy its revision {} by hand.", target.name(), number(*before)))
-    });
-    let stuck: Vec<_> = stuck.collect();
-    for line in &stuck {
-        message.push_str(line);
-        message.push('\n');
-    }
-    match &state.cause {
-        None => message.push_str("The deployment was stopped with the release."),
-        Some(cause) => {
-            let name = plan.targets.get(cause.target).map_or_else(|| "?".into(), Target::name);
-            let _ = write!(message, "{name} failed: {}.", cause.what);
-            if let Some(said) = shared::text::said(&lines) {
-                let _ = write!(message, " {said}");
-            }
-        }
-    }
-    if stuck.is_empty() {
-        message.push_str("\nTraffic is on the old version everywhere.");
-    }
-    let title = "What became of each";
-    let width = plan.targets.iter().map(|target| target.name().len() + 2).max().unwrap_or_default().max(title.len());
-    let _ = write!(message, "\n\n{title:width$}  before  tried    now");
-    for (target, before) in plan.targets.iter().zip(&state.before) {
-        let _ = write!(
-            message,
-            "\n{:width$}  {:>6}  {:>5}  {:>5}  {}",
-            format!("  {}", target.name()),
-            number(*before),
-            tried(target),
-            current(target, *before, tick),
-            now(tick, target)
-        );
-    }
-    if !lines.is_empty() {
-        let _ = write!(message, "\n\nThe first new task that died");
-        if let Some(task) = state.cause.as_ref().and_then(|cause| plan.targets.get(cause.target)?.dead.first()) {
-            let reason = task.stopped_reason.as_deref().unwrap_or("none");
-            let code = task.stop_code.as_deref().unwrap_or("none");
-            let _ = write!(message, ": {}\n  stop code: {code}; reason: {reason}\n  last lines:", task.id());
-        }
-        let _ = write!(message, "\n    {}", lines.join("\n    "));
-    }
-    if let Some(group) = &tick.aws.settings().log_group {
-        let url = names::log_link(&tick.aws.region(), group, &names::log_stream(tick.release));
-        let _ = write!(message, "\n\nStep by step: {url}");
-    }
-    Verdict::failed(message)
-}
-
-fn number(revision: u32) -> String {
-    if revision == 0 { "?".into() } else { revision.to_string() }
+fn before(target: &Target) -> String {
+    number(target, target.before.as_deref())
 }
 
 fn tried(target: &Target) -> String {
-    match &target.deployment {
-        Some(_) => target.tried().map_or_else(|| "?".into(), |revision| revision.to_string()),
+    match target.tried() {
+        Some(tried) => number(target, Some(&tried)),
+        None if target.deployment().is_some() => "?".into(),
         None => "none".into(),
     }
 }
 
-/// The revision that has the traffic: as it was seen, or as it follows from what became of the deployment.
-fn current(target: &Target, before: u32, tick: &Tick<'_>) -> String {
-    if target.back.is_none()
-        && let Some(current) = target.current
-    {
-        return number(current);
-    }
-    match target.phase(tick.now) {
-        Phase::Empty | Phase::Busy { .. } | Phase::RolledBack | Phase::Failed { .. } => number(before),
-        Phase::Done | Phase::Moved | Phase::Stranded { .. } => tried(target),
-        Phase::Unknown | Phase::Going | Phase::Ready | Phase::Over { .. } => number(before),
-        Phase::RollingBack | Phase::BackWaits | Phase::Stuck { .. } => "?".into(),
-    }
-}
-
-fn now(tick: &Tick<'_>, target: &Target) -> String {
-    match target.phase(tick.now) {
-        Phase::Unknown => "not seen yet".into(),
-        Phase::Empty => "not begun".into(),
-        Phase::Busy { with, released: None } => format!("waiting for {with}, which keeps its group busy"),
-        Phase::Busy { with, released: Some(_) } => format!("ending the wait of {with} for its old tasks"),
-        Phase::Going => going(target),
-        Phase::Ready => "ready, its traffic waits for the others".into(),
-        Phase::Moved => "its traffic is on the new version".into(),
-        Phase::Done => "its traffic is on the new version, and its old tasks are gone".into(),
-        Phase::Failed { what } => format!("failed: {what}"),
-        Phase::Over { what: Some(what) } => format!("failed: {what}; its traffic is looked for"),
-        Phase::Over { what: None } => "stopped; its traffic is looked for".into(),
-        Phase::RollingBack | Phase::BackWaits if target.back.is_some() => {
-            format!("being brought back by a deployment of revision {}: its old tasks are gone", number(target.before))
-        }
-        Phase::RollingBack | Phase::BackWaits => "being rolled back".into(),
-        Phase::RolledBack if target.back.is_some() => {
-            format!("brought back by a deployment of revision {}: its old tasks were gone", number(target.before))
-        }
-        Phase::RolledBack if target.deployment.is_none() => "not begun".into(),
-        Phase::RolledBack => "rolled back".into(),
-        Phase::Stranded { what } => format!("its traffic is on the new version, and must be brought back: {what}"),
-        Phase::Stuck { what } => format!("NOT ROLLED BACK: {what}"),
+/// A revision's number where it is of the family that the manifest names, otherwise with its family.
+fn number(target: &Target, definition: Option<&str>) -> String {
+    match definition.map(|definition| (definition, target.site.revision(definition))) {
+        None => "?".into(),
+        Some((definition, 0)) => definition.to_owned(),
+        Some((_, revision)) => revision.to_string(),
     }
 }
 
 /// "Install, 1 of 2 new tasks run, 0 % of traffic, 1 died".
 fn going(target: &Target) -> String {
-    let seen = target.seen.as_ref();
-    let mut said = seen.and_then(|seen| seen.event.clone()).unwrap_or_else(|| "starting".into());
-    if let Some(new) = seen.and_then(|seen| seen.new.as_ref()) {
-        let _ = write!(said, ", {} of {} new tasks run, {} % of traffic", new.running, new.desired, new.traffic);
-    }
-    if !target.dead.is_empty() {
-        let _ = write!(said, ", {} died", target.dead.len());
+    let mut said = match &target.kind {
+        Kind::Unknown | Kind::Absent => "starting".into(),
+        Kind::Codedeploy(group) => {
+            let seen = group.tried().and_then(|tried| tried.seen.as_ref());
+            let mut said = seen.and_then(|seen| seen.event.clone()).unwrap_or_else(|| "starting".into());
+            if let Some(new) = seen.and_then(|seen| seen.new.as_ref()) {
+                let _ =
+                    write!(said, ", {} of {} new tasks run, {} % of traffic", new.running, new.desired, new.traffic);
+            }
+            said
+        }
+        Kind::Ecs(native) => native.tried().map_or_else(|| "starting".into(), |tried| going_by_ecs(native, tried)),
+    };
+    if !target.dead.tasks.is_empty() {
+        let _ = write!(said, ", {} died", target.dead.tasks.len());
     }
     said
 }
 
-fn link(tick: &Tick<'_>) -> String {
-    names::console_encoded(&names::log_stream(tick.release))
-}
-
-/// "deployment d-1 failed in AfterInstall: the hook said so: ... (HEALTH_CONSTRAINTS)".
-pub(crate) fn did_not_come_about(deployment: &Deployment, seen: Option<&Seen>) -> String {
-    let (code, message) = deployment.error.clone().unwrap_or_else(|| ("no code".into(), "no message".into()));
-    let event = seen.and_then(|seen| {
-        let event = seen.failed.as_deref()?;
-        let said = seen.diagnostics.as_deref().map(|said| format!(": {said}")).unwrap_or_default();
-        Some(format!(" in {event}{said}"))
-    });
-    let status = deployment.status.to_lowercase();
-    let message = message.trim_end_matches('.');
-    match code.as_str() {
-        "MANUAL_STOP" => format!("deployment {} was stopped by somebody", deployment.id),
-        _ => format!("deployment {} {status}{}: {message} ({code})", deployment.id, event.unwrap_or_default()),
-    }
-}
-
-/// A rollback of CodeDeploy's own that failed itself.
-pub(crate) fn rollback_failed(rollback: &Deployment) -> String {
-    let (code, message) = rollback.error.clone().unwrap_or_else(|| ("no code".into(), "no message".into()));
-    format!("its rollback {} {}: {message} ({code})", rollback.id, rollback.status.to_lowercase())
-}
-
-/// "its new tasks keep dying (4 so far, max_failed_tasks is 3): container `shop` ended with exit code 1".
-pub(crate) fn dying(dead: usize, most: usize, how: Option<&End>, ill: Option<&str>) -> String {
-    let how = match how {
-        Some(End::Failed { what, .. }) => what.clone(),
-        Some(End::Succeeded) => "it ended by itself with exit code 0".into(),
-        Some(End::Stopped) | None => "it was stopped".into(),
+/// "SCALE_UP, 1 of 2 new tasks run, 0 % of traffic, hook check-shop runs".
+fn going_by_ecs(native: &ecs::Native, tried: &ecs::Tried) -> String {
+    let deployment = &tried.deployment;
+    let (stage, target) = (deployment.stage.as_ref(), &deployment.target);
+    let mut said = match stage {
+        Some(stage) => stage.word().to_owned(),
+        None if native.strategy == Strategy::Rolling => "rolling".into(),
+        None => "starting".into(),
     };
-    let ill = ill.map(|ill| format!(" ({ill})")).unwrap_or_default();
-    format!("its new tasks keep dying ({dead} so far, max_failed_tasks is {most}): {how}{ill}")
-}
-
-/// "deployment d-1 (InProgress since 2026-11-23T10:00:00Z, by user: Cutover shop ...)".
-pub(crate) fn busy_with(other: &Deployment) -> String {
-    let since = other.created.map(|at| format!(" since {at}")).unwrap_or_default();
-    let by = if other.creator.is_empty() { "unknown" } else { &other.creator };
-    let what = if other.description.is_empty() { "without a description" } else { &other.description };
-    format!("deployment {} ({}{since}, by {by}: {what})", other.id, other.status)
-}
-
-/// There is no such service.
-pub(crate) fn no_service(service: &str, cluster: &str, region: &str) -> Verdict {
-    Verdict::misconfigured(format!(
-        "there is no service `{service}` in cluster `{cluster}` in {region}: create it, or correct `service` in deploy.yaml"
-    ))
-}
-
-/// There is no such group.
-pub(crate) fn no_group(application: &str, group: &str, region: &str) -> Verdict {
-    Verdict::misconfigured(format!(
-        "there is no deployment group `{group}` of the application `{application}` in {region}: create it, or correct \
-         `deployment_group` in deploy.yaml"
-    ))
-}
-
-/// The group deploys something else than the manifest means.
-pub(crate) fn other_service(target: &Target, services: &[(String, String)]) -> Verdict {
-    let deployed: Vec<_> = services.iter().map(|(cluster, service)| format!("`{cluster}/{service}`")).collect();
-    Verdict::misconfigured(format!(
-        "the deployment group `{}` deploys {}, not `{}/{}`: correct `service`, `cluster` or `deployment_group` in deploy.yaml",
-        target.group,
-        if deployed.is_empty() { "no ECS service".into() } else { deployed.join(", ") },
-        target.environment.cluster,
-        target.ecs_service
-    ))
+    let _ = write!(said, ", {} of {} new tasks run", target.running, target.requested);
+    if let Some(traffic) = target.traffic {
+        let _ = write!(said, ", {traffic} % of traffic");
+    }
+    let is_ours = stage.is_some_and(|stage| stage.is_before_traffic());
+    if let Some(hooks) = words::hooks_under_way(&deployment.hooks, stage, is_ours) {
+        let _ = write!(said, ", {hooks}");
+    }
+    if let Some((failures, most)) = deployment.breaker.filter(|(failures, _)| *failures > 0) {
+        let _ = write!(said, ", the circuit breaker saw {failures} tasks fail and breaks at {most}");
+    }
+    if !deployment.alarms.is_empty() {
+        let _ = write!(said, ", alarms: {}", deployment.alarms.join(", "));
+    }
+    said
 }

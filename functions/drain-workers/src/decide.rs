@@ -20,6 +20,8 @@ pub(crate) enum Phase {
     Unknown,
     /// Its deployment still holds the old tasks.
     Holding,
+    /// ECS lets the old tasks live for the service's bake time, and ends them by itself.
+    Baking,
     /// The old tasks have been told to end, and some still run.
     Ending,
     /// None is left, or this release has not deployed it.
@@ -41,7 +43,7 @@ pub(crate) enum Decision {
 pub(crate) fn decide(services: &[Service]) -> Decision {
     let over = |service: &Service| match service.phase {
         Phase::Gone | Phase::Lost => true,
-        Phase::Unknown | Phase::Holding | Phase::Ending => service.out_of_time,
+        Phase::Unknown | Phase::Holding | Phase::Baking | Phase::Ending => service.out_of_time,
     };
     let holding: Vec<_> = services
         .iter()
@@ -66,6 +68,8 @@ mod tests {
             (vec![service(Phase::Ending, false), service(Phase::Gone, false)], Decision::Go(vec![])),
             (vec![service(Phase::Ending, true), service(Phase::Gone, false)], Decision::Done),
             (vec![service(Phase::Gone, false), service(Phase::Lost, false)], Decision::Done),
+            (vec![service(Phase::Baking, false), service(Phase::Holding, false)], Decision::Go(vec![1])),
+            (vec![service(Phase::Baking, true)], Decision::Done),
             (vec![service(Phase::Unknown, true)], Decision::Done),
         ] {
             assert_eq!(decide(&services), expected, "{services:?}");

@@ -52,7 +52,7 @@ async fn step(tick: &Tick<'_>, _: &mut State, memory: &mut Option<Memory>) -> Re
         None => {
             let parameters: Parameters = tick.job.parameters()?;
             let content = artifact::read(tick.aws, tick.job, parameters.manifest.as_deref()).await?;
-            let plan = Plan::new(tick, content.manifest).await;
+            let plan = Plan::new(tick, content).await?;
             memory.insert(Memory { plan, journal: Journal::default(), told: BTreeSet::new(), looked: false })
         }
     };

@@ -7,6 +7,7 @@ use shared::text::count;
 use shared::time::spoken;
 use shared::{Progress, Success, Tick, Time, names};
 
+use crate::decide::Phase;
 use crate::service::{Deployed, Plan, Service};
 
 /// How many busy tasks are named with a link: a summary has 2,048 characters (fact 6).
@@ -61,7 +62,7 @@ pub(crate) fn ended(service: &Service, task: &Task) -> String {
         Ending::Killed(after) => format!("was killed by SIGKILL {} after it was asked to end", spoken(after)),
         Ending::Failed => "ended with an error".to_owned(),
     };
-    format!("{} {} | old task {id} {what}", service.environment_name, service.name)
+    format!("{} {} | old task {id} {what}", service.site.environment_name, service.site.service_name)
 }
 
 /// What became of all of them.
@@ -100,10 +101,10 @@ fn became(tick: &Tick<'_>, service: &Service, named: &mut Vec<String>) -> (Strin
         return (format!("could not be watched: {why}"), true);
     }
     match &service.deployed {
-        Deployed::NotYet => return ("not seen".into(), true),
+        Deployed::NotYet(_) => return ("not seen".into(), true),
         Deployed::Not => return ("not deployed by this release".into(), false),
         Deployed::TakenBack => return ("rolled back by this release: its tasks are left alone".into(), false),
-        Deployed::ByCodedeploy(_) | Deployed::ByEcs(_) => {}
+        Deployed::By(_) => {}
     }
     let mut bad = false;
     let (mut clean, mut failed, mut busy, mut protected) = (0, 0, 0, 0);
@@ -135,7 +136,13 @@ fn became(tick: &Tick<'_>, service: &Service, named: &mut Vec<String>) -> (Strin
         bad = true;
         said.push(format!("{failed} ended with an error"));
     }
-    if busy > 0 {
+    if busy > 0 && service.phase() == Phase::Baking {
+        let bake = service.bake().unwrap_or_default();
+        said.push(format!(
+            "{busy} still there, {protected} of them protected: ECS ends them after its bake time of {}",
+            spoken(bake)
+        ));
+    } else if busy > 0 {
         said.push(format!("{busy} still busy, {protected} of them protected: left to finish"));
     }
     (said.join(", "), bad)

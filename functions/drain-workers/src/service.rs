@@ -1,37 +1,37 @@
 //! The worker services of a release, and their old tasks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use shared::aws::Place;
-use shared::aws::codedeploy::{Codedeploy, Deployment, Listed, Wait};
+use shared::artifact::Content;
+use shared::aws::codepipeline::Codepipeline;
 use shared::aws::ecs::{self, Ecs, Of, Task};
-use shared::manifest::{Environment, Manifest, Service as Described, ServiceKind, in_environment};
-use shared::{Error, Tick, Time, Trouble, names};
+use shared::manifest::ServiceKind;
+use shared::targets::{self, Kind, Moment, Phase as Deployment, Purpose, Site, Target, Whose};
+use shared::{Aws, Error, Tick, Time, Trouble, names};
 
 use crate::decide::{self, Phase};
+
+/// How long before this action the release may have deployed, where no action of its that deploys is known.
+const LONG_AGO: Duration = Duration::from_secs(24 * 3600);
+
+/// The longest bake time that is waited for: whoever lets old tasks live longer does not want a pipeline to wait for it.
+const LONGEST_BAKE: Duration = Duration::from_secs(3600);
 
 /// The worker services in all their environments.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) services: Vec<Service>,
+    aws: Aws,
+    whose: Whose,
 }
 
 /// One worker service in one environment.
 #[derive(Debug)]
 pub(crate) struct Service {
-    pub(crate) environment_name: String,
-    pub(crate) name: String,
-    pub(crate) environment: Environment,
-    pub(crate) described: Described,
-    ecs_service: String,
-    ecs: Ecs,
-    codedeploy: Codedeploy,
+    pub(crate) site: Site,
     pub(crate) deployed: Deployed,
-    /// Whether its traffic has moved: only then there is a wait to end.
-    moved: bool,
-    /// What tells the new tasks from the old ones: the task set that started them, or the definition that they run.
-    new: Option<New>,
     /// The old tasks, by ARN, as they were seen last.
     pub(crate) old: BTreeMap<String, Task>,
     pub(crate) protected: BTreeMap<String, Option<Time>>,
@@ -44,45 +44,37 @@ pub(crate) struct Service {
 }
 
 /// How the service came to its new version.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Deployed {
     /// What is there is not known yet.
-    NotYet,
+    NotYet(Box<Target>),
     /// Not by this release.
     Not,
-    /// By this release, which took it back.
+    /// By this release, which took it back, or somebody did.
     TakenBack,
-    /// By this deployment of CodeDeploy's.
-    ByCodedeploy(Deployment),
-    /// By ECS itself, since then.
-    ByEcs(Time),
+    /// By this release.
+    By(Box<Target>),
 }
 
-/// What the new tasks have in common.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What tells the new tasks from the old ones: the task set that started them, or the definition that they run.
 enum New {
     Set(String),
     Definition(String),
 }
 
 impl Plan {
-    pub(crate) async fn new(tick: &Tick<'_>, manifest: Manifest) -> Self {
+    /// # Errors
+    /// The call's.
+    pub(crate) async fn new(tick: &Tick<'_>, content: Content) -> Result<Self, Error> {
+        let manifest = content.manifest;
         let mut services = Vec::new();
         let workers = manifest.services.iter().filter(|(_, service)| service.kind == ServiceKind::Worker);
-        for (name, described) in workers {
-            for (environment_name, environment) in manifest.environments_of(described.environments.as_ref()) {
-                let place = Place::from(environment);
+        for (name, service) in workers {
+            for environment in manifest.environments_of(service.environments.as_ref()) {
+                let site = Site::new(tick.aws, environment, (name, service)).await;
                 services.push(Service {
-                    environment_name: environment_name.to_owned(),
-                    name: name.clone(),
-                    environment: environment.clone(),
-                    described: described.clone(),
-                    ecs_service: in_environment(&described.service, environment_name),
-                    ecs: tick.aws.ecs(&place).await,
-                    codedeploy: tick.aws.codedeploy(&place).await,
-                    deployed: Deployed::NotYet,
-                    moved: false,
-                    new: None,
+                    deployed: Deployed::NotYet(Box::new(Target::new(site.clone(), 0))),
+                    site,
                     old: BTreeMap::new(),
                     protected: BTreeMap::new(),
                     released: None,
@@ -93,24 +85,54 @@ impl Plan {
                 });
             }
         }
-        Self { services }
+        let actions =
+            if services.is_empty() { Vec::new() } else { Codepipeline::new(tick.aws).siblings(tick.release).await? };
+        let began = actions.iter().filter(|one| one.deploys).filter_map(|one| one.started).min();
+        let whose = Whose {
+            release: tick.release.clone(),
+            of: targets::Of::Release { facts: Default::default(), until: None },
+            since: began.unwrap_or_else(|| tick.begun.before(LONG_AGO)),
+            image: content.image,
+        };
+        Ok(Self { services, aws: tick.aws.clone(), whose })
     }
 
     /// Looks at every place at once.
     pub(crate) async fn look(&mut self, tick: &Tick<'_>) {
-        let mut places: BTreeMap<Place, Vec<&mut Service>> = BTreeMap::new();
+        let moment = Moment { now: tick.now, purpose: Purpose::Drain };
+        self.look_at_deployments(&moment).await;
+        let mut places: BTreeMap<(String, Option<String>), Vec<&mut Service>> = BTreeMap::new();
         for service in &mut self.services {
-            places.entry(Place::from(&service.environment)).or_default().push(service);
+            let place = &service.site.place;
+            places.entry((place.region.clone(), place.role.clone())).or_default().push(service);
         }
         join_all(places.into_values().map(async |mut services| {
             for service in services.iter_mut().filter(|service| !service.listed) {
-                let found = service.find(tick).await;
-                service.note(tick, found);
+                let found = service.list().await;
+                service.note(tick.now, found);
             }
-            look_at_deployments(tick, &mut services).await;
-            look_at_old_tasks(tick, &mut services).await;
+            look_at_old_tasks(tick.now, &mut services).await;
         }))
         .await;
+    }
+
+    /// How each service was deployed, and how its deployment stands, as far as that may still change.
+    async fn look_at_deployments(&mut self, moment: &Moment) {
+        let (mut at, mut looked) = (Vec::new(), Vec::new());
+        for (place, service) in self.services.iter().enumerate() {
+            if let Some(target) = service.target().filter(|_| service.phase() != Phase::Gone) {
+                at.push(place);
+                looked.push(target.clone());
+            }
+        }
+        targets::look(&mut looked, &self.aws, moment, &self.whose).await;
+        for (place, target) in at.into_iter().zip(looked) {
+            let service = &mut self.services[place];
+            // What is not there was not deployed.
+            let is_absent = matches!(target.kind, Kind::Absent);
+            service.lost = service.lost.take().or_else(|| target.failed.clone().filter(|_| !is_absent));
+            service.deployed = deployed(target, moment);
+        }
     }
 
     /// Ends the termination wait of the services at these places (fact 30).
@@ -119,13 +141,12 @@ impl Plan {
     pub(crate) async fn release(&mut self, tick: &Tick<'_>, at: &[usize]) {
         join_all(self.services.iter_mut().enumerate().filter(|(place, _)| at.contains(place)).map(
             async |(_, service)| {
-                if let Deployed::ByCodedeploy(deployment) = &service.deployed {
-                    let released = service.codedeploy.go_on(&deployment.id, Wait::Termination).await;
-                    match service.acting.note(tick.now, released) {
-                        Ok(Some(())) => service.released = Some(tick.now),
-                        Ok(None) => {}
-                        Err(verdict) => service.lost = Some(verdict.message),
-                    }
+                let Deployed::By(target) = &service.deployed else { return };
+                let released = target.end_wait().await;
+                match service.acting.note(tick.now, released) {
+                    Ok(Some(())) => service.released = Some(tick.now),
+                    Ok(None) => {}
+                    Err(verdict) => service.lost = Some(verdict.message),
                 }
             },
         ))
@@ -133,48 +154,42 @@ impl Plan {
     }
 }
 
-/// What CodeDeploy says of those deployments that still hold their old tasks, 25 to a call.
-async fn look_at_deployments(tick: &Tick<'_>, services: &mut [&mut Service]) {
-    let held = services.iter().filter(|service| matches!(service.phase(), Phase::Holding | Phase::Ending));
-    let ids: Vec<_> = held
-        .filter_map(|service| service.deployment().filter(|one| !one.is_over()).map(|one| one.id.clone()))
-        .collect();
-    let Some(codedeploy) = services.first().filter(|_| !ids.is_empty()).map(|service| service.codedeploy.clone())
-    else {
-        return;
-    };
-    let found = codedeploy.batch(&ids).await;
-    for service in services.iter_mut() {
-        let Some(id) = service.deployment().map(|one| one.id.clone()).filter(|id| ids.contains(id)) else { continue };
-        if let Some(found) = service.note(tick, found.clone())
-            && let Some(seen) = found.into_iter().find(|one| one.id == id)
-        {
-            service.deployed = match seen.is_over() && seen.status != "Succeeded" {
-                true => Deployed::TakenBack,
-                false => Deployed::ByCodedeploy(seen),
-            };
+/// What a target that was looked at says of how its service was deployed.
+fn deployed(target: Target, moment: &Moment) -> Deployed {
+    match target.phase(moment) {
+        Deployment::Unknown => Deployed::NotYet(Box::new(target)),
+        Deployment::Empty | Deployment::Same | Deployment::Busy { .. } => Deployed::Not,
+        Deployment::Failed { .. } if target.deployment().is_none() => Deployed::Not,
+        Deployment::Going | Deployment::Held | Deployment::Ready | Deployment::Shifting | Deployment::Between => {
+            Deployed::By(Box::new(target))
         }
+        Deployment::Moved | Deployment::Done => Deployed::By(Box::new(target)),
+        Deployment::Failed { .. }
+        | Deployment::Over { .. }
+        | Deployment::RollingBack { .. }
+        | Deployment::BackWaits => Deployed::TakenBack,
+        Deployment::RolledBack | Deployment::Stranded { .. } | Deployment::Stuck { .. } => Deployed::TakenBack,
     }
 }
 
 /// The old tasks that still run, and which of them protect themselves: a hundred to a call for each cluster.
-async fn look_at_old_tasks(tick: &Tick<'_>, services: &mut [&mut Service]) {
+async fn look_at_old_tasks(now: Time, services: &mut [&mut Service]) {
     let mut clusters: BTreeMap<String, (Ecs, Vec<String>)> = BTreeMap::new();
     for service in services.iter().filter(|service| service.listed && service.lost.is_none()) {
         let run = service.old.values().filter(|task| !task.is_over()).map(|task| task.arn.clone());
-        let empty = || (service.ecs.clone(), Vec::new());
-        clusters.entry(service.environment.cluster.clone()).or_insert_with(empty).1.extend(run);
+        let empty = || (service.site.ecs.clone(), Vec::new());
+        clusters.entry(service.site.cluster().to_owned()).or_insert_with(empty).1.extend(run);
     }
     for (cluster, (ecs, arns)) in clusters.into_iter().filter(|(_, (_, arns))| !arns.is_empty()) {
         let tasks = ecs.describe_tasks(&cluster, &arns).await;
         let protected = ecs.protected(&cluster, &arns).await;
-        for service in services.iter_mut().filter(|service| service.environment.cluster == cluster) {
-            if let Some(tasks) = service.note(tick, tasks.clone()) {
+        for service in services.iter_mut().filter(|service| service.site.cluster() == cluster) {
+            if let Some(tasks) = service.note(now, tasks.clone()) {
                 for task in tasks {
                     service.old.entry(task.arn.clone()).and_modify(|known| *known = task);
                 }
             }
-            if let Some(protected) = service.note(tick, protected.clone()) {
+            if let Some(protected) = service.note(now, protected.clone()) {
                 service.protected = protected.into_iter().filter(|(arn, _)| service.old.contains_key(arn)).collect();
             }
         }
@@ -184,12 +199,22 @@ async fn look_at_old_tasks(tick: &Tick<'_>, services: &mut [&mut Service]) {
 impl Service {
     /// `us/worker`.
     pub(crate) fn label(&self) -> String {
-        format!("{}/{}", self.environment_name, self.name)
+        self.site.name()
     }
 
     /// What `decide` is told of it.
     pub(crate) fn seen(&self, tick: &Tick<'_>) -> decide::Service {
-        decide::Service { phase: self.phase(), out_of_time: tick.now.since(tick.begun) > self.described.drain_for.0 }
+        let waits =
+            self.bake().filter(|bake| *bake <= LONGEST_BAKE).unwrap_or_default() + self.site.service.drain_for.0;
+        decide::Service { phase: self.phase(), out_of_time: tick.now.since(tick.begun) > waits }
+    }
+
+    /// How long its old tasks stay before ECS itself ends them.
+    pub(crate) fn bake(&self) -> Option<Duration> {
+        match &self.target()?.kind {
+            Kind::Ecs(native) => Some(native.bake),
+            Kind::Unknown | Kind::Absent | Kind::Codedeploy(_) => None,
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -198,25 +223,35 @@ impl Service {
         }
         let all_gone = || if self.old.values().all(Task::is_over) { Phase::Gone } else { Phase::Ending };
         match &self.deployed {
-            Deployed::NotYet => Phase::Unknown,
+            Deployed::NotYet(_) => Phase::Unknown,
             Deployed::Not | Deployed::TakenBack => Phase::Gone,
-            Deployed::ByCodedeploy(_) | Deployed::ByEcs(_) if !self.listed => Phase::Unknown,
-            Deployed::ByCodedeploy(deployment) if !deployment.is_over() && self.moved && self.released.is_none() => {
-                Phase::Holding
-            }
-            Deployed::ByCodedeploy(_) | Deployed::ByEcs(_) => all_gone(),
+            Deployed::By(_) if !self.listed => Phase::Unknown,
+            Deployed::By(target) => match &target.kind {
+                Kind::Codedeploy(group) => {
+                    let tried = group.tried();
+                    let holds = tried.is_some_and(|tried| !tried.deployment.is_over() && tried.has_moved());
+                    if holds && self.released.is_none() { Phase::Holding } else { all_gone() }
+                }
+                Kind::Ecs(native) => {
+                    let bakes =
+                        native.tried().is_some_and(|tried| tried.deployment.stage == Some(ecs::Stage::BakeTime));
+                    let over = native.tried().is_some_and(|tried| tried.deployment.status.is_over());
+                    if bakes && !over && all_gone() == Phase::Ending { Phase::Baking } else { all_gone() }
+                }
+                Kind::Unknown | Kind::Absent => Phase::Unknown,
+            },
         }
     }
 
-    fn deployment(&self) -> Option<&Deployment> {
+    fn target(&self) -> Option<&Target> {
         match &self.deployed {
-            Deployed::ByCodedeploy(deployment) => Some(deployment),
-            Deployed::NotYet | Deployed::Not | Deployed::TakenBack | Deployed::ByEcs(_) => None,
+            Deployed::NotYet(target) | Deployed::By(target) => Some(target),
+            Deployed::Not | Deployed::TakenBack => None,
         }
     }
 
-    fn note<T>(&mut self, tick: &Tick<'_>, outcome: Result<T, Error>) -> Option<T> {
-        match self.looking.note(tick.now, outcome) {
+    fn note<T>(&mut self, now: Time, outcome: Result<T, Error>) -> Option<T> {
+        match self.looking.note(now, outcome) {
             Ok(noted) => noted,
             Err(verdict) => {
                 self.lost = Some(verdict.message);
@@ -225,78 +260,41 @@ impl Service {
         }
     }
 
-    /// How it was deployed, and which of its tasks are old.
-    async fn find(&mut self, tick: &Tick<'_>) -> Result<(), Error> {
-        if self.lost.is_some() || matches!(self.deployed, Deployed::Not | Deployed::TakenBack) {
-            return Ok(());
-        }
-        if self.deployed == Deployed::NotYet {
-            self.deployed = match self.described.codedeploy() {
-                Some(_) => self.find_deployment(tick).await?,
-                None => self.find_update().await?,
-            };
-        }
-        let since = match &self.deployed {
-            Deployed::NotYet | Deployed::Not | Deployed::TakenBack => return Ok(()),
-            Deployed::ByEcs(since) => *since,
-            Deployed::ByCodedeploy(deployment) => {
-                let target =
-                    self.codedeploy.target(&deployment.id, &self.environment.cluster, &self.ecs_service).await?;
-                self.moved = target.as_ref().is_some_and(|target| target.status == "Succeeded");
-                let Some(set) = target.and_then(|target| target.new) else { return Ok(()) };
-                self.new = Some(New::Set(set.id));
-                deployment.created.unwrap_or_default()
-            }
-        };
-        let is_old = |task: &Task| match &self.new {
-            Some(New::Set(set)) => task.started_by != *set,
-            Some(New::Definition(definition)) => task.definition != *definition,
-            None => false,
+    /// Lists its old tasks, once what tells them from the new ones is known.
+    async fn list(&mut self) -> Result<(), Error> {
+        let Deployed::By(target) = &self.deployed else { return Ok(()) };
+        let Some((new, since)) = new(target).filter(|_| self.lost.is_none()) else { return Ok(()) };
+        let is_old = |task: &Task| match &new {
+            New::Set(set) => task.started_by != *set,
+            New::Definition(definition) => task.definition != *definition,
         };
         // ECS lists what stopped within the hour: what had stopped before this deployment is none of its business.
         let concerned = |task: &Task| task.stopped.is_none_or(|stopped| stopped >= since);
-        let tasks = self.ecs.tasks(&self.environment.cluster, Of::Service(&self.ecs_service)).await?;
+        let tasks = self.site.ecs.tasks(self.site.cluster(), Of::Service(&self.site.ecs_service)).await?;
         let old = tasks.into_iter().filter(|task| is_old(task) && concerned(task));
         self.old = old.map(|task| (task.arn.clone(), task)).collect();
         self.listed = true;
         Ok(())
     }
 
-    async fn find_deployment(&self, tick: &Tick<'_>) -> Result<Deployed, Error> {
-        let Some(names) = self.described.codedeploy() else { return Ok(Deployed::Not) };
-        let application = in_environment(names.application, &self.environment_name);
-        let group = in_environment(names.group, &self.environment_name);
-        let own = format!("{} {}/{} ", names::description_prefix(tick.release), self.environment_name, self.name);
-        // Those that are under way are few; one that is over is looked for among all.
-        let mut found = Vec::new();
-        for listed in [Listed::UnderWay, Listed::Since(Time::default())] {
-            let ids = self.codedeploy.list(&application, &group, listed).await?;
-            found = self.codedeploy.batch(&ids).await?;
-            found.retain(|deployment| deployment.description.starts_with(&own));
-            if !found.is_empty() {
-                break;
-            }
-        }
-        found.sort_by_key(|deployment| std::cmp::Reverse(deployment.created));
-        Ok(match found.into_iter().next() {
-            None => Deployed::Not,
-            Some(newest) if names::is_back(&newest.description, &own) => Deployed::TakenBack,
-            Some(newest) if matches!(newest.status.as_str(), "Failed" | "Stopped") => Deployed::TakenBack,
-            Some(newest) => Deployed::ByCodedeploy(newest),
-        })
-    }
-
-    /// A service that ECS itself updates: since when, and to which definition.
-    async fn find_update(&mut self) -> Result<Deployed, Error> {
-        let names = [self.ecs_service.clone()];
-        let found = self.ecs.services(&self.environment.cluster, &names).await?;
-        let Some(service) = found.get(&self.ecs_service) else { return Ok(Deployed::Not) };
-        self.new = Some(New::Definition(service.definition.clone()));
-        Ok(Deployed::ByEcs(service.deployed.unwrap_or_default()))
-    }
-
     /// The link to a task in the ECS console.
     pub(crate) fn link(&self, task: &Task) -> String {
-        names::task_link(&self.environment.region, &self.environment.cluster, ecs::id(&task.arn))
+        names::task_link(&self.site.place.region, self.site.cluster(), ecs::id(&task.arn))
+    }
+}
+
+/// What tells the new tasks of a deployment from the old ones, and since when there are any.
+fn new(target: &Target) -> Option<(New, Time)> {
+    match &target.kind {
+        Kind::Unknown | Kind::Absent => None,
+        Kind::Codedeploy(group) => {
+            let tried = group.tried()?;
+            let set = tried.seen.as_ref()?.new.as_ref()?.id.clone();
+            Some((New::Set(set), tried.deployment.created.unwrap_or_default()))
+        }
+        Kind::Ecs(native) => {
+            let tried = native.tried()?;
+            Some((New::Definition(tried.definition.clone()), tried.deployment.created.unwrap_or_default()))
+        }
     }
 }

@@ -53,11 +53,22 @@ pub(crate) fn verdict(status: &str, actions: &[Sibling], after: Duration) -> Ver
     }
 }
 
-/// The deployments that are facts: their action has succeeded, and nothing that comes after it rolls them back.
-pub(crate) fn facts(actions: &[Sibling]) -> BTreeSet<String> {
+/// What of a release's deployments may be taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Deployed {
+    /// When the first of its actions that deploy began; none has without it.
+    pub(crate) since: Option<Time>,
+    /// The deployments that are facts: their action has succeeded.
+    pub(crate) facts: BTreeSet<String>,
+}
+
+/// What of a release's deployments may be taken back, from its actions. Those of an action that has succeeded are facts:
+/// nothing that comes after it rolls them back.
+pub(crate) fn deployed(actions: &[Sibling]) -> Deployed {
+    let since = actions.iter().filter(|one| one.deploys).filter_map(|one| one.started).min();
     let succeeded = actions.iter().filter(|one| one.has_succeeded());
     let ids = succeeded.filter_map(|one| one.variables.get("Deployments"));
-    ids.flat_map(|ids| ids.split(',').map(str::to_owned)).collect()
+    Deployed { since, facts: ids.flat_map(|ids| ids.split(',').map(str::to_owned)).collect() }
 }
 
 /// Whether something that was begun at `created` is of the try that is over, as it was seen at `seen`: what is begun later
@@ -106,8 +117,10 @@ mod tests {
             variables: [("Deployments".to_owned(), ids.to_owned())].into(),
             ..Sibling::default()
         };
-        let facts = facts(&[action(true, "d-1,d-2"), action(false, "d-3"), Sibling::default()]);
-        assert_eq!(facts, ["d-1", "d-2"].map(str::to_owned).into());
+        let found = deployed(&[action(true, "d-1,d-2"), action(false, "d-3"), Sibling::default()]);
+        assert_eq!(found, Deployed { since: None, facts: ["d-1", "d-2"].map(str::to_owned).into() });
+        let deploys = |at| Sibling { deploys: true, started: Some(Time::from_millis(at)), ..action(false, "") };
+        assert_eq!(deployed(&[deploys(7), deploys(5), action(false, "")]).since, Some(Time::from_millis(5)));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use shared::job::Release;
 use shared::{Aws, Error, Event, Invocation, Job, Journal, Success, Time, Trouble, artifact};
 use tracing::{info, warn};
 
-use decide::{LOOK, LOOK_SELDOM, MOST_ROUNDS, SETTLED, Verdict, facts, verdict};
+use decide::{LOOK, LOOK_SELDOM, MOST_ROUNDS, SETTLED, Verdict, deployed, verdict};
 use event::{Asked, ROUND};
 use sweep::Sweep;
 
@@ -141,23 +141,20 @@ impl Sweeping<'_> {
         let sweep = match &mut self.known {
             Some(sweep) => sweep,
             None => match manifest(self.aws, &actions).await? {
-                Manifest::Read(manifest) => {
-                    let since = actions.iter().filter_map(|one| one.started).min().unwrap_or_default();
-                    self.known.insert(Sweep::new(self.aws, &self.release, &manifest, since).await)
-                }
+                Manifest::Read(content) => self.known.insert(Sweep::new(self.aws, *content).await),
                 Manifest::NothingBegun => return Ok(self.nothing_begun(now, by_person).await),
                 Manifest::Unreadable(why) => return Err(shared::Verdict::failed(message::no_manifest(&why)).into()),
             },
         };
         let mut said = Vec::new();
-        let looked = sweep.look(&self.release, &facts(&actions), now, &mut said).await;
+        let looked = sweep.look(self.aws, &self.release, deployed(&actions), now, &mut said).await;
         if looked == Ok(true) {
             self.seen = Some(now);
         }
         let settled = sweep.is_clear_since(self.seen.get_or_insert(now).plus(SETTLED));
-        let mut looked = looked.map_err(Error::Stop);
+        let looked = looked.map_err(Error::Stop);
         if looked == Ok(false) && settled {
-            looked = sweep.settle(&mut said).await.map(|()| false);
+            sweep.settle(now, &mut said);
         }
         let something = by_person || self.round > 0 || !said.is_empty() || !sweep.stuck.is_empty();
         if something {
@@ -250,7 +247,7 @@ impl Sweeping<'_> {
 
 /// The manifest of a release: its own artifact is the truth.
 enum Manifest {
-    Read(Box<shared::Manifest>),
+    Read(Box<artifact::Content>),
     /// No action of Cutover's has begun.
     NothingBegun,
     Unreadable(String),
@@ -266,7 +263,7 @@ async fn manifest(aws: &Aws, actions: &[Sibling]) -> Result<Manifest, Error> {
     let mut why = None;
     for action in with {
         match artifact::read_as_self(aws, &action.artifacts, action.manifest.as_deref()).await {
-            Ok(Some(content)) => return Ok(Manifest::Read(Box::new(content.manifest))),
+            Ok(Some(content)) => return Ok(Manifest::Read(Box::new(content))),
             Ok(None) => {}
             Err(again @ Error::Again(_)) => return Err(again),
             Err(Error::Stop(verdict)) => why = Some(verdict.message),

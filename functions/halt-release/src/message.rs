@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use shared::aws::codedeploy::Deployment;
 use shared::aws::ecs::Task;
 use shared::text::fit;
 use shared::{Verdict, names};
@@ -31,7 +30,7 @@ pub(crate) fn stopped_task(task: &Task) -> String {
 
 /// "halt | us/web: deployment d-1 is being stopped and rolled back".
 pub(crate) fn stopped_deployment(name: &str, id: &str) -> String {
-    format!("halt | {name}: deployment {id} is being stopped and rolled back")
+    format!("halt | {name}: deployment {} is being stopped and rolled back", short(id))
 }
 
 /// "halt | us/web: rolled back".
@@ -39,20 +38,31 @@ pub(crate) fn rolled_back(name: &str) -> String {
     format!("halt | {name}: rolled back")
 }
 
-/// Why the way back did not help.
-pub(crate) fn way_back_failed(back: &Deployment) -> String {
-    format!("the deployment {} of the revision before {}", back.id, back.status.to_lowercase())
+/// "halt | us/web: deployment d-1 had ended by itself, and its old tasks are gone: shop-web:41 is being deployed again".
+pub(crate) fn brings_back(name: &str, id: &str, before: Option<&str>) -> String {
+    let before = before.unwrap_or("the revision before");
+    format!(
+        "halt | {name}: deployment {} had ended by itself, and its old tasks are gone: {before} is being deployed again",
+        short(id)
+    )
 }
 
-/// Why a rollback did not help.
-pub(crate) fn rollback_failed(rollback: &Deployment) -> String {
-    let (code, message) = rollback.error.clone().unwrap_or_else(|| ("no code".into(), "no message".into()));
-    format!("its rollback {} {}: {message} ({code})", rollback.id, rollback.status.to_lowercase())
+/// "halt | us/web: brought back by a deployment of the revision before".
+pub(crate) fn brought_back(name: &str) -> String {
+    format!("halt | {name}: brought back by a deployment of the revision before")
+}
+
+/// A service deployment's id is the last part of its ARN.
+fn short(id: &str) -> &str {
+    id.rsplit('/').next().unwrap_or(id)
 }
 
 /// Why nothing could be stopped.
 pub(crate) fn too_late(id: &str) -> String {
-    format!("deployment {id} had ended before it could be stopped, and its old tasks are gone")
+    format!(
+        "deployment {} had ended before it could be stopped, its old tasks are gone, and what ran before is not known",
+        short(id)
+    )
 }
 
 /// The last line, and what people are told.
@@ -103,7 +113,8 @@ pub(crate) fn lost(why: &str) -> String {
 
 /// How what a release has started is recognized.
 const WHAT_RUNS: &str = "ECS tasks whose startedBy begins with `cutover/` and this execution, CodeDeploy deployments whose \
-                         description begins with `Cutover`, this pipeline and this execution";
+                         description begins with `Cutover`, this pipeline and this execution, ECS service deployments to \
+                         this release's image";
 
 /// The manifest of a release that was stopped cannot be read.
 pub(crate) fn no_manifest(why: &str) -> String {

@@ -5,31 +5,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
+use shared::artifact::Content;
 use shared::aws::Place;
-use shared::aws::codedeploy::{Codedeploy, Deployment, Listed};
 use shared::aws::ecs::{Definition, Ecs, Half, Of, Task};
 use shared::end::{End, judge};
 use shared::job::Release;
-use shared::manifest::{Manifest, in_environment};
+use shared::manifest::in_environment;
+use shared::targets::{self, Act, Kind, Moment, Phase, Purpose, Site, Target, Whose};
 use shared::{Aws, Error, Time, Trouble, Verdict, names};
 
-use crate::decide::{self, is_of_this_try};
+use crate::decide::{self, Deployed, is_of_this_try};
 use crate::message;
 
 /// What is known of a release's leftovers.
 #[derive(Debug)]
 pub(crate) struct Sweep {
     families: Vec<Family>,
-    groups: Vec<Group>,
+    targets: Vec<Target>,
+    /// When nothing was seen under way at each target last.
+    clear: Vec<Option<Time>>,
+    image: Option<String>,
     /// The manifest's tasks, each with its environments.
     tasks: Vec<(String, Vec<String>)>,
-    /// When the release began.
-    since: Time,
     /// What was asked to end, and when.
     asked: BTreeMap<String, Time>,
-    /// The rollbacks that are followed.
-    rollbacks: BTreeMap<String, usize>,
-    /// What cannot be taken back by stopping it.
+    /// The targets whose end was asked for, by their places, with whether what became of them was said.
+    followed: BTreeMap<usize, bool>,
+    /// What cannot be taken back.
     pub(crate) stuck: BTreeMap<String, String>,
     pub(crate) stopped: Vec<String>,
 }
@@ -62,21 +64,9 @@ impl Watch {
     }
 }
 
-/// Where a deployment of the release may be under way.
-#[derive(Debug)]
-struct Group {
-    name: String,
-    codedeploy: Codedeploy,
-    cluster: String,
-    service: String,
-    application: String,
-    group: String,
-    own: String,
-    watch: Watch,
-}
-
 impl Sweep {
-    pub(crate) async fn new(aws: &Aws, release: &Release, manifest: &Manifest, since: Time) -> Self {
+    pub(crate) async fn new(aws: &Aws, content: Content) -> Self {
+        let manifest = content.manifest;
         let mut families: Vec<Family> = Vec::new();
         let mut seen = BTreeSet::new();
         let mut tasks = Vec::new();
@@ -92,50 +82,50 @@ impl Sweep {
                 }
             }
         }
-        let mut groups = Vec::new();
-        for (service_name, service) in &manifest.services {
-            let Some(codedeploy) = service.codedeploy() else { continue };
-            for (name, environment) in manifest.environments_of(service.environments.as_ref()) {
-                groups.push(Group {
-                    name: format!("{name}/{service_name}"),
-                    codedeploy: aws.codedeploy(&Place::from(environment)).await,
-                    cluster: environment.cluster.clone(),
-                    service: in_environment(&service.service, name),
-                    application: in_environment(codedeploy.application, name),
-                    group: in_environment(codedeploy.group, name),
-                    own: format!("{} {name}/{service_name} ", names::description_prefix(release)),
-                    watch: Watch::default(),
-                });
+        let mut targets = Vec::new();
+        for (name, service) in &manifest.services {
+            for environment in manifest.environments_of(service.environments.as_ref()) {
+                targets.push(Target::new(Site::new(aws, environment, (name, service)).await, 0));
             }
         }
-        let (asked, rollbacks, stuck) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { families, groups, tasks, since, asked, rollbacks, stuck, stopped: Vec::new() }
+        Self {
+            families,
+            clear: vec![None; targets.len()],
+            targets,
+            image: content.image,
+            tasks,
+            asked: BTreeMap::new(),
+            followed: BTreeMap::new(),
+            stuck: BTreeMap::new(),
+            stopped: Vec::new(),
+        }
     }
 
     /// Looks at everything once, stops what runs, and says what it did; whether anything was seen under way. What could not be
     /// looked at or stopped is the next time.
     ///
-    /// `seen` is when the release was seen to be over; `facts` are deployments that are left alone.
+    /// `seen` is when the release was seen to be over.
     ///
     /// # Errors
     /// What could not be looked at or stopped for too long: the rest was, all the same.
     pub(crate) async fn look(
         &mut self,
+        aws: &Aws,
         release: &Release,
-        facts: &BTreeSet<String>,
+        deployed: Deployed,
         seen: Time,
         said: &mut Vec<String>,
     ) -> Result<bool, Verdict> {
         let tasks = self.look_at_tasks(release, seen, said).await;
-        let deployments = self.look_at_deployments(facts, seen, said).await;
+        let deployments = self.look_at_targets(aws, release, deployed, seen, said).await;
         Ok(tasks? | deployments?)
     }
 
     /// Whether each list was seen, at this moment or later, to have nothing under way.
     pub(crate) fn is_clear_since(&self, moment: Time) -> bool {
-        let families = self.families.iter().map(|family| &family.watch);
-        let mut watched = families.chain(self.groups.iter().map(|group| &group.watch));
-        watched.all(|watch| watch.clear.is_some_and(|clear| clear >= moment))
+        let families = self.families.iter().map(|family| family.watch.clear);
+        let mut watched = families.chain(self.clear.iter().copied());
+        watched.all(|clear| clear.is_some_and(|clear| clear >= moment))
     }
 
     /// How far each task of the manifest came that the release has begun, in each of its environments: what a person who
@@ -210,148 +200,98 @@ impl Sweep {
         Ok(())
     }
 
-    async fn look_at_deployments(
+    /// Looks at every target, and takes back what is there, whichever function began it, also what has ended by itself.
+    async fn look_at_targets(
         &mut self,
-        facts: &BTreeSet<String>,
+        aws: &Aws,
+        release: &Release,
+        deployed: Deployed,
         seen: Time,
         said: &mut Vec<String>,
     ) -> Result<bool, Verdict> {
-        let since = self.since;
-        let found = join_all(self.groups.iter().map(async |group| {
-            let ids = group.codedeploy.list(&group.application, &group.group, Listed::Since(since)).await?;
-            group.codedeploy.batch(&ids).await
-        }))
-        .await;
-        let mut outcome = Ok(());
+        let Some(since) = deployed.since else {
+            self.clear.fill(Some(seen));
+            return Ok(false);
+        };
+        let of = targets::Of::Release { facts: deployed.facts, until: Some(seen) };
+        let whose = Whose { release: release.clone(), of, since, image: self.image.clone() };
+        let moment = Moment { now: seen, purpose: Purpose::Sweep };
+        targets::look(&mut self.targets, aws, &moment, &whose).await;
         let mut under_way = false;
-        for (at, found) in found.into_iter().enumerate() {
-            let looked = match found {
-                Err(error) => Err(error),
-                Ok(found) => {
-                    let looked = self.look_at_group(at, &found, (facts, seen), said).await;
-                    // What could not be stopped, or asked for its end, is under way.
-                    under_way |= looked != Ok(false);
-                    looked
-                }
-            };
-            match self.groups[at].watch.note(seen, looked) {
-                Ok(seen) => under_way |= seen,
+        let mut outcome = Ok(());
+        for at in 0..self.targets.len() {
+            match self.take_back(at, &moment, &whose, said).await {
+                Ok(true) => under_way = true,
+                Ok(false) if self.targets[at].listed == Some(seen) => self.clear[at] = Some(seen),
+                // Nothing of the release can be there.
+                Ok(false) if matches!(self.targets[at].kind, Kind::Absent) => self.clear[at] = Some(seen),
+                // What was not seen at this look is not known to be clear.
+                Ok(false) => {}
                 Err(verdict) => outcome = Err(verdict),
             }
         }
         outcome.map(|()| under_way)
     }
 
-    /// One group's deployments; whether any of the release is under way.
-    async fn look_at_group(
-        &mut self,
-        at: usize,
-        found: &[Deployment],
-        (facts, seen): (&BTreeSet<String>, Time),
-        said: &mut Vec<String>,
-    ) -> Result<bool, Error> {
-        let own = self.groups[at].own.clone();
-        let backs = found.iter().filter(|one| names::is_back(&one.description, &own));
-        let back = backs.max_by_key(|one| one.created).cloned();
-        let mut looked = Ok(false);
-        let mut under_way = false;
-        for deployment in found.iter().filter(|one| one.description.starts_with(&own) && !facts.contains(&one.id)) {
-            let is_back = names::is_back(&deployment.description, &own);
-            if is_back || !is_of_this_try(deployment.created, seen) {
-                continue;
-            }
-            if !deployment.is_over() {
-                under_way = true;
-                let stopped = self.stop_deployment(at, deployment, seen, said).await;
-                looked = looked.and(stopped.map(|()| true));
-                continue;
-            }
-            // Its rollback, when it has one, is followed to its end. Whoever had stopped it may be gone by now.
-            let rollback = found.iter().find(|one| deployment.rollback.as_ref() == Some(&one.id));
-            under_way |= rollback.is_some_and(|one| !one.is_over());
-            let taken_back = back.as_ref().filter(|back| back.created >= deployment.created);
-            let failed = rollback.filter(|one| one.is_over() && one.status != "Succeeded");
-            if let Some(failed) = failed.filter(|_| taken_back.is_none()) {
-                self.stuck.insert(self.groups[at].name.clone(), message::rollback_failed(failed));
-            }
-            if deployment.status == "Succeeded" {
-                let goes_on = self.way_back(at, &deployment.id, taken_back).await;
-                under_way |= goes_on == Ok(true);
-                looked = looked.and(goes_on);
-            }
-        }
-        looked.map(|_| under_way)
-    }
-
-    /// Whether the way back from a deployment that is over and whose traffic had moved is still under way; without one, or
-    /// when it failed, the service is stuck.
-    async fn way_back(&mut self, at: usize, id: &str, back: Option<&Deployment>) -> Result<bool, Error> {
-        let group = &self.groups[at];
-        let stuck = match back {
-            None => message::too_late(id),
-            Some(back) if back.status == "Succeeded" => return Ok(false),
-            Some(back) if back.is_over() => message::way_back_failed(back),
-            Some(back) => {
-                let target = group.codedeploy.target(&back.id, &group.cluster, &group.service).await?;
-                // The traffic counts, not the wait for the tasks that it left (fact 29).
-                return Ok(target.is_none_or(|target| target.status != "Succeeded"));
-            }
-        };
-        self.stuck.insert(group.name.clone(), stuck);
-        Ok(false)
-    }
-
-    /// Safe to repeat: see the call.
-    async fn stop_deployment(
-        &mut self,
-        at: usize,
-        deployment: &Deployment,
-        now: Time,
-        said: &mut Vec<String>,
-    ) -> Result<(), Error> {
-        if !self.is_due(&deployment.id, now) {
-            return Ok(());
-        }
-        let group = &self.groups[at];
-        group.codedeploy.stop(&deployment.id).await?;
-        if self.asked.insert(deployment.id.clone(), now).is_none() {
-            self.stopped.push(message::deployment(&group.name));
-            said.push(message::stopped_deployment(&group.name, &deployment.id));
-            self.rollbacks.insert(deployment.id.clone(), at);
-        }
-        Ok(())
-    }
-
-    /// Once nothing is under way any more: what became of each deployment that was stopped, each said once.
+    /// Does what takes a target back, and says it once; whether anything is under way there.
     ///
-    /// # Errors
-    /// The calls'.
-    pub(crate) async fn settle(&mut self, said: &mut Vec<String>) -> Result<(), Error> {
-        let followed: Vec<_> = self.rollbacks.iter().map(|(id, at)| (id.clone(), *at)).collect();
-        for (id, at) in followed {
-            let group = &self.groups[at];
-            let Some(stopped) = group.codedeploy.batch(std::slice::from_ref(&id)).await?.pop() else { continue };
-            let rollback = match &stopped.rollback {
-                Some(rollback) => group.codedeploy.batch(std::slice::from_ref(rollback)).await?.pop(),
-                None => None,
-            };
-            let moved = group.codedeploy.target(&id, &group.cluster, &group.service).await?;
-            let moved = moved.is_some_and(|target| target.status == "Succeeded");
-            match rollback {
-                Some(rollback) if rollback.status == "Succeeded" => said.push(message::rolled_back(&group.name)),
-                Some(rollback) => {
-                    self.stuck.insert(group.name.clone(), message::rollback_failed(&rollback));
-                }
-                // It ended by itself before it could be stopped: its traffic has moved, and its old tasks are gone.
-                None if stopped.status == "Succeeded" || moved => {
-                    self.stuck.insert(group.name.clone(), message::too_late(&id));
-                }
-                None => said.push(message::rolled_back(&group.name)),
-            }
-            self.rollbacks.remove(&id);
+    /// Safe to repeat: see the acts.
+    async fn take_back(
+        &mut self,
+        at: usize,
+        moment: &Moment,
+        whose: &Whose,
+        said: &mut Vec<String>,
+    ) -> Result<bool, Verdict> {
+        let target = &mut self.targets[at];
+        let name = target.name();
+        let is_stranded = matches!(target.phase(moment), Phase::Done | Phase::Stranded { .. });
+        if is_stranded && target.before.is_none() {
+            let id = target.deployment().unwrap_or_default();
+            self.stuck.insert(name, message::too_late(id));
+            return Ok(false);
         }
-        Ok(())
+        let Some(acts) = targets::take_back(&[target.observed(moment)], moment.now) else {
+            if let Phase::Stuck { what } = target.phase(moment) {
+                self.stuck.insert(name, what);
+            }
+            return failed(target).map_or(Ok(false), Err);
+        };
+        for act in &acts {
+            let (id, before) = (target.deployment().unwrap_or_default().to_owned(), target.before.clone());
+            target.act(act, moment, whose).await;
+            let first = matches!(act, Act::Stop { .. } | Act::Back { .. }) && target.has_asked(moment);
+            if first && self.followed.insert(at, false).is_none() {
+                self.stopped.push(message::deployment(&name));
+                said.push(match act {
+                    Act::Back { .. } => message::brings_back(&name, &id, before.as_deref()),
+                    _ => message::stopped_deployment(&name, &id),
+                });
+            }
+        }
+        failed(target).map_or(Ok(true), Err)
     }
+
+    /// Once nothing is under way any more: what became of each deployment that was taken back, each said once.
+    pub(crate) fn settle(&mut self, now: Time, said: &mut Vec<String>) {
+        let moment = Moment { now, purpose: Purpose::Sweep };
+        for (at, is_said) in &mut self.followed {
+            let target = &self.targets[*at];
+            if !*is_said && !self.stuck.contains_key(&target.name()) {
+                said.push(match target.phase(&moment) {
+                    Phase::RolledBack if target.has_way_back() => message::brought_back(&target.name()),
+                    _ => message::rolled_back(&target.name()),
+                });
+            }
+            *is_said = true;
+        }
+    }
+}
+
+/// Why a target cannot be looked at, or taken back.
+fn failed(target: &Target) -> Option<Verdict> {
+    let why = target.failed.as_ref().filter(|_| !matches!(target.kind, Kind::Absent))?;
+    Some(Verdict::failed(format!("{}: {why}", target.name())))
 }
 
 fn is_of(task: &Task, release: &Release) -> bool {

@@ -10,13 +10,14 @@ use tokio::process::Command;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use crate::account::Build;
+use crate::account::{Account, Build, Setup};
 use crate::world::Made;
 
 /// The application.
 pub(super) struct Application {
     folder: PathBuf,
     build: Build,
+    hooks: BTreeMap<String, Setup>,
 }
 
 /// How many characters of a commit stand for it, as in git.
@@ -26,8 +27,22 @@ const SHORT: usize = 7;
 const LAST_LINES: usize = 20;
 
 impl Application {
-    pub(super) fn new(folder: &Path, build: &Build) -> Self {
-        Self { folder: folder.to_owned(), build: build.clone() }
+    pub(super) fn new(folder: &Path, account: &Account) -> Self {
+        Self { folder: folder.to_owned(), build: account.build.clone(), hooks: account.hooks.clone() }
+    }
+
+    /// Calls a function of the application's own at a stage of a deployment: a command, told the stage by $STAGE.
+    ///
+    /// # Errors
+    /// Why the deployment may not go on.
+    pub(super) async fn call_hook(&self, function: &str, stage: &str) -> Result<(), String> {
+        let Some(hook) = self.hooks.get(function) else {
+            let why = shared::text::unknown("hook", function, self.hooks.keys().map(String::as_str));
+            return Err(format!("{why} Add its command to `hooks` in local.yaml."));
+        };
+        let mut environment = hook.environment.clone();
+        environment.insert("STAGE".into(), stage.to_owned());
+        run(&self.folder, &hook.command, &environment).await
     }
 
     /// The source artifact: what git would have in the folder.

@@ -112,7 +112,7 @@ impl Machine {
             changed: Notify::new(),
             address,
             gate,
-            application: application::Application::new(setting.folder, &setting.account.build),
+            application: application::Application::new(setting.folder, setting.account),
             containers: containers::Containers::new(setting.folder),
             functions,
             traffic,
@@ -220,8 +220,16 @@ impl Machine {
             Effect::StartContainer(start) => self.0.containers.start(self.clone(), *start),
             Effect::Signal { task, container, kill } => self.0.containers.signal(&task, &container, kill),
             Effect::Route { port, tasks } => {
-                let ports = tasks.iter().filter_map(|task| self.0.containers.port(task)).collect();
-                self.0.traffic.route(port, ports);
+                let ports = tasks.iter();
+                let ports = ports.filter_map(|(task, weight)| Some((self.0.containers.port(task)?, *weight)));
+                self.0.traffic.route(port, ports.collect());
+            }
+            Effect::CallHook { id, function, stage } => {
+                let machine = self.clone();
+                tokio::spawn(async move {
+                    let result = machine.0.application.call_hook(&function, &stage).await;
+                    machine.happened(Happening::Hooked { id, result });
+                });
             }
             Effect::Invoke { id, function, payload, timeout } => {
                 let machine = self.clone();

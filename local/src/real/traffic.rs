@@ -13,10 +13,14 @@ pub(super) struct Traffic {
     ports: BTreeMap<u16, Arc<Mutex<Targets>>>,
 }
 
+/// The tasks behind a port, each with its weight and what it has been owed so far.
 #[derive(Default)]
-struct Targets {
-    ports: Vec<u16>,
-    next: usize,
+struct Targets(Vec<Target>);
+
+struct Target {
+    port: u16,
+    weight: u32,
+    owed: i64,
 }
 
 impl Traffic {
@@ -40,17 +44,53 @@ impl Traffic {
         });
     }
 
-    /// Sends new connections to these ports from now on.
-    pub(super) fn route(&self, port: u16, to: Vec<u16>) {
+    /// Sends new connections to these ports from now on, each with its weight.
+    pub(super) fn route(&self, port: u16, to: Vec<(u16, u32)>) {
         if let Some(targets) = self.ports.get(&port) {
-            targets.lock().unwrap_or_else(PoisonError::into_inner).ports = to;
+            let to = to.into_iter().map(|(port, weight)| Target { port, weight, owed: 0 }).collect();
+            *targets.lock().unwrap_or_else(PoisonError::into_inner) = Targets(to);
         }
     }
 }
 
 fn next(targets: &Mutex<Targets>) -> Option<u16> {
-    let mut targets = targets.lock().unwrap_or_else(PoisonError::into_inner);
-    targets.next = targets.next.wrapping_add(1);
-    let at = targets.next.checked_rem(targets.ports.len())?;
-    targets.ports.get(at).copied()
+    targets.lock().unwrap_or_else(PoisonError::into_inner).next()
+}
+
+impl Targets {
+    /// Whose turn it is: every turn, each is owed its weight, and whoever is owed most gets the connection and pays for all.
+    /// So the shares are kept in any stretch of connections, and not only in the long run.
+    fn next(&mut self) -> Option<u16> {
+        let total: i64 = self.0.iter().map(|one| i64::from(one.weight)).sum();
+        for one in &mut self.0 {
+            one.owed += i64::from(one.weight);
+        }
+        let chosen = self.0.iter_mut().rev().max_by_key(|one| one.owed)?;
+        chosen.owed -= total;
+        Some(chosen.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(weights: &[u32], connections: usize) -> Vec<usize> {
+        let ports = weights.iter().enumerate();
+        let ports = ports.map(|(at, weight)| Target { port: u16::try_from(at).unwrap(), weight: *weight, owed: 0 });
+        let mut targets = Targets(ports.collect());
+        let mut got = vec![0; weights.len()];
+        for _ in 0..connections {
+            got[usize::from(targets.next().unwrap())] += 1;
+        }
+        got
+    }
+
+    #[test]
+    fn a_canary_of_ten_percent_gets_a_tenth_of_any_twenty_connections() {
+        assert_eq!(share(&[45, 45, 10], 20), [9, 9, 2]);
+        assert_eq!(share(&[50, 50], 7), [4, 3]);
+        assert_eq!(share(&[1], 3), [3]);
+        assert!(Targets::default().next().is_none());
+    }
 }

@@ -53,9 +53,29 @@ pub(super) struct Deployment {
     moved: Option<Time>,
     /// The phase in which it failed.
     failed_in: Option<Phase>,
+    /// The functions of its AppSpec, by lifecycle event, and those that were called.
+    hooks: BTreeMap<String, String>,
+    called: Vec<HookCall>,
+    /// Whether the traffic was moved.
+    shifted: bool,
     rollback: Option<String>,
     /// For a rollback: what it rolls back.
     rolls_back: Option<String>,
+}
+
+/// A function that was called at a lifecycle event.
+#[derive(Debug, Clone, PartialEq)]
+struct HookCall {
+    event: &'static str,
+    id: String,
+    answer: Option<Result<(), String>>,
+}
+
+/// Whether a deployment may go on from a lifecycle event.
+enum Hold {
+    Go,
+    Wait,
+    Fail,
 }
 
 /// Where a deployment is.
@@ -76,10 +96,11 @@ const STEP: Duration = Duration::from_millis(300);
 const INSTALL: Duration = Duration::from_secs(3600);
 
 /// The lifecycle events of an ECS deployment, in order (fact 32), with the phase in which each happens.
-const EVENTS: [(&str, Phase); 5] = [
+const EVENTS: [(&str, Phase); 6] = [
     ("BeforeInstall", Phase::Created),
     ("Install", Phase::Install),
     ("AfterInstall", Phase::Install),
+    ("BeforeAllowTraffic", Phase::Traffic),
     ("AllowTraffic", Phase::Traffic),
     ("AfterAllowTraffic", Phase::Traffic),
 ];
@@ -293,9 +314,10 @@ impl World {
         let spec: Value = serde_json::from_str(content).map_err(|_| bad("the AppSpec is no JSON"))?;
         let definition = spec.pointer("/Resources/0/TargetService/Properties/TaskDefinition").and_then(Value::as_str);
         let definition = definition.ok_or_else(|| bad("the AppSpec names no TaskDefinition"))?.to_owned();
-        if spec.get("Hooks").is_some() {
-            self.effects.push(super::Effect::Note("the AppSpec's hooks are not called here".into()));
-        }
+        let hooks = spec.get("Hooks").and_then(Value::as_array).into_iter().flatten();
+        let hooks = hooks.flat_map(|hook| hook.as_object().into_iter().flatten());
+        let hooks = hooks.filter_map(|(event, function)| Some((event.clone(), short(function.as_str()?).to_owned())));
+        let hooks: BTreeMap<_, _> = hooks.collect();
         self.definition(scope, &definition).map_err(|fault| bad(&fault.message))?;
         let id = format!("d-{}", self.hex()[..9].to_uppercase());
         let now = self.now;
@@ -321,6 +343,9 @@ impl World {
             ready: None,
             moved: None,
             failed_in: None,
+            hooks,
+            called: Vec::new(),
+            shifted: false,
             rollback: None,
             rolls_back: None,
         };
@@ -347,6 +372,11 @@ impl World {
         let waited = now.since(deployment.since);
         match deployment.phase {
             Phase::Created => {
+                match self.call_hook(&mut deployment, "BeforeInstall") {
+                    Hold::Go => {}
+                    Hold::Wait => return self.keep(deployment),
+                    Hold::Fail => return self.fail_at_hook(deployment),
+                }
                 let sets = self.ecs.services.get(&service).map(|service| &service.sets);
                 deployment.blue = sets.and_then(|sets| sets.first()).map(|set| set.id.clone());
                 deployment.green = Some(self.create_task_set(&service, &deployment.definition));
@@ -359,6 +389,11 @@ impl World {
                 let green = deployment.green.clone().unwrap_or_default();
                 let desired = self.ecs.services.get(&service).map_or(0, |service| service.desired);
                 if self.set_tasks(&green).1 >= desired {
+                    match self.call_hook(&mut deployment, "AfterInstall") {
+                        Hold::Go => {}
+                        Hold::Wait => return self.keep(deployment),
+                        Hold::Fail => return self.fail_at_hook(deployment),
+                    }
                     match deployment.group.wait_at_ready {
                         Some(wait) => {
                             deployment.status = "Ready";
@@ -390,7 +425,20 @@ impl World {
                 return self.roll_back(id);
             }
             Phase::Traffic if waited >= STEP => {
-                self.make_primary(&service, deployment.green.as_deref().unwrap_or_default());
+                if !deployment.shifted {
+                    match self.call_hook(&mut deployment, "BeforeAllowTraffic") {
+                        Hold::Go => {}
+                        Hold::Wait => return self.keep(deployment),
+                        Hold::Fail => return self.fail_at_hook(deployment),
+                    }
+                    deployment.shifted = true;
+                    self.make_primary(&service, deployment.green.as_deref().unwrap_or_default());
+                }
+                match self.call_hook(&mut deployment, "AfterAllowTraffic") {
+                    Hold::Go => {}
+                    Hold::Wait => return self.keep(deployment),
+                    Hold::Fail => return self.fail_at_hook(deployment),
+                }
                 deployment.target = "Succeeded";
                 deployment.moved = Some(now);
                 deployment.enter(Phase::Termination, now);
@@ -409,6 +457,51 @@ impl World {
             Phase::Ready | Phase::Traffic | Phase::Termination | Phase::Rollback | Phase::Over => return,
         }
         self.codedeploy.deployments.insert(id.to_owned(), deployment);
+    }
+
+    fn keep(&mut self, deployment: Deployment) {
+        self.codedeploy.deployments.insert(deployment.id.clone(), deployment);
+    }
+
+    /// Calls the function of a lifecycle event, once.
+    fn call_hook(&mut self, deployment: &mut Deployment, event: &'static str) -> Hold {
+        let Some(function) = deployment.hooks.get(event).cloned() else { return Hold::Go };
+        match deployment.called.iter().find(|call| call.event == event).map(|call| call.answer.as_ref()) {
+            Some(None) => Hold::Wait,
+            Some(Some(Ok(()))) => Hold::Go,
+            Some(Some(Err(_))) => Hold::Fail,
+            None => {
+                let id = format!("hook-{}", self.hex());
+                deployment.called.push(HookCall { event, id: id.clone(), answer: None });
+                self.effects.push(super::Effect::CallHook { id, function, stage: event.to_owned() });
+                Hold::Wait
+            }
+        }
+    }
+
+    fn fail_at_hook(&mut self, mut deployment: Deployment) {
+        let why = "The deployment failed because a lifecycle event hook failed.".to_owned();
+        deployment.error = Some(("HEALTH_CONSTRAINTS", why));
+        deployment.failed_in = Some(deployment.phase);
+        deployment.target = "Failed";
+        deployment.end("Failed", self.now);
+        let id = deployment.id.clone();
+        self.keep(deployment);
+        self.roll_back(&id);
+    }
+
+    /// A function of the application's own has answered.
+    pub(super) fn codedeploy_hooked(&mut self, id: &str, result: &Result<(), String>) {
+        let mut all = self.codedeploy.deployments.values_mut().filter(|one| one.phase != Phase::Over);
+        let Some((deployment, at)) = all.find_map(|one| {
+            let at = one.called.iter().position(|call| call.id == id)?;
+            Some((one, at))
+        }) else {
+            return;
+        };
+        deployment.called[at].answer = Some(result.clone());
+        let id = deployment.id.clone();
+        self.step_deployment(&id);
     }
 
     /// Brings the traffic back and lets the new task set go: a deployment of its own (fact 31).
@@ -433,6 +526,9 @@ impl World {
             ready: None,
             moved: None,
             failed_in: None,
+            hooks: BTreeMap::new(),
+            called: Vec::new(),
+            shifted: false,
             rollback: None,
             rolls_back: Some(of.to_owned()),
             ..rolled.clone()
@@ -574,7 +670,15 @@ impl World {
             .flatten()
             .collect();
         let events = EVENTS.iter().map(|(name, phase)| {
+            let call = one.called.iter().find(|call| call.event == *name);
+            let has_failed = call.is_some_and(|call| matches!(call.answer, Some(Err(_))));
+            let hook_failed = one.called.iter().any(|call| matches!(call.answer, Some(Err(_))));
+            let waits = one.called.iter().any(|call| call.answer.is_none());
             let status = match one.phase {
+                _ if has_failed => "Failed",
+                Phase::Over if hook_failed && one.failed_in == Some(*phase) && call.is_some() => "Succeeded",
+                Phase::Over if hook_failed && one.failed_in == Some(*phase) => "Skipped",
+                now if now == *phase && waits && call.is_none_or(|call| call.answer.is_some()) => "Pending",
                 Phase::Over if one.failed_in == Some(*phase) && *name != "AfterInstall" => "Failed",
                 Phase::Over if moved => "Succeeded",
                 Phase::Over if one.failed_in.is_some_and(|failed| failed > *phase) => "Succeeded",
@@ -583,7 +687,13 @@ impl World {
                 now if now == *phase => "InProgress",
                 _ => "Pending",
             };
-            json!({"lifecycleEventName": name, "status": status})
+            let mut event = json!({"lifecycleEventName": name, "status": status});
+            if let Some(Err(said)) = call.and_then(|call| call.answer.as_ref()) {
+                let function = one.hooks.get(*name).map(String::as_str).unwrap_or_default();
+                event["diagnostics"] = json!({"errorCode": "UnknownError", "scriptName": function,
+                    "message": format!("the hook {function} answered Failed: {said}")});
+            }
+            event
         });
         json!({"deploymentTargetType": "ECSTarget", "ecsTarget": {
             "deploymentId": one.id, "targetId": target_id(one), "targetArn": one.group.service,

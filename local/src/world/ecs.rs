@@ -32,6 +32,7 @@ pub(super) struct Ecs {
     pub(super) definitions: BTreeMap<(Scope, String), Vec<Value>>,
     pub(super) tasks: BTreeMap<String, Task>,
     pub(super) services: BTreeMap<String, Service>,
+    pub(super) rollouts: super::rollouts::Rollouts,
     tokens: BTreeMap<(String, String), Answered>,
 }
 
@@ -298,6 +299,11 @@ impl World {
             }
             "GetTaskProtection" | "UpdateTaskProtection" => self.task_protection(&scope, &request.input()?),
             "UpdateService" => self.update_service(&scope, &request.input()?),
+            "ListServiceDeployments"
+            | "DescribeServiceDeployments"
+            | "DescribeServiceRevisions"
+            | "StopServiceDeployment"
+            | "ContinueServiceDeployment" => self.rollout_operation(name, &scope, request),
             "DescribeServices" => self.describe_services(&scope, &request.input()?),
             "ListServices" => {
                 let input: ListServices = request.input()?;

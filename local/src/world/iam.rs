@@ -120,6 +120,19 @@ impl World {
             ("ecs", "DescribeServices") => {
                 list("services").map(|service| need(operation, in_cluster("service", service))).collect()
             }
+            ("ecs", "UpdateService" | "ListServiceDeployments") => {
+                vec![need(operation, in_cluster("service", text("service")))]
+            }
+            // These name whole ARNs: service-deployment/cluster/service/id, service-revision/cluster/service/id.
+            ("ecs", "StopServiceDeployment" | "ContinueServiceDeployment") => {
+                vec![need(operation, text("serviceDeploymentArn"))]
+            }
+            ("ecs", "DescribeServiceDeployments") => {
+                list("serviceDeploymentArns").map(|arn| need(operation, arn)).collect()
+            }
+            ("ecs", "DescribeServiceRevisions") => {
+                list("serviceRevisionArns").map(|arn| need(operation, arn)).collect()
+            }
             ("ecs", "ListTasks") => {
                 vec![need(operation, in_cluster("container-instance", ANY)).with("ecs:cluster", cluster_arn)]
             }

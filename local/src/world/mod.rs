@@ -18,6 +18,7 @@ mod logs;
 mod past;
 mod pipeline;
 mod protocol;
+mod rollouts;
 mod s3;
 mod services;
 mod sink;
@@ -40,6 +41,7 @@ pub use logs::{Event as LogEvent, Quirks};
 pub use past::Lateness;
 pub use pipeline::{ActionStatus, ActionView, ExecutionStatus};
 pub use protocol::{Fault, Request, Response};
+pub use rollouts::RolloutView;
 pub use services::TrafficView;
 pub use sink::Told;
 
@@ -61,8 +63,17 @@ pub enum Effect {
     Route {
         /// The port.
         port: u16,
-        /// The tasks' ARNs.
-        tasks: Vec<String>,
+        /// The tasks' ARNs, each with its weight.
+        tasks: Vec<(String, u32)>,
+    },
+    /// Call a function of the application's own at a stage of a deployment; say how it went with [`Happening::Hooked`].
+    CallHook {
+        /// The call's id.
+        id: String,
+        /// The function's name.
+        function: String,
+        /// The stage, or the lifecycle event.
+        stage: String,
     },
     /// Invoke a function; say how it ended with [`Happening::Invoked`].
     Invoke {
@@ -167,6 +178,13 @@ pub enum Happening {
         /// The function's error, or that it ran out of time.
         result: Result<(), String>,
     },
+    /// A function of the application's own has answered a deployment.
+    Hooked {
+        /// The call's id.
+        id: String,
+        /// Whether the deployment may go on; what it said when not.
+        result: Result<(), String>,
+    },
     /// A source or build action has ended.
     Worked {
         /// The action execution's id.
@@ -200,6 +218,8 @@ enum Timer {
     Service(String),
     /// Look at a deployment.
     Deployment(String),
+    /// Look at a service deployment of ECS's own.
+    Rollout(String),
     /// Invoke a function.
     Invoke(String),
     /// A schedule's rule.
@@ -316,6 +336,7 @@ impl World {
             Happening::Checked { task, by, answer } => self.checked(&task, by, answer),
             Happening::Exited { task, container, code } => self.container_exited(&task, &container, code),
             Happening::Invoked { id, result } => self.invoked(&id, result),
+            Happening::Hooked { id, result } => self.hooked(&id, &result),
             Happening::Worked { action, result } => self.worked(&action, result),
         }
         self.remember();
@@ -331,6 +352,7 @@ impl World {
                 Timer::Kill(task) => self.kill(&task),
                 Timer::Service(service) => self.reconcile(&service),
                 Timer::Deployment(id) => self.step_deployment(&id),
+                Timer::Rollout(arn) => self.step_rollout(&arn),
                 Timer::Invoke(id) => self.invoke_now(&id),
                 Timer::Schedule(at) => self.scheduled(at),
                 Timer::Deliver(event) => self.deliver(&event),

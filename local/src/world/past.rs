@@ -10,6 +10,7 @@ use shared::Time;
 use super::World;
 use super::codedeploy::Deployment;
 use super::pipeline::{ActionExecution, ExecutionStatus};
+use super::rollouts::Rollout;
 
 /// How late AWS shows what it has done.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,6 +61,7 @@ impl<T: Clone + PartialEq> Past<T> {
 pub(super) struct Pasts {
     lateness: Lateness,
     deployments: Past<Deployment>,
+    rollouts: Past<Rollout>,
     executions: Past<ExecutionStatus>,
     actions: Past<ActionExecution>,
 }
@@ -81,6 +83,9 @@ impl World {
             for (id, one) in &self.codedeploy.deployments {
                 past.deployments.remember(id, one, now);
             }
+            for (arn, one) in &self.ecs.rollouts.all {
+                past.rollouts.remember(arn, one, now);
+            }
         }
         if !past.lateness.executions.is_zero() {
             for one in &self.pipeline.executions {
@@ -100,6 +105,16 @@ impl World {
         }
         let past = &self.past.deployments;
         past.at(&one.id, self.now.before(lag)).or_else(|| past.first(&one.id)).unwrap_or(one)
+    }
+
+    /// The same of a service deployment.
+    pub(super) fn rollout_as_shown<'a>(&'a self, one: &'a Rollout) -> &'a Rollout {
+        let lag = self.past.lateness.statuses;
+        if lag.is_zero() {
+            return one;
+        }
+        let past = &self.past.rollouts;
+        past.at(&one.arn, self.now.before(lag)).or_else(|| past.first(&one.arn)).unwrap_or(one)
     }
 
     /// An execution's status as it is shown.

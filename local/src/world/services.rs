@@ -31,13 +31,15 @@ pub(super) struct Service {
     /// What ECS has said of it, newest first.
     pub(super) events: Vec<(Time, String)>,
     port: Option<u16>,
-    /// Whether ECS itself replaces its tasks when it is updated.
-    rolling: bool,
+    /// How ECS itself brings a new version, where it does.
+    pub(super) rollout: Option<account::Rollout>,
+    /// The task definition that it has, or is on its way to, where ECS itself brings it.
+    pub(super) definition: String,
     created: Time,
     /// The primary one first.
     pub(super) sets: Vec<TaskSet>,
     /// Where the traffic goes now.
-    routed: Vec<String>,
+    routed: Vec<(String, u32)>,
 }
 
 /// Where the traffic of a service goes.
@@ -64,7 +66,9 @@ pub(super) struct TaskSet {
     pub(super) desired: usize,
     /// How many of its tasks have died.
     pub(super) died: u32,
-    created: Time,
+    /// Its share of the traffic in percent, while the traffic of the service is shared; the primary one's otherwise.
+    pub(super) weight: Option<u32>,
+    pub(super) created: Time,
 }
 
 #[derive(Deserialize)]
@@ -80,7 +84,10 @@ pub(super) struct DescribeServices {
 pub(super) struct UpdateService {
     cluster: Option<String>,
     service: String,
-    task_definition: String,
+    task_definition: Option<String>,
+    deployment_configuration: Option<Value>,
+    force_new_deployment: Option<bool>,
+    desired_count: Option<usize>,
 }
 
 /// How many of a container's last lines say why it ended.
@@ -114,13 +121,17 @@ impl World {
             unhealthy: None,
             events: Vec::new(),
             port: given.port,
-            rolling: given.controller == account::Controller::Ecs,
+            rollout: (given.controller == account::Controller::Ecs).then(|| given.deployment.clone()),
+            definition: definition.clone(),
             created: self.now,
             sets: Vec::new(),
             routed: Vec::new(),
         };
         self.ecs.services.insert(arn.clone(), service);
-        self.create_task_set(&arn, &definition);
+        let set = self.create_task_set(&arn, &definition);
+        if given.controller == account::Controller::Ecs {
+            self.first_rollout(&arn, &definition, &set);
+        }
         Ok(())
     }
 
@@ -130,7 +141,7 @@ impl World {
         let now = self.now;
         if let Some(service) = self.ecs.services.get_mut(service) {
             let (definition, desired) = (definition.to_owned(), service.desired);
-            service.sets.push(TaskSet { id: id.clone(), definition, desired, died: 0, created: now });
+            service.sets.push(TaskSet { id: id.clone(), definition, desired, died: 0, weight: None, created: now });
         }
         self.after(RECONCILE, Timer::Service(service.to_owned()));
         id
@@ -140,6 +151,9 @@ impl World {
     pub(super) fn make_primary(&mut self, service: &str, set: &str) {
         if let Some(service) = self.ecs.services.get_mut(service) {
             service.sets.sort_by_key(|one| one.id != set);
+            for one in &mut service.sets {
+                one.weight = None;
+            }
         }
         self.route(service);
     }
@@ -192,12 +206,33 @@ impl World {
         self.route(arn);
     }
 
-    /// Sends the traffic to the healthy tasks of the primary set.
+    /// Shares the traffic of a service between two of its task sets: so many percent go to `new`, the rest to the primary one.
+    pub(super) fn share_traffic(&mut self, arn: &str, new: &str, percent: u32) {
+        if let Some(service) = self.ecs.services.get_mut(arn) {
+            for (at, set) in service.sets.iter_mut().enumerate() {
+                set.weight = match at {
+                    _ if set.id == new => Some(percent),
+                    0 => Some(100 - percent),
+                    _ => Some(0),
+                };
+            }
+        }
+        self.route(arn);
+    }
+
+    /// Sends the traffic to the healthy tasks of the primary set, or of all where it is shared.
     fn route(&mut self, arn: &str) {
         let Some(service) = self.ecs.services.get(arn) else { return };
-        let Some(primary) = service.sets.first() else { return };
-        let own = self.ecs.tasks.values().filter(|task| task.started_by == primary.id);
-        let tasks: Vec<_> = own.filter(|task| task.is_healthy()).map(|task| task.arn.clone()).collect();
+        let mut tasks = Vec::new();
+        for (at, set) in service.sets.iter().enumerate() {
+            let share = set.weight.unwrap_or(if at == 0 { 100 } else { 0 });
+            let own = self.ecs.tasks.values().filter(|task| task.started_by == set.id && task.is_healthy());
+            let own: Vec<_> = own.map(|task| task.arn.clone()).collect();
+            let each = u32::try_from(own.len()).unwrap_or_default();
+            tasks.extend(
+                own.into_iter().map(|task| (task, share * 1000 / each.max(1))).filter(|(_, weight)| *weight > 0),
+            );
+        }
         let Some(service) = self.ecs.services.get_mut(arn) else { return };
         if service.routed == tasks {
             return;
@@ -292,46 +327,43 @@ impl World {
         let Some(arn) = self.service_of(task) else { return };
         self.reconcile(&arn);
         self.deployments_changed(&arn);
-        self.roll(&arn);
+        self.rollouts_changed(&arn);
     }
 
-    /// Updates a service whose tasks ECS itself replaces.
+    /// Updates a service that ECS itself deploys.
     pub(super) fn update_service(&mut self, scope: &Scope, input: &UpdateService) -> Result<Value, Fault> {
         let cluster = self.cluster(scope, input.cluster.as_deref())?;
         let arn = service_arn(scope, &cluster, short(&input.service));
         let missing = || Fault::new("ServiceNotFoundException", "Service not found.");
         let service = self.ecs.services.get(&arn).ok_or_else(missing)?;
-        if !service.rolling {
+        if service.rollout.is_none() && input.task_definition.is_some() {
             let why = "Unable to update task definition on services with a CODE_DEPLOY deployment controller.";
             return Err(Fault::new("InvalidParameterException", why));
         }
-        let definition = self.definition(scope, &input.task_definition)?;
-        let definition = definition.get("taskDefinitionArn").and_then(Value::as_str).unwrap_or_default().to_owned();
-        self.create_task_set(&arn, &definition);
+        let had = service.definition.clone();
+        let definition = match &input.task_definition {
+            Some(wanted) => {
+                let found = self.definition(scope, wanted)?;
+                found.get("taskDefinitionArn").and_then(Value::as_str).unwrap_or_default().to_owned()
+            }
+            None => had.clone(),
+        };
+        if let Some(configuration) = &input.deployment_configuration {
+            self.configure_rollout(&arn, configuration)?;
+        }
+        if let (Some(desired), Some(service)) = (input.desired_count, self.ecs.services.get_mut(&arn)) {
+            service.desired = desired;
+            for set in service.sets.iter_mut().filter(|set| set.desired > 0) {
+                set.desired = desired;
+            }
+            self.reconcile(&arn);
+        }
+        // What has this definition already, or is on its way to it, begins no other deployment.
+        if definition != had || input.force_new_deployment == Some(true) {
+            self.begin_rollout(&arn, &definition);
+        }
         let service = self.ecs.services.get(&arn).ok_or_else(missing)?;
         Ok(json!({"service": self.shown_service(service)}))
-    }
-
-    /// The new tasks of a rolling update are all healthy: the old ones may go.
-    fn roll(&mut self, arn: &str) {
-        let Some(service) = self.ecs.services.get(arn).filter(|service| service.rolling && service.sets.len() > 1)
-        else {
-            return;
-        };
-        let Some(new) = service.sets.last().filter(|new| self.set_tasks(&new.id).1 >= new.desired && new.desired > 0)
-        else {
-            return;
-        };
-        let new = new.id.clone();
-        let old: Vec<_> =
-            service.sets.iter().filter(|set| set.id != new && set.desired > 0).map(|set| set.id.clone()).collect();
-        if old.is_empty() {
-            return;
-        }
-        self.make_primary(arn, &new);
-        for set in old {
-            self.scale_to_zero(arn, &set);
-        }
     }
 
     /// A task of a service has ended: it is replaced, the later the more have died.
@@ -347,6 +379,7 @@ impl World {
         self.route(&arn);
         self.after(RECONCILE.max(Duration::from_secs(u64::from(died.min(10)))), Timer::Service(arn.clone()));
         self.deployments_changed(&arn);
+        self.rollouts_changed(&arn);
     }
 
     pub(super) fn describe_services(&self, scope: &Scope, input: &DescribeServices) -> Result<Value, Fault> {
@@ -381,13 +414,14 @@ impl World {
                 "scale": {"value": 100.0, "unit": "PERCENT"},
                 "stabilityStatus": if healthy == set.desired { "STEADY_STATE" } else { "STABILIZING" }})
         });
-        // Of a rolling update, the newest is the primary one from the start.
-        let newest =
-            if service.rolling { service.sets.iter().max_by_key(|set| set.created) } else { service.sets.first() };
-        let deployments = service.sets.iter().filter(|_| service.rolling).map(|set| {
-            let is_newest = newest.is_some_and(|newest| newest.id == set.id);
-            json!({"id": set.id, "status": if is_newest { "PRIMARY" } else { "ACTIVE" }, "taskDefinition": set.definition,
-                "desiredCount": set.desired, "createdAt": stamp(set.created), "updatedAt": stamp(set.created)})
+        let is_native = service.rollout.is_some();
+        // What the service is on its way to is its primary deployment from the start.
+        let deployments = service.sets.iter().filter(|_| is_native).map(|set| {
+            let (live, healthy) = self.set_tasks(&set.id);
+            json!({"id": set.id, "status": if set.definition == service.definition { "PRIMARY" } else { "ACTIVE" },
+                "taskDefinition": set.definition, "desiredCount": set.desired, "runningCount": healthy,
+                "pendingCount": live - healthy, "failedTasks": set.died, "createdAt": stamp(set.created),
+                "updatedAt": stamp(set.created)})
         });
         let deployments: Vec<_> = deployments.collect();
         let counts = service
@@ -403,14 +437,20 @@ impl World {
             json!({"id": format!("{:08}", service.events.len() - at), "createdAt": stamp(*when), "message": message})
         });
         let events: Vec<_> = events.collect();
-        json!({"serviceArn": service.arn, "serviceName": service.name,
+        let definition =
+            if is_native { Some(&service.definition) } else { service.sets.first().map(|set| &set.definition) };
+        let mut shown = json!({"serviceArn": service.arn, "serviceName": service.name,
             "clusterArn": cluster_arn(&service.scope, &service.cluster), "status": "ACTIVE",
             "desiredCount": service.desired, "runningCount": counts.1, "pendingCount": counts.0 - counts.1,
-            "taskDefinition": newest.map(|set| set.definition.clone()),
-            "deploymentController": {"type": if service.rolling { "ECS" } else { "CODE_DEPLOY" }}, "launchType": "FARGATE",
+            "taskDefinition": definition,
+            "deploymentController": {"type": if is_native { "ECS" } else { "CODE_DEPLOY" }}, "launchType": "FARGATE",
             "loadBalancers": balancers,
-            "taskSets": if service.rolling { Vec::new() } else { sets.collect() }, "deployments": deployments, "events": events,
-            "createdAt": stamp(service.created), "schedulingStrategy": "REPLICA"})
+            "taskSets": if is_native { Vec::new() } else { sets.collect() }, "deployments": deployments, "events": events,
+            "createdAt": stamp(service.created), "schedulingStrategy": "REPLICA"});
+        if let Some(rollout) = &service.rollout {
+            shown["deploymentConfiguration"] = super::rollouts::shown_configuration(rollout);
+        }
+        shown
     }
 }
 

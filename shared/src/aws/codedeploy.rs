@@ -8,7 +8,9 @@ use aws_sdk_codedeploy::types::{
     AppSpecContent, DeploymentGroupInfo, DeploymentInfo, DeploymentReadyAction, DeploymentStatus, DeploymentTarget,
     DeploymentWaitType, EcsTarget, RevisionLocation, RevisionLocationType, TargetLabel, TimeRange,
 };
+use serde_json::Value;
 
+use crate::aws::states::states;
 use crate::aws::{Aws, Pacer, Place, allowance};
 use crate::error::{Error, code, failure};
 use crate::time::Time;
@@ -28,6 +30,9 @@ const UNDER_WAY: [DeploymentStatus; 5] = [
     DeploymentStatus::Ready,
 ];
 
+/// What CodeDeploy says of a group that does not exist.
+const MISSING: [&str; 2] = ["ApplicationDoesNotExistException", "DeploymentGroupDoesNotExistException"];
+
 /// Which deployments to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listed {
@@ -45,13 +50,57 @@ pub struct Codedeploy {
     pacer: Arc<Pacer>,
 }
 
+states! {
+    /// How a deployment stands (fact 28).
+    #[derive(Default)]
+    Status {
+        /// It exists.
+        #[default]
+        Created = "Created",
+        /// It waits for its turn.
+        Queued = "Queued",
+        /// Its new tasks are on their way, its traffic moves, or its old tasks wait (fact 29).
+        InProgress = "InProgress",
+        /// Its traffic has moved, and it is watched.
+        Baking = "Baking",
+        /// Its new tasks are there, and its traffic waits for being continued.
+        Ready = "Ready",
+        /// It is over, and its old tasks are gone.
+        Succeeded = "Succeeded",
+        /// It is over: it failed.
+        Failed = "Failed",
+        /// It is over: it was stopped.
+        Stopped = "Stopped",
+    }
+}
+
+states! {
+    /// How the target of a deployment stands.
+    #[derive(Default)]
+    TargetStatus {
+        /// Nothing has happened to it.
+        #[default]
+        Pending = "Pending",
+        /// It is being deployed.
+        InProgress = "InProgress",
+        /// Its traffic has moved (fact 29).
+        Succeeded = "Succeeded",
+        /// It was not deployed.
+        Failed = "Failed",
+        /// It was left out.
+        Skipped = "Skipped",
+        /// Its traffic waits.
+        Ready = "Ready",
+    }
+}
+
 /// A deployment, as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Deployment {
     /// Its id, `d-...`.
     pub id: String,
-    /// `Created`, `Queued`, `InProgress`, `Baking`, `Ready`, `Succeeded`, `Failed` or `Stopped` (fact 28).
-    pub status: String,
+    /// How it stands.
+    pub status: Status,
     /// What whoever created it wrote.
     pub description: String,
     /// Who created it: `user`, `codeDeployRollback`, ...
@@ -79,15 +128,29 @@ impl Deployment {
     /// Whether nothing will happen to it any more.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        matches!(self.status.as_str(), "Succeeded" | "Failed" | "Stopped")
+        matches!(self.status, Status::Succeeded | Status::Failed | Status::Stopped)
+    }
+
+    /// Whether it has brought its version, and its old tasks are gone.
+    #[must_use]
+    pub fn has_succeeded(&self) -> bool {
+        self.status == Status::Succeeded
+    }
+
+    /// The revision that it deploys, where CodeDeploy shows its AppSpec.
+    #[must_use]
+    pub fn definition(&self) -> Option<String> {
+        let spec: Value = serde_json::from_str(self.app_spec.as_deref()?).ok()?;
+        let arn = spec.pointer("/Resources/0/TargetService/Properties/TaskDefinition")?.as_str()?;
+        Some(arn.to_owned())
     }
 }
 
 /// The ECS target of a deployment: where the traffic is decided (fact 29).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Target {
-    /// `Pending`, `InProgress`, `Succeeded`, `Failed`, `Skipped`, `Unknown` or `Ready`.
-    pub status: String,
+    /// How it stands.
+    pub status: TargetStatus,
     /// The lifecycle event that is under way, or the one that failed.
     pub event: Option<String>,
     /// The lifecycle event that failed.
@@ -98,6 +161,14 @@ pub struct Target {
     pub new: Option<TaskSet>,
     /// The same of the old one.
     pub old: Option<TaskSet>,
+}
+
+impl Target {
+    /// Whether its traffic is on the new version (fact 29).
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        self.status == TargetStatus::Succeeded
+    }
 }
 
 /// A task set of a deployment.
@@ -199,7 +270,7 @@ impl Codedeploy {
         Ok(found)
     }
 
-    /// The ids of a group's deployments.
+    /// The ids of a group's deployments; a group that does not exist has none.
     ///
     /// # Errors
     /// The calls'.
@@ -214,7 +285,14 @@ impl Codedeploy {
                 Listed::Since(since) => call.create_time_range(TimeRange::builder().start(since.into()).build()),
                 Listed::UnderWay => call.set_include_only_statuses(Some(UNDER_WAY.to_vec())),
             };
-            let output = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await?;
+            let read = async {
+                match call.send().await {
+                    Ok(output) => Ok(Some(output)),
+                    Err(error) if MISSING.contains(&code(&error)) => Ok(None),
+                    Err(error) => Err(failure(&name, &error)),
+                }
+            };
+            let Some(output) = self.pacer.pace(read).await? else { return Ok(ids) };
             ids.extend(output.deployments().iter().cloned());
             next = output.next_token().map(str::to_owned);
             if next.is_none() {
@@ -304,7 +382,7 @@ fn deployment(seen: &DeploymentInfo) -> Deployment {
     let text = |field: Option<&str>| field.unwrap_or_default().to_owned();
     Deployment {
         id: text(seen.deployment_id()),
-        status: text(seen.status().map(|status| status.as_str())),
+        status: seen.status().map(|status| Status::from(status.as_str())).unwrap_or_default(),
         description: text(seen.description()),
         creator: text(seen.creator().map(|creator| creator.as_str())),
         created: seen.create_time().copied().map(Time::from),
@@ -346,7 +424,7 @@ fn target(seen: &EcsTarget) -> Target {
         })
     };
     Target {
-        status: seen.status().map(|status| status.as_str().to_owned()).unwrap_or_default(),
+        status: seen.status().map(|status| TargetStatus::from(status.as_str())).unwrap_or_default(),
         event: event.and_then(|event| event.lifecycle_event_name()).map(str::to_owned),
         failed: with("Failed").and_then(|event| event.lifecycle_event_name()).map(str::to_owned),
         diagnostics: with("Failed").and_then(|event| event.diagnostics()?.message()).map(str::to_owned),

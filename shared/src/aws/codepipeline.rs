@@ -30,6 +30,10 @@ const SHOWN: Duration = Duration::from_secs(10);
 /// The longest external execution id (fact 6).
 const LONGEST_LINK: usize = 1500;
 
+/// How the provider of `deploy-services`' action type ends, and what its function's name contains: as the stack names them.
+const PROVIDER: &str = "-DeployServices";
+const FUNCTION: &str = "-deploy-services";
+
 /// CodePipeline in the function's own Region.
 #[derive(Debug)]
 pub struct Codepipeline<'a> {
@@ -115,6 +119,8 @@ pub struct Sibling {
     pub action: String,
     /// The manifest's task that it runs or tails, where its configuration names one.
     pub task: Option<String>,
+    /// Whether it is an action of `deploy-services`.
+    pub deploys: bool,
     /// Its category, such as `Approval`.
     pub category: String,
     /// Where its input artifacts are.
@@ -354,7 +360,7 @@ impl<'a> Codepipeline<'a> {
             Err(again @ Error::Again(_)) => Err(again),
             Err(Error::Stop(why)) => {
                 warn!(why = why.message, "whether this is a retry is not known");
-                Ok(Tries { attempt: 1, before: None })
+                Ok(Tries { attempt: 1, before: None, started: None })
             }
         }
     }
@@ -415,6 +421,8 @@ fn sibling(detail: &ActionExecutionDetail) -> Sibling {
         stage: detail.stage_name().unwrap_or_default().to_owned(),
         action: detail.action_name().unwrap_or_default().to_owned(),
         task: parameter("Task"),
+        deploys: input.and_then(|input| input.action_type_id()).is_some_and(|kind| kind.provider().ends_with(PROVIDER))
+            || configuration.and_then(|all| all.get("FunctionName")).is_some_and(|name| name.contains(FUNCTION)),
         category: input
             .and_then(|input| input.action_type_id())
             .map(|kind| kind.category().as_str().to_owned())
@@ -461,7 +469,8 @@ pub fn tries(siblings: &[Sibling], release: &Release) -> Tries {
         .filter(|one| release.stage.as_ref() == Some(&one.stage) && release.action.as_ref() == Some(&one.action));
     let own: Vec<_> = own.collect();
     let before = if own.len() > 1 { own.iter().filter_map(|one| one.started).min() } else { None };
-    Tries { attempt: 1 + runs.values().map(retries).sum::<u32>(), before }
+    let started = own.iter().filter_map(|one| one.started).max();
+    Tries { attempt: 1 + runs.values().map(retries).sum::<u32>(), before, started }
 }
 
 /// Codes that mean that nobody waits for this answer any more.
@@ -525,7 +534,7 @@ mod tests {
         };
         let first =
             vec![run("Migrate", "Migrate", 5, true), run("Migrate", "Logs", 5, true), run("Build", "Build", 1, false)];
-        assert_eq!(tries(&first, &release), Tries { attempt: 1, before: None });
+        assert_eq!(tries(&first, &release), Tries { attempt: 1, before: None, started: Some(Time::from_millis(5)) });
         assert!(is_listed(&first, &release));
         let again = [
             vec![run("Migrate", "Migrate", 9, true), run("Build", "Build", 3, false)],
@@ -533,7 +542,10 @@ mod tests {
             vec![run("Migrate", "Migrate", 5, false)],
         ]
         .concat();
-        assert_eq!(tries(&again, &release), Tries { attempt: 3, before: Some(Time::from_millis(5)) });
+        assert_eq!(
+            tries(&again, &release),
+            Tries { attempt: 3, before: Some(Time::from_millis(5)), started: Some(Time::from_millis(9)) }
+        );
         assert!(!is_listed(&again[1..], &release), "its own run does not show yet");
     }
 

@@ -1,6 +1,8 @@
 //! ECS: task definitions, one-off tasks, services.
 
+mod deployments;
 mod revision;
+mod services;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,11 +21,11 @@ use crate::manifest::{Environment, LaunchType, LogMode};
 use crate::text;
 use crate::time::Time;
 
+pub use deployments::{Counts, Deployment, HookRun, HookStatus, Listed, Stage, Status, WorkloadRevision};
+pub use services::{Controller, Service, Strategy};
+
 /// How many tasks `DescribeTasks` takes (fact 20).
 const DESCRIBE_TASKS: usize = 100;
-
-/// How many services `DescribeServices` takes.
-const DESCRIBE_SERVICES: usize = 10;
 
 /// ECS in one place.
 #[derive(Debug, Clone)]
@@ -197,21 +199,6 @@ pub enum Half {
     Running,
     /// Meant to be stopped, or stopped.
     Stopped,
-}
-
-/// A service, as it was seen.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Service {
-    /// Its name.
-    pub name: String,
-    /// The task definition of its primary task set or deployment.
-    pub definition: String,
-    /// How many tasks it should have.
-    pub desired: i32,
-    /// When its primary deployment was begun, where ECS itself updates it.
-    pub deployed: Option<Time>,
-    /// Why its target group found a task ill last, in the words of the service's events.
-    pub ill: Option<String>,
 }
 
 impl Aws {
@@ -406,36 +393,6 @@ impl Ecs {
         self.describe_tasks(cluster, &arns).await
     }
 
-    /// Services of a cluster, by name; one that does not exist is left out.
-    ///
-    /// # Errors
-    /// The calls'.
-    pub async fn services(&self, cluster: &str, names: &[String]) -> Result<BTreeMap<String, Service>, Error> {
-        let name = self.call("DescribeServices");
-        let mut services = BTreeMap::new();
-        for some in names.chunks(DESCRIBE_SERVICES) {
-            let call = self.client.describe_services().cluster(cluster).set_services(Some(some.to_vec()));
-            let output = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await?;
-            for found in output.services() {
-                let primary = found.task_sets().iter().find(|set| set.status() == Some("PRIMARY"));
-                let definition = primary.and_then(|set| set.task_definition()).or(found.task_definition());
-                let service = Service {
-                    name: found.service_name().unwrap_or_default().to_owned(),
-                    definition: definition.unwrap_or_default().to_owned(),
-                    desired: found.desired_count(),
-                    deployed: found
-                        .deployments()
-                        .iter()
-                        .find(|one| one.status() == Some("PRIMARY"))
-                        .and_then(|one| one.created_at().copied().map(Time::from)),
-                    ill: found.events().iter().find_map(|event| ill(event.message()?)),
-                };
-                services.insert(service.name.clone(), service);
-            }
-        }
-        Ok(services)
-    }
-
     /// Which of these tasks protect themselves from being stopped (fact 23), with when that ends.
     ///
     /// # Errors
@@ -453,13 +410,6 @@ impl Ecs {
         }
         Ok(protected)
     }
-}
-
-/// What an event of a service's says of a task that is ill: `(service web) (port 8080) is unhealthy in (target-group arn)
-/// due to (reason Health checks failed with these codes: [500])`.
-fn ill(event: &str) -> Option<String> {
-    let (_, reason) = event.split_once(" is unhealthy in ")?.1.split_once("due to (reason ")?;
-    Some(reason.trim_end_matches(['.', ' ']).trim_end_matches(')').to_owned())
 }
 
 fn no_definition(error: Error, family: &str, region: &str) -> Error {

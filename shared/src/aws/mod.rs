@@ -10,6 +10,7 @@ pub mod http;
 pub mod logs;
 mod pace;
 pub mod ssm;
+mod states;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

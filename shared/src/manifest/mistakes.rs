@@ -1,6 +1,6 @@
 //! What a manifest of the right shape can still get wrong: names that do not exist, things that exclude each other.
 
-use super::Manifest;
+use super::{DeploymentKind, Manifest};
 use crate::text;
 use crate::yaml::Mistake;
 
@@ -61,6 +61,15 @@ impl Manifest {
             }
             if service.port.is_none() && service.deployment_group.is_some() {
                 let why = "`port` is missing: CodeDeploy moves the traffic of a container's port";
+                flaws.push(Flaw::new(&path, why));
+            }
+            if service.deployment == Some(DeploymentKind::Codedeploy) && service.codedeploy().is_none() {
+                let why = "`deployment: codedeploy` needs `codedeploy_application` and `deployment_group`";
+                flaws.push(Flaw::new(&path, why));
+            }
+            if service.deployment == Some(DeploymentKind::Codedeploy) && service.barrier.is_some() {
+                let why = "`barrier` is for services that ECS itself deploys: a CodeDeploy group waits by its own \
+                           deploymentReadyOption";
                 flaws.push(Flaw::new(&path, why));
             }
             flaws.extend(self.unknown_environments("services", name, service.environments.as_ref()));

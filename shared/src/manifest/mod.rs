@@ -249,7 +249,7 @@ pub enum LogMode {
     Blocking,
 }
 
-/// A long-running ECS service that CodeDeploy deploys.
+/// A long-running ECS service.
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -258,7 +258,12 @@ pub struct Service {
     pub kind: ServiceKind,
     /// The ECS service's name; `{environment}` stands for the environment's name, here and below.
     pub service: String,
-    /// The CodeDeploy application; none for a service that ECS itself updates, whose old tasks are only watched.
+    /// Who deploys it; what ECS says of the service (its deployment controller) unless given.
+    pub deployment: Option<DeploymentKind>,
+    /// Whether Cutover gives a service that ECS itself deploys, other than rolling, a PAUSE hook before its production traffic
+    /// moves, when it has none. That changes the service's configuration for good.
+    pub barrier: Option<Barrier>,
+    /// The CodeDeploy application; none for a service that ECS itself deploys.
     pub codedeploy_application: Option<String>,
     /// The CodeDeploy deployment group.
     pub deployment_group: Option<String>,
@@ -266,7 +271,7 @@ pub struct Service {
     pub family: String,
     /// The container that gets the release's image and, where there is a load balancer, its traffic.
     pub container: String,
-    /// That container's port; only a worker that ECS itself updates may do without.
+    /// That container's port; only needed where CodeDeploy deploys.
     pub port: Option<u16>,
     /// Lambda functions that CodeDeploy calls at its lifecycle events.
     #[serde(default)]
@@ -277,7 +282,7 @@ pub struct Service {
     /// How long its deployment may take, from the begin of the action until its traffic has moved.
     #[serde(default = "Span::an_hour")]
     pub timeout: Span,
-    /// How long a deployment of another release in the same group is waited for.
+    /// How long another deployment of the same group or service is waited for.
     #[serde(default = "Span::half_an_hour")]
     pub wait_for_group: Span,
     /// How long the old tasks of a worker are waited for.
@@ -286,6 +291,26 @@ pub struct Service {
     /// Where it runs: everywhere unless given.
     #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<String>>"))]
     pub environments: Option<Vec<Spanned<String>>>,
+}
+
+/// Who deploys a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum DeploymentKind {
+    /// A CodeDeploy group, blue/green.
+    Codedeploy,
+    /// ECS itself: blue/green, linear, canary or rolling, as the service's own configuration says.
+    Ecs,
+}
+
+/// What Cutover does for a service that nothing holds before its traffic moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Barrier {
+    /// It gives the service a PAUSE hook (fact 46).
+    Add,
 }
 
 /// Where CodeDeploy deploys a service.
@@ -508,7 +533,7 @@ services:
     }
 
     #[test]
-    fn a_worker_that_ecs_itself_updates_needs_no_port() {
+    fn a_service_that_ecs_itself_deploys_needs_neither_group_nor_port() {
         let text = GOOD.replace("    codedeploy_application: shop-{environment}\n    deployment_group: web\n", "");
         let text = text.replace("    port: 8080\n", "").replace("kind: web", "kind: worker");
         assert_eq!(Manifest::read(FILE, &text).unwrap().services["web"].port, None);

@@ -1,0 +1,92 @@
+//! The targets of a release, as one invocation knows them: made from the manifest, looked at, acted on.
+
+use futures_util::future::join_all;
+use shared::artifact::Content;
+use shared::targets::{self, Act, Moment, Of, Purpose, Site, Target, Whose};
+use shared::{Aws, Error, Tick, Time, Verdict, text};
+use tracing::info;
+
+use crate::decide::State;
+
+/// How long before the action's first look a deployment of its may have been begun, where CodePipeline does not say when
+/// the action began: the first function died, and Lambda delivered its event again (fact 3).
+const DIED: std::time::Duration = std::time::Duration::from_secs(240);
+
+/// The services in all their environments.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) targets: Vec<Target>,
+    aws: Aws,
+    whose: Whose,
+}
+
+impl Plan {
+    pub(crate) async fn new(
+        tick: &Tick<'_>,
+        content: Content,
+        wanted: Option<&str>,
+        state: &State,
+    ) -> Result<Self, Error> {
+        let manifest = content.manifest;
+        let known = || manifest.services.keys().map(String::as_str).collect::<Vec<_>>();
+        let names: Vec<&str> = match wanted {
+            None => known(),
+            Some(listed) => listed.split(',').map(str::trim).filter(|name| !name.is_empty()).collect(),
+        };
+        let mut targets = Vec::new();
+        for name in names {
+            let Some(service) = manifest.services.get(name) else {
+                let why = text::unknown("service", name, known());
+                return Err(Verdict::misconfigured(format!(
+                    "deploy.yaml: {why} Correct the action's `Services`, or add it to the manifest's `services`."
+                ))
+                .into());
+            };
+            for environment in manifest.environments_of(service.environments.as_ref()) {
+                let site = Site::new(tick.aws, environment, (name, service)).await;
+                targets.push(Target::new(site, state.before.get(targets.len()).copied().unwrap_or_default()));
+            }
+        }
+        let whose = Whose {
+            release: tick.release.clone(),
+            of: Of::Action { key: tick.key.to_owned() },
+            since: begun(tick),
+            image: content.image,
+        };
+        Ok(Self { targets, aws: tick.aws.clone(), whose })
+    }
+
+    /// Looks at every target; what was seen is of this moment.
+    pub(crate) async fn look(&mut self, tick: &Tick<'_>, state: &mut State) -> Moment {
+        let takes_back = state.giving_up.is_some() || tick.halted;
+        let moment = Moment { now: tick.now, purpose: if takes_back { Purpose::TakeBack } else { Purpose::Deploy } };
+        targets::look(&mut self.targets, &self.aws, &moment, &self.whose).await;
+        state.before = self.targets.iter().map(Target::before_revision).collect();
+        moment
+    }
+
+    /// Does what was decided, at every target at once.
+    pub(crate) async fn act(&mut self, acts: &[Act], moment: &Moment) {
+        let whose = &self.whose;
+        join_all(self.targets.iter_mut().enumerate().map(async |(at, target)| {
+            for act in acts.iter().filter(|act| act.at() == at) {
+                info!(target = target.name(), ?act, "acting");
+                target.act(act, moment, whose).await;
+            }
+        }))
+        .await;
+    }
+
+    /// The last lines of the first new task that died, at the target that failed first.
+    pub(crate) async fn last_lines(&self, tick: &Tick<'_>, state: &State) -> Vec<String> {
+        match state.cause.as_ref().and_then(|cause| self.targets.get(cause.target)) {
+            Some(target) => target.dead.last_lines(tick.aws, &target.site).await,
+            None => Vec::new(),
+        }
+    }
+}
+
+/// Nothing of this action is older.
+fn begun(tick: &Tick<'_>) -> Time {
+    tick.started.unwrap_or_else(|| tick.begun.before(DIED))
+}

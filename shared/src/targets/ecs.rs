@@ -1,0 +1,447 @@
+//! A target that ECS itself deploys: blue/green, linear, canary, rolling (facts 43 to 48).
+//!
+//! Invariants: a deployment is begun only where none of this action was found; it is found again by what it deploys (the
+//! release's image, or its very task definition) and by when it was created, since `UpdateService` takes no key (fact 44).
+
+use std::time::Duration;
+
+use crate::aws::ecs::{Deployment, Listed, Service, Stage, Status, Strategy, WorkloadRevision, id};
+use crate::error::Error;
+use crate::targets::codedeploy::Context;
+use crate::targets::phase::Phase;
+use crate::targets::site::{Busy, Site, Whose};
+use crate::targets::words;
+
+/// How long after the time limit of the release's own deployment a barrier that Cutover adds takes it back by itself: only
+/// when no function is there any more to do it.
+const BARRIER_BEYOND: Duration = Duration::from_secs(3600);
+
+/// A service that ECS deploys, and what of the release is there.
+#[derive(Debug, Clone)]
+pub struct Native {
+    /// How ECS brings a new version.
+    pub strategy: Strategy,
+    /// The stage at which its deployments wait for being continued; none without one.
+    pub barrier: Option<Stage>,
+    /// Its configuration with a barrier, when the manifest wants one added and it has none.
+    adds: Option<serde_json::Value>,
+    /// How long its old tasks stay after the traffic has moved.
+    pub bake: Duration,
+    /// Whether a load balancer asks its tasks whether they are healthy.
+    pub is_balanced: bool,
+    /// The task definition that the service had when it was looked at.
+    pub had: String,
+    /// What was found there.
+    pub standing: Standing,
+}
+
+/// What of the release is at a service.
+#[derive(Debug, Clone)]
+pub enum Standing {
+    /// Deployments were not listed yet.
+    NotListed,
+    /// None is there; perhaps another one is.
+    None(Option<Busy>),
+    /// The service runs this very version.
+    Same,
+    /// This one is.
+    Ours(Box<Tried>),
+}
+
+/// A service deployment of the release.
+#[derive(Debug, Clone)]
+pub struct Tried {
+    /// It.
+    pub deployment: Deployment,
+    /// What it deploys.
+    pub definition: String,
+    /// What ran before; none when it was several, or is not known.
+    pub before: Option<String>,
+    /// The deployment of what ran before.
+    pub back: Option<Deployment>,
+}
+
+impl Native {
+    /// A service that was looked at; its deployments were not listed yet.
+    #[must_use]
+    pub fn new(site: &Site, seen: &Service) -> Self {
+        let wants = site.service.barrier == Some(crate::manifest::Barrier::Add);
+        let adds = wants && seen.barrier().is_none() && seen.can_pause();
+        let limit = site.service.timeout.0 + BARRIER_BEYOND;
+        Self {
+            strategy: seen.strategy.clone(),
+            barrier: seen.barrier().cloned().or(adds.then_some(Stage::PreProductionTrafficShift)),
+            adds: adds.then(|| seen.with_barrier(limit)),
+            bake: seen.bake,
+            is_balanced: seen.is_balanced,
+            had: seen.definition.clone(),
+            standing: Standing::NotListed,
+        }
+    }
+
+    /// Whether Cutover puts the barrier there with the deployment that it begins.
+    #[must_use]
+    pub fn adds_barrier(&self) -> bool {
+        self.adds.is_some()
+    }
+
+    /// The release's deployment.
+    #[must_use]
+    pub fn tried(&self) -> Option<&Tried> {
+        match &self.standing {
+            Standing::Ours(tried) => Some(tried),
+            Standing::NotListed | Standing::None(_) | Standing::Same => None,
+        }
+    }
+
+    pub(super) fn tried_mut(&mut self) -> Option<&mut Tried> {
+        match &mut self.standing {
+            Standing::Ours(tried) => Some(tried),
+            Standing::NotListed | Standing::None(_) | Standing::Same => None,
+        }
+    }
+
+    /// Where the target is.
+    #[must_use]
+    pub fn phase(&self, context: &Context<'_>) -> Phase {
+        match &self.standing {
+            Standing::NotListed => Phase::Unknown,
+            Standing::None(None) => Phase::Empty,
+            Standing::None(Some(busy)) => Phase::Busy { with: busy.with.clone(), released: None },
+            Standing::Same => Phase::Same,
+            Standing::Ours(tried) => tried.phase(self.barrier.as_ref(), context),
+        }
+    }
+
+    /// Takes up what the release has here among these deployments, and what brings the revision before back.
+    pub(super) fn adopt(
+        &mut self,
+        site: &Site,
+        whose: &Whose,
+        deploys: Deploys<'_>,
+        found: &[Deployment],
+        revisions: &[WorkloadRevision],
+    ) {
+        let revision = |arn: &str| revisions.iter().find(|revision| revision.arn == arn);
+        let is_ours = |one: &&Deployment| {
+            let of_the_release = revision(&one.target.arn).is_some_and(|to| deploys.is(site, whose, to));
+            of_the_release && one.created.is_none_or(|at| at >= whose.since) && whose.may_be(&one.arn, one.created)
+        };
+        let newest = found.iter().filter(is_ours).max_by_key(|one| one.created);
+        let newest = newest.filter(|newest| {
+            self.tried().is_none_or(|tried| whose.supersedes(newest.created, tried.deployment.created))
+        });
+        if newest.is_none() && matches!(self.standing, Standing::NotListed) {
+            self.standing = Standing::None(None);
+        }
+        if let Some(newest) = newest {
+            let before = match newest.sources.as_slice() {
+                [source] => revision(&source.arn).map(|revision| id(&revision.definition).to_owned()),
+                _ => None,
+            };
+            let definition = revision(&newest.target.arn).map(|to| to.definition.clone()).unwrap_or_default();
+            let tried = Tried { deployment: newest.clone(), definition, before, back: None };
+            self.standing = Standing::Ours(Box::new(tried));
+        }
+        let Some(tried) = self.tried_mut() else { return };
+        let before = tried.before.as_deref().or(deploys.before);
+        let brings_back = |one: &&Deployment| {
+            let to = revision(&one.target.arn).map(|to| id(&to.definition));
+            one.created > tried.deployment.created && to.is_some() && to == before
+        };
+        if let Some(back) = found.iter().filter(brings_back).max_by_key(|one| one.created) {
+            tried.back = Some(back.clone());
+        }
+    }
+
+    /// Tells ECS to deploy.
+    ///
+    /// Safe to repeat: see the call; and where a deployment of the release is seen, none is begun.
+    pub(super) async fn begin(&mut self, site: &Site, definition: &str) -> Result<(), Error> {
+        site.ecs.update(site.cluster(), &site.ecs_service, definition, self.adds.clone()).await?;
+        // Which deployment it became, the next look finds.
+        self.standing = Standing::NotListed;
+        Ok(())
+    }
+
+    /// Lets what waits at a PAUSE hook go on: the deployment, or the one that brings the revision before back.
+    pub(super) async fn go_on(&self, site: &Site) -> Result<(), Error> {
+        let Some(tried) = self.tried() else { return Ok(()) };
+        let waiting = tried.back.as_ref().unwrap_or(&tried.deployment);
+        let Some(pause) = waiting.pause() else { return Ok(()) };
+        site.ecs.continue_deployment(&waiting.arn, &pause.id).await
+    }
+
+    /// Safe to repeat: see the call.
+    pub(super) async fn stop(&self, site: &Site) -> Result<(), Error> {
+        let Some(tried) = self.tried() else { return Ok(()) };
+        site.ecs.stop_deployment(&tried.deployment.arn).await
+    }
+
+    /// Deploys what ran before: the old tasks are gone, so ECS cannot roll back any more (fact 47).
+    ///
+    /// Safe to repeat: see the call.
+    ///
+    /// # Errors
+    /// The calls', or that somebody else's deployment is under way: it is not run over.
+    pub(super) async fn bring_back(&mut self, site: &Site, before: &str) -> Result<(), Error> {
+        let under_way = site.ecs.list_deployments(site.cluster(), &site.ecs_service, Listed::UnderWay).await?;
+        if under_way.is_empty() {
+            site.ecs.update(site.cluster(), &site.ecs_service, before, None).await?;
+        }
+        Ok(())
+    }
+
+    /// What keeps the service busy; the release's own deployment is adopted.
+    pub(super) async fn look_for_busy(
+        &mut self,
+        site: &Site,
+        whose: &Whose,
+        deploys: Deploys<'_>,
+    ) -> Result<(), Error> {
+        let arns = site.ecs.list_deployments(site.cluster(), &site.ecs_service, Listed::UnderWay).await?;
+        let found = if arns.is_empty() { Vec::new() } else { site.ecs.deployments(&arns).await? };
+        let revisions = if found.is_empty() { Vec::new() } else { revisions_of(site, &found).await? };
+        self.adopt(site, whose, deploys, &found, &revisions);
+        if self.tried().is_some() {
+            return Ok(());
+        }
+        let other = found.iter().find(|one| !one.status.is_over());
+        self.standing = match other {
+            Some(other) => {
+                let to = revisions.iter().find(|revision| revision.arn == other.target.arn);
+                let with = words::busy_with_service_deployment(other, to.map(|to| to.definition.as_str()));
+                Standing::None(Some(Busy { with, released: None }))
+            }
+            // Without a deployment under way, what the service has is what runs.
+            None if deploys.definition == Some(self.had.as_str()) => Standing::Same,
+            None => Standing::None(None),
+        };
+        Ok(())
+    }
+}
+
+/// The revisions of these deployments: what they deploy, and what was there before.
+pub(super) async fn revisions_of(site: &Site, found: &[Deployment]) -> Result<Vec<WorkloadRevision>, Error> {
+    let sources = found.iter().flat_map(|one| &one.sources);
+    let mut arns: Vec<_> = found.iter().map(|one| &one.target).chain(sources).map(|one| one.arn.clone()).collect();
+    arns.retain(|arn| !arn.is_empty());
+    arns.sort();
+    arns.dedup();
+    site.ecs.service_revisions(&arns).await
+}
+
+/// What the release deploys, as far as it is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deploys<'a> {
+    /// The task definition's ARN.
+    pub(super) definition: Option<&'a str>,
+    /// What ran before, as `family:revision`.
+    pub(super) before: Option<&'a str>,
+}
+
+impl Deploys<'_> {
+    /// Whether a revision is what the release deploys: it has the release's image where the release has one, or is the very
+    /// task definition.
+    fn is(&self, site: &Site, whose: &Whose, revision: &WorkloadRevision) -> bool {
+        if self.definition == Some(revision.definition.as_str()) {
+            return true;
+        }
+        let is_own_family =
+            id(&revision.definition).rsplit_once(':').is_some_and(|(family, _)| family == site.family());
+        let has = |image: &str| revision.images.iter().any(|(name, of)| *name == site.service.container && of == image);
+        is_own_family && whose.image.as_deref().is_some_and(has)
+    }
+}
+
+impl Tried {
+    /// Whether it is over, and nothing but another deployment brings the revision before back.
+    pub(super) fn is_over_on_the_new_version(&self) -> bool {
+        matches!(self.deployment.status, Status::Successful | Status::Stopped | Status::RollbackFailed)
+    }
+
+    fn phase(&self, barrier: Option<&Stage>, context: &Context<'_>) -> Phase {
+        if let Some(back) = &self.back {
+            return phase_back(back);
+        }
+        let deployment = &self.deployment;
+        match deployment.status {
+            Status::Pending | Status::InProgress | Status::Unknown(_) => self.phase_going(barrier, context),
+            Status::StopRequested | Status::RollbackRequested | Status::RollbackInProgress => {
+                Phase::RollingBack { what: (!context.stopped_by_us).then(|| words::ecs_took_back(deployment)) }
+            }
+            Status::RollbackSuccessful if context.stopped_by_us => Phase::RolledBack,
+            Status::RollbackSuccessful => Phase::Failed { what: words::ecs_took_back(deployment) },
+            Status::Successful => Phase::Done,
+            // Nothing was taken back, or not all of it: what the service has now tells.
+            Status::Stopped | Status::RollbackFailed => match context.current {
+                None => Phase::Over { what: Some(words::ecs_took_back(deployment)) },
+                Some(current) if context.before == Some(current) => match deployment.status {
+                    Status::Stopped => Phase::Failed { what: words::ecs_took_back(deployment) },
+                    // It has the revision before in its configuration already: an update would begin nothing.
+                    _ => Phase::Stuck { what: words::ecs_took_back(deployment) },
+                },
+                Some(_) => Phase::Stranded { what: words::ecs_took_back(deployment) },
+            },
+        }
+    }
+
+    fn phase_going(&self, barrier: Option<&Stage>, context: &Context<'_>) -> Phase {
+        let target = &self.deployment.target;
+        let Some(stage) = &self.deployment.stage else {
+            // A rolling deployment: its old tasks were told to go when the new ones ran; one that protects itself may take
+            // hours for it, and gets no traffic any more.
+            let sources = &self.deployment.sources;
+            let runs = target.requested > 0 && target.running >= target.requested;
+            let only_goes = runs && !sources.is_empty() && sources.iter().all(|source| source.requested == 0);
+            return if only_goes { Phase::Moved } else { Phase::Going };
+        };
+        if stage.is_after_traffic() {
+            return Phase::Moved;
+        }
+        let has_begun = target.traffic.unwrap_or_default() > 0 || stage.is_traffic();
+        match (self.deployment.pause(), stage.is_before_traffic()) {
+            // Before the second step and each that follows: the barrier was passed with the first.
+            (Some(_), true) if has_begun => return Phase::Between,
+            (Some(_), true) => {}
+            (None, true) | (_, false) if has_begun => return Phase::Shifting,
+            (None, true) | (_, false) => return Phase::Going,
+        }
+        match barrier {
+            Some(barrier) if stage.place() < barrier.place() => Phase::Held,
+            // Some of its tasks have died since: ECS starts others, and the traffic waits for them.
+            _ if context.is_shaken(target.running < target.requested) => Phase::Going,
+            _ => Phase::Ready,
+        }
+    }
+}
+
+fn phase_back(back: &Deployment) -> Phase {
+    match back.status {
+        Status::Successful => Phase::RolledBack,
+        Status::Pending | Status::InProgress | Status::Unknown(_) => match &back.stage {
+            Some(stage) if stage.is_after_traffic() => Phase::RolledBack,
+            Some(stage) if back.pause().is_some() && stage.is_before_traffic() => Phase::BackWaits,
+            Some(_) | None => Phase::RollingBack { what: None },
+        },
+        Status::StopRequested | Status::RollbackRequested | Status::RollbackInProgress => {
+            Phase::RollingBack { what: None }
+        }
+        Status::Stopped | Status::RollbackSuccessful | Status::RollbackFailed => {
+            Phase::Stuck { what: words::ecs_took_back(back) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::ecs::{Counts, HookRun, HookStatus};
+    use crate::time::Time;
+
+    fn tried(status: Status, stage: Option<Stage>, pauses: bool, traffic: i64) -> Tried {
+        let hook = HookRun { id: "h".into(), function: None, status: HookStatus::AwaitingAction, expires: None };
+        let target = Counts { requested: 2, running: 2, traffic: Some(traffic), ..Counts::default() };
+        let hooks = pauses.then_some(hook).into_iter().collect();
+        let deployment = Deployment { status, stage, target, hooks, ..Deployment::default() };
+        Tried { deployment, definition: "shop-web:2".into(), before: Some("shop-web:1".into()), back: None }
+    }
+
+    fn context<'a>() -> Context<'a> {
+        Context {
+            now: Time::from_millis(1_000_000),
+            stopped_by_us: false,
+            before: Some("shop-web:1"),
+            current: None,
+            died: None,
+        }
+    }
+
+    #[test]
+    fn a_pause_before_production_traffic_is_the_barrier_and_each_before_it_or_between_two_steps_is_passed() {
+        use Stage::{
+            BakeTime, CleanUp, PostProductionTrafficShift, PostScaleUp, PreProductionTrafficShift,
+            ProductionTrafficShift, ScaleUp,
+        };
+        let barrier = Some(&PreProductionTrafficShift);
+        for (stage, pauses, traffic, expected) in [
+            (None, false, 0, Phase::Going),
+            (Some(ScaleUp), false, 0, Phase::Going),
+            (Some(PostScaleUp), true, 0, Phase::Held),
+            (Some(PreProductionTrafficShift), false, 0, Phase::Going),
+            (Some(PreProductionTrafficShift), true, 0, Phase::Ready),
+            (Some(PreProductionTrafficShift), true, 10, Phase::Between),
+            (Some(PreProductionTrafficShift), false, 10, Phase::Shifting),
+            (Some(ProductionTrafficShift), false, 0, Phase::Shifting),
+            // Whoever put a hook there wants to end its pause.
+            (Some(PostProductionTrafficShift), true, 100, Phase::Shifting),
+            (Some(BakeTime), false, 100, Phase::Moved),
+            (Some(CleanUp), false, 100, Phase::Moved),
+            (Some(Stage::Unknown("OF_TOMORROW".into())), true, 0, Phase::Going),
+        ] {
+            let tried = tried(Status::InProgress, stage.clone(), pauses, traffic);
+            assert_eq!(tried.phase(barrier, &context()), expected, "{stage:?} {pauses} {traffic}");
+        }
+        let early = tried(Status::InProgress, Some(PostScaleUp), true, 0);
+        assert_eq!(early.phase(Some(&PostScaleUp), &context()), Phase::Ready, "the only pause is the barrier");
+    }
+
+    #[test]
+    fn a_rolling_deployment_has_moved_its_traffic_when_all_new_tasks_run_and_the_old_ones_were_told_to_go() {
+        for (running, requested_of_old, expected) in [(2, 0, Phase::Moved), (1, 0, Phase::Going), (2, 1, Phase::Going)]
+        {
+            let mut tried = tried(Status::InProgress, None, false, 0);
+            tried.deployment.target.running = running;
+            tried.deployment.sources = vec![Counts { requested: requested_of_old, running: 1, ..Counts::default() }];
+            assert_eq!(tried.phase(None, &context()), expected, "{running} {requested_of_old}");
+        }
+    }
+
+    #[test]
+    fn a_barrier_with_dead_tasks_behind_it_is_not_ready_before_the_others_have_stayed_up() {
+        let mut tried = tried(Status::InProgress, Some(Stage::PreProductionTrafficShift), true, 0);
+        tried.deployment.target.running = 1;
+        let barrier = Some(&Stage::PreProductionTrafficShift);
+        let died = |ago: u64| Context { died: Some(context().now.before(Duration::from_secs(ago))), ..context() };
+        assert_eq!(tried.phase(barrier, &died(60)), Phase::Going, "one is missing");
+        assert_eq!(tried.phase(barrier, &context()), Phase::Ready, "counts that lag alone do not count");
+        tried.deployment.target.running = 2;
+        assert_eq!(tried.phase(barrier, &died(3)), Phase::Going, "it has only just come up");
+        assert_eq!(tried.phase(barrier, &died(60)), Phase::Ready);
+    }
+
+    #[test]
+    fn how_a_deployment_ended_tells_where_its_traffic_is() {
+        let back = |status| Some(Deployment { status, ..Deployment::default() });
+        let ours = Context { stopped_by_us: true, ..context() };
+        let old = Context { current: Some("shop-web:1"), ..context() };
+        let new = Context { current: Some("shop-web:2"), ..context() };
+        let failed = |phase: &Phase| matches!(phase, Phase::Failed { .. });
+        let stranded = |phase: &Phase| matches!(phase, Phase::Stranded { .. });
+        let over = |phase: &Phase| matches!(phase, Phase::Over { .. });
+        for (status, context, is_it) in [
+            (Status::RollbackSuccessful, context(), failed as fn(&Phase) -> bool),
+            (Status::RollbackSuccessful, ours, |phase| *phase == Phase::RolledBack),
+            (Status::Successful, context(), |phase| *phase == Phase::Done),
+            (Status::RollbackRequested, context(), |phase| matches!(phase, Phase::RollingBack { what: Some(_) })),
+            (Status::RollbackInProgress, ours, |phase| *phase == Phase::RollingBack { what: None }),
+            (Status::Stopped, context(), over),
+            (Status::Stopped, old, failed),
+            (Status::Stopped, new, stranded),
+            (Status::RollbackFailed, context(), over),
+            (Status::RollbackFailed, old, |phase| matches!(phase, Phase::Stuck { .. })),
+            (Status::RollbackFailed, new, stranded),
+        ] {
+            let phase = tried(status.clone(), None, false, 0).phase(None, &context);
+            assert!(is_it(&phase), "{status:?}: {phase:?}");
+        }
+        for (status, expected) in
+            [(Status::Successful, Phase::RolledBack), (Status::InProgress, Phase::RollingBack { what: None })]
+        {
+            let tried = Tried { back: back(status), ..tried(Status::Successful, None, false, 100) };
+            assert_eq!(tried.phase(None, &context()), expected);
+        }
+        let tried = Tried { back: back(Status::RollbackSuccessful), ..tried(Status::Successful, None, false, 100) };
+        assert!(matches!(tried.phase(None, &context()), Phase::Stuck { .. }));
+    }
+}

@@ -1,0 +1,237 @@
+//! Looking at the targets: batched as far as the API allows, and in each place no more than two reads a second.
+//!
+//! What a status tells comes 20 or 25 to a call. What only a target tells costs a call for each, so targets are read in
+//! turns, and in shorter ones when traffic may move at any moment.
+
+mod codedeploy;
+mod ecs;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::aws::Aws;
+use crate::aws::ecs::{Half, Of, Service, id};
+use crate::error::Error;
+use crate::targets::site::{Moment, Purpose, Whose};
+use crate::targets::target::{Kind, Target};
+use crate::targets::words;
+use crate::time::Time;
+
+/// How often statuses are read while traffic may move, which statuses do not tell.
+const STATUSES_MEANWHILE: Duration = Duration::from_secs(5);
+
+/// How often it is looked for dead tasks of one target, for what keeps it busy, and for which revision has the traffic after
+/// all is over.
+const SELDOM: Duration = Duration::from_secs(5);
+
+/// What is read of one target alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Detail {
+    Target,
+    Dead,
+    Back,
+    Busy,
+}
+
+/// Looks at every place at once; what fails for one target does not keep the others from being seen.
+pub async fn look(targets: &mut [Target], aws: &Aws, moment: &Moment, whose: &Whose) {
+    let mut places: BTreeMap<(String, Option<String>), Vec<&mut Target>> = BTreeMap::new();
+    for target in targets {
+        let place = &target.site.place;
+        places.entry((place.region.clone(), place.role.clone())).or_default().push(target);
+    }
+    join_all(places.into_values().map(async |mut targets| {
+        find(aws, moment, whose, &mut targets).await;
+        let moving = targets.iter().any(|target| codedeploy::may_move(target));
+        let last = targets.iter().map(|target| target.statuses_read).max().unwrap_or_default();
+        let statuses = !moving || moment.now.since(last) >= STATUSES_MEANWHILE;
+        if statuses {
+            codedeploy::look_at_statuses(moment, &mut targets).await;
+        }
+        ecs::look_at_deployments(moment, &mut targets).await;
+        look_at_details(moment, whose, &mut targets, if statuses { 1 } else { 2 }).await;
+        if moment.takes_back() {
+            look_at_traffic(moment, &mut targets).await;
+        }
+    }))
+    .await;
+}
+
+/// What several targets share, asked for once: an outcome for each of them.
+fn note_all<T: Clone>(
+    now: Time,
+    targets: &mut [&mut Target],
+    of: impl Fn(&Target) -> bool,
+    outcome: &Result<T, Error>,
+    take: impl Fn(&mut Target, &T) -> Result<(), Error>,
+) {
+    for target in targets.iter_mut().filter(|target| of(target)) {
+        let taken = outcome.as_ref().map_err(Clone::clone).and_then(|value| take(target, value));
+        target.note(now, taken);
+    }
+}
+
+/// Finds what the release has at each target already, and what was there before; then all that a begin needs.
+async fn find(aws: &Aws, moment: &Moment, whose: &Whose, targets: &mut [&mut Target]) {
+    if !targets.iter().any(|target| target.is_new(moment) || ecs::lacks_its_way_back(target)) {
+        return;
+    }
+    let unknown = |target: &Target| {
+        let needs = matches!(target.kind, Kind::Unknown) || (target.before.is_none() && target.deployment().is_none());
+        target.is_new(moment) && needs
+    };
+    for (target, service) in services(targets, unknown).await {
+        let taken = match service {
+            Ok(Some(service)) => targets[target].take_service(aws, whose, &service).await,
+            Ok(None) => {
+                let why = words::no_service(&targets[target].site);
+                Err(targets[target].absent(why))
+            }
+            Err(error) => Err(error),
+        };
+        targets[target].note(moment.now, taken);
+    }
+    if matches!(moment.purpose, Purpose::Deploy | Purpose::TakeBack) {
+        codedeploy::look_at_groups(moment, targets).await;
+    }
+    codedeploy::find(moment, whose, targets).await;
+    ecs::find(moment, whose, targets).await;
+    if moment.purpose != Purpose::Deploy {
+        return;
+    }
+    for target in targets.iter_mut() {
+        let is_free = target.deployment().is_none() && target.definition.is_none() && target.failed.is_none();
+        if is_free && !matches!(target.kind, Kind::Unknown | Kind::Absent) && !target.is_new(moment) {
+            let prepared = target.prepare(whose).await;
+            target.note(moment.now, prepared);
+            target.details_read = moment.now;
+        }
+    }
+}
+
+/// What ECS says of the services of these targets, ten services a call; by the targets' places in the list. None of one that
+/// does not exist.
+async fn services(
+    targets: &mut [&mut Target],
+    of: impl Fn(&Target) -> bool,
+) -> Vec<(usize, Result<Option<Service>, Error>)> {
+    let mut clusters: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (at, target) in targets.iter().enumerate().filter(|(_, target)| of(target)) {
+        clusters.entry(target.site.cluster().to_owned()).or_default().push(at);
+    }
+    let mut all = Vec::new();
+    for (cluster, wanted) in clusters {
+        let mut names: Vec<_> = wanted.iter().map(|at| targets[*at].site.ecs_service.clone()).collect();
+        names.sort();
+        names.dedup();
+        let found = targets[wanted[0]].site.ecs.services(&cluster, &names).await;
+        for at in wanted {
+            let own = found.as_ref().map_err(Clone::clone);
+            all.push((at, own.map(|found| found.get(&targets[at].site.ecs_service).cloned())));
+        }
+    }
+    all
+}
+
+/// Reads the details of a few targets, those first whose turn is longest ago.
+async fn look_at_details(moment: &Moment, whose: &Whose, targets: &mut [&mut Target], reads: usize) {
+    let mut due: Vec<(bool, Time, usize, Detail)> = Vec::new();
+    for (at, target) in targets.iter().enumerate() {
+        if target.deployment().is_none() {
+            let may_be_busy = match &target.kind {
+                Kind::Unknown | Kind::Absent => false,
+                Kind::Codedeploy(group) => codedeploy::is_busy(group),
+                // One that waits for its turn may be kept busy meanwhile, and ECS refuses nothing.
+                Kind::Ecs(_) => target.definition.is_some(),
+            };
+            let waits = may_be_busy && target.failed.is_none() && moment.purpose == Purpose::Deploy;
+            if waits && moment.now.since(target.details_read) >= SELDOM {
+                due.push((true, target.details_read, at, Detail::Busy));
+            }
+            continue;
+        }
+        let begun = match &target.kind {
+            Kind::Unknown | Kind::Absent => continue,
+            Kind::Codedeploy(group) => codedeploy::details(target, group, at, &mut due),
+            // One that is over is asked why, once: an invocation before this one may have known.
+            Kind::Ecs(native) => ecs::is_under_way(native) || target.dead.read == Time::default(),
+        };
+        // Also of one that waits for the others, or that has its traffic already: it may fall ill meanwhile.
+        let asks_why = moment.purpose != Purpose::Drain && moment.purpose != Purpose::Sweep;
+        if begun && asks_why && moment.now.since(target.dead.read) >= SELDOM {
+            due.push((true, target.dead.read, at, Detail::Dead));
+        }
+    }
+    due.sort_by_key(|(later, read, at, _)| (*later, *read, *at));
+    for (_, _, at, detail) in due.into_iter().take(reads) {
+        let read = read(moment, whose, targets[at], detail).await;
+        targets[at].note(moment.now, read);
+    }
+}
+
+async fn read(moment: &Moment, whose: &Whose, target: &mut Target, detail: Detail) -> Result<(), Error> {
+    if detail == Detail::Dead {
+        target.dead.read = moment.now;
+        return read_dead(target).await;
+    }
+    target.details_read = moment.now;
+    match detail {
+        Detail::Dead => Ok(()),
+        Detail::Busy => target.look_for_busy(whose).await,
+        Detail::Target => codedeploy::read_target(target).await,
+        Detail::Back => codedeploy::read_back(target).await,
+    }
+}
+
+/// The tasks of the new version that have died: CodeDeploy starts them as a task set, ECS itself by their definition.
+async fn read_dead(target: &mut Target) -> Result<(), Error> {
+    let (cluster, ecs) = (target.site.cluster().to_owned(), target.site.ecs.clone());
+    let dead = match &target.kind {
+        Kind::Unknown | Kind::Absent => return Ok(()),
+        Kind::Codedeploy(group) => {
+            let seen = group.tried().and_then(|tried| tried.seen.as_ref());
+            let Some(set) = seen.and_then(|seen| seen.new.as_ref()) else { return Ok(()) };
+            let arns = ecs.list_tasks(&cluster, Of::StartedBy(&set.id), Half::Stopped).await?;
+            if arns.is_empty() { Vec::new() } else { ecs.describe_tasks(&cluster, &arns).await? }
+        }
+        Kind::Ecs(native) => {
+            let Some(tried) = native.tried() else { return Ok(()) };
+            let arns = ecs.list_tasks(&cluster, Of::Service(&target.site.ecs_service), Half::Stopped).await?;
+            let mut dead = if arns.is_empty() { Vec::new() } else { ecs.describe_tasks(&cluster, &arns).await? };
+            let begun = tried.deployment.created;
+            dead.retain(|task| task.definition == tried.definition && task.created >= begun);
+            // What ECS stops since somebody scales the service in has not died.
+            dead.retain(|task| task.stop_code.as_deref() != Some("ServiceSchedulerInitiated") || is_ill(task));
+            dead
+        }
+    };
+    if dead.is_empty() {
+        return Ok(());
+    }
+    target.dead.take(&target.site, dead).await
+}
+
+fn is_ill(task: &crate::aws::ecs::Task) -> bool {
+    task.stopped_reason.as_deref().is_some_and(|why| why.contains("health checks"))
+}
+
+/// Which revision has the traffic where a deployment is over, and its own word is not enough.
+async fn look_at_traffic(moment: &Moment, targets: &mut [&mut Target]) {
+    let wanted = |target: &Target| {
+        let is_over = match &target.kind {
+            Kind::Unknown | Kind::Absent => false,
+            Kind::Codedeploy(group) => codedeploy::is_over_for_good(group),
+            Kind::Ecs(native) => ecs::is_over_without_a_way_back(native),
+        };
+        is_over && moment.now.since(target.traffic_read) >= SELDOM
+    };
+    for (at, service) in services(targets, wanted).await {
+        let target = &mut targets[at];
+        if let Some(Some(service)) = target.note(moment.now, service) {
+            target.current = Some(id(&service.definition).to_owned());
+            target.traffic_read = moment.now;
+        }
+    }
+}

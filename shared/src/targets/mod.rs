@@ -1,0 +1,20 @@
+//! The targets of a deployment: one service in one environment each, of whichever kind. What a kind is stands in a file of
+//! its own ([`codedeploy`], [`ecs`]): how it is read, begun, continued, stopped, brought back. What a release does with
+//! its targets does not stand here but in `deploy-services`; taking back ([`take_back`]) is shared with `halt-release`.
+//!
+//! Invariants: a deployment is begun only where none of this action was found; whoever knows the release and its manifest
+//! finds everything again; what was seen of AWS is read into the same [`Phase`]s, whatever the kind.
+
+pub mod codedeploy;
+pub mod dead;
+pub mod ecs;
+mod look;
+mod phase;
+mod site;
+mod target;
+pub mod words;
+
+pub use look::look;
+pub use phase::{Act, Observed, Phase, take_back};
+pub use site::{Busy, Moment, Of, Purpose, Site, Whose};
+pub use target::{Kind, Target};

@@ -1,0 +1,165 @@
+//! What all kinds of targets have in common: where one is, and whose deployments are looked for there.
+
+use std::collections::BTreeSet;
+
+use crate::aws::ecs::Ecs;
+use crate::aws::{Aws, Place};
+use crate::job::Release;
+use crate::manifest::{Environment, Service, in_environment};
+use crate::time::Time;
+
+/// One service of the manifest in one of its environments.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The environment's name.
+    pub environment_name: String,
+    /// The service's name in the manifest.
+    pub service_name: String,
+    /// The environment.
+    pub environment: Environment,
+    /// What the manifest says of the service.
+    pub service: Service,
+    /// Where calls go.
+    pub place: Place,
+    /// The ECS service's name.
+    pub ecs_service: String,
+    /// ECS there.
+    pub ecs: Ecs,
+}
+
+impl Site {
+    /// The site of a service.
+    pub async fn new(aws: &Aws, environment: (&str, &Environment), service: (&str, &Service)) -> Self {
+        let ((environment_name, environment), (service_name, service)) = (environment, service);
+        let place = Place::from(environment);
+        Self {
+            environment_name: environment_name.to_owned(),
+            service_name: service_name.to_owned(),
+            environment: environment.clone(),
+            service: service.clone(),
+            ecs_service: in_environment(&service.service, environment_name),
+            ecs: aws.ecs(&place).await,
+            place,
+        }
+    }
+
+    /// `us/web`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.environment_name, self.service_name)
+    }
+
+    /// The task definition's family.
+    #[must_use]
+    pub fn family(&self) -> String {
+        in_environment(&self.service.family, &self.environment_name)
+    }
+
+    /// The cluster.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        &self.environment.cluster
+    }
+
+    /// The number of a task definition's revision, when it is of the family that the manifest names: that of another family
+    /// cannot be told by its number.
+    #[must_use]
+    pub fn revision(&self, definition: &str) -> u32 {
+        match crate::aws::ecs::id(definition).rsplit_once(':') {
+            Some((family, revision)) if family == self.family() => revision.parse().unwrap_or_default(),
+            _ => 0,
+        }
+    }
+}
+
+/// Whose deployments are looked for.
+#[derive(Debug, Clone)]
+pub struct Whose {
+    /// The release.
+    pub release: Release,
+    /// Which of its deployments.
+    pub of: Of,
+    /// None of them is older: when the action that deploys began, as CodePipeline says.
+    pub since: Time,
+    /// The release's image.
+    pub image: Option<String>,
+}
+
+/// Which deployments of a release.
+#[derive(Debug, Clone)]
+pub enum Of {
+    /// Those of the action whose first job has this id.
+    Action {
+        /// The key.
+        key: String,
+    },
+    /// All, but for those that are facts: their action has succeeded. Those that were created after `until` are of a retry.
+    Release {
+        /// Their ids.
+        facts: BTreeSet<String>,
+        /// When the release was seen to be over; none while it goes on.
+        until: Option<Time>,
+    },
+}
+
+impl Whose {
+    /// Whether a deployment takes the place of one that was found before: an action has one, a release one for each try.
+    #[must_use]
+    pub fn supersedes(&self, created: Option<Time>, known: Option<Time>) -> bool {
+        match self.of {
+            Of::Action { .. } => false,
+            Of::Release { .. } => created > known,
+        }
+    }
+
+    /// Whether a deployment that was created then, and has this id, can be one of them.
+    #[must_use]
+    pub fn may_be(&self, id: &str, created: Option<Time>) -> bool {
+        match &self.of {
+            Of::Action { .. } => true,
+            Of::Release { facts, until } => {
+                let in_time = until.is_none_or(|until| created.is_none_or(|created| created <= until));
+                in_time && !facts.contains(id)
+            }
+        }
+    }
+}
+
+/// When it is looked, and what for.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// Now.
+    pub now: Time,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+/// What it is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To bring the new version.
+    Deploy,
+    /// To take back what this action has begun.
+    TakeBack,
+    /// To take back what a release has left, whoever began it: what is not shown yet is looked for each time.
+    Sweep,
+    /// To see what became of the old tasks.
+    Drain,
+}
+
+impl Moment {
+    /// Whether everything is being taken back: what is stopped then was stopped by us.
+    #[must_use]
+    pub fn takes_back(&self) -> bool {
+        matches!(self.purpose, Purpose::TakeBack | Purpose::Sweep)
+    }
+}
+
+/// What keeps a service busy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Busy {
+    /// The deployment, with when and by whom.
+    pub with: String,
+    /// Its id, when it is Cutover's own and only waits for its old tasks.
+    pub released: Option<String>,
+}

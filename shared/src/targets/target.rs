@@ -1,0 +1,429 @@
+//! One target, of whichever kind, and doing there what was decided.
+
+use crate::aws::Aws;
+use crate::aws::SHOWN;
+use crate::aws::ecs::{Controller, Service, id};
+use crate::error::{Error, Verdict};
+use crate::manifest::{DeploymentKind, LogMode, in_environment};
+use crate::run::Trouble;
+use crate::targets::codedeploy::{self, Context, Group};
+use crate::targets::dead::Dead;
+use crate::targets::ecs::{self, Deploys, Native};
+use crate::targets::phase::{Act, Observed, Phase};
+use crate::targets::site::{Moment, Purpose, Site, Whose};
+use crate::targets::words;
+use crate::time::Time;
+
+/// A target, as one invocation knows it.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Where it is.
+    pub site: Site,
+    /// Who deploys it.
+    pub kind: Kind,
+    /// What ran before the release, as `family:revision`, where it is known.
+    pub before: Option<String>,
+    /// What has the traffic, as `family:revision`, as it was seen after everything was over.
+    pub current: Option<String>,
+    /// What the release deploys: the task definition's ARN, once it was made.
+    pub definition: Option<String>,
+    /// The tasks of its new version that have died.
+    pub dead: Dead,
+    /// What failed here: a call that is refused, or never answered.
+    pub failed: Option<String>,
+    /// When a deployment was asked for, until it is known whether it came about.
+    pub(super) created: Option<Time>,
+    pub(super) asked: Option<Time>,
+    /// When it was looked last, with success, for what the release has here.
+    pub listed: Option<Time>,
+    /// When its details were read last, its status, and what has its traffic.
+    pub(super) details_read: Time,
+    pub(super) statuses_read: Time,
+    pub(super) traffic_read: Time,
+    looking: Trouble,
+    acting: Trouble,
+}
+
+/// Who deploys a service.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// The service was not looked at yet.
+    Unknown,
+    /// It is not there, or not as the manifest says: nothing of the release can be there.
+    Absent,
+    /// A CodeDeploy group.
+    Codedeploy(Box<Group>),
+    /// ECS itself.
+    Ecs(Box<Native>),
+}
+
+impl Target {
+    /// A target that was not looked at yet; `before` is the revision that is remembered, 0 when none is.
+    #[must_use]
+    pub fn new(site: Site, before: u32) -> Self {
+        let before = (before > 0).then(|| format!("{}:{before}", site.family()));
+        Self {
+            site,
+            kind: Kind::Unknown,
+            before,
+            current: None,
+            definition: None,
+            dead: Dead::default(),
+            failed: None,
+            created: None,
+            asked: None,
+            listed: None,
+            details_read: Time::default(),
+            statuses_read: Time::default(),
+            traffic_read: Time::default(),
+            looking: Trouble::default(),
+            acting: Trouble::default(),
+        }
+    }
+
+    /// `us/web`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.site.name()
+    }
+
+    /// The number of the revision before, 0 where it is not known.
+    #[must_use]
+    pub fn before_revision(&self) -> u32 {
+        self.before.as_deref().map_or(0, |before| self.site.revision(before))
+    }
+
+    /// Whether its traffic waits until somebody continues it, as far as is known.
+    #[must_use]
+    pub fn waits(&self) -> Option<bool> {
+        match &self.kind {
+            Kind::Unknown | Kind::Absent => None,
+            Kind::Codedeploy(group) => group.waits,
+            Kind::Ecs(native) => Some(native.barrier.is_some()),
+        }
+    }
+
+    /// The id of the release's deployment: CodeDeploy's, or the service deployment's ARN.
+    #[must_use]
+    pub fn deployment(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Unknown | Kind::Absent => None,
+            Kind::Codedeploy(group) => group.tried().map(|tried| tried.deployment.id.as_str()),
+            Kind::Ecs(native) => native.tried().map(|tried| tried.deployment.arn.as_str()),
+        }
+    }
+
+    /// What the release's deployment deploys, as `family:revision`.
+    #[must_use]
+    pub fn tried(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Unknown | Kind::Absent => None,
+            Kind::Codedeploy(group) => group.tried()?.deployment.definition().map(|arn| id(&arn).to_owned()),
+            Kind::Ecs(native) => match &native.standing {
+                ecs::Standing::Ours(tried) => Some(id(&tried.definition).to_owned()),
+                ecs::Standing::Same => Some(id(&native.had).to_owned()),
+                ecs::Standing::NotListed | ecs::Standing::None(_) => None,
+            },
+        }
+        .filter(|tried| !tried.is_empty())
+    }
+
+    /// Whether it is being brought back, or was, by a deployment of the revision before.
+    #[must_use]
+    pub fn has_way_back(&self) -> bool {
+        match &self.kind {
+            Kind::Unknown | Kind::Absent => false,
+            Kind::Codedeploy(group) => group.tried().is_some_and(|tried| tried.back.is_some()),
+            Kind::Ecs(native) => native.tried().is_some_and(|tried| tried.back.is_some()),
+        }
+    }
+
+    /// Whether a deployment may be under way that no list shows yet. CodeDeploy, going forward, says that there is one when it
+    /// is asked for again; taking back, it must be waited for, and ECS says nothing of it.
+    pub(super) fn may_appear(&self, moment: &Moment) -> bool {
+        let waits = moment.takes_back() || matches!(self.kind, Kind::Ecs(_));
+        let asked = self.created.filter(|_| waits && self.deployment().is_none());
+        asked.is_some_and(|asked| moment.now.since(asked) < SHOWN)
+    }
+
+    /// Whether it must be looked for what the release has here.
+    pub(super) fn is_new(&self, moment: &Moment) -> bool {
+        let not_listed = match &self.kind {
+            Kind::Unknown => true,
+            Kind::Absent => false,
+            Kind::Codedeploy(group) => matches!(group.standing, codedeploy::Standing::NotListed),
+            Kind::Ecs(native) => matches!(native.standing, ecs::Standing::NotListed),
+        };
+        let relists = moment.purpose == Purpose::Sweep;
+        let can_be = self.failed.is_none() && !matches!(self.kind, Kind::Absent);
+        can_be && (not_listed || relists || self.may_appear(moment))
+    }
+
+    /// Whether its end, or its way back, was asked for at this moment.
+    #[must_use]
+    pub fn has_asked(&self, moment: &Moment) -> bool {
+        self.asked == Some(moment.now)
+    }
+
+    fn context<'a>(&'a self, moment: &Moment) -> Context<'a> {
+        Context {
+            now: moment.now,
+            stopped_by_us: self.asked.is_some() || moment.takes_back(),
+            before: self.before.as_deref(),
+            current: self.current.as_deref(),
+            died: self.dead.tasks.iter().filter_map(|task| task.stopped).max(),
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn phase(&self, moment: &Moment) -> Phase {
+        if self.deployment().is_none()
+            && let Some(what) = &self.failed
+        {
+            return Phase::Failed { what: what.clone() };
+        }
+        let phase = match &self.kind {
+            Kind::Unknown => Phase::Unknown,
+            Kind::Absent => Phase::Failed { what: self.failed.clone().unwrap_or_default() },
+            Kind::Codedeploy(group) => group.phase(&self.context(moment)),
+            Kind::Ecs(native) => native.phase(&self.context(moment)),
+        };
+        let is_prepared = self.definition.is_some() && self.waits().is_some();
+        match phase {
+            Phase::Empty | Phase::Busy { .. } if self.may_appear(moment) => Phase::Unknown,
+            Phase::Empty if !is_prepared && moment.purpose == Purpose::Deploy => Phase::Unknown,
+            other => other,
+        }
+    }
+
+    /// What a decision is told of it.
+    #[must_use]
+    pub fn observed(&self, moment: &Moment) -> Observed {
+        Observed {
+            phase: self.phase(moment),
+            behind_barrier: self.waits() == Some(true),
+            is_proven: self.is_proven(moment),
+            timeout: self.site.service.timeout.0,
+            wait_for_group: self.site.service.wait_for_group.0,
+            asked: self.asked,
+            broken: self.failed.clone(),
+            dying: self.dying(),
+        }
+    }
+
+    /// Whether its new tasks have shown that they stay up. Where nobody asks them, they must have lived for a while, and none
+    /// of them died: a worker that dies at its start runs for a moment, too, and that is all that ECS looks at.
+    fn is_proven(&self, moment: &Moment) -> bool {
+        let Kind::Ecs(native) = &self.kind else { return true };
+        let Some(tried) = native.tried().filter(|_| !native.is_balanced) else { return true };
+        let is_old_enough = tried.deployment.created.is_none_or(|at| self.dead.read >= at.plus(codedeploy::STEADY));
+        is_old_enough && !self.context(moment).is_shaken(false)
+    }
+
+    /// That too many of its new tasks have died.
+    fn dying(&self) -> Option<String> {
+        let most = usize::try_from(self.site.service.max_failed_tasks).unwrap_or(usize::MAX);
+        let dead = self.dead.tasks.len();
+        let how = self.dead.first_end();
+        (dead > most).then(|| words::dying(dead, most, how.as_ref(), self.dead.ill.as_deref()))
+    }
+
+    /// Takes up what ECS says of the service: who deploys it, and what runs there.
+    ///
+    /// # Errors
+    /// The manifest and the service do not fit.
+    pub(super) async fn take_service(&mut self, aws: &Aws, whose: &Whose, seen: &Service) -> Result<(), Error> {
+        if self.before.is_none() && self.deployment().is_none() {
+            self.before = Some(id(&seen.definition).to_owned()).filter(|before| !before.is_empty());
+        }
+        if !matches!(self.kind, Kind::Unknown) {
+            return Ok(());
+        }
+        match kind(aws, &self.site, whose, seen).await {
+            Ok(kind) => self.kind = kind,
+            Err(verdict) => return Err(self.absent(verdict)),
+        }
+        Ok(())
+    }
+
+    /// Nothing of the release can be here.
+    pub(super) fn absent(&mut self, why: Verdict) -> Error {
+        self.kind = Kind::Absent;
+        why.into()
+    }
+
+    /// What was found of the release tells what ran before it, better than what runs by now.
+    pub(super) fn found(&mut self) {
+        let said = match &self.kind {
+            Kind::Unknown | Kind::Absent => None,
+            Kind::Codedeploy(group) => {
+                let before = group.said_before();
+                (before > 0).then(|| format!("{}:{before}", self.site.family()))
+            }
+            Kind::Ecs(native) => native.tried().and_then(|tried| tried.before.clone()),
+        };
+        if self.deployment().is_some() {
+            self.created = None;
+            // The function died and came back: what the service runs by now is not what it ran before.
+            let now = self.before.take().filter(|before| self.tried().as_deref() != Some(before));
+            self.before = said.or(now);
+        }
+    }
+
+    /// Makes what is to be deployed, and looks whether something else is under way: all that can be done before a
+    /// deployment is begun, so that nothing stands between the decision and its begin.
+    ///
+    /// Safe to repeat: see the calls.
+    pub(super) async fn prepare(&mut self, whose: &Whose) -> Result<(), Error> {
+        if self.definition.is_none() {
+            let (family, container) = (self.site.family(), self.site.service.container.as_str());
+            let ecs = &self.site.ecs;
+            let made =
+                ecs.definition_with_image(&family, Some(container), whose.image.as_deref(), LogMode::AsDefined).await?;
+            self.definition = Some(made.0.arn);
+        }
+        match self.kind {
+            Kind::Ecs(_) => self.look_for_busy(whose).await,
+            // CodeDeploy itself refuses a second deployment (fact 27).
+            Kind::Unknown | Kind::Absent | Kind::Codedeploy(_) => Ok(()),
+        }
+    }
+
+    /// What keeps it busy; the release's own deployment is adopted.
+    pub(super) async fn look_for_busy(&mut self, whose: &Whose) -> Result<(), Error> {
+        let deploys = Deploys { definition: self.definition.as_deref(), before: self.before.as_deref() };
+        match &mut self.kind {
+            Kind::Unknown | Kind::Absent => {}
+            Kind::Codedeploy(group) => group.look_for_busy(&self.site, whose).await?,
+            Kind::Ecs(native) => native.look_for_busy(&self.site, whose, deploys).await?,
+        }
+        self.found();
+        Ok(())
+    }
+
+    /// Does what was decided.
+    pub async fn act(&mut self, act: &Act, moment: &Moment, whose: &Whose) {
+        let acted = match act {
+            Act::Begin { .. } => self.begin(moment, whose).await,
+            Act::Release { deployment, .. } => self.release(deployment).await,
+            Act::Continue { .. } => self.go_on().await,
+            Act::Stop { .. } => self.stop(moment).await,
+            Act::Back { .. } => self.bring_back(moment, whose).await,
+        };
+        // A look that goes well does not make up for an act that never does.
+        let noted = self.acting.note(moment.now, acted);
+        self.failed_unless(noted);
+    }
+
+    async fn begin(&mut self, moment: &Moment, whose: &Whose) -> Result<(), Error> {
+        let Some(definition) = self.definition.clone() else { return Ok(()) };
+        let before = self.before_revision();
+        self.created = Some(moment.now);
+        match &mut self.kind {
+            Kind::Unknown | Kind::Absent => {}
+            Kind::Codedeploy(group) => {
+                group.begin(&self.site, whose, &definition, before).await?;
+                self.created = None;
+            }
+            Kind::Ecs(native) => native.begin(&self.site, &definition).await?,
+        }
+        Ok(())
+    }
+
+    /// Safe to repeat: see the call.
+    async fn release(&self, deployment: &str) -> Result<(), Error> {
+        match &self.kind {
+            Kind::Codedeploy(group) => group.client.go_on(deployment, crate::aws::codedeploy::Wait::Termination).await,
+            // Nothing ends a bake time early.
+            Kind::Unknown | Kind::Absent | Kind::Ecs(_) => Ok(()),
+        }
+    }
+
+    /// Ends the wait of the release's deployment for its old tasks (fact 30); ECS's own bake time nothing ends early.
+    ///
+    /// Safe to repeat: see the call.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn end_wait(&self) -> Result<(), Error> {
+        match (&self.kind, self.deployment()) {
+            (Kind::Codedeploy(_), Some(deployment)) => self.release(deployment).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn go_on(&mut self) -> Result<(), Error> {
+        match &mut self.kind {
+            Kind::Unknown | Kind::Absent => Ok(()),
+            Kind::Codedeploy(group) => group.go_on().await,
+            Kind::Ecs(native) => native.go_on(&self.site).await,
+        }
+    }
+
+    async fn stop(&mut self, moment: &Moment) -> Result<(), Error> {
+        if self.failed.is_some() {
+            // Whether this succeeds or not: it is asked for once, so that the action can end.
+            self.asked = Some(moment.now);
+        }
+        match &self.kind {
+            Kind::Unknown | Kind::Absent => {}
+            Kind::Codedeploy(group) => group.stop().await?,
+            Kind::Ecs(native) => native.stop(&self.site).await?,
+        }
+        self.asked = Some(moment.now);
+        Ok(())
+    }
+
+    async fn bring_back(&mut self, moment: &Moment, whose: &Whose) -> Result<(), Error> {
+        self.asked = Some(moment.now);
+        let Some(before) = self.before.clone() else {
+            let why = "its traffic is on the new version, and the revision before is not known";
+            return Err(Verdict::failed(why).into());
+        };
+        match &mut self.kind {
+            Kind::Unknown | Kind::Absent => Ok(()),
+            Kind::Codedeploy(group) => group.bring_back(&self.site, whose, &before).await,
+            Kind::Ecs(native) => native.bring_back(&self.site, &before).await,
+        }
+    }
+
+    /// How the outcome of a look counts: an error is looked at again for a while, then it is what failed here.
+    pub(super) fn note<T>(&mut self, now: Time, outcome: Result<T, Error>) -> Option<T> {
+        let noted = self.looking.note(now, outcome);
+        self.failed_unless(noted)
+    }
+
+    fn failed_unless<T>(&mut self, noted: Result<Option<T>, Verdict>) -> Option<T> {
+        noted.unwrap_or_else(|verdict| {
+            self.failed.get_or_insert(verdict.message);
+            None
+        })
+    }
+}
+
+/// Who deploys a service: what ECS says, unless the manifest says something else, which is a mistake in one of them.
+async fn kind(aws: &Aws, site: &Site, whose: &Whose, seen: &Service) -> Result<Kind, Verdict> {
+    let says = site.service.deployment;
+    match (&seen.controller, says) {
+        (Controller::Codedeploy, None | Some(DeploymentKind::Codedeploy)) => {
+            let Some(names) = site.service.codedeploy().filter(|_| site.service.port.is_some()) else {
+                return Err(words::group_not_named(site));
+            };
+            let application = in_environment(names.application, &site.environment_name);
+            let group = in_environment(names.group, &site.environment_name);
+            let client = aws.codedeploy(&site.place).await;
+            Ok(Kind::Codedeploy(Box::new(Group::new(site, whose, application, group, client))))
+        }
+        (Controller::Ecs, None | Some(DeploymentKind::Ecs)) => Ok(Kind::Ecs(Box::new(Native::new(site, seen)))),
+        (Controller::Codedeploy, Some(DeploymentKind::Ecs)) => {
+            Err(words::other_controller(site, "ecs", seen.controller.word()))
+        }
+        (Controller::Ecs, Some(DeploymentKind::Codedeploy)) => {
+            Err(words::other_controller(site, "codedeploy", seen.controller.word()))
+        }
+        (Controller::External | Controller::Unknown(_), _) => {
+            Err(words::unknown_controller(site, seen.controller.word()))
+        }
+    }
+}

@@ -1,0 +1,481 @@
+//! The services that ECS itself deploys, beside those of CodeDeploy and mixed with them: the same laws for each kind.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use local::world::{ActionStatus, ExecutionStatus, Start, World};
+use serde_json::json;
+use shared::Time;
+use tests::{Call, Kind, Meddling, Script, Setting, Stage, is_in, of_task, play, with_kinds};
+
+/// The shop, whose web services and workers are of these kinds.
+fn shop(web: &[Kind], worker: &[Kind]) -> Setting {
+    let good = Setting::default();
+    Setting { account: with_kinds(&good.account, web, worker), ..good }
+}
+
+fn is_on(stage: &Stage, version: &str) -> bool {
+    stage.world().traffic().iter().all(|one| one.image.ends_with(version))
+}
+
+/// A new version that says why, and dies.
+fn crashing() -> Script {
+    Script {
+        lines: vec![(Duration::from_millis(100), "error: MAIL_FROM is empty".to_owned())],
+        healthy_after: None,
+        ill_after: None,
+        ends: Some((Duration::from_millis(100), 1)),
+        ..Script::service()
+    }
+}
+
+fn with_new(mut setting: Setting, script: impl Fn(&Start) -> Option<Script> + 'static) -> Setting {
+    setting.script = Box::new(move |start: &Start| match start.port.is_some() && start.image.ends_with(":2.0") {
+        true => script(start).unwrap_or_else(Script::service),
+        false => Script::of_shop(start),
+    });
+    setting
+}
+
+#[test]
+fn a_release_goes_through_with_services_of_each_kind() {
+    for kind in Kind::ALL {
+        play(shop(&[kind], &[kind]), async |stage| {
+            let release = stage.start();
+            let status = stage.end(&release).await;
+            let said = stage.say(&release);
+            assert_eq!(status, ExecutionStatus::Succeeded, "{kind:?}: {:#?}\n{said:#?}", stage.actions(&release));
+            assert!(is_on(&stage, ":2.0"), "{kind:?}: {:?}", stage.world().traffic());
+            let world = stage.world();
+            let begun = world.rollouts().len() + world.deployments().len();
+            assert_eq!(begun, 6, "{kind:?}: one deployment for each target: {:#?}", world.rollouts());
+        });
+    }
+}
+
+const ECS: &str = "AmazonEC2ContainerServiceV20141113";
+
+/// Mixes of kinds, Region by Region: of the web services, and of the workers.
+const MIXES: [(&[Kind], &[Kind]); 4] = [
+    (&[Kind::BlueGreen], &[Kind::BlueGreen]),
+    (&[Kind::Canary, Kind::Codedeploy, Kind::BlueGreen], &[Kind::Codedeploy, Kind::BlueGreen, Kind::Rolling]),
+    (&[Kind::Rolling, Kind::Linear, Kind::Codedeploy], &[Kind::Unheld, Kind::Codedeploy, Kind::BlueGreen]),
+    (&[Kind::Rolling], &[Kind::Rolling]),
+];
+
+/// Plays a release up to its Deploy action, and returns it.
+async fn at_deploy(stage: &Stage) -> String {
+    let release = stage.start();
+    stage.until_begun(&release, "Approve").await;
+    stage.answer_approval(&release, "Approved");
+    stage.until_begun(&release, "Deploy").await;
+    release
+}
+
+/// Whether nothing that the release began is under way: bake times and termination waits are.
+fn is_at_rest(stage: &Stage) -> bool {
+    let world = stage.world();
+    let over =
+        |status: &str| !matches!(status, "PENDING" | "IN_PROGRESS" | "ROLLBACK_REQUESTED" | "ROLLBACK_IN_PROGRESS");
+    world.rollouts().iter().all(|one| over(one.status)) && !world.is_deploying()
+}
+
+/// When the first of a release's traffic moved, and when the last of those behind the barrier got ready.
+fn first_move_and_last_ready(stage: &Stage, mix: (&[Kind], &[Kind])) -> (Option<Time>, Option<Time>) {
+    let world = stage.world();
+    let regions = ["us-east-1", "eu-west-1", "ap-southeast-2"];
+    let kind = |region: &str, service: &str| {
+        let kinds = if service == "web" { mix.0 } else { mix.1 };
+        // The file's Regions are in this order.
+        kinds[regions.iter().position(|one| *one == region).unwrap() % kinds.len()]
+    };
+    let rollouts = world.rollouts();
+    let held = rollouts.iter().filter(|one| kind(&one.region, &one.service).is_behind_barrier());
+    let held: Vec<_> = held.collect();
+    let changes = world.changes_of_deployments();
+    let with = |what: &str| {
+        changes.iter().filter(|(_, said, _)| said.contains(what)).map(|(_, _, at)| *at).collect::<Vec<_>>()
+    };
+    let moved = held.iter().filter_map(|one| one.changes.1).chain(with("on the new version"));
+    let ready = held.iter().filter_map(|one| one.changes.0).chain(with("ready"));
+    (moved.min(), ready.max())
+}
+
+#[test]
+fn no_traffic_behind_the_barrier_moves_before_all_is_ready_and_what_nothing_holds_is_done() {
+    for mix in MIXES {
+        play(shop(mix.0, mix.1), async |stage| {
+            let release = stage.start();
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+            assert!(is_on(&stage, ":2.0"), "{:?}", stage.world().traffic());
+            let (moved, ready) = first_move_and_last_ready(&stage, mix);
+            if let (Some(moved), Some(ready)) = (moved, ready) {
+                assert!(moved >= ready, "{mix:?}: traffic moved at {moved}, the last was ready at {ready}");
+                let world = stage.world();
+                let rolling = world.rollouts().into_iter().filter(|one| one.stage.is_none());
+                for one in rolling {
+                    assert!(one.span.0 >= ready, "{mix:?}: {one:?} began before all was ready at {ready}");
+                    assert!(one.changes.1.unwrap() <= moved, "{mix:?}: {one:?} was not done when the barrier opened");
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn one_that_fails_before_the_barrier_takes_all_back_whatever_their_kinds() {
+    for mix in MIXES {
+        for (environment, command) in [("us", "web"), ("eu", "work"), ("ap", "work")] {
+            let setting = with_new(shop(mix.0, mix.1), move |start| {
+                (is_in(start, environment) && of_task(start, command)).then(crashing)
+            });
+            play(setting, async |stage| {
+                let release = stage.start();
+                let context = format!("{mix:?} {environment} {command}");
+                assert_eq!(stage.end(&release).await, ExecutionStatus::Failed, "{context}");
+                let verdict = stage.action(&release, "Deploy").error.unwrap();
+                let name = format!("{environment}/{}", if command == "web" { "web" } else { "worker" });
+                assert!(verdict.starts_with(&format!("{name} failed: ")), "{context}: {verdict}");
+                assert!(verdict.contains("its new tasks keep dying ("), "{context}: {verdict}");
+                assert!(verdict.contains("Its last line: error: MAIL_FROM is empty"), "{context}: {verdict}");
+                assert!(verdict.contains("Traffic is on the old version everywhere."), "{context}: {verdict}");
+                assert!(is_on(&stage, ":1.0"), "{context}: {:?}", stage.world().traffic());
+                assert!(is_at_rest(&stage), "{context}: {:#?}", stage.world().rollouts());
+                let deploy = stage.action(&release, "Deploy");
+                let took = deploy.updated.since(deploy.started);
+                assert!(took < Duration::from_secs(150), "{context}: {took:?}");
+            });
+        }
+    }
+}
+
+#[test]
+fn one_that_is_stopped_by_hand_after_the_barrier_takes_back_those_whose_traffic_had_moved() {
+    for mix in MIXES {
+        play(shop(mix.0, mix.1), async |stage| {
+            let release = at_deploy(&stage).await;
+            // The last of all to move its traffic: all others have.
+            let almost = |world: &World| {
+                let new = world.traffic().iter().filter(|one| one.image.ends_with(":2.0")).count();
+                new >= 4 && world.rollouts().iter().any(|one| one.status == "IN_PROGRESS")
+            };
+            stage.until("four have moved", Duration::from_secs(900), almost).await;
+            let under_way = stage.world().rollouts().into_iter().find(|one| one.status == "IN_PROGRESS").unwrap();
+            stage.call(
+                &format!("{ECS}.StopServiceDeployment"),
+                &json!({"serviceDeploymentArn": under_way.arn, "stopType": "ROLLBACK"}),
+            );
+            let status = stage.end(&release).await;
+            let said = stage.say(&release);
+            if status == ExecutionStatus::Succeeded {
+                // It was in its bake time after the action had succeeded: a fact of somebody else's making.
+                assert_eq!(stage.action(&release, "Deploy").status, ActionStatus::Succeeded);
+                return;
+            }
+            assert!(is_on(&stage, ":1.0"), "{mix:?}: {:?}\n{said:#?}", stage.world().traffic());
+            let verdict = stage.action(&release, "Deploy").error.unwrap();
+            assert!(
+                verdict.contains("was stopped by somebody") || verdict.contains("rolled back by a user"),
+                "{verdict}"
+            );
+            assert!(is_at_rest(&stage), "{mix:?}: {:#?}", stage.world().rollouts());
+        });
+    }
+}
+
+#[test]
+fn a_halt_at_any_moment_of_a_deployment_takes_everything_back() {
+    for mix in MIXES {
+        for second in (1..60).step_by(4) {
+            play(shop(mix.0, mix.1), async |stage| {
+                let release = at_deploy(&stage).await;
+                tokio::time::sleep(Duration::from_secs(second)).await;
+                stage.stop(&release);
+                let status = stage.end_alone(&release).await;
+                tokio::time::sleep(Duration::from_secs(400)).await;
+                let deploy = stage.action(&release, "Deploy").status;
+                if status == ExecutionStatus::Succeeded || deploy == ActionStatus::Succeeded {
+                    return;
+                }
+                let context = format!("{mix:?}, {second} s: {:#?}", stage.say(&release));
+                assert!(is_on(&stage, ":1.0"), "{:?}\n{context}", stage.world().traffic());
+                assert!(is_at_rest(&stage), "{:#?}\n{context}", stage.world().rollouts());
+                let said = stage.lines(&release);
+                assert!(said.iter().any(|line| line.starts_with("halt complete")), "{context}");
+                assert!(!said.iter().any(|line| line.contains("NOT ROLLED BACK")), "{context}");
+            });
+        }
+    }
+}
+
+#[test]
+fn the_kind_of_each_service_is_said_and_who_does_not_wait_and_why() {
+    let mix: (&[Kind], &[Kind]) =
+        (&[Kind::Canary, Kind::Unheld, Kind::Codedeploy], &[Kind::BlueGreen, Kind::Rolling, Kind::Codedeploy]);
+    play(shop(mix.0, mix.1), async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded);
+        let said = stage.say(&release);
+        for line in [
+            "us web    | deployed by ECS (canary); its traffic waits for the others in PRE_PRODUCTION_TRAFFIC_SHIFT",
+            "us worker | deployed by ECS (blue/green); its traffic waits for the others in PRE_PRODUCTION_TRAFFIC_SHIFT",
+            "eu web    | deployed by ECS (blue/green); its traffic does not wait",
+            "eu worker | deployed by ECS (rolling); its traffic does not wait",
+            "ap web    | deployed by CodeDeploy (group web of shop); its traffic waits for the others",
+            "eu worker | not begun: what is behind the barrier gets ready first",
+            "us web    | PRE_PRODUCTION_TRAFFIC_SHIFT, 2 of 2 new tasks run, 10 % of traffic, its pause between two steps is ended",
+        ] {
+            assert!(said.iter().any(|one| one == line), "{line} is not in {said:#?}");
+        }
+        let summary = stage.action(&release, "Deploy").summary;
+        for remark in [
+            "Not behind the barrier, since a rolling deployment cannot wait: eu/worker",
+            "Not behind the barrier, since it has no PAUSE hook before production traffic (give it one, or say `barrier: add`): eu/web",
+        ] {
+            assert!(summary.contains(remark), "{remark} is not in {summary}");
+        }
+    });
+}
+
+#[test]
+fn a_barrier_is_added_where_the_manifest_asks_for_it_and_stays() {
+    let mut setting = shop(&[Kind::Unheld], &[Kind::Rolling]);
+    setting.manifest = setting.manifest.replace("    service: web\n", "    service: web\n    barrier: add\n");
+    play(setting, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        let summary = stage.action(&release, "Deploy").summary;
+        let said = "Cutover gives a PAUSE hook, which stays in the service's configuration (`barrier: add`): us/web, eu/web, ap/web";
+        assert!(summary.contains(said), "{summary}");
+        let service = stage.call(&format!("{ECS}.DescribeServices"), &json!({"cluster": "shop", "services": ["web"]}));
+        let hooks = &service["services"][0]["deploymentConfiguration"]["lifecycleHooks"];
+        assert_eq!(hooks[0]["lifecycleStages"], json!(["PRE_PRODUCTION_TRAFFIC_SHIFT"]), "{hooks}");
+        assert_eq!(hooks[0]["timeoutConfiguration"], json!({"timeoutInMinutes": 120, "action": "ROLLBACK"}));
+        assert!(stage.world().rollouts().iter().filter(|one| one.service == "web").all(|one| one.changes.0.is_some()));
+        // The next release finds it there.
+        let next = stage.start();
+        assert_eq!(stage.end(&next).await, ExecutionStatus::Succeeded);
+        assert!(!stage.action(&next, "Deploy").summary.contains("barrier: add"));
+    });
+}
+
+#[test]
+fn a_service_that_runs_this_version_already_is_left_alone() {
+    play(shop(&[Kind::BlueGreen], &[Kind::Rolling]), async |stage| {
+        let first = stage.start();
+        assert_eq!(stage.end(&first).await, ExecutionStatus::Succeeded);
+        let begun = stage.world().rollouts().len();
+        let again = stage.start();
+        assert_eq!(stage.end(&again).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&again));
+        assert_eq!(stage.world().rollouts().len(), begun, "nothing was begun");
+        let summary = stage.action(&again, "Deploy").summary;
+        assert!(summary.contains("us/web (ran 2 already)"), "{summary}");
+    });
+}
+
+#[test]
+fn a_deployment_of_somebody_elses_is_waited_for_by_name_and_given_up_for_after_its_limit() {
+    for (pause, ends) in [("60s", true), ("24h", false)] {
+        let mut setting = shop(&[Kind::BlueGreen], &[Kind::BlueGreen]);
+        setting.manifest = setting.manifest.replace("    service: web\n", "    service: web\n    wait_for_group: 4m\n");
+        let hook = "lifecycle_hooks: [{stages: [PRE_PRODUCTION_TRAFFIC_SHIFT], timeout: ";
+        setting.account = setting.account.replacen(&format!("{hook}1h"), &format!("{hook}{pause}"), 1);
+        play(setting, async |stage| {
+            let release = stage.start();
+            stage.until_begun(&release, "Approve").await;
+            let described =
+                stage.call(&format!("{ECS}.DescribeTaskDefinition"), &json!({"taskDefinition": "shop-web"}));
+            let mut containers = described["taskDefinition"]["containerDefinitions"].clone();
+            containers[0]["image"] = json!("registry.example/shop:by-hand");
+            let new = json!({"family": "shop-web", "containerDefinitions": containers});
+            stage.call(&format!("{ECS}.RegisterTaskDefinition"), &new);
+            let update = json!({"cluster": "shop", "service": "web", "taskDefinition": "shop-web"});
+            stage.call(&format!("{ECS}.UpdateService"), &update);
+            stage.answer_approval(&release, "Approved");
+            let status = stage.end(&release).await;
+            let said = stage.say(&release);
+            let waits = |line: &&String| {
+                line.starts_with("us web    | waiting for service deployment ") && line.contains("to shop-web:2")
+            };
+            assert!(said.iter().any(|line| waits(&line)), "{said:#?}");
+            if ends {
+                // It timed out at its hook, and the release's own came after it.
+                assert_eq!(status, ExecutionStatus::Succeeded, "{said:#?}");
+                assert!(is_on(&stage, ":2.0"));
+            } else {
+                assert_eq!(status, ExecutionStatus::Failed);
+                let verdict = stage.action(&release, "Deploy").error.unwrap();
+                assert!(verdict.starts_with("us/web failed: it was busy for 4 min"), "{verdict}");
+                let theirs = stage.world().rollouts().into_iter().find(|one| one.definition == "shop-web:2").unwrap();
+                assert_eq!(theirs.status, "IN_PROGRESS", "it is left alone");
+            }
+        });
+    }
+}
+
+#[test]
+fn what_gives_up_by_itself_is_named_with_its_reason() {
+    let breaker = "strategy: ROLLING, circuit_breaker: {threshold: 3, rollback: ";
+    let function = "lifecycle_hooks: [{stages: [PRE_PRODUCTION_TRAFFIC_SHIFT], timeout: 1h}, {stages: [POST_SCALE_UP], function: check-shop}";
+    for (from, to, crashes, said) in [
+        ("strategy: ROLLING", format!("{breaker}true}}"), true, "us/web failed: service deployment "),
+        (
+            "strategy: ROLLING",
+            format!("{breaker}false}}"),
+            true,
+            "was stopped by ECS: The deployment circuit breaker was triggered",
+        ),
+        (
+            "strategy: BLUE_GREEN, bake_time: 20s, lifecycle_hooks: [{stages: [PRE_PRODUCTION_TRAFFIC_SHIFT], timeout: 1h}",
+            format!("strategy: BLUE_GREEN, bake_time: 20s, {function}"),
+            false,
+            "since its hook check-shop failed in POST_SCALE_UP",
+        ),
+    ] {
+        let kind = if from.contains("ROLLING") { Kind::Rolling } else { Kind::BlueGreen };
+        let mut setting = shop(&[kind], &[Kind::Codedeploy]);
+        setting.account = setting.account.replacen(from, &to, 1);
+        // The breaker acts before Cutover does.
+        setting.manifest =
+            setting.manifest.replace("    service: web\n", "    service: web\n    max_failed_tasks: 50\n");
+        setting.hook = Box::new(|function, stage| {
+            assert_eq!((function, stage), ("check-shop", "POST_SCALE_UP"));
+            (Duration::from_secs(2), Err("503".into()))
+        });
+        let setting =
+            with_new(setting, move |start| (crashes && is_in(start, "us") && of_task(start, "web")).then(crashing));
+        play(setting, async |stage| {
+            let release = stage.start();
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Failed, "{to}");
+            let verdict = stage.action(&release, "Deploy").error.unwrap();
+            assert!(verdict.contains(said), "{said} is not in {verdict}");
+            assert!(verdict.contains("Traffic is on the old version everywhere."), "{verdict}");
+            assert!(is_on(&stage, ":1.0"), "{to}: {:?}", stage.world().traffic());
+            let lines = stage.say(&release);
+            if !crashes {
+                assert!(lines.iter().any(|line| line.contains("hook check-shop runs")), "{lines:#?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn an_alarm_takes_everything_back_and_is_named() {
+    let mut setting = shop(&[Kind::Canary], &[Kind::Codedeploy]);
+    setting.account = setting.account.replacen("strategy: CANARY", "alarms: [shop-errors], strategy: CANARY", 1);
+    play(setting, async |stage| {
+        let release = at_deploy(&stage).await;
+        let shifts = |world: &World| world.rollouts().iter().any(|one| one.region == "us-east-1" && one.traffic == 10);
+        stage.until("the canary has its tenth", Duration::from_secs(300), shifts).await;
+        let now = stage.now();
+        stage.world().raise_alarm("shop-errors", now);
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let verdict = stage.action(&release, "Deploy").error.unwrap();
+        assert!(verdict.starts_with("us/web failed: "), "{verdict}");
+        assert!(verdict.contains("(alarms: shop-errors)") || verdict.contains("CloudWatch alarm"), "{verdict}");
+        assert!(is_on(&stage, ":1.0"), "{:?}", stage.world().traffic());
+    });
+}
+
+#[test]
+fn the_hooks_of_an_app_spec_are_called_shown_and_named_when_they_fail() {
+    for (event, fails) in
+        [("AfterInstall", true), ("BeforeAllowTraffic", true), ("AfterAllowTraffic", true), ("AfterInstall", false)]
+    {
+        let mut setting = Setting::default();
+        setting.manifest = setting.manifest.replacen(
+            "    service: web\n",
+            &format!("    service: web\n    hooks: {{{event}: check-shop}}\n"),
+            1,
+        );
+        setting.hook = Box::new(move |_, _| (Duration::from_secs(3), if fails { Err("503".into()) } else { Ok(()) }));
+        play(setting, async |stage| {
+            let release = stage.start();
+            let status = stage.end(&release).await;
+            if !fails {
+                assert_eq!(status, ExecutionStatus::Succeeded);
+                return;
+            }
+            assert_eq!(status, ExecutionStatus::Failed, "{event}");
+            let verdict = stage.action(&release, "Deploy").error.unwrap();
+            let said = format!(" failed in {event}: the hook check-shop answered Failed: 503");
+            assert!(verdict.contains(&said), "{said} is not in {verdict}");
+            assert!(is_on(&stage, ":1.0"), "{event}: {:?}", stage.world().traffic());
+        });
+    }
+}
+
+#[test]
+fn old_workers_go_after_the_bake_time_and_one_that_protects_itself_is_left_to_finish() {
+    for kind in [Kind::BlueGreen, Kind::Rolling] {
+        let mut setting = shop(&[Kind::Codedeploy], &[kind]);
+        setting.manifest =
+            setting.manifest.replace("    service: worker\n", "    service: worker\n    drain_for: 2m\n");
+        play(setting, async |stage| {
+            let old = stage.world().tasks().find(|task| task.definition.contains("shop-worker:1")).unwrap().arn.clone();
+            let id = old.rsplit('/').next().unwrap().to_owned();
+            let protect = json!({"cluster": "shop", "tasks": [old], "protectionEnabled": true, "expiresInMinutes": 60});
+            let region = old.split(':').nth(3).unwrap().to_owned();
+            stage.call_in(&region, &format!("{ECS}.UpdateTaskProtection"), &protect);
+            let release = stage.start();
+            assert_eq!(
+                stage.end(&release).await,
+                ExecutionStatus::Succeeded,
+                "{kind:?}: {:#?}",
+                stage.actions(&release)
+            );
+            let task = stage.world().tasks().find(|task| task.arn == old).unwrap().clone();
+            assert!(!task.is_over(), "{kind:?}: a protected task is never stopped");
+            let summary = stage.action(&release, "Drain").summary;
+            assert!(summary.contains("1 still busy, 1 of them protected: left to finish"), "{kind:?}: {summary}");
+            assert!(summary.contains(&id) && summary.contains("1 of 1 finished"), "{kind:?}: {summary}");
+        });
+    }
+}
+
+#[test]
+fn fifty_targets_of_ecs_cost_two_reads_a_second() {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let log = calls.clone();
+    let names: Vec<_> = (1..=50).map(|n| format!("e{n:02}")).collect();
+    let good = shop(&[Kind::BlueGreen], &[Kind::BlueGreen]);
+    let (before, rest) = good.account.split_once("  us-east-1:\n").unwrap();
+    let (_, after) = rest.split_once("    task_definitions:\n").unwrap();
+    let how = Kind::BlueGreen.service();
+    let service = |name: &String| {
+        format!("          web-{name}: {{task_definition: shop-web, container: shop, container_port: 8080{how}}}\n")
+    };
+    let services: String = names.iter().map(service).collect();
+    let account = format!(
+        "{before}  us-east-1:\n    clusters:\n      shop:\n        services:\n{services}    task_definitions:\n{after}"
+    );
+    let environment = |name: &String| format!("  {name}: {{region: us-east-1, cluster: shop}}\n");
+    let manifest = format!(
+        "application: shop\nenvironments:\n{}tasks:\n\
+         \x20 prepare: {{family: shop-task, command: [prepare], environments: [e01]}}\n\
+         \x20 migrate: {{family: shop-task, command: [migrate], environments: [e01]}}\n\
+         \x20 finish: {{family: shop-task, command: [finish], environments: [e01]}}\n\
+         services:\n  web: {{kind: web, service: 'web-{{environment}}', family: shop-web, container: shop}}\n",
+        names.iter().map(environment).collect::<String>()
+    );
+    let meddle = move |call: &Call<'_>| {
+        let is_ecs =
+            !call.operation.starts_with('/') && !call.operation.contains("Pipeline") && !call.operation.contains("Job");
+        if call.function == "deploy-services" && !call.writes && is_ecs && !call.operation.contains("Log") {
+            log.lock().unwrap().push(call.at);
+        }
+        Meddling::Pass
+    };
+    play(Setting { account, manifest, meddle: Box::new(meddle), ..good }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        assert_eq!(stage.world().rollouts().len(), 50);
+        let times = calls.lock().unwrap().clone();
+        assert!(times.len() > 100, "{}", times.len());
+        for (from, begun) in times.iter().enumerate() {
+            let within = times[from..].iter().take_while(|at| at.since(*begun) < Duration::from_secs(20)).count();
+            assert!(within <= 2 * 20 + 6, "{within} reads in 20 s");
+        }
+    });
+}
