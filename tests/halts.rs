@@ -135,8 +135,14 @@ fn halted_at_a_random_moment(seeds: std::ops::Range<u64>, functions_die: bool) {
     for seed in seeds {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut late = || Duration::from_millis(random.u64(0..5000));
-        let lateness =
-            Lateness { listed: late(), rollback: late(), statuses: late(), tasks: late(), executions: late() };
+        let lateness = Lateness {
+            listed: late(),
+            rollback: late(),
+            statuses: late(),
+            tasks: late(),
+            executions: late(),
+            ..Lateness::default()
+        };
         let moment = Duration::from_millis(random.u64(0..60_000));
         let dies_at = tests::BEGIN.plus(Duration::from_secs(60)).plus(moment);
         let meddle = move |call: &Call<'_>| {

@@ -11,7 +11,14 @@ use tests::{Call, Meddling, SMALL, Setting, play};
 fn story(seed: u64) -> (u64, Vec<String>) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut late = || Duration::from_millis(random.u64(0..3000));
-    let lateness = Lateness { listed: late(), rollback: late(), statuses: late(), tasks: late(), executions: late() };
+    let lateness = Lateness {
+        listed: late(),
+        rollback: late(),
+        statuses: late(),
+        tasks: late(),
+        executions: late(),
+        ..Lateness::default()
+    };
     let stopped = Duration::from_secs(random.u64(20..200));
     let meddle = move |_: &Call<'_>| match random.u32(0..40) {
         0..4 => Meddling::Throttle,

@@ -1,5 +1,6 @@
 //! The way from a function's SDK clients to the world, in process, with what can go wrong on it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use local::world::{Request, Response, World};
 use shared::{Clock, Time};
 use tokio::sync::{Notify, oneshot};
 
-use crate::{Meddle, Story};
+use crate::{Meddle, Story, Witness, pages};
 
 /// How long a call takes, one way.
 const WAY: Duration = Duration::from_millis(10);
@@ -64,6 +65,16 @@ pub enum Meddling {
     AbandonAndCrash,
     /// It is done, a person stops and abandons the release, and the function dies then.
     AbandonAndCrashAfter,
+    /// Nothing comes back, and nothing is done.
+    Hang,
+    /// The connection is lost; it is done that much later.
+    DoneLate(Duration),
+    /// A list or a log comes in pages of so many.
+    SmallPage(u8),
+    /// A page is empty, and not the last.
+    EmptyPage,
+    /// ECS finds no room for the task.
+    NoRoom,
     /// The function dies before it.
     CrashBefore,
     /// It is done, and the function dies before it hears of it.
@@ -91,6 +102,9 @@ pub(crate) struct Wires {
     pub(crate) clock: Clock,
     pub(crate) changed: Arc<Notify>,
     pub(crate) meddle: Meddle,
+    pub(crate) witness: Arc<Mutex<Witness>>,
+    /// How many calls are still on their way whose caller has given them up.
+    pub(crate) late: Arc<AtomicUsize>,
     pub(crate) story: Story,
 }
 
@@ -135,6 +149,20 @@ impl InProcess {
         response
     }
 
+    /// A request that its caller has given up, and that arrives all the same.
+    fn answer_later(self, request: Request, by: Duration) {
+        self.0.wires.late.fetch_add(1, Ordering::Relaxed);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(by).await;
+            self.0
+                .wires
+                .story
+                .tell(self.0.wires.clock.now(), format_args!("what came late from {} is done", self.0.function));
+            self.answer(&request);
+            self.0.wires.late.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
     /// A person stops and abandons the release that is under way.
     fn abandon(&self) {
         let (name, execution) = {
@@ -176,6 +204,10 @@ impl InProcess {
         };
         let meddling = (self.0.wires.meddle.lock().unwrap_or_else(PoisonError::into_inner))(&call);
         self.0.wires.story.call(&call, &request, meddling);
+        let seen = |response: Option<&Response>| {
+            let mut witness = self.0.wires.witness.lock().unwrap_or_else(PoisonError::into_inner);
+            witness(&call, &request, meddling, response);
+        };
         let lost = || ConnectorError::io("the connection was lost".into());
         let response = match meddling {
             Meddling::Pass => self.answer(&request),
@@ -189,11 +221,13 @@ impl InProcess {
                         .into(),
                 )
             },
-            Meddling::Unreachable => return Err(lost()),
-            Meddling::LoseReply => {
-                self.answer(&request);
-                return Err(lost());
-            }
+            Meddling::SmallPage(most) => self.answer(&pages::small(&request, &operation, most)),
+            Meddling::EmptyPage => match pages::empty(&request, &operation) {
+                Some(empty) => empty,
+                None => self.answer(&request),
+            },
+            Meddling::NoRoom if operation == "RunTask" => no_room(),
+            Meddling::NoRoom => self.answer(&request),
             Meddling::AbandonBefore => {
                 self.abandon();
                 self.answer(&request)
@@ -203,21 +237,43 @@ impl InProcess {
                 self.abandon();
                 response
             }
+            Meddling::Unreachable => {
+                seen(None);
+                return Err(lost());
+            }
+            Meddling::Hang => {
+                seen(None);
+                return std::future::pending().await;
+            }
+            Meddling::DoneLate(by) => {
+                seen(None);
+                self.clone().answer_later(request.clone(), by);
+                return Err(lost());
+            }
+            Meddling::LoseReply => {
+                seen(Some(&self.answer(&request)));
+                return Err(lost());
+            }
             Meddling::AbandonAndCrash => {
+                seen(None);
                 self.abandon();
                 return self.crash().await;
             }
             Meddling::AbandonAndCrashAfter => {
-                self.answer(&request);
+                seen(Some(&self.answer(&request)));
                 self.abandon();
                 return self.crash().await;
             }
-            Meddling::CrashBefore => return self.crash().await,
+            Meddling::CrashBefore => {
+                seen(None);
+                return self.crash().await;
+            }
             Meddling::CrashAfter => {
-                self.answer(&request);
+                seen(Some(&self.answer(&request)));
                 return self.crash().await;
             }
         };
+        seen(Some(&response));
         tokio::time::sleep(WAY).await;
         let status = aws_smithy_runtime_api::http::StatusCode::try_from(response.status).expect("a status");
         let mut answer = HttpResponse::new(status, SdkBody::from(response.body));
@@ -226,6 +282,11 @@ impl InProcess {
         }
         Ok(answer)
     }
+}
+
+fn no_room() -> Response {
+    let body = br#"{"tasks":[],"failures":[{"arn":"arn:aws:ecs:us-east-1:111122223333:container-instance/i","reason":"RESOURCE:MEMORY"}]}"#;
+    Response { status: 200, headers: Vec::new(), body: body.to_vec() }
 }
 
 fn refused() -> Response {

@@ -198,7 +198,8 @@ impl World {
     /// Whether a deployment, or a rollback, has not come to where its traffic stays.
     #[must_use]
     pub fn is_deploying(&self) -> bool {
-        self.codedeploy.deployments.values().any(|one| !matches!(one.phase, Phase::Termination | Phase::Over))
+        let moves = |one: &Deployment| !matches!(one.phase, Phase::Termination | Phase::Over);
+        self.codedeploy.deployments.values().any(moves) || self.is_rolling_out()
     }
 
     /// The newest deployment whose description contains this.
@@ -219,6 +220,13 @@ impl World {
             [ready, moved].into_iter().flatten()
         });
         changes.collect()
+    }
+
+    /// The ids and groups of the deployments that are under way, also of those that wait for their old tasks.
+    #[must_use]
+    pub fn living_deployments(&self) -> Vec<(String, String)> {
+        let living = self.codedeploy.deployments.values().filter(|one| !one.is_over() && one.rolls_back.is_none());
+        living.map(|one| (one.id.clone(), one.group_name.clone())).collect()
     }
 
     /// When each deployment was created, and when it was over.

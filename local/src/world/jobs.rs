@@ -30,6 +30,9 @@ pub(super) enum JobStatus {
     Over,
 }
 
+/// What every secret that a job carries contains: nothing that people read may.
+pub const SECRET: &str = "for-the-job-alone";
+
 /// How soon the job of a continuation exists; not documented (fact 5).
 const CONTINUATION: Duration = Duration::from_millis(500);
 
@@ -84,7 +87,7 @@ impl World {
             "actionConfiguration": {"configuration": one.configuration},
             "inputArtifacts": action.input_artifacts.iter().map(located).collect::<Vec<_>>(),
             "outputArtifacts": action.output_artifacts.iter().map(located).collect::<Vec<_>>(),
-            "artifactCredentials": {"accessKeyId": format!("{}{}", super::s3::ARTIFACT_KEY, self.key_suffix), "secretAccessKey": "local", "sessionToken": "local"},
+            "artifactCredentials": {"accessKeyId": format!("{}{}", super::s3::ARTIFACT_KEY, self.key_suffix), "secretAccessKey": SECRET, "sessionToken": SECRET},
         });
         if let Some(token) = &job.continuation {
             data["continuationToken"] = json!(token);
@@ -102,6 +105,6 @@ impl World {
 
     /// The job that goes on from a continuation.
     pub(super) fn continue_action(&mut self, action: &str, token: String) {
-        self.create_job(action, Some(token), CONTINUATION);
+        self.create_job(action, Some(token), CONTINUATION + self.lateness().continuations);
     }
 }

@@ -48,11 +48,16 @@ pub struct Quirks {
     pub lag: fn(&str) -> Duration,
     /// Whether every other page is empty without being the end (fact 33).
     pub empty_pages: bool,
+    /// How much later a container's line is shown at the most, each by as much as follows from what it says; those of one
+    /// stream in their order, unless they are shuffled.
+    pub late_lines: Duration,
+    /// Whether late lines overtake each other.
+    pub shuffled: bool,
 }
 
 impl Default for Quirks {
     fn default() -> Self {
-        Self { lag: |_| Duration::ZERO, empty_pages: false }
+        Self { lag: |_| Duration::ZERO, empty_pages: false, late_lines: Duration::ZERO, shuffled: false }
     }
 }
 
@@ -98,10 +103,15 @@ impl Logs {
     /// A container writes a line.
     pub(super) fn write(&mut self, region: &str, group: &str, stream: &str, now: Time, message: String) {
         self.create_group(region, group, now);
-        let ingested = now.plus((self.quirks.lag)(&message));
+        let late = u64::try_from(self.quirks.late_lines.as_millis()).unwrap_or_default();
+        let chance = message.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        let own = Duration::from_millis(if late == 0 { 0 } else { chance % late });
+        let ingested = now.plus((self.quirks.lag)(&message) + own);
         if let Some(group) = self.groups.get_mut(&(region.to_owned(), group.to_owned())) {
             let new = || Stream { created: now, events: Vec::new() };
             let stream = group.streams.entry(stream.to_owned()).or_insert_with(new);
+            let before = stream.events.last().map_or(now, |event| event.ingested);
+            let ingested = if late == 0 || self.quirks.shuffled { ingested } else { ingested.max(before) };
             stream.events.push(Event { at: now, ingested, message, number: stream.events.len() as u64 });
         }
     }

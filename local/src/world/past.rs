@@ -25,6 +25,8 @@ pub struct Lateness {
     pub tasks: Duration,
     /// How an execution and its actions stand.
     pub executions: Duration,
+    /// The job of a continuation.
+    pub continuations: Duration,
 }
 
 /// What things were like, each with since when.

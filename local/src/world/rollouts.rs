@@ -187,6 +187,12 @@ impl World {
         views
     }
 
+    /// Whether one of ECS's own deployments has not come to where its traffic stays.
+    pub(super) fn is_rolling_out(&self) -> bool {
+        let moves = |one: &Rollout| !one.is_over() && (one.moved.is_none() || one.rollback.is_some());
+        self.ecs.rollouts.all.values().any(moves)
+    }
+
     /// A CloudWatch alarm goes off: what it watches is taken back.
     pub fn raise_alarm(&mut self, name: &str, now: Time) {
         self.advance(now);

@@ -1,0 +1,162 @@
+//! What the world wants done outside of it: containers play their scripts, functions run in process.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use local::world::{Effect, Happening, Made};
+use serde_json::Value;
+use shared::{Aws, Event, Invocation};
+
+use crate::{Stage, client};
+
+/// What happens to an invocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is killed this long after its begin, wherever it is.
+    Killed(Duration),
+    /// It is delivered once more, this much later.
+    Twice(Duration),
+    /// It comes this much later.
+    Late(Duration),
+    /// It never comes.
+    Lost,
+}
+
+impl Stage {
+    pub(crate) async fn keep_time(self) {
+        loop {
+            self.world().advance(self.now());
+            let effects = self.world().effects();
+            for effect in effects {
+                self.carry_out(effect);
+            }
+            let next = self.world().next();
+            let pause = next.map_or(Duration::from_secs(3600), |next| next.since(self.now()));
+            tokio::select! { biased;
+                () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => {}
+                () = self.0.wires.changed.notified() => {}
+            }
+        }
+    }
+
+    fn happened(&self, happening: Happening) {
+        self.0.wires.story.happening(self.now(), &happening);
+        self.world().happened(happening, self.now());
+        self.0.wires.changed.notify_one();
+    }
+
+    fn carry_out(&self, effect: Effect) {
+        self.0.wires.story.effect(self.now(), &effect);
+        let stage = self.clone();
+        match effect {
+            Effect::StartContainer(start) => {
+                let script = (self.0.props.script)(&start);
+                let (signals, received) = tokio::sync::mpsc::unbounded_channel();
+                let key = (start.task.clone(), start.container.clone());
+                self.0.props.containers.lock().unwrap_or_else(PoisonError::into_inner).insert(key, signals);
+                tokio::task::spawn_local(async move {
+                    script.play(&start, received, |happening| stage.happened(happening)).await;
+                });
+            }
+            Effect::Signal { task, container, kill } => {
+                let containers = self.0.props.containers.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(signals) = containers.get(&(task, container)) {
+                    let _ = signals.send(kill);
+                }
+            }
+            Effect::Route { .. } => {}
+            Effect::Invoke { id, function, payload, timeout } => {
+                let fate = (self.0.props.fate.borrow_mut())(&function, &payload);
+                if let Some(fate) = fate {
+                    self.0.wires.story.tell(self.now(), format_args!("{function} ({id})  <-- {fate:?}"));
+                }
+                if let Some(Fate::Twice(later)) = fate {
+                    let (stage, function, payload) = (stage.clone(), function.clone(), payload.clone());
+                    // How this one ends, Lambda tells nobody.
+                    tokio::task::spawn_local(async move {
+                        tokio::time::sleep(later).await;
+                        let _ = stage.invoke(&function, payload, timeout).await;
+                    });
+                }
+                tokio::task::spawn_local(async move {
+                    let result = match fate {
+                        Some(Fate::Lost) => Ok(()),
+                        Some(Fate::Killed(after)) => {
+                            let killed = tokio::time::timeout(after, stage.invoke(&function, payload, timeout));
+                            killed.await.unwrap_or_else(|_| Err("it was killed".into()))
+                        }
+                        Some(Fate::Late(by)) => {
+                            tokio::time::sleep(by).await;
+                            stage.invoke(&function, payload, timeout).await
+                        }
+                        Some(Fate::Twice(_)) | None => stage.invoke(&function, payload, timeout).await,
+                    };
+                    stage.happened(Happening::Invoked { id, result });
+                });
+            }
+            Effect::FetchSource { action } => {
+                let variables = [("CommitId", "abcdef0123"), ("CommitMessage", "Sell teapots")];
+                let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+                let made = Made {
+                    artifact: Vec::new(),
+                    revision: "abcdef0123".into(),
+                    summary: "Sell teapots".into(),
+                    variables,
+                };
+                tokio::task::spawn_local(async move { stage.happened(Happening::Worked { action, result: Ok(made) }) });
+            }
+            Effect::Build { action, commit } => {
+                self.0.build_ids.borrow_mut().push(action.clone());
+                let artifact = self.0.props.artifact(self.0.build_ids.borrow().len());
+                let made = Made { artifact, revision: commit, summary: "Built".into(), variables: BTreeMap::new() };
+                tokio::task::spawn_local(async move { stage.happened(Happening::Worked { action, result: Ok(made) }) });
+            }
+            Effect::CallHook { id, function, stage: at } => {
+                let (after, result) = (self.0.props.hook)(&function, &at);
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(after).await;
+                    stage.happened(Happening::Hooked { id, result });
+                });
+            }
+            Effect::Note(note) => self.0.log.lock().unwrap_or_else(PoisonError::into_inner).push(note),
+        }
+    }
+
+    /// Runs a function in process, as Lambda would: with a deadline, and dead when it is over.
+    async fn invoke(&self, name: &str, payload: Value, timeout: Duration) -> Result<(), String> {
+        let function = self.0.stack.functions.iter().find(|function| function.name == name).expect("a function");
+        let (crash, crashed) = tokio::sync::oneshot::channel();
+        self.0.sandboxes.set(self.0.sandboxes.get() + 1);
+        let client = client::InProcess::new(function, self.0.sandboxes.get(), self.0.wires.clone(), crash);
+        let setting = |name: &str| function.environment.get(name).cloned();
+        let mut settings = shared::aws::Settings::read(setting);
+        settings.own_log_group = Some(format!("/aws/lambda/{}", function.name));
+        settings.http = Some("http://127.0.0.1/sink".into());
+        let aws = Aws::new(&client.config(&self.0.stack.region), settings);
+        let invocation = Invocation::lasting(self.now(), timeout);
+        let event = Event::new(payload);
+        let work = async {
+            match function.binary.as_str() {
+                "dispatch-jobs" => {
+                    let functions = setting("CUTOVER_FUNCTIONS").expect("CUTOVER_FUNCTIONS");
+                    let functions = serde_json::from_str(&functions).expect("a JSON object");
+                    let version = setting("CUTOVER_ACTION_VERSION").expect("CUTOVER_ACTION_VERSION");
+                    dispatch_jobs::dispatch(&aws, &dispatch_jobs::Settings { functions, version }, invocation).await
+                }
+                "run-tasks" => run_tasks::handle(aws, event, invocation).await,
+                "tail-logs" => tail_logs::handle(aws, event, invocation).await,
+                "deploy-services" => deploy_services::handle(aws, event, invocation).await,
+                "drain-workers" => drain_workers::handle(aws, event, invocation).await,
+                "halt-release" => halt_release::handle(aws, event, invocation).await,
+                "notify" => notify::handle(aws, event, invocation).await,
+                other => panic!("no function {other}"),
+            }
+        };
+        tokio::select! { biased;
+            done = work => done.map_err(|error| error.to_string()),
+            _ = crashed => Err("it crashed".into()),
+            () = tokio::time::sleep(timeout) => Err("it timed out".into()),
+        }
+    }
+}

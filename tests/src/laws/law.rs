@@ -1,0 +1,119 @@
+//! The laws: what holds for every seed, whatever happened.
+//!
+//! Each is a function of what was played, named in [`LAWS`]; its doc states it. A new kind of target, or a new function, adds
+//! its laws here and its faults in [`super::plan`], and nothing else.
+
+mod calls;
+mod logs;
+mod reports;
+mod tasks;
+mod traffic;
+
+use local::world::{ActionStatus, ActionView, ExecutionStatus, Life, LogEvent};
+use shared::names::{StartedBy, read_started_by};
+use std::collections::BTreeMap;
+
+use super::people::Deeds;
+use super::plan::Plan;
+use super::record::Seen;
+use crate::Stage;
+
+/// A play that has come to its end.
+pub struct Ended<'a> {
+    /// What was played.
+    pub plan: &'a Plan,
+    /// The stage.
+    pub stage: &'a Stage,
+    /// What people did.
+    pub deeds: Deeds,
+    /// Every call.
+    pub seen: Vec<Seen>,
+    /// Every task.
+    pub lives: Vec<Life>,
+    /// The releases.
+    pub releases: Vec<Release>,
+}
+
+/// A release, as it ended.
+#[derive(Debug)]
+pub struct Release {
+    /// Its execution.
+    pub execution: String,
+    /// Its image; empty when it was not built.
+    pub image: String,
+    /// How it ended.
+    pub status: ExecutionStatus,
+    /// Its actions' runs.
+    pub actions: Vec<ActionView>,
+    /// Its log, by stream.
+    pub streams: BTreeMap<String, Vec<LogEvent>>,
+}
+
+/// A law.
+pub type Law = fn(&Ended<'_>) -> Result<(), String>;
+
+/// All of them, by name.
+pub const LAWS: [(&str, Law); 15] = [
+    ("rest", reports::everything_comes_to_rest),
+    ("one report", reports::every_action_ends_in_one_report),
+    ("known requests", calls::no_request_is_refused_as_wrong),
+    ("allowed requests", calls::no_role_lacks_a_permission),
+    ("once", tasks::a_task_runs_once_per_environment_and_try),
+    ("alone", tasks::a_task_never_runs_twice_at_a_time),
+    ("migrated", tasks::after_success_every_environment_is_migrated),
+    ("first cause", tasks::the_first_cause_was_the_first),
+    ("nothing left", tasks::after_an_end_nothing_of_a_release_is_under_way),
+    ("protected", tasks::no_protected_task_is_stopped),
+    ("traffic", traffic::traffic_is_where_the_last_good_release_put_it),
+    ("old workers", traffic::old_workers_are_gone_or_reported),
+    ("logs", logs::every_line_is_there_once_and_in_order),
+    ("secrets", calls::no_secret_is_told),
+    ("budget", calls::reads_stay_within_their_budget),
+];
+
+impl<'a> Ended<'a> {
+    pub(super) fn new(plan: &'a Plan, stage: &'a Stage, deeds: Deeds, seen: Vec<Seen>) -> Self {
+        let lives = stage.world().lives();
+        let releases = deeds.releases.iter().map(|execution| {
+            let status = stage.world().status(execution).unwrap_or(ExecutionStatus::InProgress);
+            let streams = stage.world().release_streams(execution);
+            let image = stage.image_of(execution).unwrap_or_default();
+            Release { execution: execution.clone(), image, status, actions: stage.actions(execution), streams }
+        });
+        let releases = releases.collect();
+        Self { plan, stage, deeds, seen, lives, releases }
+    }
+
+    /// The releases' own tasks, with whose they are.
+    pub(super) fn own_lives(&self) -> impl Iterator<Item = (&Life, StartedBy<'_>)> {
+        self.lives.iter().filter_map(|life| Some((life, read_started_by(&life.started_by)?)))
+    }
+
+    /// Everything that the releases' logs and actions say.
+    pub(super) fn said(&self) -> Vec<&str> {
+        let logs = self
+            .releases
+            .iter()
+            .flat_map(|release| release.streams.values().flatten().map(|event| event.message.as_str()));
+        let actions = self.releases.iter().flat_map(|release| &release.actions);
+        logs.chain(actions.flat_map(|one| [Some(one.summary.as_str()), one.error.as_deref()]).flatten()).collect()
+    }
+}
+
+impl Release {
+    /// The newest run of an action.
+    pub(super) fn action(&self, name: &str) -> Option<&ActionView> {
+        self.actions.iter().rev().find(|one| one.action == name)
+    }
+
+    /// When its deployment succeeded, if it did and stayed so.
+    pub(super) fn deployed(&self) -> Option<shared::Time> {
+        let deploy = self.action("Deploy").filter(|one| one.status == ActionStatus::Succeeded)?;
+        Some(deploy.updated)
+    }
+}
+
+/// An error with what is wrong, or nothing.
+fn none<T: std::fmt::Debug>(what: &str, found: &[T]) -> Result<(), String> {
+    if found.is_empty() { Ok(()) } else { Err(format!("{what}: {found:#?}")) }
+}

@@ -1,0 +1,93 @@
+//! Laws 7 to 10, as far as they are about calls: tokens and messages fit, no secret is told, reads stay within their budget.
+
+use std::collections::BTreeMap;
+
+use super::{Ended, none};
+use crate::Meddling;
+use crate::laws::meddle::operation;
+
+/// Refusals that mean that the request itself was wrong. `StopTask` of a task that is gone is answered so, too.
+const WRONG: [&str; 6] = [
+    "ValidationException",
+    "SerializationException",
+    "InvalidParameterException",
+    "InvalidInputException",
+    "UnknownOperationException",
+    "ClientException",
+];
+
+/// Every request is one that AWS takes: of a known shape, within all limits (tokens, messages, summaries, names).
+pub(super) fn no_request_is_refused_as_wrong(ended: &Ended<'_>) -> Result<(), String> {
+    let wrong = ended.seen.iter().filter(|seen| {
+        let code = seen.answer.as_ref().map(|(_, code)| code.as_str()).unwrap_or_default();
+        WRONG.contains(&code) && seen.operation != "StopTask"
+    });
+    let wrong: Vec<_> = wrong
+        .map(|seen| format!("{} of {}: {:?} {}", seen.operation, seen.function, seen.answer, seen.input))
+        .collect();
+    none("requests that are wrong", &wrong)?;
+    let unknown: Vec<_> =
+        ended.stage.notes().into_iter().filter(|note| note.contains("it is not known here")).collect();
+    none("requests that are not known", &unknown)
+}
+
+/// The roles of the template allow what the functions do.
+pub(super) fn no_role_lacks_a_permission(ended: &Ended<'_>) -> Result<(), String> {
+    let denied: Vec<_> =
+        ended.stage.notes().into_iter().filter(|note| note.contains("no identity-based policy allows")).collect();
+    none("what no role allows", &denied)
+}
+
+/// No credential and no secret is in any log, summary, verdict, token or notification.
+pub(super) fn no_secret_is_told(ended: &Ended<'_>) -> Result<(), String> {
+    let told: Vec<_> =
+        ended.seen.iter().filter(|seen| seen.tells_secret).map(|seen| (&seen.function, &seen.operation)).collect();
+    none("calls that tell a secret", &told)?;
+    let secret = crate::laws::shape::SECRET;
+    let told = ended.stage.world().told(0).iter().filter(|told| told.body.to_string().contains(secret)).count();
+    if told == 0 { Ok(()) } else { Err(format!("{told} notifications say a secret")) }
+}
+
+/// How long a stretch of calls is counted.
+const STRETCH: u64 = 10_000;
+
+/// An invocation asks an account's Region for at most 2 reads of ECS and CodeDeploy a second and 5 of CloudWatch Logs, with
+/// a burst of 4 at its begin and again after a pause; what the SDK repeats of a call that failed comes on top.
+pub(super) fn reads_stay_within_their_budget(ended: &Ended<'_>) -> Result<(), String> {
+    let control = [
+        "ListTasks",
+        "DescribeTasks",
+        "DescribeServices",
+        "ListDeployments",
+        "BatchGetDeployments",
+        "BatchGetDeploymentTargets",
+        "BatchGetDeploymentGroups",
+        "DescribeTaskDefinition",
+    ];
+    let mut times: BTreeMap<(u32, &str, &str, bool), Vec<u64>> = BTreeMap::new();
+    for seen in &ended.seen {
+        let is_log = seen.operation == "GetLogEvents";
+        let answered = matches!(seen.meddling, Meddling::Pass | Meddling::SmallPage(_) | Meddling::EmptyPage);
+        if answered && (is_log || control.contains(&operation(&seen.operation))) {
+            times.entry((seen.sandbox, &seen.region, &seen.account, is_log)).or_default().push(seen.at.millis());
+        }
+    }
+    for ((sandbox, region, _, is_log), times) in times {
+        let per_second = if is_log { 5 } else { 2 };
+        // A twentieth of jitter either way, and the burst.
+        let most = usize::try_from(STRETCH / 1000 * per_second * 21 / 20).unwrap_or_default() + 6;
+        let mut first = 0;
+        for (at, time) in times.iter().enumerate() {
+            while *time - times[first] >= STRETCH {
+                first += 1;
+            }
+            let count = at + 1 - first;
+            if count > most {
+                return Err(format!(
+                    "invocation {sandbox} made {count} reads in {region} within {STRETCH} ms (log: {is_log})"
+                ));
+            }
+        }
+    }
+    Ok(())
+}

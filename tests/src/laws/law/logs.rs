@@ -1,0 +1,63 @@
+//! Law 5: every line that was readable is in the merged stream exactly once, in order per source, and the `complete` line tells
+//! the truth.
+
+use std::collections::BTreeMap;
+
+use super::{Ended, none};
+use crate::Meddling;
+use crate::laws::fault::Fault;
+
+/// What a task has written is in a stream of its release at most once and in its order; all of it where the stream says that
+/// it is complete, with as many lines as it says.
+///
+/// A line may be there twice in the circumstances that the README names: the answer to a claim of the tail's was lost, or a
+/// `PutLogEvents` arrived after its caller had given it up.
+pub(super) fn every_line_is_there_once_and_in_order(ended: &Ended<'_>) -> Result<(), String> {
+    let in_doubt = ended.seen.iter().any(|seen| match seen.operation.as_str() {
+        "AcknowledgeJob" => seen.function == "tail-logs" && seen.meddling != Meddling::Pass,
+        "PutLogEvents" => seen.function == "tail-logs" && matches!(seen.meddling, Meddling::DoneLate(_)),
+        _ => false,
+    });
+    let mut wrong = Vec::new();
+    for release in &ended.releases {
+        for (stream, events) in &release.streams {
+            let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+            for (at, event) in events.iter().enumerate() {
+                let text = event.message.split_once(" | ").map_or(event.message.as_str(), |(_, text)| text);
+                places.entry(text).or_default().push(at);
+            }
+            for (life, whose) in ended.own_lives().filter(|(_, whose)| whose.execution == release.execution) {
+                let id = life.arn.rsplit('/').next().unwrap_or_default();
+                let written: Vec<_> =
+                    ended.stage.world().lines_of_task(&life.arn).into_iter().map(|event| event.message).collect();
+                let own: Vec<_> = written.iter().filter(|line| line.contains("task ")).collect();
+                let found: Vec<_> =
+                    own.iter().map(|line| places.get(line.as_str()).cloned().unwrap_or_default()).collect();
+                let about = format!("{stream}: {} in {} ({id})", whose.task, whose.environment);
+                if !in_doubt && found.iter().any(|places| places.len() > 1) {
+                    wrong.push(format!("{about}: a line is there more than once"));
+                }
+                let firsts: Vec<_> = found.iter().filter_map(|places| places.first()).collect();
+                // What CloudWatch shows in disorder is not sorted: it would have to be held back.
+                let shuffled = ended.plan.faults.iter().any(|fault| matches!(fault, Fault::ShuffledLines(_)));
+                if !shuffled && !firsts.is_sorted() {
+                    wrong.push(format!("{about}: lines are out of order"));
+                }
+                let complete = events.iter().find_map(|event| {
+                    let rest = event.message.split_once(" complete: ")?.1;
+                    rest.contains(&format!("(task {id})"))
+                        .then(|| rest.split(' ').next().unwrap_or_default().to_owned())
+                });
+                let Some(complete) = complete else { continue };
+                let missing = found.iter().filter(|places| places.is_empty()).count();
+                if missing > 0 || complete != written.len().to_string() {
+                    wrong.push(format!(
+                        "{about}: says {complete} lines; {} were written, {missing} are missing",
+                        written.len()
+                    ));
+                }
+            }
+        }
+    }
+    none("lines lost, doubled or in disorder", &wrong)
+}

@@ -1,0 +1,145 @@
+//! Laws 2, 3, 4, 6 and 10, as far as they are about tasks.
+
+use std::collections::BTreeMap;
+
+use local::world::{ActionStatus, ExecutionStatus, Life};
+use shared::Time;
+
+use super::{Ended, none};
+
+/// A task's container runs at most once per environment and try, and never again after it has succeeded.
+pub(super) fn a_task_runs_once_per_environment_and_try(ended: &Ended<'_>) -> Result<(), String> {
+    let mut wrong = Vec::new();
+    for (whose, lives) in by_whose(ended) {
+        let retries: Vec<_> =
+            ended.deeds.retries.iter().filter(|(execution, _)| *execution == whose.0).map(|(_, at)| *at).collect();
+        let try_of = |life: &Life| retries.iter().filter(|at| **at <= life.created).count();
+        let ran: Vec<_> = lives.iter().filter(|life| life.started.is_some()).collect();
+        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+        for life in &ran {
+            *counts.entry(try_of(life)).or_default() += 1;
+        }
+        if counts.values().any(|count| *count > 1) {
+            wrong.push(format!("{whose:?} ran more than once in a try: {ran:#?}"));
+        }
+        let done = ran.iter().filter(|life| life.has_succeeded()).filter_map(|life| life.stopped).min();
+        if ran.iter().any(|life| done.is_some_and(|done| life.created > done)) {
+            wrong.push(format!("{whose:?} ran again after it had succeeded: {ran:#?}"));
+        }
+    }
+    none("tasks that ran too often", &wrong)
+}
+
+/// A task never runs twice at a time in one environment, not even for two releases.
+pub(super) fn a_task_never_runs_twice_at_a_time(ended: &Ended<'_>) -> Result<(), String> {
+    let mut spans: BTreeMap<(&str, &str), Vec<(Time, Time, &Life)>> = BTreeMap::new();
+    for (life, whose) in ended.own_lives() {
+        let Some(started) = life.started else { continue };
+        let span = (started, life.stopped.unwrap_or(Time::from_millis(u64::MAX)), life);
+        spans.entry((whose.task, whose.environment)).or_default().push(span);
+    }
+    let mut wrong = Vec::new();
+    for (whose, mut spans) in spans {
+        spans.sort_by_key(|(started, _, _)| *started);
+        wrong.extend(
+            spans
+                .windows(2)
+                .filter(|pair| pair[1].0 < pair[0].1)
+                .map(|pair| format!("{whose:?}: {:#?} and {:#?}", pair[0].2, pair[1].2)),
+        );
+    }
+    none("tasks that ran twice at a time", &wrong)
+}
+
+/// After success, every environment is migrated, and the steps before and after it are done.
+pub(super) fn after_success_every_environment_is_migrated(ended: &Ended<'_>) -> Result<(), String> {
+    let mut missing = Vec::new();
+    for release in ended.releases.iter().filter(|release| release.status == ExecutionStatus::Succeeded) {
+        let shape = &ended.plan.shape;
+        let wanted = shape.environments.iter().map(|place| ("migrate", place));
+        let steps = shape.stepped().iter().flat_map(|place| [("prepare", place), ("finish", place)]);
+        for (task, place) in wanted.chain(steps) {
+            let done = ended.own_lives().any(|(life, whose)| {
+                whose.execution == release.execution
+                    && whose.task == task
+                    && whose.environment == place.name
+                    && life.has_succeeded()
+            });
+            if !done {
+                missing.push(format!("{task} in {}", place.name));
+            }
+        }
+    }
+    none("releases succeeded without these tasks", &missing)
+}
+
+/// The environment that a failed task's verdict names first is one whose task failed first.
+pub(super) fn the_first_cause_was_the_first(ended: &Ended<'_>) -> Result<(), String> {
+    let mut wrong = Vec::new();
+    for release in &ended.releases {
+        for action in release.actions.iter().filter(|one| one.status == ActionStatus::Failed) {
+            let verdict = action.error.as_deref().unwrap_or_default();
+            let Some((task, rest)) = verdict.split_once(" failed in ") else { continue };
+            let Some((environment, what)) = rest.split_once(": ") else { continue };
+            if !what.starts_with("container ") {
+                continue;
+            }
+            let failed = ended.own_lives().filter(|(life, whose)| {
+                let own = whose.execution == release.execution && whose.task == task && life.created >= action.started;
+                own && life.stopped.is_some_and(|at| at <= action.updated)
+                    && life.stop_code != Some("UserInitiated")
+                    && !life.has_succeeded()
+            });
+            let failed: Vec<_> =
+                failed.filter_map(|(life, whose)| Some((life.stopped?, whose.environment.to_owned()))).collect();
+            let first = failed.iter().map(|(at, _)| *at).min();
+            if !failed.iter().any(|(at, name)| Some(*at) == first && name == environment) {
+                wrong.push(format!("{} says {environment}; failed: {failed:?}", action.action));
+            }
+        }
+    }
+    none("verdicts that name another cause than the first", &wrong)
+}
+
+/// After a release has ended, none of its tasks runs, and none of its deployments is under way, unless their action has
+/// succeeded: then they may wait for their old tasks.
+pub(super) fn after_an_end_nothing_of_a_release_is_under_way(ended: &Ended<'_>) -> Result<(), String> {
+    let mut left = Vec::new();
+    for release in ended.releases.iter().filter(|release| release.status.is_over()) {
+        let own =
+            ended.own_lives().filter(|(life, whose)| whose.execution == release.execution && life.stopped.is_none());
+        left.extend(own.map(|(life, _)| format!("{} {:?}: {life:?}", release.execution, release.status)));
+        if release.deployed().is_none() {
+            let deployments = ended.stage.world().deployments();
+            let living = deployments.into_iter().filter(|(description, status)| {
+                description.contains(&release.execution) && !matches!(*status, "Succeeded" | "Failed" | "Stopped")
+            });
+            left.extend(
+                living
+                    .filter(|(description, _)| !description.contains(" back, key "))
+                    .map(|found| format!("{found:?}")),
+            );
+        }
+    }
+    none("what is left of releases that are over", &left)
+}
+
+/// No task of a service is ever stopped by hand, and none that protects itself is stopped at all.
+pub(super) fn no_protected_task_is_stopped(ended: &Ended<'_>) -> Result<(), String> {
+    let stopped = ended.lives.iter().filter(|life| {
+        let by_hand = life.service.is_some() && life.stop_code == Some("UserInitiated");
+        let protected = life.protected.zip(life.stopping).is_some_and(|(until, stopping)| stopping < until);
+        let by_scaling = life.stop_code == Some("ServiceSchedulerInitiated");
+        by_hand || (protected && by_scaling)
+    });
+    none("tasks of services that were stopped", &stopped.collect::<Vec<_>>())
+}
+
+fn by_whose<'a>(ended: &'a Ended<'_>) -> BTreeMap<(String, String, String), Vec<&'a Life>> {
+    let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (life, whose) in ended.own_lives() {
+        let key = (whose.execution.to_owned(), whose.task.to_owned(), whose.environment.to_owned());
+        found.entry(key).or_default().push(life);
+    }
+    found
+}

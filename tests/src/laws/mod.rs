@@ -1,0 +1,90 @@
+//! The laws' harness: a seed decides what is released, what goes wrong and what people do; the play must keep every law.
+//!
+//! Invariant: a play follows from its plan, and a plan from its seed.
+
+pub mod cover;
+pub mod fault;
+pub mod law;
+pub mod meddle;
+pub mod people;
+pub mod plan;
+pub mod record;
+pub mod shape;
+pub mod shrink;
+
+use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use shared::Time;
+
+use crate::{BEGIN, Setting, play_denied};
+use cover::Cover;
+use law::{Ended, LAWS};
+use plan::Plan;
+
+/// When the release begins, in the play's time: the old version has come up by then.
+pub const START: Time = Time::from_millis(BEGIN.millis() + 60_000);
+
+/// How a play went.
+#[derive(Debug, Default)]
+pub struct Played {
+    /// The laws that it broke, each with why.
+    pub broken: Vec<(String, String)>,
+    /// What stands for its story.
+    pub hash: u64,
+    /// Its story, where it was kept.
+    pub story: Vec<String>,
+    /// What was covered.
+    pub cover: Cover,
+    /// How many calls were made.
+    pub calls: usize,
+}
+
+/// Plays a plan, and holds it against the laws.
+#[must_use]
+pub fn play(plan: &Plan, keep_story: bool) -> Played {
+    let played = RefCell::new(Played::default());
+    // A panic of the harness or of the world is a broken law, too: it has a seed that can be looked at.
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let (record, meetings) = (record::Record::default(), meddle::Meetings::default());
+        let setting = Setting {
+            manifest: plan.shape.manifest(),
+            account: plan.shape.account(),
+            script: Box::new(meddle::of_containers(plan, meetings.clone())),
+            quirks: meddle::quirks(plan),
+            lateness: meddle::lateness(plan),
+            meddle: Box::new(meddle::of_calls(plan, meetings.clone())),
+            witness: Box::new(record.witness()),
+            fate: Box::new(meddle::of_invocations(plan, meetings.clone())),
+            own_images: true,
+            seed: plan.seed,
+            keep_story,
+            ..Setting::default()
+        };
+        play_denied(setting, async |stage| {
+            tokio::time::sleep(START.since(stage.now())).await;
+            let deeds = people::act(&stage, plan).await;
+            // What comes late after all of it must not change anything.
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            let ended = Ended::new(plan, &stage, deeds, record.taken());
+            let mut played = played.borrow_mut();
+            for (name, law) in LAWS {
+                if let Err(why) = law(&ended) {
+                    played.broken.push((name.to_owned(), why));
+                }
+            }
+            played.cover = Cover::of(&ended, meetings.taken());
+            played.calls = ended.seen.len();
+            played.hash = stage.story().hash();
+            played.story = stage.story().lines();
+        });
+    }));
+    let mut played = played.into_inner();
+    if let Err(panic) = outcome {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        played.broken.push(("no panic".into(), text.unwrap_or_default()));
+    }
+    played
+}

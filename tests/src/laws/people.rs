@@ -1,0 +1,225 @@
+//! What people do during a play, and what happens to tasks by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use local::world::{ActionStatus, ExecutionStatus};
+use serde_json::json;
+use shared::Time;
+
+use super::START;
+use super::fault::{ByHand, Fault};
+use super::plan::Plan;
+use super::shape::{By, Shape};
+use crate::Stage;
+
+/// What people did that the laws must know of.
+#[derive(Debug, Default)]
+pub struct Deeds {
+    /// The releases, in order.
+    pub releases: Vec<String>,
+    /// Each retry: of which release, and when.
+    pub retries: Vec<(String, Time)>,
+    /// The targets (`e01-s0`) where somebody else deployed, or did something by hand.
+    pub touched: BTreeSet<String>,
+    /// Tasks that Spot took.
+    pub interrupted: BTreeSet<String>,
+    /// Old tasks that protected themselves, until then.
+    pub protected: BTreeMap<String, Time>,
+    /// When everything had come to rest; never, unless given.
+    pub rest: Option<Time>,
+}
+
+/// When everything must be at rest: after the longest wait that a manifest or a group has here, twice.
+pub const REST_WITHIN: Duration = Duration::from_secs(2 * 3600);
+
+/// How often people look.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often they look when nothing has happened for long.
+const LOOK_SELDOM: Duration = Duration::from_secs(10);
+
+/// Plays all that people do, until everything is at rest or should have been.
+pub(super) async fn act(stage: &Stage, plan: &Plan) -> Deeds {
+    let mut deeds = Deeds::default();
+    deeds.releases.push(stage.start());
+    protect(stage, plan, &mut deeds);
+    let mut due: Vec<(Duration, &Fault)> = plan.faults.iter().filter_map(|fault| Some((at(fault)?, fault))).collect();
+    due.sort_by_key(|(at, _)| *at);
+    let mut due = due.into_iter().peekable();
+    let mut retries: Vec<(Duration, bool)> = plan.faults.iter().filter_map(retry).collect();
+    let (mut asked, mut ended): (BTreeMap<String, Time>, BTreeMap<String, Time>) = Default::default();
+    let mut rejects = plan.faults.contains(&Fault::Reject);
+    let late = plan.faults.iter().filter_map(|fault| match fault {
+        Fault::ApproveLate(by) => Some(*by),
+        _ => None,
+    });
+    let patience = late.max().unwrap_or(Duration::from_secs(2));
+    let mut quiet = 0;
+    loop {
+        let now = stage.now();
+        while let Some((_, fault)) = due.next_if(|(at, _)| START.plus(*at) <= now) {
+            happen(stage, plan, fault, &mut deeds);
+        }
+        for execution in deeds.releases.clone() {
+            let waiting = stage.world().waiting_approval(&execution);
+            if let Some(token) = waiting {
+                let since = *asked.entry(token).or_insert(now);
+                if now.since(since) >= patience {
+                    stage.answer_approval(&execution, if rejects { "Rejected" } else { "Approved" });
+                    rejects = false;
+                }
+            }
+            let status = stage.world().status(&execution);
+            if !matches!(status, Some(ExecutionStatus::Failed | ExecutionStatus::Stopped)) {
+                ended.remove(&execution);
+                continue;
+            }
+            let since = *ended.entry(execution.clone()).or_insert(now);
+            if retries.first().is_some_and(|(after, _)| now.since(since) >= *after) {
+                let (_, all) = retries.remove(0);
+                try_again(stage, &execution, all, &mut deeds);
+            }
+        }
+        let over = |execution: &String| stage.world().status(execution).is_some_and(ExecutionStatus::is_over);
+        let failed = |execution: &String| {
+            matches!(stage.world().status(execution), Some(ExecutionStatus::Failed | ExecutionStatus::Stopped))
+        };
+        let may_retry = !retries.is_empty() && deeds.releases.iter().any(failed);
+        let idle = due.peek().is_none() && !may_retry && deeds.releases.iter().all(over) && stage.is_idle();
+        // Twice in a row, so that what one of them has just begun is seen.
+        quiet = if idle { quiet + 1 } else { 0 };
+        if quiet > 2 {
+            deeds.rest = Some(now);
+            return deeds;
+        }
+        let after = now.since(START);
+        if after > REST_WITHIN {
+            return deeds;
+        }
+        let pause = if after > Duration::from_secs(400) { LOOK_SELDOM } else { LOOK };
+        let next = due.peek().map_or(pause, |(at, _)| START.plus(*at).since(now).min(pause));
+        tokio::time::sleep(next.max(Duration::from_millis(1))).await;
+    }
+}
+
+fn at(fault: &Fault) -> Option<Duration> {
+    match fault {
+        Fault::Spot { at, .. }
+        | Fault::Rival { at, .. }
+        | Fault::ByHand { at, .. }
+        | Fault::Stop { at, .. }
+        | Fault::Merge { at } => Some(*at),
+        _ => None,
+    }
+}
+
+fn retry(fault: &Fault) -> Option<(Duration, bool)> {
+    match fault {
+        Fault::Retry { after, all } => Some((*after, *all)),
+        _ => None,
+    }
+}
+
+fn protect(stage: &Stage, plan: &Plan, deeds: &mut Deeds) {
+    for fault in &plan.faults {
+        if let Fault::Protected(length) = fault {
+            let until = stage.now().plus(*length);
+            let old: Vec<_> = stage.world().lives().into_iter().filter(|life| life.service.is_some()).collect();
+            let workers = |life: &&local::world::Life| {
+                plan.shape
+                    .services
+                    .iter()
+                    .any(|one| one.worker && life.service.as_ref().is_some_and(|name| name.ends_with(&one.name)))
+            };
+            for life in old.iter().filter(workers) {
+                stage.world().protect_until(&life.arn, until);
+                deeds.protected.insert(life.arn.clone(), until);
+            }
+        }
+    }
+}
+
+fn happen(stage: &Stage, plan: &Plan, fault: &Fault, deeds: &mut Deeds) {
+    match fault {
+        Fault::Merge { .. } => deeds.releases.push(stage.start()),
+        Fault::Stop { abandon, .. } => {
+            let Some(execution) = stage.world().first_under_way() else { return };
+            let stopping = stage.world().status(&execution) == Some(ExecutionStatus::Stopping);
+            if *abandon || !stopping {
+                stage.ask("StopPipelineExecution", &execution, json!({"abandon": abandon, "reason": "a person"}));
+            }
+        }
+        Fault::Spot { pick, .. } => {
+            let living: Vec<_> = stage
+                .world()
+                .lives()
+                .into_iter()
+                .filter(|life| life.stopping.is_none() && life.started.is_some())
+                .collect();
+            if !living.is_empty() {
+                let arn = &living[pick % living.len()].arn;
+                let now = stage.now();
+                stage.world().interrupt(arn, now);
+                stage.hurry();
+                deeds.interrupted.insert(arn.clone());
+            }
+        }
+        Fault::Rival { pick, .. } => rival(stage, &plan.shape, *pick, deeds),
+        Fault::ByHand { pick, deed, .. } => by_hand(stage, *pick, *deed, deeds),
+        _ => {}
+    }
+}
+
+fn try_again(stage: &Stage, execution: &str, all: bool, deeds: &mut Deeds) {
+    let actions = stage.actions(execution);
+    let Some(failed) =
+        actions.iter().rev().find(|one| matches!(one.status, ActionStatus::Failed | ActionStatus::Abandoned))
+    else {
+        return;
+    };
+    let name = stage.world().pipeline_name().to_owned();
+    let mode = if all { "ALL_ACTIONS" } else { "FAILED_ACTIONS" };
+    let input =
+        json!({"pipelineName": name, "pipelineExecutionId": execution, "stageName": failed.stage, "retryMode": mode});
+    // A newer release may have entered the stage.
+    if stage.try_call("us-east-1", "CodePipeline_20150709.RetryStageExecution", &input).is_ok() {
+        deeds.retries.push((execution.to_owned(), stage.now()));
+    }
+}
+
+/// Somebody deploys the old version's newest revision with an image of their own.
+fn rival(stage: &Stage, shape: &Shape, pick: usize, deeds: &mut Deeds) {
+    let targets =
+        shape.environments.iter().flat_map(|place| shape.services.iter().map(move |service| (place, service)));
+    let targets: Vec<_> = targets.filter(|(place, service)| service.by != By::Ecs && place.account.is_none()).collect();
+    let Some((place, service)) = (!targets.is_empty()).then(|| targets[pick % targets.len()]) else { return };
+    let name = Shape::ecs_service(service, place);
+    let spec = json!({"version": 1, "Resources": [{"TargetService": {"Type": "AWS::ECS::Service", "Properties": {
+        "TaskDefinition": format!("arn:aws:ecs:{}:111122223333:task-definition/shop-{}-{}:1", place.region, place.name, service.name),
+        "LoadBalancerInfo": {"ContainerName": "shop", "ContainerPort": 8080}}}}]});
+    let input = json!({"applicationName": "shop", "deploymentGroupName": name, "description": "by hand",
+        "revision": {"revisionType": "AppSpecContent", "appSpecContent": {"content": spec.to_string()}}});
+    // The group may be busy.
+    if stage.try_call(place.region, "CodeDeploy_20141006.CreateDeployment", &input).is_ok() {
+        deeds.touched.insert(name);
+    }
+}
+
+fn by_hand(stage: &Stage, pick: usize, deed: ByHand, deeds: &mut Deeds) {
+    let living = stage.world().living_deployments();
+    if living.is_empty() {
+        return;
+    }
+    let (id, group) = &living[pick % living.len()];
+    let (operation, input) = match deed {
+        ByHand::StopsIt => ("StopDeployment", json!({"deploymentId": id, "autoRollbackEnabled": true})),
+        ByHand::Reroutes => ("ContinueDeployment", json!({"deploymentId": id, "deploymentWaitType": "READY_WAIT"})),
+        ByHand::EndsWait => {
+            ("ContinueDeployment", json!({"deploymentId": id, "deploymentWaitType": "TERMINATION_WAIT"}))
+        }
+    };
+    if stage.try_call("us-east-1", &format!("CodeDeploy_20141006.{operation}"), &input).is_ok() {
+        deeds.touched.insert(group.clone());
+    }
+}

@@ -1,0 +1,198 @@
+//! A seed's play: what is released, and what goes wrong.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::fault::{ByHand, Calls, Ending, Fault, Shown};
+use super::shape::Shape;
+use crate::{Fate, Meddling};
+
+/// When faults are over, after the release's begin: from then on, everything must come to rest.
+pub const CALM: Duration = Duration::from_secs(240);
+
+/// A play, as data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// What it follows from.
+    pub seed: u64,
+    /// What is released.
+    pub shape: Shape,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+}
+
+const FUNCTIONS: [&str; 7] =
+    ["run-tasks", "tail-logs", "deploy-services", "drain-workers", "halt-release", "notify", "dispatch-jobs"];
+
+/// Operations that are worth a fault of their own.
+const OPERATIONS: [&str; 22] = [
+    "RunTask",
+    "StopTask",
+    "ListTasks",
+    "DescribeTasks",
+    "DescribeTaskDefinition",
+    "RegisterTaskDefinition",
+    "DescribeServices",
+    "CreateDeployment",
+    "ContinueDeployment",
+    "StopDeployment",
+    "ListDeployments",
+    "BatchGetDeployments",
+    "BatchGetDeploymentTargets",
+    "BatchGetDeploymentGroups",
+    "GetLogEvents",
+    "PutLogEvents",
+    "CreateLogStream",
+    "AcknowledgeJob",
+    "PutJobSuccessResult",
+    "PutJobFailureResult",
+    "GetPipelineExecution",
+    "ListActionExecutions",
+];
+
+impl Plan {
+    /// The play of a seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let shape = Shape::of(&mut random);
+        let count = match random.u32(0..10) {
+            0 => 0,
+            1..4 => 1,
+            4..8 => random.usize(2..5),
+            _ => random.usize(5..11),
+        };
+        let mut faults: Vec<Fault> = (0..count).map(|_| fault(&mut random, &shape)).collect();
+        // A failure or a stop is worth more when somebody goes on after it.
+        let ends = |fault: &Fault| {
+            matches!(fault, Fault::Stop { .. } | Fault::Task { .. } | Fault::Service { .. } | Fault::Reject)
+        };
+        if faults.iter().any(ends) && random.u32(0..3) == 0 {
+            faults.push(Fault::Retry { after: millis(&mut random, 0, 40_000), all: random.bool() });
+        }
+        Self { seed, shape, faults }
+    }
+}
+
+fn millis(random: &mut Rng, from: u64, to: u64) -> Duration {
+    Duration::from_millis(random.u64(from..to))
+}
+
+/// A moment of a release, most of which are over after two minutes.
+fn moment(random: &mut Rng) -> Duration {
+    if random.u32(0..4) == 0 { millis(random, 0, 180_000) } else { millis(random, 0, 60_000) }
+}
+
+fn fault(random: &mut Rng, shape: &Shape) -> Fault {
+    let environment = random.usize(0..shape.environments.len());
+    match random.u32(0..100) {
+        0..14 => Fault::Storm {
+            what: trouble(random),
+            of: calls(random),
+            from: moment(random),
+            lasts: millis(random, 500, 60_000),
+            one_in: [1, 2, 2, 3, 5, 10][random.usize(0..6)],
+            seed: random.u64(..),
+        },
+        14..34 => {
+            let (what, of) = (single(random), calls(random));
+            Fault::Once { what, of, nth: random.u32(0..if of.operation.is_some() { 6 } else { 60 }) }
+        }
+        34..44 => Fault::Late {
+            what: [Shown::ListedDeployments, Shown::Rollbacks, Shown::Deployments, Shown::Tasks, Shown::Executions]
+                [random.usize(0..5)],
+            by: millis(random, 100, 6000),
+        },
+        44..46 => Fault::EmptyPages,
+        46..48 => Fault::LateLines(millis(random, 100, 5000)),
+        48 => Fault::ShuffledLines(millis(random, 100, 3000)),
+        49..51 => Fault::LateJobs(millis(random, 100, 60_000)),
+        51..58 => Fault::Lambda {
+            function: FUNCTIONS[random.usize(0..FUNCTIONS.len())],
+            nth: random.u32(0..4),
+            fate: fate(random, true),
+        },
+        58..62 => Fault::Event { nth: random.u32(0..40), fate: fate(random, false) },
+        62..68 => Fault::Task {
+            environment,
+            task: ["prepare", "migrate", "migrate", "migrate", "finish"][random.usize(0..5)],
+            how: match random.u32(0..6) {
+                0 => Ending::CannotStart,
+                1 => Ending::Exit(137),
+                2 => Ending::Slow(millis(random, 1000, 120_000)),
+                3 => Ending::Deaf,
+                _ => Ending::Exit(1),
+            },
+        },
+        68..74 => Fault::Service {
+            environment,
+            service: random.usize(0..shape.services.len()),
+            how: match random.u32(0..6) {
+                0 => Ending::CannotStart,
+                1 => Ending::NeverHealthy,
+                2 => Ending::Slow(millis(random, 1000, 120_000)),
+                3 => Ending::FallsIll(millis(random, 100, 20_000)),
+                4 => Ending::Deaf,
+                _ => Ending::Crashes(millis(random, 100, 5000)),
+            },
+        },
+        74..77 => Fault::Spot { at: moment(random), pick: random.usize(0..20) },
+        77..78 => Fault::Protected(millis(random, 60_000, 600_000)),
+        78..81 => Fault::Rival { at: moment(random), pick: random.usize(0..20) },
+        81..85 => Fault::ByHand {
+            at: moment(random),
+            pick: random.usize(0..10),
+            deed: [ByHand::StopsIt, ByHand::Reroutes, ByHand::EndsWait][random.usize(0..3)],
+        },
+        85..93 => Fault::Stop { at: moment(random), abandon: random.u32(0..4) > 0 },
+        93..95 => Fault::Reject,
+        95..97 => Fault::ApproveLate(millis(random, 1000, 120_000)),
+        _ => Fault::Merge { at: moment(random) },
+    }
+}
+
+fn calls(random: &mut Rng) -> Calls {
+    let function = (random.u32(0..3) > 0).then(|| FUNCTIONS[random.usize(0..FUNCTIONS.len())]);
+    let operation = random.bool().then(|| OPERATIONS[random.usize(0..OPERATIONS.len())]);
+    // An operation that a function never calls meets nothing.
+    let function = if operation.is_some() && random.u32(0..3) > 0 { None } else { function };
+    Calls { function, operation, writes: operation.is_none() && random.bool() }
+}
+
+/// What can happen to many calls.
+fn trouble(random: &mut Rng) -> Meddling {
+    match random.u32(0..12) {
+        0..4 => Meddling::Throttle,
+        4..6 => Meddling::Unreachable,
+        6..8 => Meddling::LoseReply,
+        8 => Meddling::Hang,
+        9 => Meddling::DoneLate(millis(random, 100, 15_000)),
+        10 => Meddling::SmallPage(random.u8(1..4)),
+        _ => Meddling::EmptyPage,
+    }
+}
+
+/// What can happen to one.
+fn single(random: &mut Rng) -> Meddling {
+    match random.u32(0..16) {
+        0..2 => Meddling::CrashBefore,
+        2..5 => Meddling::CrashAfter,
+        5 => Meddling::AbandonBefore,
+        6 => Meddling::AbandonAfter,
+        7 => Meddling::AbandonAndCrash,
+        8 => Meddling::AbandonAndCrashAfter,
+        9 => Meddling::NoRoom,
+        10 => Meddling::DoneLate(millis(random, 100, 30_000)),
+        _ => trouble(random),
+    }
+}
+
+fn fate(random: &mut Rng, killed: bool) -> Fate {
+    match random.u32(0..if killed { 6 } else { 3 }) {
+        0 => Fate::Twice(millis(random, 0, 20_000)),
+        1 => Fate::Late(millis(random, 100, 60_000)),
+        2 if !killed => Fate::Lost,
+        _ => Fate::Killed(millis(random, 1, 30_000)),
+    }
+}

@@ -1,0 +1,260 @@
+//! What is released, and where to: an application of one to twenty services in one to fifty environments, as a seed has it.
+//!
+//! Invariant: a shape says everything of the account and the manifest; nothing of them is written anywhere else.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+/// What every secret of a play contains: the job's credentials, and what SSM has.
+pub const SECRET: &str = local::world::SECRET;
+
+/// The Regions, and the account that an environment there is in, when that is another one.
+const REGIONS: [(&str, Option<&str>); 5] = [
+    ("us-east-1", None),
+    ("eu-west-1", None),
+    ("ap-southeast-2", Some("444455556666")),
+    ("us-west-2", None),
+    ("eu-central-1", Some("777788889999")),
+];
+
+/// An application and its account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// Its environments.
+    pub environments: Vec<Place>,
+    /// Its services.
+    pub services: Vec<Service>,
+    /// How many lines a migration writes.
+    pub lines: usize,
+    /// How long a line takes.
+    pub pace: Duration,
+    /// Where the pre- and the post-task run; everywhere unless it is one environment alone.
+    pub steps_everywhere: bool,
+    /// Whether the environments share one cluster per Region.
+    pub shared_clusters: bool,
+}
+
+/// An environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its name.
+    pub name: String,
+    /// Its Region.
+    pub region: &'static str,
+    /// Its account, when that is not the stack's.
+    pub account: Option<&'static str>,
+}
+
+/// A service, in every environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Whether it works on a queue rather than answers requests.
+    pub worker: bool,
+    /// How many tasks it has.
+    pub desired: usize,
+    /// How it is deployed.
+    pub by: By,
+}
+
+/// Who brings a service's new version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// CodeDeploy; its group waits at Ready unless it has no barrier, and its old tasks stay for a while.
+    CodeDeploy {
+        /// Whether its traffic waits for being continued.
+        barrier: bool,
+        /// How long the old tasks stay.
+        termination: Duration,
+    },
+    /// Nobody that Cutover knows of: ECS itself, when somebody updates it.
+    Ecs,
+}
+
+impl Shape {
+    /// The shape that a seed has: small most of the time, since small ones are played quickly, and now and then large.
+    pub fn of(random: &mut Rng) -> Self {
+        let count = match random.u32(0..100) {
+            0..25 => 1,
+            25..60 => 2,
+            60..80 => 3,
+            80..93 => random.usize(4..7),
+            93..99 => random.usize(7..16),
+            _ => random.usize(16..51),
+        };
+        let services = match random.u32(0..100) {
+            0..30 => 1,
+            30..70 => 2,
+            70..92 => random.usize(3..5),
+            // Few environments, then: a release of a thousand targets says nothing that one of sixty does not.
+            _ if count <= 3 => random.usize(5..21),
+            _ => 2,
+        };
+        let regions = random.usize(1..=REGIONS.len());
+        let first = random.usize(0..REGIONS.len());
+        let environments = (0..count).map(|at| {
+            let (region, account) = REGIONS[(first + at % regions) % REGIONS.len()];
+            Place { name: format!("e{:02}", at + 1), region, account }
+        });
+        let environments = environments.collect();
+        let services = (0..services).map(|at| Service {
+            name: format!("s{at}"),
+            worker: if at == 0 { random.u32(0..4) == 0 } else { random.bool() },
+            desired: [1, 1, 1, 2, 3][random.usize(0..5)],
+            by: match random.u32(0..12) {
+                0 if at > 0 => By::Ecs,
+                1 | 2 => By::CodeDeploy { barrier: false, termination: minutes(random.u64(0..4)) },
+                _ => By::CodeDeploy { barrier: true, termination: minutes([0, 1, 5, 60][random.usize(0..4)]) },
+            },
+        });
+        let mut services: Vec<_> = services.collect();
+        for service in &mut services {
+            // What ECS itself updates, Cutover only watches, and only where it is a worker.
+            service.worker |= service.by == By::Ecs;
+        }
+        Self {
+            environments,
+            services,
+            lines: random.usize(0..12),
+            pace: Duration::from_millis(random.u64(20..1500)),
+            steps_everywhere: random.bool(),
+            shared_clusters: random.u32(0..4) == 0,
+        }
+    }
+
+    /// The cluster of an environment.
+    #[must_use]
+    pub fn cluster(&self, place: &Place) -> String {
+        if self.shared_clusters { "shop".into() } else { format!("shop-{}", place.name) }
+    }
+
+    /// The ECS service of a service in an environment.
+    #[must_use]
+    pub fn ecs_service(service: &Service, place: &Place) -> String {
+        format!("{}-{}", place.name, service.name)
+    }
+
+    /// The environments of the pre- and the post-task.
+    #[must_use]
+    pub fn stepped(&self) -> &[Place] {
+        if self.steps_everywhere { &self.environments } else { &self.environments[..1] }
+    }
+
+    /// `deploy.yaml`.
+    #[must_use]
+    pub fn manifest(&self) -> String {
+        let role = |account: &str| format!("arn:aws:iam::{account}:role/deployer");
+        let environments = self.environments.iter().map(|place| {
+            let mut value = json!({"region": place.region, "cluster": self.cluster(place)});
+            if let Some(account) = place.account {
+                value["role"] = json!(role(account));
+            }
+            (place.name.clone(), value)
+        });
+        let names: Vec<_> = self.stepped().iter().map(|place| &place.name).collect();
+        let step = |name: &str| json!({"family": "shop-{environment}-task", "command": [name], "environments": names});
+        let services = self.services.iter().map(|service| {
+            let name = format!("{{environment}}-{}", service.name);
+            let mut value = json!({"kind": if service.worker { "worker" } else { "web" }, "service": name,
+                "family": format!("shop-{{environment}}-{}", service.name), "container": "shop", "port": 8080,
+                "timeout": "15m", "wait_for_group": "10m", "drain_for": "2m"});
+            if service.by != By::Ecs {
+                value["codedeploy_application"] = json!("shop");
+                value["deployment_group"] = json!(name);
+            }
+            (service.name.clone(), value)
+        });
+        let manifest = json!({
+            "application": "shop",
+            "environments": Value::Object(environments.collect()),
+            "tasks": {"prepare": step("prepare"), "finish": step("finish"),
+                "migrate": {"family": "shop-{environment}-task", "command": ["migrate"], "timeout": "10m", "retry_placement_for": "2m"}},
+            "services": Value::Object(services.collect()),
+            "notifications": {"slack": {"webhook": "/shop/slack"}, "datadog": {"api_key": "/shop/datadog"}},
+        });
+        manifest.to_string()
+    }
+
+    /// `local.yaml`.
+    #[must_use]
+    pub fn account(&self) -> String {
+        let mut regions = serde_json::Map::new();
+        for place in &self.environments {
+            let region = regions.entry(place.region).or_insert_with(|| {
+                let mut region = json!({"clusters": {}, "task_definitions": [], "deployment_groups": {"shop": {}}});
+                if let Some(account) = place.account {
+                    region["account"] = json!(account);
+                }
+                region
+            });
+            self.furnish(place, region);
+        }
+        let roles: Vec<_> = self.environments.iter().filter_map(|place| place.account).collect();
+        let roles: std::collections::BTreeSet<_> =
+            roles.iter().map(|one| format!("arn:aws:iam::{one}:role/deployer")).collect();
+        let mut parameters = json!({
+            "ConnectionArn": "arn:aws:codeconnections:us-east-1:111122223333:connection/00000000-0000-0000-0000-000000000000",
+            "Repository": "example/shop", "ImageRepository": "shop", "NamesBegin": "shop",
+            "TaskRoles": "arn:aws:iam::111122223333:role/shop-*", "SecretsPath": "/shop/",
+        });
+        if !roles.is_empty() {
+            parameters["EnvironmentRoles"] = json!(roles.into_iter().collect::<Vec<_>>().join(","));
+        }
+        let account = json!({
+            "build": {"command": ["true"], "image": "registry.example/shop"},
+            "ssm": {"/shop/slack": format!("https://hooks.slack.com/{SECRET}"), "/shop/datadog": SECRET},
+            "parameters": parameters,
+            "regions": regions,
+        });
+        account.to_string()
+    }
+
+    fn furnish(&self, place: &Place, region: &mut Value) {
+        let definition = |name: &str, command: &str, port: bool| {
+            let mut container = json!({"name": "shop", "image": "registry.example/shop:1.0", "essential": true,
+                "command": [command], "environment": [{"name": "ENVIRONMENT", "value": place.name}],
+                "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": format!("/shop/{}", place.name),
+                    "awslogs-region": place.region, "awslogs-stream-prefix": "shop", "mode": "blocking"}}});
+            if port {
+                container["portMappings"] = json!([{"containerPort": 8080, "protocol": "tcp"}]);
+            }
+            json!({"family": format!("shop-{}-{name}", place.name), "networkMode": "awsvpc", "cpu": "256", "memory": "512",
+                "requiresCompatibilities": ["FARGATE"], "executionRoleArn": "arn:aws:iam::111122223333:role/shop-execution",
+                "containerDefinitions": [container]})
+        };
+        let mut definitions = vec![definition("task", "none", false)];
+        let cluster = self.cluster(place);
+        for service in &self.services {
+            definitions.push(definition(&service.name, &service.name, true));
+            let name = Self::ecs_service(service, place);
+            let mut value = json!({"task_definition": format!("shop-{}-{}", place.name, service.name), "desired": service.desired,
+                "container": "shop", "container_port": 8080});
+            match service.by {
+                By::Ecs => value["controller"] = json!("ECS"),
+                By::CodeDeploy { barrier, termination } => {
+                    let mut group =
+                        json!({"cluster": cluster, "service": name, "termination_wait": spoken(termination)});
+                    if barrier {
+                        group["wait_at_ready"] = json!("30m");
+                    }
+                    region["deployment_groups"]["shop"][&name] = group;
+                }
+            }
+            region["clusters"][&cluster]["services"][&name] = value;
+        }
+        if let Some(all) = region["task_definitions"].as_array_mut() {
+            all.extend(definitions);
+        }
+    }
+}
+
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(60 * minutes)
+}
+
+fn spoken(duration: Duration) -> String {
+    format!("{}s", duration.as_secs())
+}
