@@ -98,7 +98,13 @@ impl Stage {
     /// Whether nothing is on its way: no event, no job, no invocation, no call that its caller has given up.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.0.wires.late.load(std::sync::atomic::Ordering::Relaxed) == 0 && self.world().is_idle()
+        self.late_calls() == 0 && self.world().is_idle()
+    }
+
+    /// How many calls are on their way that their caller has given up.
+    #[must_use]
+    pub fn late_calls(&self) -> usize {
+        self.0.wires.late.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// The id of the newest deployment of a target such as `us/web`.

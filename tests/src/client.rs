@@ -152,7 +152,7 @@ impl InProcess {
     /// A request that its caller has given up, and that arrives all the same.
     fn answer_later(self, request: Request, by: Duration) {
         self.0.wires.late.fetch_add(1, Ordering::Relaxed);
-        tokio::task::spawn_local(async move {
+        tokio::task::spawn(async move {
             tokio::time::sleep(by).await;
             self.0
                 .wires

@@ -46,7 +46,21 @@ pub fn operation(call: &str) -> &str {
     }
 }
 
-fn concerns(of: &Calls, call: &Call<'_>) -> bool {
+/// Whether this can happen to the call at all.
+fn can_happen(what: Meddling, call: &Call<'_>) -> bool {
+    match what {
+        Meddling::NoRoom => call.operation == "RunTask",
+        Meddling::EmptyPage => matches!(call.operation, "ListTasks" | "ListActionExecutions"),
+        Meddling::SmallPage(_) => matches!(call.operation, "ListTasks" | "ListActionExecutions" | "GetLogEvents"),
+        _ => true,
+    }
+}
+
+fn concerns(what: Meddling, of: &Calls, call: &Call<'_>) -> bool {
+    can_happen(what, call) && concerned(of, call)
+}
+
+fn concerned(of: &Calls, call: &Call<'_>) -> bool {
     of.function.is_none_or(|function| function == call.function)
         && of.operation.is_none_or(|wanted| wanted == call.operation)
         && (!of.writes || call.writes)
@@ -73,10 +87,10 @@ pub(super) fn of_calls(plan: &Plan, meetings: Meetings) -> impl FnMut(&Call<'_>)
             let hit = match fault {
                 Fault::Storm { what, of, from, lasts, one_in, .. } => {
                     let within = since >= *from && since < *from + *lasts;
-                    (within && concerns(of, call) && random.u32(0..*one_in) == 0).then_some(*what)
+                    (within && concerns(*what, of, call) && random.u32(0..*one_in) == 0).then_some(*what)
                 }
                 Fault::Once { what, of, nth } => {
-                    let counts = concerns(of, call);
+                    let counts = concerns(*what, of, call);
                     *seen += u32::from(counts);
                     (counts && *seen == *nth + 1).then_some(*what)
                 }

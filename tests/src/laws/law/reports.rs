@@ -16,9 +16,10 @@ pub(super) fn everything_comes_to_rest(ended: &Ended<'_>) -> Result<(), String> 
     });
     let invocations = ended.stage.world().invocations();
     Err(format!(
-        "not everything came to rest: {:#?}, {invocations} invocations, deploying: {}",
+        "not everything came to rest: {:#?}, {invocations} invocations, deploying: {}, late: {}",
         status.collect::<Vec<_>>(),
-        ended.stage.world().is_deploying()
+        ended.stage.world().is_deploying(),
+        ended.stage.late_calls()
     ))
 }
 
