@@ -222,6 +222,12 @@ impl World {
         changes.collect()
     }
 
+    /// Of each deployment its description, when it got ready, and when its traffic moved.
+    #[must_use]
+    pub fn milestones_of_deployments(&self) -> Vec<(String, Option<Time>, Option<Time>)> {
+        self.codedeploy.deployments.values().map(|one| (one.description.clone(), one.ready, one.moved)).collect()
+    }
+
     /// The ids and groups of the deployments that are under way, also of those that wait for their old tasks.
     #[must_use]
     pub fn living_deployments(&self) -> Vec<(String, String)> {

@@ -4,6 +4,7 @@
 //! its laws here and its faults in [`super::plan`], and nothing else.
 
 mod calls;
+mod halts;
 mod logs;
 mod reports;
 mod tasks;
@@ -53,7 +54,7 @@ pub struct Release {
 pub type Law = fn(&Ended<'_>) -> Result<(), String>;
 
 /// All of them, by name.
-pub const LAWS: [(&str, Law); 15] = [
+pub const LAWS: [(&str, Law); 19] = [
     ("rest", reports::everything_comes_to_rest),
     ("one report", reports::every_action_ends_in_one_report),
     ("known requests", calls::no_request_is_refused_as_wrong),
@@ -64,6 +65,10 @@ pub const LAWS: [(&str, Law); 15] = [
     ("first cause", tasks::the_first_cause_was_the_first),
     ("nothing left", tasks::after_an_end_nothing_of_a_release_is_under_way),
     ("protected", tasks::no_protected_task_is_stopped),
+    ("a stop is told", halts::a_stop_is_told),
+    ("promise", halts::halt_complete_is_a_promise),
+    ("barrier", traffic::no_traffic_moves_before_all_can),
+    ("one deployment", traffic::a_try_deploys_a_target_once),
     ("traffic", traffic::traffic_is_where_the_last_good_release_put_it),
     ("old workers", traffic::old_workers_are_gone_or_reported),
     ("logs", logs::every_line_is_there_once_and_in_order),

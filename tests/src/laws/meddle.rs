@@ -199,6 +199,15 @@ fn bent(script: Script, how: Ending) -> Script {
     }
 }
 
+/// How long functions have, where that is less than the template says.
+pub(super) fn short_lambdas(plan: &Plan) -> Option<Duration> {
+    let lengths = plan.faults.iter().filter_map(|fault| match fault {
+        Fault::ShortLambdas(length) => Some(*length),
+        _ => None,
+    });
+    lengths.min()
+}
+
 /// How late AWS shows what it has done.
 pub(super) fn lateness(plan: &Plan) -> Lateness {
     let mut lateness = Lateness::default();

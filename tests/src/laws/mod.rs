@@ -48,6 +48,7 @@ pub fn play(plan: &Plan, keep_story: bool) -> Played {
     // A panic of the harness or of the world is a broken law, too: it has a seed that can be looked at.
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let (record, meetings) = (record::Record::default(), meddle::Meetings::default());
+        let short = meddle::short_lambdas(plan);
         let setting = Setting {
             manifest: plan.shape.manifest(),
             account: plan.shape.account(),
@@ -57,6 +58,11 @@ pub fn play(plan: &Plan, keep_story: bool) -> Played {
             meddle: Box::new(meddle::of_calls(plan, meetings.clone())),
             witness: Box::new(record.witness()),
             fate: Box::new(meddle::of_invocations(plan, meetings.clone())),
+            change_stack: Box::new(move |stack| {
+                for function in stack.functions.iter_mut().filter(|_| short.is_some()) {
+                    function.timeout = function.timeout.min(short.map_or(900, |short| short.as_secs()));
+                }
+            }),
             own_images: true,
             seed: plan.seed,
             keep_story,

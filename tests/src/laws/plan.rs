@@ -107,7 +107,8 @@ fn fault(random: &mut Rng, shape: &Shape) -> Fault {
         44..46 => Fault::EmptyPages,
         46..48 => Fault::LateLines(millis(random, 100, 5000)),
         48 => Fault::ShuffledLines(millis(random, 100, 3000)),
-        49..51 => Fault::LateJobs(millis(random, 100, 60_000)),
+        49 => Fault::ShortLambdas(millis(random, 30_000, 90_000)),
+        50 => Fault::LateJobs(millis(random, 100, 60_000)),
         51..58 => Fault::Lambda {
             function: FUNCTIONS[random.usize(0..FUNCTIONS.len())],
             nth: random.u32(0..4),

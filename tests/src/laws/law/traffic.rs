@@ -28,6 +28,55 @@ pub(super) fn traffic_is_where_the_last_good_release_put_it(ended: &Ended<'_>) -
     none("traffic in the wrong place", &wrong)
 }
 
+/// Behind the barrier, no traffic of a release moves before every target of it is ready.
+pub(super) fn no_traffic_moves_before_all_can(ended: &Ended<'_>) -> Result<(), String> {
+    let shape = &ended.plan.shape;
+    let targets = shape.services.iter().filter_map(|service| match service.by {
+        By::CodeDeploy { barrier, .. } => Some((&service.name, barrier)),
+        By::Ecs => None,
+    });
+    let targets: Vec<_> = targets.collect();
+    let milestones = ended.stage.world().milestones_of_deployments();
+    let mut early = Vec::new();
+    for (description, _, moved) in &milestones {
+        let (Some(moved), Some((key, target))) = (moved, key_and_target(description)) else { continue };
+        let Some((environment, service)) = target.split_once('/') else { continue };
+        let behind = targets.iter().any(|(name, barrier)| *name == service && *barrier);
+        if !behind || ended.deeds.touched.contains(&format!("{environment}-{service}")) {
+            continue;
+        }
+        for place in &shape.environments {
+            for (name, _) in &targets {
+                let other = format!("{}/{name}", place.name);
+                let ready = milestones.iter().any(|(description, ready, moved_too)| {
+                    let own = key_and_target(description) == Some((key, &other));
+                    own && ready.or(*moved_too).is_some_and(|at| at <= *moved)
+                });
+                if !ready && !ended.deeds.touched.contains(&format!("{}-{name}", place.name)) {
+                    early.push(format!("{target} moved at {moved:?}, before {other} could"));
+                }
+            }
+        }
+    }
+    none("traffic that moved before all could", &early)
+}
+
+/// A try of the action creates one deployment for each of its targets, and at most one to bring it back.
+pub(super) fn a_try_deploys_a_target_once(ended: &Ended<'_>) -> Result<(), String> {
+    let mut seen = std::collections::BTreeSet::new();
+    let ours = ended.stage.world().deployments().into_iter().map(|(description, _)| description);
+    let ours = ours.filter(|description| shared::names::is_ours(description) && !description.contains(" back, key "));
+    let twice: Vec<_> = ours.filter(|description| !seen.insert(description.clone())).collect();
+    none("deployments that were created twice", &twice)
+}
+
+/// The key of the try and the target, of a deployment of Cutover's that is no way back.
+fn key_and_target(description: &str) -> Option<(&str, &str)> {
+    let (rest, key) = description.split_once(" key ")?;
+    let target = rest.rsplit(' ').next()?;
+    (target.contains('/') && shared::names::is_ours(description)).then_some((key, target))
+}
+
 /// After success, the old tasks of workers that CodeDeploy deployed are gone, or the drain's action says that some are busy.
 pub(super) fn old_workers_are_gone_or_reported(ended: &Ended<'_>) -> Result<(), String> {
     let Some(release) = ended.releases.last().filter(|release| release.status == ExecutionStatus::Succeeded) else {

@@ -1,0 +1,78 @@
+//! Law 3, as far as it is about halts: a person who stops a release is told what became of it, and what is said is a promise.
+
+use local::world::ExecutionStatus;
+use shared::Time;
+
+use super::{Ended, Release, none};
+use crate::laws::fault::Fault;
+use crate::{Fate, Meddling};
+
+/// Of a release that a person has stopped, its log says in the end that its halt is complete, or what of it is not.
+///
+/// Not when nothing of Cutover's had begun, or when the events of the stop were lost.
+pub(super) fn a_stop_is_told(ended: &Ended<'_>) -> Result<(), String> {
+    let lost = ended.plan.faults.iter().any(|fault| matches!(fault, Fault::Event { fate: Fate::Lost, .. }));
+    let mut silent = Vec::new();
+    for release in ended.releases.iter().filter(|release| release.status == ExecutionStatus::Stopped && !lost) {
+        let begun = release.actions.iter().any(|one| one.provider.starts_with("cutover"));
+        let told = last_halt(release).is_some();
+        // Whoever speaks is found out by who creates a stream first; should that one die, nobody speaks (see the README).
+        let died =
+            ended.seen.iter().any(|seen| {
+                let crash = matches!(
+                    seen.meddling,
+                    Meddling::CrashBefore
+                        | Meddling::CrashAfter
+                        | Meddling::AbandonAndCrash
+                        | Meddling::AbandonAndCrashAfter
+                );
+                crash && seen.function == "halt-release"
+            }) || ended.plan.faults.iter().any(|fault| matches!(fault, Fault::Lambda { function: "halt-release", .. }));
+        if begun && !told && !died {
+            silent.push(&release.execution);
+        }
+    }
+    none("releases whose halt nobody speaks of", &silent)
+}
+
+/// From a halt's last line on, unless a retry begins after it, no task of the release begins or runs, and no deployment of it
+/// is created or goes on.
+pub(super) fn halt_complete_is_a_promise(ended: &Ended<'_>) -> Result<(), String> {
+    let mut broken = Vec::new();
+    for release in &ended.releases {
+        let Some(promised) = last_halt(release) else { continue };
+        // A retry that begins meanwhile is not the halt's affair.
+        if ended
+            .deeds
+            .retries
+            .iter()
+            .any(|(execution, at)| *execution == release.execution && at.plus(shared::aws::SHOWN) > promised)
+        {
+            continue;
+        }
+        let late = ended.own_lives().filter(|(life, whose)| {
+            whose.execution == release.execution
+                && (life.created > promised || life.stopped.is_none_or(|at| at > promised))
+        });
+        broken.extend(late.map(|(life, _)| format!("{life:?}")));
+        if release.deployed().is_some() {
+            continue;
+        }
+        for (description, created, completed) in ended.stage.world().spans_of_deployments() {
+            let own = description.contains(&release.execution) && !description.contains(" back, key ");
+            if own && (created > promised || completed.is_none_or(|at| at > promised)) {
+                broken.push(format!("{description}: {created:?} to {completed:?}"));
+            }
+        }
+    }
+    none("what began or went on after `halt complete`", &broken)
+}
+
+fn last_halt(release: &Release) -> Option<Time> {
+    let said = release
+        .streams
+        .values()
+        .flatten()
+        .filter(|event| event.message.starts_with("halt complete") || event.message.starts_with("halt incomplete"));
+    said.map(|event| event.ingested).max()
+}
