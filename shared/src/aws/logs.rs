@@ -1,14 +1,21 @@
 //! CloudWatch Logs: the output of containers, and the release's own stream.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::config::retry::RetryConfig;
 use aws_sdk_cloudwatchlogs::types::InputLogEvent;
 
 use crate::aws::{Aws, Pacer, Place, allowance};
-use crate::error::{Error, code, failure};
+use crate::error::{Error, code, failure, is_not_now};
 use crate::time::Time;
+
+/// How often a stream is claimed that CloudWatch answers with "not now".
+const CLAIMS: u32 = 10;
+
+/// The pause between two such tries.
+const CLAIM_PAUSE: Duration = Duration::from_secs(1);
 
 /// CloudWatch Logs in one place.
 #[derive(Debug, Clone)]
@@ -146,16 +153,23 @@ impl Logs {
 
     /// Creates a stream that nobody else has created: the one thing in reach that exactly one of several functions can do.
     ///
-    /// Not to be repeated after a lost reply: then it looks as if somebody else had done it.
+    /// Not repeated after a lost reply, nor by the SDK: then it would look as if somebody else had done it. After "not now",
+    /// nothing was done.
     ///
     /// # Errors
     /// The call's.
     pub async fn claim(&self, group: &str, stream: &str) -> Result<bool, Error> {
-        match self.client.create_log_stream().log_group_name(group).log_stream_name(stream).send().await {
-            Ok(_) => Ok(true),
-            Err(error) if code(&error) == "ResourceAlreadyExistsException" => Ok(false),
-            Err(error) => Err(failure(&self.call("CreateLogStream"), &error)),
+        for left in (0..CLAIMS).rev() {
+            let once = aws_sdk_cloudwatchlogs::config::Config::builder().retry_config(RetryConfig::disabled());
+            let call = self.client.create_log_stream().log_group_name(group).log_stream_name(stream);
+            match call.customize().config_override(once).send().await {
+                Ok(_) => return Ok(true),
+                Err(error) if code(&error) == "ResourceAlreadyExistsException" => return Ok(false),
+                Err(error) if left > 0 && is_not_now(&error) => tokio::time::sleep(CLAIM_PAUSE).await,
+                Err(error) => return Err(failure(&self.call("CreateLogStream"), &error)),
+            }
         }
+        Err(Error::Again("the stream was never asked for".into()))
     }
 
     /// Appends lines, which must be in time order and within fact 36's limits.
