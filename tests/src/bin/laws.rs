@@ -35,6 +35,12 @@ struct Arguments {
     /// Goes on after a law was broken, and does not shrink it.
     #[arg(long)]
     keep_going: bool,
+    /// Ends with the first law that was broken, and does not shrink it.
+    #[arg(long)]
+    no_shrink: bool,
+    /// Begins no other seed after so many seconds.
+    #[arg(long)]
+    seconds: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -58,7 +64,8 @@ fn main() -> ExitCode {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= until {
+                    let late = arguments.seconds.is_some_and(|most| begun.elapsed().as_secs() >= most);
+                    if seed >= until || late {
                         return;
                     }
                     let plan = Plan::of(seed);
@@ -102,6 +109,7 @@ fn main() -> ExitCode {
         f64::from(played) * 60.0 / took
     );
     if !arguments.keep_going
+        && !arguments.no_shrink
         && let Some((seed, law)) = broken.first()
     {
         let plan = shrink::shrink(&Plan::of(*seed), law);

@@ -4,6 +4,7 @@
 //! its laws here and its faults in [`super::plan`], and nothing else.
 
 mod calls;
+mod ends;
 mod halts;
 mod logs;
 mod reports;
@@ -54,7 +55,7 @@ pub struct Release {
 pub type Law = fn(&Ended<'_>) -> Result<(), String>;
 
 /// All of them, by name.
-pub const LAWS: [(&str, Law); 19] = [
+pub const LAWS: [(&str, Law); 21] = [
     ("rest", reports::everything_comes_to_rest),
     ("one report", reports::every_action_ends_in_one_report),
     ("known requests", calls::no_request_is_refused_as_wrong),
@@ -65,6 +66,8 @@ pub const LAWS: [(&str, Law); 19] = [
     ("first cause", tasks::the_first_cause_was_the_first),
     ("nothing left", tasks::after_an_end_nothing_of_a_release_is_under_way),
     ("protected", tasks::no_protected_task_is_stopped),
+    ("what passes fails nothing", ends::what_passes_fails_no_release),
+    ("verdicts at the end", ends::a_verdict_comes_when_all_is_over),
     ("a stop is told", halts::a_stop_is_told),
     ("promise", halts::halt_complete_is_a_promise),
     ("barrier", traffic::no_traffic_moves_before_all_can),

@@ -95,7 +95,16 @@ fn fault(random: &mut Rng, shape: &Shape) -> Fault {
             one_in: [1, 2, 2, 3, 5, 10][random.usize(0..6)],
             seed: random.u64(..),
         },
-        14..34 => {
+        // A function that dies at every try, for a while.
+        14 => Fault::Storm {
+            what: Meddling::CrashBefore,
+            of: Calls { function: Some(FUNCTIONS[random.usize(0..5)]), operation: None, writes: random.bool() },
+            from: moment(random),
+            lasts: millis(random, 10_000, 240_000),
+            one_in: random.u32(1..8),
+            seed: random.u64(..),
+        },
+        15..34 => {
             let (what, of) = (single(random), calls(random));
             Fault::Once { what, of, nth: random.u32(0..if of.operation.is_some() { 6 } else { 60 }) }
         }
@@ -107,7 +116,11 @@ fn fault(random: &mut Rng, shape: &Shape) -> Fault {
         44..46 => Fault::EmptyPages,
         46..48 => Fault::LateLines(millis(random, 100, 5000)),
         48 => Fault::ShuffledLines(millis(random, 100, 3000)),
-        49 => Fault::ShortLambdas(millis(random, 30_000, 90_000)),
+        // A look at very many targets takes longer than that.
+        49 if shape.environments.len() * shape.services.len() <= 6 => {
+            Fault::ShortLambdas(millis(random, 40_000, 120_000))
+        }
+        49 => Fault::LateJobs(millis(random, 100, 5000)),
         50 => Fault::LateJobs(millis(random, 100, 60_000)),
         51..58 => Fault::Lambda {
             function: FUNCTIONS[random.usize(0..FUNCTIONS.len())],

@@ -105,8 +105,7 @@ impl Shape {
             worker: if at == 0 { random.u32(0..4) == 0 } else { random.bool() },
             desired: [1, 1, 1, 2, 3][random.usize(0..5)],
             by: match random.u32(0..12) {
-                0 if at > 0 => By::Ecs,
-                1 | 2 => By::CodeDeploy { barrier: false, termination: minutes(random.u64(0..4)) },
+                0..3 => By::CodeDeploy { barrier: false, termination: minutes(random.u64(0..4)) },
                 _ => By::CodeDeploy { barrier: true, termination: minutes([0, 1, 5, 60][random.usize(0..4)]) },
             },
         });

@@ -1,0 +1,86 @@
+//! How releases end: what fails none, and that a verdict comes when all is over.
+
+use local::world::{ActionStatus, ExecutionStatus};
+
+use super::{Ended, none};
+use crate::laws::fault::{Ending, Fault};
+use crate::{Fate, Meddling};
+
+/// Faults of calls, lists and invocations that AWS recovers from by itself, and delays, fail no release.
+pub(super) fn what_passes_fails_no_release(ended: &Ended<'_>) -> Result<(), String> {
+    let passes = |what: &Meddling| {
+        matches!(
+            what,
+            Meddling::Throttle
+                | Meddling::Unreachable
+                | Meddling::LoseReply
+                | Meddling::Hang
+                | Meddling::DoneLate(_)
+                | Meddling::SmallPage(_)
+                | Meddling::EmptyPage
+                | Meddling::NoRoom
+                | Meddling::CrashBefore
+                | Meddling::CrashAfter
+        )
+    };
+    let innocent = ended.plan.faults.iter().all(|fault| match fault {
+        Fault::Once { what, .. } => passes(what),
+        Fault::Late { .. } | Fault::EmptyPages | Fault::LateLines(_) | Fault::ShuffledLines(_) | Fault::LateJobs(_) => {
+            true
+        }
+        Fault::ShortLambdas(_) | Fault::ApproveLate(_) | Fault::Protected(_) | Fault::Merge { .. } => true,
+        Fault::Lambda { .. } => true,
+        Fault::Event { fate, .. } => !matches!(fate, Fate::Lost),
+        Fault::Task { how, .. } => matches!(how, Ending::Deaf),
+        Fault::Service { how, .. } => matches!(how, Ending::Deaf),
+        Fault::Storm { .. } | Fault::Spot { .. } | Fault::Rival { .. } | Fault::ByHand { .. } => false,
+        Fault::Stop { .. } | Fault::Retry { .. } | Fault::Reject => false,
+    });
+    // Lambda tries an event three times: more deaths of one function are another's affair.
+    let deaths = ended.plan.faults.iter().filter(|fault| {
+        let crash = matches!(fault, Fault::Once { what: Meddling::CrashBefore | Meddling::CrashAfter, .. });
+        crash || matches!(fault, Fault::Lambda { fate: Fate::Killed(_), .. })
+    });
+    if !innocent || deaths.count() > 2 {
+        return Ok(());
+    }
+    let failed = ended.releases.iter().filter(|release| release.status != ExecutionStatus::Succeeded);
+    let failed = failed.map(|release| {
+        let action = release.actions.iter().find(|one| one.status == ActionStatus::Failed);
+        format!("{:?}: {:?}", release.status, action.map(|one| (&one.action, &one.error)))
+    });
+    none("releases that did not succeed", &failed.collect::<Vec<_>>())
+}
+
+/// A verdict comes when all is over: when a function says that its action has failed, what it had begun is not under way any
+/// more, unless it says so.
+pub(super) fn a_verdict_comes_when_all_is_over(ended: &Ended<'_>) -> Result<(), String> {
+    let mut early = Vec::new();
+    for release in &ended.releases {
+        for action in release.actions.iter().filter(|one| one.status == ActionStatus::Failed) {
+            let verdict = action.error.as_deref().unwrap_or_default();
+            let about_task = verdict.contains(" failed in ")
+                && !verdict.contains("Still running")
+                && !verdict.contains("still running");
+            if action.provider.ends_with("RunTasks") && about_task {
+                let alive = ended.own_lives().filter(|(life, whose)| {
+                    let own = whose.execution == release.execution && life.created <= action.updated;
+                    own && verdict.starts_with(whose.task) && life.stopped.is_none_or(|at| at > action.updated)
+                });
+                early.extend(alive.map(|(life, _)| format!("{} failed while {life:?}", action.action)));
+            }
+            if action.provider.ends_with("DeployServices")
+                && verdict.contains(" failed: ")
+                && !verdict.contains("NOT ROLLED BACK")
+            {
+                for (description, created, completed) in ended.stage.world().spans_of_deployments() {
+                    let own = description.contains(&release.execution) && !description.contains(" back, key ");
+                    if own && created <= action.updated && completed.is_none_or(|at| at > action.updated) {
+                        early.push(format!("{} failed while {description} was under way", action.action));
+                    }
+                }
+            }
+        }
+    }
+    none("verdicts that came too early", &early)
+}
