@@ -129,8 +129,8 @@ fn another_signal_can_stand_for_the_stop() {
 #[test]
 fn a_group_gets_signals_only_when_it_is_asked_for() {
     // A parent that passes nothing on, and a child that would hear it.
-    let script =
-        format!("bash -c '{}' bash '' 'USR1' & trap 'echo parent; wait; exit' USR1; wait", LISTENER.replace('\'', ""));
+    let listener = LISTENER.replace('\'', "");
+    let script = format!("trap 'echo parent; wait; exit' USR1; bash -c '{listener}' bash '' USR1 & wait");
     for way in ways() {
         for (forward, expected) in [("child", false), ("group", true)] {
             let stage = Setting::bash(*way, &["--forward", forward], &script, &[]).start();
