@@ -26,14 +26,9 @@ pub(crate) struct Jobs {
 }
 
 impl Jobs {
-    /// The worker is busy until then.
-    pub(crate) fn busy(&mut self, until: Duration) {
-        self.said = Some(until);
-    }
-
-    /// What `busy` said is over.
-    pub(crate) fn idle(&mut self) {
-        self.said = None;
+    /// The worker is busy until then, or not as far as `busy` says: what held before.
+    pub(crate) fn busy(&mut self, until: Option<Duration>) -> Option<Duration> {
+        std::mem::replace(&mut self.said, until)
     }
 
     /// A connection holds a job.
@@ -95,7 +90,7 @@ mod tests {
     fn the_longest_claim_counts_and_one_that_has_run_out_does_not() {
         let mut jobs = Jobs::default();
         assert_eq!((jobs.count(at(0)), jobs.lasting(at(0)), jobs.next(at(0))), (0, None, None));
-        jobs.busy(at(10));
+        jobs.busy(Some(at(10)));
         jobs.hold(1, Lasting::Until(at(20)));
         assert_eq!((jobs.count(at(5)), jobs.lasting(at(5))), (2, Some(Lasting::Until(at(20)))));
         assert_eq!((jobs.count(at(10)), jobs.next(at(10))), (1, Some(at(20))));
@@ -109,9 +104,9 @@ mod tests {
     #[test]
     fn idle_ends_what_busy_said_and_nothing_else() {
         let mut jobs = Jobs::default();
-        jobs.busy(at(100));
+        jobs.busy(Some(at(100)));
         jobs.children(1);
-        jobs.idle();
+        assert_eq!(jobs.busy(None), Some(at(100)));
         assert_eq!((jobs.count(at(1)), jobs.lasting(at(1))), (1, Some(Lasting::Unknown)));
         jobs.children(0);
         assert_eq!(jobs.lasting(at(1)), None);

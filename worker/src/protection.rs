@@ -13,9 +13,9 @@ const LEASE: Duration = Duration::from_secs(2 * 60 * 60);
 /// The most that ECS takes: 2,880 minutes.
 const LONGEST: Duration = Duration::from_secs(2_880 * 60);
 /// Protection that is this young outlives a pause between two jobs by [`LINGER`]: jobs of milliseconds must not become two
-/// calls of the agent each, which ECS throttles. An older one ends with the first pause, so that a worker with one job after
-/// the other can be stopped in between.
-const YOUNG: Duration = Duration::from_secs(60);
+/// calls of the agent each, which ECS throttles; a hundred workers are 20 calls a second at most. An older one ends with the
+/// first pause, so that a worker with one job after the other can be stopped in between.
+const YOUNG: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(1);
 /// The pauses after failures.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -198,16 +198,16 @@ mod tests {
     #[test]
     fn short_jobs_one_after_the_other_are_one_protection_until_it_is_old() {
         let mut protection = protected(UNKNOWN);
-        assert_eq!(protection.look(None, false, at(10)), None);
-        assert_eq!(protection.next(None, false, at(10)), Some(at(11)));
-        assert_eq!(protection.look(UNKNOWN, false, at(10)), None, "the next job");
-        assert_eq!(protection.look(None, false, at(20)), None);
-        assert_eq!(protection.look(None, false, at(21)), Some(Wish::Release));
-        protection.answered(Ok(()), at(21));
-        assert!(!protection.holds(at(21)));
+        assert_eq!(protection.look(None, false, at(3)), None);
+        assert_eq!(protection.next(None, false, at(3)), Some(at(4)));
+        assert_eq!(protection.look(UNKNOWN, false, at(3)), None, "the next job");
+        assert_eq!(protection.look(None, false, at(9)), None);
+        assert_eq!(protection.look(None, false, at(10)), Some(Wish::Release));
+        protection.answered(Ok(()), at(10));
+        assert!(!protection.holds(at(10)));
 
         let mut old = protected(UNKNOWN);
-        assert_eq!(old.look(None, false, at(60)), Some(Wish::Release), "the first pause");
+        assert_eq!(old.look(None, false, at(10)), Some(Wish::Release), "the first pause");
     }
 
     #[test]

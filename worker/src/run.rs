@@ -62,13 +62,20 @@ struct Worker<'a> {
     count: Option<Duration>,
     port: Option<Port>,
     control: Option<Control>,
-    /// Who waits to hear whether the task is protected, and until when.
-    askers: Vec<(u64, Duration)>,
+    askers: Vec<Asker>,
     agent: Result<Agent, String>,
     exchange: Option<Exchange>,
     protection: Protection,
     /// Whether it was said that there is no agent.
     alone: bool,
+}
+
+/// Who waits to hear whether the task is protected before a job is begun.
+struct Asker {
+    connection: u64,
+    until: Duration,
+    /// What `busy` had said before, when that is what it asks with; else it holds a job.
+    busy_before: Option<Option<Duration>>,
 }
 
 /// What a turn was woken by.
@@ -214,7 +221,7 @@ impl Worker<'_> {
             self.count,
             self.port.as_ref().and_then(Port::next),
             self.exchange.as_ref().map(Exchange::deadline),
-            self.askers.iter().map(|(_, until)| *until).min(),
+            self.askers.iter().map(|asker| asker.until).min(),
             protection,
         ];
         due.into_iter().flatten().min()
@@ -264,22 +271,22 @@ impl Worker<'_> {
             Request::Health => self.life.health(now).to_string(),
             Request::Busy(_) | Request::Job(_) if self.life.is_stopping() => "stopping".into(),
             Request::Busy(lasting) => {
-                self.jobs.busy(now + lasting.unwrap_or(BUSY));
-                return self.askers.push((id, now + ANSWERED));
+                let before = self.jobs.busy(Some(now + lasting.unwrap_or(BUSY)));
+                return self.askers.push(Asker { connection: id, until: now + ANSWERED, busy_before: Some(before) });
             }
             Request::Job(lasting) => {
                 self.jobs.hold(id, lasting.map_or(Lasting::Unknown, |lasting| Lasting::Until(now + lasting)));
-                return self.askers.push((id, now + ANSWERED));
+                return self.askers.push(Asker { connection: id, until: now + ANSWERED, busy_before: None });
             }
             Request::Idle => {
-                self.jobs.idle();
+                self.jobs.busy(None);
                 self.jobs.release(id);
                 if self.life.is_stopping() { "stopping".into() } else { "idle".into() }
             }
             Request::Unknown(line) => format!("error: `{line}` is not health, busy [TIME], idle or job [TIME]"),
             Request::Gone => {
                 self.jobs.release(id);
-                return self.askers.retain(|(asker, _)| *asker != id);
+                return self.askers.retain(|asker| asker.connection != id);
             }
         };
         if let Some(control) = &mut self.control {
@@ -327,7 +334,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Tells those who wait whether the task is protected.
+    /// Tells those who wait whether the task is protected; when a stop has come meanwhile, their jobs are not begun.
     fn answer_askers(&mut self, now: Duration) {
         let Some(control) = &mut self.control else { return };
         let why = match &self.agent {
@@ -336,15 +343,22 @@ impl Worker<'_> {
             Ok(_) if self.exchange.is_some() => None,
             Ok(_) => self.protection.trouble(),
         };
-        let is_protected = self.protection.holds(now);
-        self.askers.retain(|(id, until)| {
+        let (is_stopping, is_protected) = (self.life.is_stopping(), self.protection.holds(now));
+        self.askers.retain(|asker| {
             let answer = match why {
+                _ if is_stopping => {
+                    match asker.busy_before {
+                        Some(before) => drop(self.jobs.busy(before)),
+                        None => self.jobs.release(asker.connection),
+                    }
+                    "stopping".to_owned()
+                }
                 _ if is_protected => "protected".to_owned(),
                 Some(why) => format!("unprotected: {why}"),
-                None if *until <= now => "unprotected: the agent has not answered yet".to_owned(),
+                None if asker.until <= now => "unprotected: the agent has not answered yet".to_owned(),
                 None => return true,
             };
-            control.answer(*id, &answer);
+            control.answer(asker.connection, &answer);
             false
         });
     }

@@ -191,6 +191,19 @@ fn an_agent_that_hangs_holds_up_neither_a_job_nor_a_stop() {
 }
 
 #[test]
+fn a_stop_that_comes_while_a_job_waits_for_its_protection_keeps_it_from_beginning() {
+    let agent = Agent::new(Mood::Hanging);
+    let stage = worker(As::Child, &agent, &["--stop", "QUIT"]);
+    let stream = UnixStream::connect(stage.socket.as_ref().unwrap()).unwrap();
+    (&stream).write_all(b"job\n").unwrap();
+    until_asked(&agent, &[120]);
+    stage.signal(Signal::SIGTERM);
+    let mut answer = String::new();
+    BufReader::new(&stream).read_line(&mut answer).unwrap();
+    assert_eq!(answer, "stopping\n");
+}
+
+#[test]
 fn an_agent_that_vanishes_while_a_job_runs_is_asked_again_for_its_release() {
     let mut agent = Agent::new(Mood::Good);
     let stage = worker(As::Child, &agent, &[]);
