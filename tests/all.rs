@@ -13,3 +13,4 @@ mod rollouts;
 mod scenarios;
 mod tasks;
 mod template;
+mod workers;

@@ -20,12 +20,12 @@ fn commands(spec: &Value) -> Vec<String> {
 
 #[test]
 fn both_are_of_the_shape_that_codebuild_takes() {
-    for path in ["buildspec.yml", "examples/shop/buildspec.yml"] {
+    for path in ["buildspec.yml", "worker/buildspec.yml", "examples/shop/buildspec.yml"] {
         let spec = buildspec(path);
         assert_eq!(spec["version"], json!(0.2), "{path}");
         assert_eq!(spec["env"]["shell"], json!("bash"), "{path}: what is used of the shell is bash's");
         for part in spec.as_object().unwrap().keys() {
-            assert!(["version", "env", "phases", "artifacts", "cache"].contains(&part.as_str()), "{path}: {part}");
+            assert!(["version", "batch", "env", "phases", "artifacts", "cache"].contains(&part.as_str()), "{path}: {part}");
         }
         for (phase, described) in spec["phases"].as_object().unwrap() {
             assert!(["install", "pre_build", "build", "post_build"].contains(&phase.as_str()), "{path}: {phase}");
@@ -37,6 +37,27 @@ fn both_are_of_the_shape_that_codebuild_takes() {
             let checked = Command::new("bash").args(["-n", "-c", &command]).output().unwrap();
             assert!(checked.status.success(), "{path}: {command}: {}", String::from_utf8_lossy(&checked.stderr));
         }
+    }
+}
+
+#[test]
+fn worker_is_built_for_both_architectures_each_on_its_own() {
+    let spec = buildspec("buildspec.yml");
+    let builds = spec["batch"]["build-list"].as_array().unwrap();
+    let other = builds.iter().find(|build| build["identifier"] == json!("x86_64")).unwrap();
+    assert_eq!(other["env"]["image"], json!("aws/codebuild/amazonlinux-x86_64-standard:5.0"));
+    // The build on arm64 is that of the functions.
+    assert!(builds.iter().any(|build| build["identifier"] == json!("arm64") && build["buildspec"] == json!(null)));
+    let own = buildspec(other["buildspec"].as_str().unwrap());
+    for (name, spec) in [("arm64", &spec), ("x86_64", &own)] {
+        let commands = commands(spec);
+        let at = |wanted: &str| commands.iter().position(|command| command == wanted);
+        let static_library = at("dnf install --assumeyes --quiet glibc-static");
+        let built = at("cargo rustc --locked --release --package worker --bin worker -- -C target-feature=+crt-static");
+        let kept = at("cp target/release/worker \"worker-$(uname -m)\"");
+        assert!(static_library.is_some() && static_library < built && built < kept, "{name}: {commands:#?}");
+        assert!(spec["artifacts"]["files"].as_array().unwrap().contains(&json!("worker-*")), "{name}");
+        assert_eq!(spec["env"]["variables"]["RUST_VERSION"], own["env"]["variables"]["RUST_VERSION"], "{name}");
     }
 }
 
@@ -98,6 +119,7 @@ fn the_shops_leaves_an_image_by_its_digest_beside_the_manifest() {
         "--cache-from type=registry,ref=111122223333.dkr.ecr.us-east-1.amazonaws.com/shop:cache ",
         "--tag 111122223333.dkr.ecr.us-east-1.amazonaws.com/shop:0123456789ab ",
         "--push . ",
+        "--build-arg WORKER_IMAGE=111122223333.dkr.ecr.us-east-1.amazonaws.com/shop:cutover-worker ",
     ] {
         assert!(calls.contains(wanted), "{wanted}: {calls}");
     }

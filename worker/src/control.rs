@@ -90,15 +90,22 @@ impl Control {
     }
 
     /// Takes new connections.
-    pub(crate) fn accept(&mut self) {
-        while self.connections.len() < MOST
-            && let Ok((stream, _)) = self.listener.accept()
-        {
+    ///
+    /// # Errors
+    /// There is one that cannot be taken, for want of file descriptors: it would be there at once again.
+    pub(crate) fn accept(&mut self) -> std::io::Result<()> {
+        while self.connections.len() < MOST {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            };
             if stream.set_nonblocking(true).is_ok() {
                 self.connections.insert(self.next, Connection { stream, got: Vec::new() });
                 self.next += 1;
             }
         }
+        Ok(())
     }
 
     /// Reads what a connection wants.

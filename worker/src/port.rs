@@ -4,7 +4,7 @@
 //! while the worker is up; no caller, however slow or many, holds up anything else.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -116,16 +116,23 @@ impl Port {
     }
 
     /// Takes new callers.
-    pub(crate) fn accept(&mut self, now: Duration) {
-        let Some(listener) = &self.listener else { return };
-        while self.callers.len() < MOST
-            && let Ok((stream, _)) = listener.accept()
-        {
+    ///
+    /// # Errors
+    /// There is one that cannot be taken, for want of file descriptors: it would be there at once again.
+    pub(crate) fn accept(&mut self, now: Duration) -> std::io::Result<()> {
+        let Some(listener) = &self.listener else { return Ok(()) };
+        while self.callers.len() < MOST {
+            let stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            };
             if stream.set_nonblocking(true).is_ok() {
                 self.callers.insert(self.next_caller, Caller { stream, got: Vec::new(), deadline: now + PATIENCE });
                 self.next_caller += 1;
             }
         }
+        Ok(())
     }
 
     /// Reads what a caller asks, and answers.
@@ -159,7 +166,7 @@ impl Caller {
             match self.stream.read(&mut piece) {
                 Ok(0) => return true,
                 Ok(read) => self.got.extend_from_slice(piece.get(..read).unwrap_or_default()),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => return true,
             }
             if self.got.len() > LONGEST {

@@ -35,6 +35,8 @@ const BUSY: Duration = Duration::from_secs(2 * 60 * 60);
 const COUNTED: Duration = Duration::from_millis(500);
 /// How long `busy` and `job` wait for the agent before they go on without it.
 const ANSWERED: Duration = Duration::from_secs(5);
+/// How long nobody new is taken after that failed.
+const REST: Duration = Duration::from_secs(1);
 
 /// Runs the command until it has ended; the status to end with.
 pub(crate) fn run(options: &Options) -> u8 {
@@ -63,6 +65,8 @@ struct Worker<'a> {
     port: Option<Port>,
     control: Option<Control>,
     askers: Vec<Asker>,
+    /// Until when nobody new is taken, since there were no file descriptors left.
+    rest: Option<Duration>,
     agent: Result<Agent, String>,
     exchange: Option<Exchange>,
     protection: Protection,
@@ -133,6 +137,7 @@ fn start(options: &Options) -> Result<Worker<'_>, (u8, String)> {
         port,
         control,
         askers: Vec::new(),
+        rest: None,
         agent: agent.and_then(|uri| Agent::read(&uri)),
         exchange: None,
         protection: Protection::default(),
@@ -180,11 +185,12 @@ impl Worker<'_> {
         let stderr = std::io::stderr();
         let mut sources = vec![Woken::Other];
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        for (id, fd) in self.port.iter().flat_map(Port::waits_for) {
+        let is_resting = self.rest.is_some_and(|rest| rest > looked);
+        for (id, fd) in self.port.iter().flat_map(Port::waits_for).filter(|(id, _)| id.is_some() || !is_resting) {
             sources.push(id.map_or(Woken::NewCaller, Woken::Caller));
             fds.push(PollFd::new(fd, PollFlags::POLLIN));
         }
-        for (id, fd) in self.control.iter().flat_map(Control::waits_for) {
+        for (id, fd) in self.control.iter().flat_map(Control::waits_for).filter(|(id, _)| id.is_some() || !is_resting) {
             sources.push(id.map_or(Woken::NewConnection, Woken::Connection));
             fds.push(PollFd::new(fd, PollFlags::POLLIN));
         }
@@ -222,6 +228,7 @@ impl Worker<'_> {
             self.port.as_ref().and_then(Port::next),
             self.exchange.as_ref().map(Exchange::deadline),
             self.askers.iter().map(|asker| asker.until).min(),
+            self.rest.filter(|rest| *rest > now),
             protection,
         ];
         due.into_iter().flatten().min()
@@ -254,9 +261,15 @@ impl Worker<'_> {
         let health = self.life.health(now);
         match by {
             Woken::Other => {}
-            Woken::NewCaller => self.port.iter_mut().for_each(|port| port.accept(now)),
+            Woken::NewCaller => {
+                let accepted = self.port.as_mut().map_or(Ok(()), |port| port.accept(now));
+                self.rest = accepted.err().map(|_| now + REST);
+            }
             Woken::Caller(id) => self.port.iter_mut().for_each(|port| port.read(id, health)),
-            Woken::NewConnection => self.control.iter_mut().for_each(Control::accept),
+            Woken::NewConnection => {
+                let accepted = self.control.as_mut().map_or(Ok(()), Control::accept);
+                self.rest = accepted.err().map(|_| now + REST);
+            }
             Woken::Connection(id) => {
                 let requests = self.control.as_mut().map(|control| control.read(id)).unwrap_or_default();
                 for request in requests {

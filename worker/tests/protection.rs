@@ -259,3 +259,33 @@ fn five_hundred_jobs_at_once_are_one_protection() {
     drop(more);
     end(stage);
 }
+
+#[test]
+fn more_connections_than_file_descriptors_hold_up_no_signal_and_cost_no_time() {
+    let setting = Setting::bash(As::Child, &[], LISTENER, &["USR1", "TERM"]).after(&[
+        "sh",
+        "-c",
+        "ulimit -n 40; exec \"$0\" \"$@\"",
+    ]);
+    let stage = setting.start();
+    stage.until("ready");
+    let held: Vec<_> = (0..100).map(|_| UnixStream::connect(stage.socket.as_ref().unwrap()).unwrap()).collect();
+    // It knows that it can take no more when it still answers a signal.
+    let used = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", stage.pid())).unwrap();
+        let fields: Vec<u64> =
+            stat.rsplit(')').next().unwrap().split_whitespace().filter_map(|field| field.parse().ok()).collect();
+        // utime and stime, in hundredths of a second: fields 14 and 15, of which the state before is no number.
+        fields[10] + fields[11]
+    };
+    let (begun, before) = (Instant::now(), used());
+    while begun.elapsed() < Duration::from_secs(2) {
+        stage.signal(Signal::SIGUSR1);
+        stage.until("got USR1");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(used() - before < 50, "{} hundredths of a second in two", used() - before);
+    drop(held);
+    assert!(stage.verb(&["idle"]).status.success(), "there is room again");
+    end(stage);
+}

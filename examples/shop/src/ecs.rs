@@ -1,10 +1,11 @@
-//! What a container can ask its ECS agent.
+//! What a container knows of where it runs: its image, how it is asked to end, and who keeps it from being stopped.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use serde_json::{Value, json};
-use signal_hook::consts::SIGTERM;
+use serde_json::Value;
 
 use crate::Result;
 
@@ -18,22 +19,25 @@ pub fn version() -> String {
     image.rsplit([':', '@']).next().filter(|tag| !tag.is_empty()).unwrap_or("unknown").to_owned()
 }
 
-/// Asks not to be stopped while a job is under way, or allows it again.
-pub fn protect(enabled: bool) {
-    let Ok(agent) = std::env::var("ECS_AGENT_URI") else { return };
-    let state = if enabled {
-        json!({"ProtectionEnabled": true, "ExpiresInMinutes": 60})
-    } else {
-        json!({"ProtectionEnabled": false})
-    };
-    if let Err(error) = ureq::put(format!("{agent}/task-protection/v1/state")).send_json(state) {
-        eprintln!("task protection: {error}");
+/// A job under way, for as long as it is kept: the container's init keeps ECS from stopping the task meanwhile.
+pub struct Job(#[expect(dead_code, reason = "the job is over when this is closed")] Option<UnixStream>);
+
+/// Says that a job begins; `None` when the task is about to be stopped: then none should.
+pub fn begin_job() -> Result<Option<Job>> {
+    let Ok(socket) = std::env::var("WORKER_SOCKET") else { return Ok(Some(Job(None))) };
+    let init = UnixStream::connect(socket)?;
+    (&init).write_all(b"job\n")?;
+    let mut answer = String::new();
+    BufReader::new(&init).read_line(&mut answer)?;
+    if answer.starts_with("unprotected") {
+        eprintln!("{}", answer.trim_end());
     }
+    Ok((answer != "stopping\n").then_some(Job(Some(init))))
 }
 
-/// Becomes true when ECS asks the task to end.
-pub fn asked_to_end() -> Result<Arc<AtomicBool>> {
+/// Becomes true when this signal asks the process to end.
+pub fn asked_to_end(signal: i32) -> Result<Arc<AtomicBool>> {
     let asked = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGTERM, asked.clone())?;
+    signal_hook::flag::register(signal, asked.clone())?;
     Ok(asked)
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use signal_hook::consts::SIGTERM;
 
 use crate::{Result, ecs, migrate};
 
@@ -29,7 +30,7 @@ pub fn serve() -> Result<()> {
         std::thread::sleep(Duration::from_millis(millis));
     }
     let listener = listen("web", &version)?;
-    let asked = ecs::asked_to_end()?;
+    let asked = ecs::asked_to_end(SIGTERM)?;
     let broken = std::env::var("BROKEN").ok().filter(|_| version != "1.0");
     if broken.as_deref() == Some("boot") {
         // As a server of many processes: its master holds the port while the workers behind it die at boot.

@@ -1,33 +1,31 @@
-//! The queue worker: packs open orders, one after the other, and finishes the one it has when it is asked to end.
+//! The queue worker: packs open orders, one after the other. As some queue libraries do, it finishes the one it has when it gets
+//! SIGQUIT, and leaves SIGTERM, which is what ECS sends, to its default: it is made for an init that turns one into the other.
 
-use std::net::TcpListener;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::OptionalExtension as _;
+use signal_hook::consts::SIGQUIT;
 
-use crate::{Result, ecs, migrate, web};
+use crate::{Result, ecs, migrate};
 
 /// How long an order takes, unless $PACKING_MS says otherwise.
 const PACKING: u64 = 3000;
 
 pub fn work() -> Result<()> {
-    // Its load balancer only wants to know that it is there.
     let version = ecs::version();
-    let listener = web::listen("worker", &version)?;
-    let asked = ecs::asked_to_end()?;
+    let asked = ecs::asked_to_end(SIGQUIT)?;
+    println!("worker {version} waits for orders");
     while !asked.load(Ordering::Relaxed) {
-        greet(&listener);
         let database = migrate::open()?;
         let order: Option<i64> = database
             .query_row("SELECT id FROM orders WHERE state = 'open' ORDER BY id LIMIT 1", [], |row| row.get(0))
             .optional()?;
         match order {
             Some(order) => {
-                // Asked for before the order is taken: ECS leaves a protected task alone.
-                ecs::protect(true);
+                // Said before the order is taken: ECS leaves a protected task alone.
+                let Some(_job) = ecs::begin_job()? else { break };
                 pack(&database, order, &version)?;
-                ecs::protect(false);
             }
             None => std::thread::sleep(Duration::from_millis(50)),
         }
@@ -50,8 +48,4 @@ fn pack(database: &rusqlite::Connection, order: i64, version: &str) -> Result<()
     database.execute("UPDATE orders SET state = 'packed by ' || ? WHERE id = ?", rusqlite::params![version, order])?;
     println!("worker {version} packed order {order}");
     Ok(())
-}
-
-fn greet(listener: &TcpListener) {
-    while listener.accept().is_ok() {}
 }

@@ -26,7 +26,8 @@ pub(crate) enum Ending {
     Failed,
 }
 
-/// How an old task ended: 137 is SIGKILL; 143 is what a program ends with that leaves SIGTERM to its runtime.
+/// How an old task ended: 137 is SIGKILL; 143, 131 and 130 are what a program ends with that leaves SIGTERM, SIGQUIT or SIGINT, with
+/// which its init may have asked it to end, to its runtime.
 pub(crate) fn ending(task: &Task) -> Ending {
     let has = |wanted: fn(i32) -> bool| task.containers.iter().any(|one| one.exit_code.is_some_and(wanted));
     if !task.is_over() {
@@ -36,7 +37,7 @@ pub(crate) fn ending(task: &Task) -> Ending {
         let (asked, ended) = (task.stopping.unwrap_or_default(), task.stopped.unwrap_or_default());
         return Ending::Killed(ended.since(asked));
     }
-    if has(|code| code != 0 && code != 143) { Ending::Failed } else { Ending::Clean }
+    if has(|code| !matches!(code, 0 | 130 | 131 | 143)) { Ending::Failed } else { Ending::Clean }
 }
 
 /// "2 old workers still busy: us/worker 1, eu/worker 1".
@@ -127,7 +128,8 @@ fn became(tick: &Tick<'_>, service: &Service, named: &mut Vec<String>) -> (Strin
         bad = true;
         said.push(format!(
             "{} killed by SIGKILL after {}: raise its stopTimeout (Fargate: 120 s at most), end on SIGTERM (queue libraries \
-             often want SIGQUIT: set STOPSIGNAL in the image), or let it protect itself while it works",
+             often want SIGQUIT: `worker --queue`, or STOPSIGNAL in the image), or let it protect itself while it works \
+             (`worker job`, `--busy children`)",
             killed.len(),
             spoken(*longest)
         ));

@@ -50,8 +50,8 @@ impl Containers {
     pub(super) fn signal(&self, task: &str, container: &str, kill: bool) {
         let key = (task.to_owned(), container.to_owned());
         if let Some(group) = self.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            // A group that is gone needs no signal.
-            let _ = killpg(*group, if kill { Signal::SIGKILL } else { Signal::SIGTERM });
+            // ECS tells a container's first process alone; a kill ends them all. What is gone needs no signal.
+            let _ = if kill { killpg(*group, Signal::SIGKILL) } else { nix::sys::signal::kill(*group, Signal::SIGTERM) };
         }
     }
 
@@ -82,7 +82,7 @@ impl Containers {
         let groups =
             || self.groups.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect::<Vec<_>>();
         for group in groups() {
-            let _ = killpg(group, Signal::SIGTERM);
+            let _ = nix::sys::signal::kill(group, Signal::SIGTERM);
         }
         let all_gone = async || {
             while !groups().is_empty() {
@@ -124,11 +124,14 @@ fn spawn(folder: &Path, start: &Start, port: Option<u16>) -> Result<Child, Strin
     command.spawn().map_err(|error| format!("exec: `{program}`: {error}"))
 }
 
-/// What a container sees: the machine's own programs can be found, nothing else of its environment is seen.
+/// What a container sees: the machine's own programs can be found, nothing else of its environment is seen. `{port}` in it
+/// becomes the port that its task was given, for programs that are told it otherwise than by `PORT`.
 fn environment(start: &Start, port: Option<u16>) -> BTreeMap<String, String> {
     let inherited = ["PATH", "HOME"].into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
+    let text = port.map(|port| port.to_string()).unwrap_or_default();
+    let own = start.environment.iter().map(|(name, value)| (name.clone(), value.replace("{port}", &text)));
     let port = port.map(|port| ("PORT".to_owned(), port.to_string()));
-    inherited.chain(start.environment.clone()).chain(port).collect()
+    inherited.chain(own).chain(port).collect()
 }
 
 async fn run(machine: Machine, start: Start, mut child: Child, port: Option<u16>) {

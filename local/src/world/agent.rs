@@ -37,6 +37,17 @@ impl World {
         self.service_changed(&task);
     }
 
+    /// What the agent says of a task's protection; it answers 200 when ECS refuses, too.
+    fn told_protection(&self, arn: &str) -> Response {
+        let task = self.ecs.tasks.get(arn).filter(|task| task.group.starts_with("service:"));
+        let Some(task) = task else {
+            return Response::json(json!({"failure": {"Arn": arn, "Reason": "TASK_NOT_VALID"}}));
+        };
+        let shown = self.protection(task);
+        Response::json(json!({"protection": {"TaskArn": arn, "ProtectionEnabled": shown["protectionEnabled"],
+            "ExpirationDate": shown["expirationDate"]}}))
+    }
+
     /// What a container asks its agent: `/agent/<task>/...`.
     pub(super) fn agent_operation(&mut self, _: &str, request: &Request) -> Result<Response, Fault> {
         let parts: Vec<_> = request.path.trim_matches('/').split('/').collect();
@@ -54,6 +65,7 @@ impl World {
                 Ok(Response::json(json!({"Name": found.name, "Image": found.image, "DockerName": found.name,
                     "Labels": {"com.amazonaws.ecs.task-arn": task.arn}, "KnownStatus": task.last_status})))
             }
+            ("GET", ["task-protection", "v1", "state"]) => Ok(self.told_protection(&task.arn)),
             ("PUT", ["task-protection", "v1", "state"]) => {
                 #[derive(Deserialize)]
                 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
@@ -62,11 +74,13 @@ impl World {
                     expires_in_minutes: Option<u64>,
                 }
                 let state: State = request.input()?;
+                if state.expires_in_minutes.is_some_and(|minutes| !(1..=2880).contains(&minutes)) {
+                    let why = "ExpiresInMinutes must be between 1 and 2880";
+                    let error = json!({"Arn": task.arn, "Code": "InvalidParameterException", "Message": why});
+                    return Ok(Response { status: 400, ..Response::json(json!({"error": error})) });
+                }
                 self.protect(&task.arn, state.protection_enabled, state.expires_in_minutes);
-                let task = self.ecs.tasks.get(&task.arn).ok_or_else(missing)?;
-                let shown = self.protection(task);
-                Ok(Response::json(json!({"protection": {"TaskArn": task.arn,
-                    "ProtectionEnabled": shown["protectionEnabled"], "ExpirationDate": shown["expirationDate"]}})))
+                Ok(self.told_protection(&task.arn))
             }
             _ => Err(Fault::unknown(format!("{} {}", request.method, request.path))),
         }

@@ -1,0 +1,79 @@
+//! Workers whose jobs outlive a deployment.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
+
+use std::time::Duration;
+
+use local::world::{ExecutionStatus, Start};
+use serde_json::{Value, json};
+use tests::{Script, Setting, Stage, is_in, of_task, play};
+
+/// The ECS of the environment `us`.
+fn ecs(stage: &Stage, operation: &str, input: &Value) -> Value {
+    stage.call_in("us-east-1", &format!("AmazonEC2ContainerServiceV20141113.{operation}"), input)
+}
+
+/// How long the job takes that the old worker in `us` has when the release comes: longer than its `stopTimeout` by far.
+const JOB: Duration = Duration::from_secs(5 * 60);
+
+/// As `worker` has it: SIGTERM ends it at once when it has no job, and a job that it catches is lost.
+fn with_a_long_job(start: &Start) -> Script {
+    let is_old_worker = of_task(start, "work") && !start.image.ends_with(":2.0");
+    match is_old_worker && is_in(start, "us") {
+        true => {
+            let lines = vec![(Duration::from_millis(100), "packs order 1".into()), (JOB, "packed order 1".into())];
+            Script { lines, on_term: Some((Duration::from_millis(100), 0)), ..Script::service() }
+        }
+        false => Script::of_shop(start),
+    }
+}
+
+#[test]
+fn a_job_of_several_minutes_outlives_a_release_and_ends_well() {
+    play(Setting { script: Box::new(with_a_long_job), ..Setting::default() }, async |stage| {
+        let find = |stage: &Stage| {
+            let world = stage.world();
+            let old = world.tasks().find(|task| task.arn.contains(":us-east-1:") && task.definition.contains("shop-worker"));
+            old.unwrap().arn.clone()
+        };
+        let old = find(&stage);
+        // What a worker asks for when its job begins.
+        let protect = json!({"cluster": "shop", "tasks": [old], "protectionEnabled": true, "expiresInMinutes": 120});
+        let protected = ecs(&stage, "UpdateTaskProtection", &protect);
+        assert_eq!(protected["protectedTasks"][0]["protectionEnabled"], json!(true));
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        stage.answer_approval(&release, "Approved");
+        stage.until_begun(&release, "Drain").await;
+        let has_said = |world: &local::world::World, text: &str| {
+            world.lines_of_task(&old).iter().any(|line| line.message.contains(text))
+        };
+        assert!(!has_said(&stage.world(), "packed"), "the release is faster than the job");
+        stage.until("the job's end", JOB, |world| has_said(world, "packed order 1")).await;
+        let task = stage.world().tasks().any(|task| task.arn == old && !task.is_over());
+        assert!(task, "nobody has stopped it before");
+        assert!(stage.action(&release, "Drain").error.is_none());
+        ecs(
+            &stage,
+            "UpdateTaskProtection",
+            &json!({"cluster": "shop", "tasks": [old], "protectionEnabled": false}),
+        );
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        let summary = stage.action(&release, "Drain").summary;
+        assert!(summary.starts_with("Old workers after "), "no warning: {summary}");
+        assert!(summary.contains("us/worker: 1 of 1 finished"), "{summary}");
+        let seen = ecs(&stage, "DescribeTasks", &json!({"cluster": "shop", "tasks": [old]}));
+        assert_eq!(seen["tasks"][0]["containers"][0]["exitCode"], json!(0), "{seen:#}");
+    });
+}
+
+#[test]
+fn a_job_that_is_not_protected_is_lost_when_its_time_is_over_and_that_is_said() {
+    let script = |start: &Start| Script { on_term: None, ..with_a_long_job(start) };
+    play(Setting { script: Box::new(script), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        let summary = stage.action(&release, "Drain").summary;
+        assert!(summary.contains("us/worker: 0 of 1 finished, 1 killed by SIGKILL after 1 min 00 s"), "{summary}");
+        assert!(summary.contains("`worker job`"), "{summary}");
+    });
+}
