@@ -207,6 +207,28 @@ fn the_shop_is_released_and_its_customers_notice_nothing() {
 }
 
 #[test]
+fn an_old_workers_job_that_takes_longer_than_its_stop_timeout_outlives_the_release() {
+    // An order takes 25 s, and ECS kills 3 s after SIGTERM, which the shop's worker does not survive either.
+    let (local, state) = account("long-jobs", "local.yaml", 8340);
+    let text = std::fs::read_to_string(&local).unwrap();
+    let slow = [("stopTimeout: 60", "stopTimeout: 3"), ("value: 60s", "value: 3s"), ("\"4000\"", "\"25000\"")];
+    let text = slow.iter().fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "local.yaml has no {from}");
+        text.replace(from, to)
+    });
+    std::fs::write(&local, text).unwrap();
+    let (status, output) = Release::start(&local, &state, true).end();
+    assert_eq!(status, Some(0), "{output}");
+    for environment in ["us", "eu", "ap"] {
+        assert!(output.contains(&format!("{environment}/worker: 1 of 1 finished")), "{environment}: {output}");
+        let own: Vec<_> = output.lines().filter(|line| line.contains(&format!("{environment} | "))).collect();
+        assert!(own.iter().any(|line| line.contains(" orders packed by 1.0")), "its job ended well: {own:#?}");
+        assert!(!own.iter().any(|line| line.contains("being packed by 1.0")), "and was the last one: {own:#?}");
+    }
+    assert!(!output.contains("Warning. Old workers"), "{output}");
+}
+
+#[test]
 fn a_drifted_database_fails_the_release_with_sqlites_own_words() {
     let (local, state) = account("drifted", "local.drifted.yaml", 8210);
     let (status, output) = Release::start(&local, &state, true).end();

@@ -25,7 +25,10 @@ fn both_are_of_the_shape_that_codebuild_takes() {
         assert_eq!(spec["version"], json!(0.2), "{path}");
         assert_eq!(spec["env"]["shell"], json!("bash"), "{path}: what is used of the shell is bash's");
         for part in spec.as_object().unwrap().keys() {
-            assert!(["version", "batch", "env", "phases", "artifacts", "cache"].contains(&part.as_str()), "{path}: {part}");
+            assert!(
+                ["version", "batch", "env", "phases", "artifacts", "cache"].contains(&part.as_str()),
+                "{path}: {part}"
+            );
         }
         for (phase, described) in spec["phases"].as_object().unwrap() {
             assert!(["install", "pre_build", "build", "post_build"].contains(&phase.as_str()), "{path}: {phase}");

@@ -3,13 +3,23 @@
 
 use std::time::Duration;
 
-use local::world::{ExecutionStatus, Start};
+use local::world::{ExecutionStatus, Request, Start};
 use serde_json::{Value, json};
 use tests::{Script, Setting, Stage, is_in, of_task, play};
 
 /// The ECS of the environment `us`.
 fn ecs(stage: &Stage, operation: &str, input: &Value) -> Value {
     stage.call_in("us-east-1", &format!("AmazonEC2ContainerServiceV20141113.{operation}"), input)
+}
+
+/// What the agent of a task answers, as its container asks.
+fn agent(stage: &Stage, task: &str, method: &str, body: &Value) -> Value {
+    let path = format!("/agent/{}/task-protection/v1/state", task.rsplit('/').next().unwrap());
+    let body = if method == "GET" { Vec::new() } else { body.to_string().into_bytes() };
+    let request = Request { method: method.into(), path, body, ..Request::default() };
+    let now = stage.now();
+    let response = stage.world().handle(&request, now);
+    serde_json::from_slice(&response.body).unwrap()
 }
 
 /// How long the job takes that the old worker in `us` has when the release comes: longer than its `stopTimeout` by far.
@@ -32,14 +42,21 @@ fn a_job_of_several_minutes_outlives_a_release_and_ends_well() {
     play(Setting { script: Box::new(with_a_long_job), ..Setting::default() }, async |stage| {
         let find = |stage: &Stage| {
             let world = stage.world();
-            let old = world.tasks().find(|task| task.arn.contains(":us-east-1:") && task.definition.contains("shop-worker"));
+            let old =
+                world.tasks().find(|task| task.arn.contains(":us-east-1:") && task.definition.contains("shop-worker"));
             old.unwrap().arn.clone()
         };
         let old = find(&stage);
-        // What a worker asks for when its job begins.
-        let protect = json!({"cluster": "shop", "tasks": [old], "protectionEnabled": true, "expiresInMinutes": 120});
-        let protected = ecs(&stage, "UpdateTaskProtection", &protect);
-        assert_eq!(protected["protectedTasks"][0]["protectionEnabled"], json!(true));
+        // What a worker asks for when its job begins; everybody sees the same.
+        let wish = json!({"ProtectionEnabled": true, "ExpiresInMinutes": 120});
+        let told = agent(&stage, &old, "PUT", &wish)["protection"].clone();
+        assert_eq!((&told["ProtectionEnabled"], &told["TaskArn"]), (&json!(true), &json!(old)));
+        assert_eq!(agent(&stage, &old, "GET", &json!({}))["protection"], told);
+        let seen = ecs(&stage, "GetTaskProtection", &json!({"cluster": "shop", "tasks": [old]}));
+        assert_eq!(seen["protectedTasks"][0]["expirationDate"], told["ExpirationDate"]);
+        assert_eq!(seen["protectedTasks"][0]["protectionEnabled"], json!(true));
+        let refused = agent(&stage, &old, "PUT", &json!({"ProtectionEnabled": true, "ExpiresInMinutes": 2881}));
+        assert_eq!(refused["error"]["Code"], json!("InvalidParameterException"));
         let release = stage.start();
         stage.until_begun(&release, "Approve").await;
         stage.answer_approval(&release, "Approved");
@@ -52,11 +69,8 @@ fn a_job_of_several_minutes_outlives_a_release_and_ends_well() {
         let task = stage.world().tasks().any(|task| task.arn == old && !task.is_over());
         assert!(task, "nobody has stopped it before");
         assert!(stage.action(&release, "Drain").error.is_none());
-        ecs(
-            &stage,
-            "UpdateTaskProtection",
-            &json!({"cluster": "shop", "tasks": [old], "protectionEnabled": false}),
-        );
+        let told = agent(&stage, &old, "PUT", &json!({"ProtectionEnabled": false}));
+        assert_eq!(told["protection"]["ProtectionEnabled"], json!(false));
         assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
         let summary = stage.action(&release, "Drain").summary;
         assert!(summary.starts_with("Old workers after "), "no warning: {summary}");
@@ -75,5 +89,18 @@ fn a_job_that_is_not_protected_is_lost_when_its_time_is_over_and_that_is_said() 
         let summary = stage.action(&release, "Drain").summary;
         assert!(summary.contains("us/worker: 0 of 1 finished, 1 killed by SIGKILL after 1 min 00 s"), "{summary}");
         assert!(summary.contains("`worker job`"), "{summary}");
+    });
+}
+
+#[test]
+fn the_agent_refuses_to_protect_a_task_of_no_service() {
+    play(Setting::default(), async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Prepare").await;
+        let is_one_off = |world: &local::world::World| world.tasks().any(|task| task.definition.contains("shop-task"));
+        stage.until("a task", Duration::from_secs(60), is_one_off).await;
+        let task = stage.world().tasks().find(|task| task.definition.contains("shop-task")).unwrap().arn.clone();
+        let told = agent(&stage, &task, "PUT", &json!({"ProtectionEnabled": true}));
+        assert_eq!(told["failure"]["Reason"], json!("TASK_NOT_VALID"), "{told}");
     });
 }

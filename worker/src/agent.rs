@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::protection::Wish;
 
-/// How long an answer may take: the agent itself gives ECS 4 to 5 s.
+/// How long an answer may take: the agent itself gives ECS 4 s.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(6);
 /// The longest answer that is read.
 const LONGEST: usize = 16 * 1024;

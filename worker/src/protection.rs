@@ -57,7 +57,11 @@ impl Protection {
             Some(lasting) => self.renewal(lasting, now).filter(|at| *at <= now).map(|_| protect(lasting, now))?,
             None => self.release(stopping).filter(|at| *at <= now).map(|_| Wish::Release)?,
         };
-        self.maybe |= wish != Wish::Release;
+        match wish {
+            Wish::Protect(_) => self.maybe = true,
+            // From now on it may be gone at any moment: a job that comes now has to ask again.
+            Wish::Release => self.held = None,
+        }
         self.asked = Some((wish, now));
         Some(wish)
     }
@@ -83,7 +87,7 @@ impl Protection {
                 match wish {
                     // Counted from when it was asked for: the agent's clock began later.
                     Wish::Protect(minutes) => self.held = Some((since, since + Duration::from_secs(60 * minutes))),
-                    Wish::Release => (self.held, self.maybe) = (None, false),
+                    Wish::Release => self.maybe = false,
                 }
                 self.trouble.take().map(|_| message::works_again())
             }
@@ -203,8 +207,10 @@ mod tests {
         assert_eq!(protection.look(UNKNOWN, false, at(3)), None, "the next job");
         assert_eq!(protection.look(None, false, at(9)), None);
         assert_eq!(protection.look(None, false, at(10)), Some(Wish::Release));
-        protection.answered(Ok(()), at(10));
-        assert!(!protection.holds(at(10)));
+        assert!(!protection.holds(at(10)), "nobody may count on what is being let go");
+        assert_eq!(protection.look(UNKNOWN, false, at(10)), None, "one request at a time");
+        protection.answered(Ok(()), at(11));
+        assert_eq!(protection.look(UNKNOWN, false, at(11)), Some(Wish::Protect(120)));
 
         let mut old = protected(UNKNOWN);
         assert_eq!(old.look(None, false, at(10)), Some(Wish::Release), "the first pause");

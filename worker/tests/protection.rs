@@ -187,7 +187,7 @@ fn an_agent_that_hangs_holds_up_neither_a_job_nor_a_stop() {
     let begun = Instant::now();
     stage.signal(Signal::SIGTERM);
     stage.until("got QUIT");
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[test]

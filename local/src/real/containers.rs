@@ -51,7 +51,8 @@ impl Containers {
         let key = (task.to_owned(), container.to_owned());
         if let Some(group) = self.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             // ECS tells a container's first process alone; a kill ends them all. What is gone needs no signal.
-            let _ = if kill { killpg(*group, Signal::SIGKILL) } else { nix::sys::signal::kill(*group, Signal::SIGTERM) };
+            let _ =
+                if kill { killpg(*group, Signal::SIGKILL) } else { nix::sys::signal::kill(*group, Signal::SIGTERM) };
         }
     }
 
