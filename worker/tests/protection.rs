@@ -204,6 +204,21 @@ fn a_stop_that_comes_while_a_job_waits_for_its_protection_keeps_it_from_beginnin
 }
 
 #[test]
+fn a_job_that_comes_while_the_task_is_being_let_go_does_not_count_on_its_protection() {
+    let mut agent = Agent::new(Mood::Good);
+    let stage = worker(As::Child, &agent, &[]);
+    assert!(stage.verb(&["busy"]).status.success());
+    agent.become_(Mood::Hanging);
+    assert!(stage.verb(&["idle"]).status.success());
+    until_asked(&agent, &[120, 0]);
+    // The agent may let go at any moment.
+    let (_job, answer) = hold(&stage, "job");
+    assert!(answer.starts_with("unprotected: "), "{answer}");
+    agent.become_(Mood::Good);
+    wait_for("protection", || (agent.asked().last() == Some(&120) && agent.asked().len() > 2).then_some(()));
+}
+
+#[test]
 fn an_agent_that_vanishes_while_a_job_runs_is_asked_again_for_its_release() {
     let mut agent = Agent::new(Mood::Good);
     let stage = worker(As::Child, &agent, &[]);
