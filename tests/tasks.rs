@@ -27,6 +27,10 @@ fn of_clusters(n: usize, setting: Setting) -> Setting {
         "    command: [shop, migrate]\n",
         &format!("    command: [shop, migrate]\n    environments: [{}]\n", names.join(", ")),
     );
+    // The services, and what comes after the migration, are where they were.
+    let manifest = manifest
+        .replace("    port: 8080\n", "    port: 8080\n    environments: [us, eu, ap]\n")
+        .replace("    command: [shop, finish]\n", "    command: [shop, finish]\n    environments: [us, eu, ap]\n");
     Setting { account, manifest, ..setting }
 }
 

@@ -14,6 +14,7 @@ pub mod lambda;
 pub mod manifest;
 pub mod names;
 pub mod run;
+pub mod survey;
 pub mod targets;
 pub mod text;
 pub mod time;

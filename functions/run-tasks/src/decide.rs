@@ -34,6 +34,9 @@ pub(crate) struct State {
     /// Since when everything is being stopped.
     #[serde(rename = "g", skip_serializing_if = "Option::is_none")]
     pub(crate) giving_up: Option<Time>,
+    /// Whether all that the release needs was looked at, or need not be: see [`shared::survey`].
+    #[serde(rename = "v", skip_serializing_if = "is_false")]
+    pub(crate) surveyed: bool,
 }
 
 /// What is remembered of one environment. ECS forgets a stopped task after about an hour (fact 19).

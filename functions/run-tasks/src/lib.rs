@@ -1,11 +1,13 @@
 //! Runs one task of the manifest as an ECS task in each of its environments at once: pre-steps, migrations, post-steps.
 //!
 //! Invariants: at most one task per environment and try is ever started; one failure stops all the others; the action
-//! ends only when nothing of it runs any more.
+//! ends only when nothing of it runs any more. Before the first task of a release, all that the release needs was looked at.
 
 mod decide;
 mod message;
 mod site;
+
+use std::time::Duration;
 
 use serde::Deserialize;
 use shared::artifact;
@@ -42,6 +44,23 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Plan>) -> 
             memory.insert(Plan::new(tick, content, &parameters.task).await?)
         }
     };
+    if !state.surveyed && !tick.halted {
+        match plan.survey(tick).await {
+            Ok(done) => state.surveyed = done,
+            Err(again @ Error::Again(_)) => return Err(again),
+            Err(Error::Stop(wrong)) => {
+                // The function before this one may have died right after it had found all good, and begun.
+                plan.look(tick).await;
+                if !plan.has_begun() {
+                    return Ok(Next::Fail(wrong));
+                }
+                state.surveyed = true;
+            }
+        }
+        if !state.surveyed {
+            return Ok(Next::Wait(Duration::ZERO, message::looking_beforehand(tick, plan)));
+        }
+    }
     plan.look(tick).await;
     let seen = Observation {
         now: tick.now,

@@ -35,6 +35,12 @@ pub(crate) fn progress(tick: &Tick<'_>, plan: &Plan, state: &State) -> Progress 
     Progress { summary, percent, link: Some(link(tick)) }
 }
 
+/// "prepare: looking at what the release needs".
+pub(crate) fn looking_beforehand(tick: &Tick<'_>, plan: &Plan) -> Progress {
+    let summary = format!("{}: looking whether all that the release needs is there", plan.name);
+    Progress { summary, percent: Some(0), link: Some(link(tick)) }
+}
+
 /// What the action's link in the console is made of (fact 7): the release's log stream.
 fn link(tick: &Tick<'_>) -> String {
     names::console_encoded(&names::log_stream(tick.release))

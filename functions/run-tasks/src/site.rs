@@ -8,9 +8,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use shared::artifact::Content;
 use shared::aws::Place;
+use shared::aws::codepipeline::Codepipeline;
 use shared::aws::ecs::{Definition, Ecs, Of, Placed, Run, Task};
 use shared::end::{End, judge};
-use shared::manifest::{self, Environment};
+use shared::manifest::{self, Environment, Manifest};
+use shared::survey::Survey;
 use shared::{Error, Tick, Time, Trouble, Verdict, names};
 
 use crate::decide::{self, Act, Remembered, State};
@@ -35,6 +37,9 @@ pub(crate) struct Plan {
     pub(crate) task: manifest::Task,
     pub(crate) sites: Vec<Site>,
     image: Option<String>,
+    manifest: Manifest,
+    /// What is looked at beforehand, while it is.
+    survey: Option<Survey>,
 }
 
 /// The task in one environment.
@@ -104,7 +109,27 @@ impl Plan {
             let why = format!("deploy.yaml: the task `{name}` runs in no environment; correct its `environments`.");
             return Err(Verdict::misconfigured(why).into());
         }
-        Ok(Self { name: name.to_owned(), task, sites, image: content.image })
+        let Content { manifest, image, .. } = content;
+        Ok(Self { name: name.to_owned(), task, sites, image, manifest, survey: None })
+    }
+
+    /// Looks at all that the release needs, before the first of its tasks starts; whether that is done. Later, what has
+    /// changed since is found by whoever needs it: what has begun is worth more than what could be looked at again.
+    ///
+    /// # Errors
+    /// What is wrong; or what AWS does not answer.
+    pub(crate) async fn survey(&mut self, tick: &Tick<'_>) -> Result<bool, Error> {
+        let survey = match &mut self.survey {
+            Some(survey) => survey,
+            None if has_run_before(tick, &self.name).await? => return Ok(true),
+            None => self.survey.insert(Survey::new(tick.aws, &self.manifest).await),
+        };
+        survey.look().await
+    }
+
+    /// Whether there is a task of this release in any environment.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.sites.iter().any(|site| site.task.is_some())
     }
 
     /// Looks at every environment at once, with one call for all tasks of a cluster; what fails for one cluster does not
@@ -445,6 +470,18 @@ impl Site {
         self.ecs.stop_task(&self.environment.cluster, &task.arn, reason).await?;
         self.stopping = Some(tick.now);
         Ok(())
+    }
+}
+
+/// Whether another task of the release has run before this one.
+async fn has_run_before(tick: &Tick<'_>, name: &str) -> Result<bool, Error> {
+    match Codepipeline::new(tick.aws).siblings(tick.release).await {
+        Ok(siblings) => {
+            Ok(siblings.iter().any(|one| one.has_succeeded() && one.task.as_ref().is_some_and(|task| task != name)))
+        }
+        Err(again @ Error::Again(_)) => Err(again),
+        // Where that may not be asked, looking again does no harm.
+        Err(Error::Stop(_)) => Ok(false),
     }
 }
 

@@ -268,6 +268,14 @@ impl Ecs {
         output.task_definition.as_ref().map(definition).ok_or_else(|| Error::Again(format!("{name}: an empty answer")))
     }
 
+    /// The newest revision of a family.
+    ///
+    /// # Errors
+    /// The call's, or that there is none.
+    pub async fn newest(&self, family: &str) -> Result<Definition, Error> {
+        self.definition(family).await.map_err(|error| no_definition(error, family, &self.region))
+    }
+
     /// Starts a task.
     ///
     /// Safe to repeat: the client token makes the same call answer with the same task (fact 18).
@@ -424,6 +432,11 @@ fn no_definition(error: Error, family: &str, region: &str) -> Error {
 
 fn chosen_container(like: &TaskDefinition, family: &str, wanted: Option<&str>) -> Result<usize, Verdict> {
     let names: Vec<_> = like.container_definitions().iter().map(|one| one.name().unwrap_or_default()).collect();
+    chosen(&names, family, wanted)
+}
+
+/// Which of a definition's containers is meant: its only one unless it is named.
+pub(crate) fn chosen(names: &[&str], family: &str, wanted: Option<&str>) -> Result<usize, Verdict> {
     match wanted {
         Some(wanted) => names.iter().position(|name| *name == wanted).ok_or_else(|| {
             let why = text::unknown("container", wanted, names.iter().copied());

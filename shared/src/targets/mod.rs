@@ -17,4 +17,5 @@ pub mod words;
 pub use look::look;
 pub use phase::{Act, Observed, Phase, take_back};
 pub use site::{Busy, Moment, Of, Purpose, Site, Whose};
+pub(crate) use target::deployed_by;
 pub use target::{Kind, Target};

@@ -4,7 +4,7 @@ use crate::aws::Aws;
 use crate::aws::SHOWN;
 use crate::aws::ecs::{Controller, Service, id};
 use crate::error::{Error, Verdict};
-use crate::manifest::{DeploymentKind, LogMode, in_environment};
+use crate::manifest::{CodedeployNames, DeploymentKind, LogMode, in_environment};
 use crate::run::Trouble;
 use crate::targets::codedeploy::{self, Context, Group};
 use crate::targets::dead::Dead;
@@ -402,20 +402,26 @@ impl Target {
     }
 }
 
-/// Who deploys a service: what ECS says, unless the manifest says something else, which is a mistake in one of them.
+/// Who deploys a service, with the way to ask for it.
 async fn kind(aws: &Aws, site: &Site, whose: &Whose, seen: &Service) -> Result<Kind, Verdict> {
-    let says = site.service.deployment;
-    match (&seen.controller, says) {
+    let Some(names) = deployed_by(site, seen)? else {
+        return Ok(Kind::Ecs(Box::new(Native::new(site, seen))));
+    };
+    let application = in_environment(names.application, &site.environment_name);
+    let group = in_environment(names.group, &site.environment_name);
+    let client = aws.codedeploy(&site.place).await;
+    Ok(Kind::Codedeploy(Box::new(Group::new(site, whose, application, group, client))))
+}
+
+/// Who deploys a service: what ECS says, unless the manifest says something else, which is a mistake in one of them. The
+/// CodeDeploy group, or none where ECS itself does.
+pub(crate) fn deployed_by<'a>(site: &'a Site, seen: &Service) -> Result<Option<CodedeployNames<'a>>, Verdict> {
+    match (&seen.controller, site.service.deployment) {
         (Controller::Codedeploy, None | Some(DeploymentKind::Codedeploy)) => {
-            let Some(names) = site.service.codedeploy().filter(|_| site.service.port.is_some()) else {
-                return Err(words::group_not_named(site));
-            };
-            let application = in_environment(names.application, &site.environment_name);
-            let group = in_environment(names.group, &site.environment_name);
-            let client = aws.codedeploy(&site.place).await;
-            Ok(Kind::Codedeploy(Box::new(Group::new(site, whose, application, group, client))))
+            let names = site.service.codedeploy().filter(|_| site.service.port.is_some());
+            names.map(Some).ok_or_else(|| words::group_not_named(site))
         }
-        (Controller::Ecs, None | Some(DeploymentKind::Ecs)) => Ok(Kind::Ecs(Box::new(Native::new(site, seen)))),
+        (Controller::Ecs, None | Some(DeploymentKind::Ecs)) => Ok(None),
         (Controller::Codedeploy, Some(DeploymentKind::Ecs)) => {
             Err(words::other_controller(site, "ecs", seen.controller.word()))
         }

@@ -140,6 +140,50 @@ pub fn no_group(application: &str, group: &str, region: &str) -> Verdict {
     ))
 }
 
+/// Whether the group deploys what the manifest means.
+///
+/// # Errors
+/// It deploys something else.
+pub fn group_deploys_it(site: &Site, group: &str, services: &[(String, String)]) -> Result<(), Verdict> {
+    if services.iter().any(|(cluster, service)| cluster == site.cluster() && *service == site.ecs_service) {
+        return Ok(());
+    }
+    Err(other_service(site, group, services))
+}
+
+/// There is no such cluster; another reason why it cannot be looked at stays as it is.
+#[must_use]
+pub fn no_cluster(why: Verdict, cluster: &str, region: &str) -> Verdict {
+    if !why.message.contains("ClusterNotFoundException") {
+        return why;
+    }
+    Verdict::misconfigured(format!(
+        "there is no cluster `{cluster}` in {region}: create it, or correct `cluster` in deploy.yaml"
+    ))
+}
+
+/// "Nothing was started: us/web: there is no service ...", the first of all mistakes in front.
+#[must_use]
+pub fn do_not_fit(wrong: &[(String, String)]) -> Verdict {
+    // What is wrong with one thing is said once, with all that need it.
+    let mut said: Vec<(Vec<&str>, &str)> = Vec::new();
+    for (whose, what) in wrong {
+        match said.iter_mut().find(|(_, known)| known == what) {
+            Some((all, _)) => all.push(whose),
+            None => said.push((vec![whose], what)),
+        }
+    }
+    let said: Vec<_> = said.iter().map(|(whose, what)| format!("{}: {what}", whose.join(", "))).collect();
+    let (first, others) = said.split_first().map_or(("", &[][..]), |(first, others)| (first.as_str(), others));
+    let mut message = format!("Nothing was started: {first}");
+    if !others.is_empty() {
+        let things = if others.len() == 1 { "thing does" } else { "things do" };
+        let list = others.join("\n  ");
+        message.push_str(&format!("\n\n{} more {things} not fit deploy.yaml\n  {list}", others.len()));
+    }
+    Verdict::misconfigured(message)
+}
+
 /// The group deploys something else than the manifest means.
 #[must_use]
 pub fn other_service(site: &Site, group: &str, services: &[(String, String)]) -> Verdict {
