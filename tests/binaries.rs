@@ -635,3 +635,63 @@ async fn releases_with(programs: &Path, name: &str, ports: u16) {
     }
     assert!(processes_of(&state).is_empty(), "{:?}", processes_of(&state));
 }
+
+/// A release of the shop whose build begins something, notes that it did, and waits.
+fn building_for_long(name: &str, ports: u16) -> (Child, PathBuf) {
+    let (local, state) = account(name, "local.yaml", ports);
+    let text = std::fs::read_to_string(&local).unwrap();
+    let build = "build:\n  command: [cargo, build, --locked, --target-dir, target]\n";
+    let script = "sleep 1000 & echo begun > $BEGUN/begun; wait";
+    let long = text.replace(build, &format!("build:\n  command: [sh, -c, \"{script}\"]\n"));
+    assert_ne!(long, text);
+    std::fs::write(&local, long).unwrap();
+    let mut command = Command::new(programs().join("local"));
+    command.arg("release").arg(shop()).arg("--local").arg(&local).arg("--state").arg(&state);
+    // What the build begins has this in its environment: that is how it is found.
+    command.env("BEGUN", format!("{}/", state.display()));
+    let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while !state.join("begun").exists() {
+        assert!(process.try_wait().unwrap().is_none() && begun.elapsed() < PATIENCE, "no build");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    (process, state)
+}
+
+#[test]
+fn a_run_that_is_ended_while_it_builds_leaves_no_process_of_the_build() {
+    for (signal, ports) in [("-TERM", 8330), ("-HUP", 8340)] {
+        let (mut process, state) = building_for_long(&format!("building{signal}"), ports);
+        assert!(processes_of(&state).iter().any(|one| one.starts_with("sleep")), "{:?}", processes_of(&state));
+        assert!(Command::new("kill").args([signal, &process.id().to_string()]).status().unwrap().success());
+        // Nobody reads what it says any more: that does not keep it from ending in order.
+        drop(process.stdout.take());
+        assert_eq!(process.wait().unwrap().code(), Some(1), "{signal}");
+        let ended = Instant::now();
+        while !processes_of(&state).is_empty() {
+            assert!(ended.elapsed() < Duration::from_secs(5), "{signal}: {:?}", processes_of(&state));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn whoever_stops_reading_what_a_release_says_does_not_end_it() {
+    let folder = programs().join("releases/unread");
+    drop(std::fs::remove_dir_all(&folder));
+    std::fs::create_dir_all(&folder).unwrap();
+    let local = std::fs::read_to_string(shop().join("local.yaml")).unwrap();
+    // It fails after it has said that it sets up the account.
+    std::fs::write(folder.join("local.yaml"), local.replacen("cargo, build", "no-such-program", 1)).unwrap();
+    std::fs::copy(shop().join("deploy.yaml"), folder.join("deploy.yaml")).unwrap();
+    for (arguments, code) in [(vec!["check"], 0), (vec!["release", "--state", "state"], 2)] {
+        let mut command = Command::new(programs().join("local"));
+        command.arg(arguments[0]).arg(&folder).args(&arguments[1..]).current_dir(&folder);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");
+        assert!(!error.contains("panicked"), "{error}");
+    }
+}

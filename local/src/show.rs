@@ -1,10 +1,9 @@
 //! What a person sees of a release: on a terminal the running actions redrawn below the log, otherwise plain lines.
 //!
 //! Invariant: this is the only module that prints; every line is printed once, in the order in which it came.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the module that prints")]
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -36,12 +35,17 @@ enum News {
 
 /// Says something that a person has asked for.
 pub fn say(text: &str) {
-    println!("{text}");
+    print(text);
+}
+
+/// Prints a line on standard output. Whoever reads it may have gone away (`... | head`): that is no reason to stop a release.
+fn print(line: &str) {
+    drop(writeln!(std::io::stdout(), "{line}"));
 }
 
 /// Says on standard error why a release could not start.
 pub fn complain(why: &str) {
-    eprintln!("{} {why}", style("error:").red().bold().for_stderr());
+    drop(writeln!(std::io::stderr(), "{} {why}", style("error:").red().bold().for_stderr()));
 }
 
 impl Default for Show {
@@ -61,9 +65,8 @@ impl Show {
     /// Prints a line.
     pub fn line(&self, line: &str) {
         match &self.bars {
-            // A terminal that has gone away is no reason to stop a release.
             Some(bars) => drop(bars.println(line)),
-            None => println!("{line}"),
+            None => print(line),
         }
     }
 
@@ -131,7 +134,7 @@ impl Show {
                 bar.enable_steady_tick(Duration::from_millis(120));
                 self.running.insert(action.id.clone(), bar);
             }
-            None => println!("{} > {}", self.at(action.started), name(action)),
+            None => print(&format!("{} > {}", self.at(action.started), name(action))),
         }
     }
 

@@ -131,7 +131,7 @@ pub(super) fn program(folder: &Path, program: &str) -> PathBuf {
     if program.contains('/') { folder.join(program) } else { program.into() }
 }
 
-/// Runs a command in a folder to its end.
+/// Runs a command in a folder to its end; dropped before that, it ends with its children.
 ///
 /// # Errors
 /// When it cannot be started, or fails: with its last lines.
@@ -151,8 +151,9 @@ pub(super) async fn run(
         .kill_on_drop(true);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let child = child.map_err(|error| format!("`{name}` cannot be started: {error}"))?;
-    let _watched = super::supervisor::watch(child.id());
+    let group = super::supervisor::take_charge(child.id());
     let output = child.wait_with_output().await.map_err(|error| format!("`{name}`: {error}"))?;
+    group.end_in_peace();
     if output.status.success() {
         return Ok(());
     }

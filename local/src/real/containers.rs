@@ -72,7 +72,7 @@ impl Containers {
                 Err(reason) => machine.happened(Happening::CannotStart { task, container, reason }),
                 // Dropped, it is killed: its group is not known yet to whoever ends all of them.
                 Ok(_) if machine.0.containers.ending.load(Ordering::SeqCst) => {}
-                Ok(child) => run(machine, start, child, port).await,
+                Ok((child, group)) => run(machine, start, child, group, port).await,
             }
         });
     }
@@ -106,7 +106,7 @@ async fn free_port() -> Option<u16> {
     Some(listener.local_addr().ok()?.port())
 }
 
-fn spawn(folder: &Path, start: &Start, port: Option<u16>) -> Result<Child, String> {
+fn spawn(folder: &Path, start: &Start, port: Option<u16>) -> Result<(Child, supervisor::Group), String> {
     let Some((program, arguments)) = start.command.split_first() else {
         return Err("the task definition names no command".into());
     };
@@ -122,7 +122,9 @@ fn spawn(folder: &Path, start: &Start, port: Option<u16>) -> Result<Child, Strin
         // A group of its own: Ctrl-C on the terminal is for the pipeline, not for its tasks.
         .process_group(0)
         .kill_on_drop(true);
-    command.spawn().map_err(|error| format!("exec: `{program}`: {error}"))
+    let child = command.spawn().map_err(|error| format!("exec: `{program}`: {error}"))?;
+    let group = supervisor::take_charge(child.id());
+    Ok((child, group))
 }
 
 /// What a container sees: the machine's own programs can be found, nothing else of its environment is seen. `{port}` in it
@@ -135,18 +137,16 @@ fn environment(start: &Start, port: Option<u16>) -> BTreeMap<String, String> {
     inherited.chain(own).chain(port).collect()
 }
 
-async fn run(machine: Machine, start: Start, mut child: Child, port: Option<u16>) {
+async fn run(machine: Machine, start: Start, mut child: Child, group: supervisor::Group, port: Option<u16>) {
     let (task, container) = (start.task.clone(), start.container.clone());
     let containers = &machine.0.containers;
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
     let key = (task.clone(), container.clone());
-    if let Some(group) = group {
+    if let Some(group) = group.id() {
         containers.groups.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), group);
     }
     if let Some(port) = port {
         containers.ports.lock().unwrap_or_else(PoisonError::into_inner).insert(task.clone(), port);
     }
-    let _watched = supervisor::watch(child.id());
     machine.happened(Happening::Started { task: task.clone(), container: container.clone(), port });
     let output = [
         child.stdout.take().map(|out| tokio::spawn(lines(machine.clone(), key.clone(), out))),
@@ -167,9 +167,8 @@ async fn run(machine: Machine, start: Start, mut child: Child, port: Option<u16>
     for check in checks.into_iter().flatten() {
         check.abort();
     }
-    if let Some(group) = group {
-        let _ = killpg(group, Signal::SIGKILL);
-    }
+    // What it has left in the background ends with it.
+    drop(group);
     containers.groups.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     let code = status.map_or(1, |status| {
         use std::os::unix::process::ExitStatusExt as _;

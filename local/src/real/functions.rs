@@ -50,7 +50,7 @@ pub(super) struct Functions {
 struct Sandbox {
     invocations: mpsc::Sender<Invocation>,
     process: Child,
-    _watched: supervisor::Watched,
+    _group: supervisor::Group,
 }
 
 struct Invocation {
@@ -143,8 +143,8 @@ impl Functions {
         let process = command.spawn().map_err(failed)?;
         let (invocations, waiting) = mpsc::channel(1);
         tokio::spawn(runtime_api(listener, waiting));
-        let watched = supervisor::watch(process.id());
-        Ok(Sandbox { invocations, process, _watched: watched })
+        let group = supervisor::take_charge(process.id());
+        Ok(Sandbox { invocations, process, _group: group })
     }
 
     /// Ends all sandboxes.

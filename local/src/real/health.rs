@@ -2,7 +2,7 @@
 //! container's own command.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use super::Machine;
+use super::{Machine, supervisor};
 use crate::account::{HealthCheck, Protocol};
 use crate::world::{ContainerCheck, Happening, Ill, Prober};
 
@@ -75,27 +75,72 @@ pub(super) async fn ask_container(
     folder: PathBuf,
     environment: BTreeMap<String, String>,
 ) {
-    let Some((program, arguments)) = check.command.split_first() else { return };
     loop {
-        let mut command = Command::new(super::application::program(&folder, program));
-        command.args(arguments).current_dir(&folder).env_clear().envs(&environment);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-        let what = format!("its healthCheck `{}`", check.command.join(" "));
-        let answer = match tokio::time::timeout(check.timeout, command.output()).await {
-            Err(_) => Err(ill(format!("{what} did not end within {:?}", check.timeout), None, "")),
-            Ok(Err(error)) => Err(ill(format!("{what} cannot be started ({error})"), None, "")),
-            Ok(Ok(output)) if output.status.success() => Ok(()),
-            Ok(Ok(output)) => {
-                let said = [output.stdout, output.stderr].concat();
-                Err(ill(format!("{what} ended with {}", output.status), None, &String::from_utf8_lossy(&said)))
-            }
-        };
+        let answer = ask_once(&check, &folder, &environment).await;
         machine.happened(Happening::Checked { task: task.clone(), by: Prober::Container, answer });
         tokio::time::sleep(check.interval.max(Duration::from_millis(100))).await;
+    }
+}
+
+/// Runs the check once; nothing of it is left, however it ends.
+async fn ask_once(check: &ContainerCheck, folder: &Path, environment: &BTreeMap<String, String>) -> Result<(), Ill> {
+    let what = format!("its healthCheck `{}`", check.command.join(" "));
+    let cannot = |why: &str| ill(format!("{what} cannot be started ({why})"), None, "");
+    let Some((program, arguments)) = check.command.split_first() else { return Err(cannot("it names no command")) };
+    let mut command = Command::new(super::application::program(folder, program));
+    command.args(arguments).current_dir(folder).env_clear().envs(environment);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+    let child = command.spawn().map_err(|error| cannot(&error.to_string()))?;
+    let _group = supervisor::take_charge(child.id());
+    match tokio::time::timeout(check.timeout, child.wait_with_output()).await {
+        Err(_) => Err(ill(format!("{what} did not end within {:?}", check.timeout), None, "")),
+        Ok(Err(error)) => Err(ill(format!("{what} cannot be waited for ({error})"), None, "")),
+        Ok(Ok(output)) if output.status.success() => Ok(()),
+        Ok(Ok(output)) => {
+            let said = [output.stdout, output.stderr].concat();
+            Err(ill(format!("{what} ended with {}", output.status), None, &String::from_utf8_lossy(&said)))
+        }
     }
 }
 
 fn ill(what: String, code: Option<u16>, said: &str) -> Ill {
     let first = said.lines().map(shared::text::plain).find(|line| !line.trim().is_empty()).unwrap_or_default();
     Ill { what, code, said: shared::text::fit(first.trim(), LONGEST_LINE) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_check_that_runs_out_of_time_leaves_no_child() {
+        let note = std::env::temp_dir().join(format!("cutover-check-{}", std::process::id()));
+        let script = format!("sleep 1000 & echo $! > {}; wait", note.display());
+        let check = ContainerCheck {
+            command: ["sh", "-c", &script].map(str::to_owned).into(),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(500),
+            retries: 1,
+            start_period: Duration::ZERO,
+        };
+        let path = std::env::var("PATH").unwrap_or_default();
+        let asked = ask_once(&check, Path::new("/"), &[("PATH".to_owned(), path)].into()).await;
+        assert!(asked.unwrap_err().what.ends_with("did not end within 500ms"));
+        let child = std::fs::read_to_string(&note).unwrap();
+        std::fs::remove_file(&note).unwrap();
+        let child = nix::unistd::Pid::from_raw(child.trim().parse().unwrap());
+        let begun = tokio::time::Instant::now();
+        while !is_gone(child) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "its child {child} still runs");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Whether a process runs no more; one that nobody has waited for yet is gone, too.
+    fn is_gone(process: nix::unistd::Pid) -> bool {
+        let listed =
+            std::process::Command::new("ps").args(["-o", "stat=", "-p", &process.to_string()]).output().unwrap();
+        let state = String::from_utf8_lossy(&listed.stdout).trim().to_owned();
+        state.is_empty() || state.starts_with('Z')
+    }
 }

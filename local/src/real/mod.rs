@@ -43,6 +43,7 @@ struct Inner {
     containers: containers::Containers,
     functions: functions::Functions,
     traffic: traffic::Traffic,
+    builds: Mutex<Vec<tokio::task::JoinHandle<()>>>,
     notes: Mutex<Vec<String>>,
 }
 
@@ -116,6 +117,7 @@ impl Machine {
             containers: containers::Containers::new(setting.folder),
             functions,
             traffic,
+            builds: Mutex::default(),
             notes: Mutex::default(),
         };
         let machine = Self(Arc::new(inner));
@@ -247,10 +249,11 @@ impl Machine {
             }
             Effect::Build { action, commit } => {
                 let machine = self.clone();
-                tokio::spawn(async move {
+                let build = tokio::spawn(async move {
                     let result = machine.0.application.build(&commit).await;
                     machine.happened(Happening::Worked { action, result });
                 });
+                self.0.builds.lock().unwrap_or_else(PoisonError::into_inner).push(build);
             }
             Effect::Note(note) => self.0.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note),
         }
@@ -258,6 +261,11 @@ impl Machine {
 
     /// Ends everything that was started: SIGTERM, then SIGKILL to what is left.
     pub async fn shut_down(&self) {
+        for build in std::mem::take(&mut *self.0.builds.lock().unwrap_or_else(PoisonError::into_inner)) {
+            // Dropped, it ends with its children; one that is over is so already.
+            build.abort();
+            drop(build.await);
+        }
         self.0.functions.end();
         self.0.containers.end().await;
     }

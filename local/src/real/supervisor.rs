@@ -33,23 +33,45 @@ pub fn start(program: &Path, argument: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A process group that ends with this process; dropped when it is over.
+/// A process group that ends with this: dropped before it was told that the group's first process is over, it kills all of
+/// the group. So whoever is no longer waited for - out of time, aborted, shut down - leaves no child behind.
 #[derive(Debug)]
-pub(super) struct Watched(Option<i32>);
+#[must_use]
+pub(super) struct Group(Option<Pid>);
 
-/// Has the group of this process watched.
-pub(super) fn watch(process: Option<u32>) -> Watched {
-    let group = process.and_then(|id| i32::try_from(id).ok());
+/// Takes charge of the group that this process has just begun.
+pub(super) fn take_charge(process: Option<u32>) -> Group {
+    let group = process.and_then(|id| i32::try_from(id).ok()).filter(|group| *group > 1);
     if let Some(group) = group {
         tell('+', group);
     }
-    Watched(group)
+    Group(group.map(Pid::from_raw))
 }
 
-impl Drop for Watched {
+impl Group {
+    /// Its id, for signals.
+    pub(super) fn id(&self) -> Option<Pid> {
+        self.0
+    }
+
+    /// Its first process has ended by itself, and has been waited for. What it has left in the background may run on, as it
+    /// does where a shell runs it.
+    pub(super) fn end_in_peace(mut self) {
+        self.forget();
+    }
+
+    fn forget(&mut self) -> Option<Pid> {
+        let group = self.0.take()?;
+        tell('-', group.as_raw());
+        Some(group)
+    }
+}
+
+impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            tell('-', group);
+        if let Some(group) = self.forget() {
+            // One that is gone needs no signal.
+            let _ = killpg(group, Signal::SIGKILL);
         }
     }
 }
