@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 
-use super::gate::{Gate, is_own_user, not_from_a_page};
+use super::gate::{self, Gate, not_from_a_page};
 use super::{Setting, http, supervisor};
 use crate::template::Function;
 use crate::world::{Request, Response};
@@ -113,7 +113,9 @@ impl Functions {
     async fn start(&self, function: &Function) -> Result<Sandbox, String> {
         let failed = |error: std::io::Error| format!("{}: {error}", function.binary);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
-        let api = listener.local_addr().map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        // Lambda's own clients keep the path that the address has.
+        let folder = gate::secret().map_err(|mistake| mistake.0)?;
         std::fs::create_dir_all(&self.logs).map_err(failed)?;
         let log = self.logs.join(format!("{}.log", function.binary));
         let log = File::options().create(true).append(true).open(log).map_err(failed)?;
@@ -129,7 +131,7 @@ impl Functions {
             .env_clear()
             .envs(&self.environment)
             .envs(&function.environment)
-            .env("AWS_LAMBDA_RUNTIME_API", api.to_string())
+            .env("AWS_LAMBDA_RUNTIME_API", format!("{address}/{folder}"))
             // Who it is, for what its role allows.
             .env("AWS_ACCESS_KEY_ID", self.gate.key(&function.name))
             .env("AWS_LAMBDA_FUNCTION_NAME", &function.name)
@@ -142,7 +144,7 @@ impl Functions {
             .kill_on_drop(true);
         let process = command.spawn().map_err(failed)?;
         let (invocations, waiting) = mpsc::channel(1);
-        tokio::spawn(runtime_api(listener, waiting));
+        tokio::spawn(runtime_api(listener, folder, waiting));
         let group = supervisor::take_charge(process.id());
         Ok(Sandbox { invocations, process, _group: group })
     }
@@ -154,22 +156,27 @@ impl Functions {
     }
 }
 
-/// The Lambda Runtime API of one sandbox, for processes of the same user: what an invocation carries are live credentials.
-async fn runtime_api(listener: TcpListener, waiting: mpsc::Receiver<Invocation>) {
+/// The Lambda Runtime API of one sandbox, in a folder that only its process knows: what an invocation carries are live
+/// credentials, and whoever answers it says what becomes of the release.
+async fn runtime_api(listener: TcpListener, folder: String, waiting: mpsc::Receiver<Invocation>) {
+    let folder = Arc::<str>::from(folder);
     let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
     let answers = Arc::<Answers>::default();
-    while let Ok((stream, peer)) = listener.accept().await {
-        if listener.local_addr().is_ok_and(|own| !is_own_user(peer, own)) {
-            continue;
-        }
-        let (waiting, answers) = (waiting.clone(), answers.clone());
-        tokio::spawn(http::connection(stream, move |request| {
-            let (waiting, answers) = (waiting.clone(), answers.clone());
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let (waiting, answers, folder) = (waiting.clone(), answers.clone(), folder.clone());
+        tokio::spawn(http::connection(stream, move |mut request: Request| {
+            let (waiting, answers, folder) = (waiting.clone(), answers.clone(), folder.clone());
             async move {
                 if let Err(refused) = not_from_a_page(&request) {
                     return refused;
                 }
-                if request.path.ends_with("/runtime/invocation/next") {
+                let below = request.path.strip_prefix('/').and_then(|path| path.strip_prefix(&*folder));
+                match below.filter(|path| path.starts_with('/')).map(str::to_owned) {
+                    Some(path) => request.path = path,
+                    None => return gate::refused("this is the Runtime API of another process"),
+                }
+                if request.path == "/2018-06-01/runtime/invocation/next" {
                     return match waiting.lock().await.recv().await {
                         Some(invocation) => next(&answers, invocation),
                         None => plain(410, "the sandbox is gone"),
@@ -221,4 +228,49 @@ fn answer(answers: &Answers, request: &Request) -> Response {
 
 fn plain(status: u16, text: &str) -> Response {
     Response { status, headers: Vec::new(), body: text.as_bytes().to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    async fn ask(port: u16, request: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(format!("{request}\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn an_invocation_is_given_only_to_the_process_that_it_is_for() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (invocations, waiting) = mpsc::channel(1);
+        tokio::spawn(runtime_api(listener, "0123abcd".into(), waiting));
+        let (answer, mut answered) = oneshot::channel();
+        let payload = "{\"credentials\": 1}".to_owned();
+        let invocation =
+            Invocation { id: "i-1".into(), payload, deadline: Time::default(), function: "f".into(), answer };
+        invocations.send(invocation).await.unwrap();
+        let next = "/2018-06-01/runtime/invocation/next";
+        let host = format!("host: 127.0.0.1:{port}");
+        for (line, host) in [
+            (format!("GET {next} HTTP/1.1"), host.clone()),
+            (format!("GET /0123abce{next} HTTP/1.1"), host.clone()),
+            (format!("GET /{next} HTTP/1.1"), host.clone()),
+            ("POST /2018-06-01/runtime/invocation/i-1/response HTTP/1.1\r\ncontent-length: 0".into(), host.clone()),
+            (format!("GET /0123abcd{next} HTTP/1.1"), format!("host: evil.example:{port}")),
+            (format!("GET http://evil.example:{port}/0123abcd{next} HTTP/1.1"), format!("host: evil.example:{port}")),
+            (format!("GET http://evil.example:{port}/0123abcd{next} HTTP/1.1"), host.clone()),
+        ] {
+            let answer = ask(port, &format!("{line}\r\n{host}")).await;
+            assert!(answer.starts_with("HTTP/1.1 403") && !answer.contains("credentials"), "{line} {host}: {answer}");
+        }
+        assert!(answered.try_recv().is_err());
+        let answer = ask(port, &format!("GET /0123abcd{next} HTTP/1.1\r\n{host}")).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("credentials"), "{answer}");
+    }
 }

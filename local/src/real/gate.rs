@@ -17,54 +17,84 @@ const NAMES: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
 /// The key that the developer's own tools sign with, as far as the world needs to know.
 const DEVELOPER: &str = "local";
 
-/// What opens this world.
+/// What opens this world: three secrets, so that whoever has one of them has no other.
 #[derive(Clone)]
-pub(super) struct Gate {
+pub struct Gate {
+    /// What the ids of all keys end with: who signs shows it with every request.
+    suffix: String,
+    /// What the developer's tools and the functions sign with.
     secret: String,
+    /// The folder of what is not signed: tasks know it, whose code may be anybody's.
+    unsigned: String,
+}
+
+/// A secret of 128 bits, which nobody guesses.
+pub(super) fn secret() -> Result<String, Mistake> {
+    let mut bytes = [0; 16];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes));
+    read.map_err(|error| Mistake(format!("/dev/urandom: {error}: no key can be made")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 impl Gate {
     /// A gate of this run's own.
-    pub(super) fn new() -> Result<Self, Mistake> {
-        let mut bytes = [0; 16];
-        let read = std::fs::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes));
-        read.map_err(|error| Mistake(format!("/dev/urandom: {error}: no key can be made")))?;
-        Ok(Self { secret: bytes.iter().map(|byte| format!("{byte:02x}")).collect() })
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn new() -> Result<Self, Mistake> {
+        Ok(Self { suffix: format!("-{}", secret()?), secret: secret()?, unsigned: secret()? })
     }
 
     /// What the ids of all keys end with that this run gives out.
     pub(super) fn suffix(&self) -> String {
-        format!("-{}", self.secret)
+        self.suffix.clone()
     }
 
     /// The access key's id of a function, or of anybody whom the world knows by this name.
     pub(super) fn key(&self, name: &str) -> String {
-        format!("{name}{}", self.suffix())
+        format!("{name}{}", self.suffix)
     }
 
     /// The access key's id and the secret for the developer's own tools.
-    pub(super) fn developer(&self) -> (String, &str) {
+    #[must_use]
+    pub fn developer(&self) -> (String, &str) {
         (self.key(DEVELOPER), &self.secret)
+    }
+
+    /// The path of what is asked unsigned.
+    #[must_use]
+    pub fn below(&self, path: &str) -> String {
+        format!("/{}{path}", self.unsigned)
     }
 
     /// The address below which tasks reach their agent, and notifications what stands for the world outside: neither signs.
     pub(super) fn unsigned(&self, address: SocketAddr) -> String {
-        format!("http://{address}/{}", self.secret)
+        format!("http://{address}{}", self.below(""))
     }
 
-    /// The request as the world takes it, or why it is refused.
-    pub(super) fn admit(&self, mut request: Request) -> Result<Request, Response> {
+    /// The request as the world takes it.
+    ///
+    /// # Errors
+    /// The answer to who is refused.
+    pub fn admit(&self, mut request: Request) -> Result<Request, Response> {
         not_from_a_page(&request)?;
-        let below = request.path.strip_prefix('/').and_then(|path| path.strip_prefix(self.secret.as_str()));
+        let below = request.path.strip_prefix('/').and_then(|path| path.strip_prefix(self.unsigned.as_str()));
         if let Some(rest) = below.filter(|rest| rest.starts_with("/agent/") || rest.starts_with("/sink/")) {
+            if rest.split(['/', '\\']).any(|part| matches!(part, "." | "..")) {
+                return Err(refused("a path goes down, never up"));
+            }
             request.path = rest.to_owned();
+            // What is asked here is no call of AWS's, and nobody's in particular.
+            for name in ["x-amz-target", "authorization"] {
+                request.headers.remove(name);
+            }
             return Ok(request);
         }
         if request.path.starts_with("/agent") || request.path.starts_with("/sink") {
             return Err(refused("only the tasks of this run reach their agent"));
         }
         let key = request.access_key().to_owned();
-        let Some(name) = key.strip_suffix(&self.suffix()).map(str::to_owned) else {
+        let Some(name) = key.strip_suffix(&self.suffix).filter(|name| !name.is_empty()).map(str::to_owned) else {
             let why = "this world answers only to the keys of its own run: export what it printed when it began";
             return Err(refused(why));
         };
@@ -95,28 +125,12 @@ pub(super) fn not_from_a_page(request: &Request) -> Result<(), Response> {
 }
 
 /// In the words of AWS's JSON protocols, so that every tool shows it.
-fn refused(why: &str) -> Response {
+pub(super) fn refused(why: &str) -> Response {
     let code = "UnrecognizedClientException";
     let mut response = Response::json(json!({"__type": code, "message": why}));
     response.status = 403;
     response.headers.push(("x-amzn-errortype".into(), code.into()));
     response
-}
-
-/// Whether the other end of a connection is a process of the same user, as far as the system tells: Linux does, and
-/// elsewhere whoever may connect to loopback is taken for the user.
-pub(super) fn is_own_user(peer: SocketAddr, own: SocketAddr) -> bool {
-    let Ok(table) = std::fs::read_to_string("/proc/net/tcp") else { return true };
-    let (SocketAddr::V4(peer), SocketAddr::V4(own)) = (peer, own) else { return true };
-    let end = |address: std::net::SocketAddrV4| {
-        format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
-    };
-    let (local, remote) = (end(peer), end(own));
-    // `sl local_address rem_address st tx:rx tr:tm retrnsmt uid ...`
-    let uid = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find_map(|fields| {
-        (*fields.get(1)? == local && *fields.get(2)? == remote).then(|| fields.get(7)?.parse::<u32>().ok())?
-    });
-    uid.is_none_or(|uid| uid == nix::unistd::Uid::current().as_raw())
 }
 
 #[cfg(test)]
@@ -140,9 +154,11 @@ mod tests {
         let good = gate.admit(request("/", &[host("127.0.0.1:4000"), signed(&key)])).unwrap();
         assert_eq!((good.access_key(), good.region()), ("cutover-notify", "eu-west-1"));
         assert!(gate.admit(request("/", &[host("localhost:1"), signed(&gate.developer().0)])).is_ok());
-        let agent = format!("/{}/agent/1234/task-protection/v1/state", gate.secret);
-        let asked = gate.admit(request(&agent, &[host("127.0.0.1:4000")])).unwrap();
+        let agent = gate.below("/agent/1234/task-protection/v1/state");
+        let target = ("x-amz-target", "AmazonEC2ContainerServiceV20141113.RunTask".to_owned());
+        let asked = gate.admit(request(&agent, &[host("127.0.0.1:4000"), target.clone(), signed(&key)])).unwrap();
         assert_eq!(asked.path, "/agent/1234/task-protection/v1/state");
+        assert_eq!((asked.headers.get("x-amz-target"), asked.access_key()), (None, ""));
         let other = Gate::new().unwrap();
         for (path, headers) in [
             ("/", vec![host("127.0.0.1:4000")]),
@@ -156,7 +172,13 @@ mod tests {
             ("/", vec![host("127.0.0.1:4000"), signed(&key), ("sec-fetch-site", "cross-site".into())]),
             ("/agent/1234/v4/shop", vec![host("127.0.0.1:4000"), signed(&key)]),
             ("/sink/hooks.slack.com/x", vec![host("127.0.0.1:4000")]),
-            (&format!("/{}/artifacts/key", gate.secret), vec![host("127.0.0.1:4000")]),
+            (&gate.below("/artifacts/key"), vec![host("127.0.0.1:4000")]),
+            // What a task knows is not enough to be the developer.
+            (&gate.below("/agent/../../"), vec![host("127.0.0.1:4000"), target]),
+            (&gate.below("/agent/1234/.."), vec![host("127.0.0.1:4000")]),
+            (&format!("/{}/agent/1234", gate.secret), vec![host("127.0.0.1:4000")]),
+            ("/", vec![host("127.0.0.1:4000"), signed(&format!("local-{}", gate.unsigned))]),
+            ("/", vec![host("127.0.0.1:4000"), signed(&gate.suffix)]),
         ] {
             let refused = gate.admit(request(path, &headers)).unwrap_err();
             assert_eq!(refused.status, 403, "{path} {headers:?}");

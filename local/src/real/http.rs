@@ -56,6 +56,13 @@ async fn read(request: hyper::Request<Incoming>) -> Result<world::Request, world
     let (parts, body) = request.into_parts();
     let headers =
         parts.headers.iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+    let mut headers: BTreeMap<_, _> = headers.collect();
+    // Where the request line names a host, that counts; one that differs from the header means nothing good.
+    if let Some(named) = parts.uri.authority().map(|authority| authority.as_str().to_owned())
+        && headers.insert("host".to_owned(), named.clone()).is_some_and(|host| host != named)
+    {
+        return Err(super::gate::refused("its request line and its `Host` name different hosts"));
+    }
     let query = parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
     let query: BTreeMap<_, _> = query
         .map(|pair| {
@@ -72,7 +79,7 @@ async fn read(request: hyper::Request<Incoming>) -> Result<world::Request, world
         method: parts.method.to_string(),
         path: decoded(parts.uri.path()),
         query,
-        headers: headers.collect(),
+        headers,
         body: body.to_bytes().to_vec(),
     })
 }

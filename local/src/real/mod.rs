@@ -28,6 +28,7 @@ use crate::template::Stack;
 use crate::world::{Effect, Happening, Request, Response, World};
 
 pub use functions::Binaries;
+pub use gate::Gate;
 
 /// A world, and what carries it out.
 #[derive(Clone)]
@@ -261,7 +262,8 @@ impl Machine {
 
     /// Ends everything that was started: SIGTERM, then SIGKILL to what is left.
     pub async fn shut_down(&self) {
-        for build in std::mem::take(&mut *self.0.builds.lock().unwrap_or_else(PoisonError::into_inner)) {
+        let builds = std::mem::take(&mut *self.0.builds.lock().unwrap_or_else(PoisonError::into_inner));
+        for build in builds {
             // Dropped, it ends with its children; one that is over is so already.
             build.abort();
             drop(build.await);
@@ -296,6 +298,7 @@ pub fn state_folder(parent: &Path) -> Result<PathBuf, Mistake> {
     use std::os::unix::fs::DirBuilderExt as _;
     let failed = |error: std::io::Error| Mistake(format!("{}: {error}", parent.display()));
     std::fs::DirBuilder::new().mode(0o700).recursive(true).create(parent).map_err(failed)?;
+    is_own(parent)?;
     let name = Time::of_system().to_string().replace([':', 'Z'], "");
     for n in 0..100 {
         let folder = parent.join(if n == 0 { name.clone() } else { format!("{name}-{n}") });
@@ -307,6 +310,24 @@ pub fn state_folder(parent: &Path) -> Result<PathBuf, Mistake> {
         }
     }
     Err(Mistake(format!("{}: there are a hundred folders of this second already", parent.display())))
+}
+
+/// That a folder is the developer's own: whoever else may write into it could put a link where a database is to be, and run
+/// what he likes.
+fn is_own(folder: &Path) -> Result<(), Mistake> {
+    use std::os::unix::fs::MetadataExt as _;
+    let refused = |why: &str| Err(Mistake(format!("{}: {why}", folder.display())));
+    let seen = folder.symlink_metadata().map_err(|error| Mistake(format!("{}: {error}", folder.display())))?;
+    if seen.is_symlink() {
+        return refused("it is a link: name the folder itself with --state");
+    }
+    if seen.uid() != nix::unistd::Uid::effective().as_raw() {
+        return refused("it belongs to somebody else: name a folder of your own with --state");
+    }
+    if seen.mode() & 0o022 != 0 {
+        return refused("others may write into it: take that away (chmod go-w), or name another folder with --state");
+    }
+    Ok(())
 }
 
 /// Runs the commands that made the account what it is.
@@ -321,4 +342,33 @@ pub async fn set_up(folder: &Path, account: &Account) -> Result<(), Mistake> {
             .map_err(|why| Mistake(format!("local.yaml: setup: `{said}`: {why}")))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_state_folder_that_others_may_change_is_refused() {
+        let folder = std::env::temp_dir().join(format!("cutover-state-{}", std::process::id()));
+        let state = state_folder(&folder.join("state")).unwrap();
+        assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+        std::os::unix::fs::symlink(folder.join("state"), folder.join("link")).unwrap();
+        std::fs::create_dir(folder.join("open")).unwrap();
+        std::fs::set_permissions(folder.join("open"), std::fs::Permissions::from_mode(0o777)).unwrap();
+        for (name, said) in [("link", "it is a link"), ("open", "others may write into it")] {
+            let Mistake(why) = state_folder(&folder.join(name)).unwrap_err();
+            assert!(why.contains(said), "{why}");
+            assert!(std::fs::read_dir(folder.join("open")).unwrap().next().is_none());
+        }
+        if nix::unistd::Uid::effective().is_root() {
+            std::fs::create_dir(folder.join("theirs")).unwrap();
+            std::os::unix::fs::chown(folder.join("theirs"), Some(65_534), None).unwrap();
+            let Mistake(why) = state_folder(&folder.join("theirs")).unwrap_err();
+            assert!(why.contains("somebody else"), "{why}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }
