@@ -65,6 +65,9 @@ pub struct Setup {
     pub environment: BTreeMap<String, String>,
 }
 
+/// How many files may extend each other in a row.
+const LONGEST_CHAIN: usize = 8;
+
 /// What stands for the state folder of a release in `local.yaml`.
 const STATE: &str = "{state}";
 
@@ -445,7 +448,22 @@ impl Account {
     /// # Errors
     /// When it cannot be read, or the first mistake in it.
     pub fn read(path: &Path, state: &Path) -> Result<Self, Mistake> {
+        Self::read_after(path, state, &mut Vec::new())
+    }
+
+    /// The same of a file that others extend, each of which was read before.
+    fn read_after(path: &Path, state: &Path, before: &mut Vec<PathBuf>) -> Result<Self, Mistake> {
         let name = path.display().to_string();
+        let own = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        if before.contains(&own) {
+            return Err(Mistake(format!("{name}: extends: it extends itself: name the file that says all")));
+        }
+        before.push(own);
+        if before.len() > LONGEST_CHAIN {
+            return Err(Mistake(format!(
+                "{name}: extends: more than {LONGEST_CHAIN} files extend each other in a row: use fewer"
+            )));
+        }
         let text = yaml::text_of(path).map_err(|error| {
             Mistake(format!(
                 "{name}: {error}. It says what the account has (clusters, task definitions, services): see examples/shop/local.yaml"
@@ -456,7 +474,7 @@ impl Account {
             return Self::parse(&name, &text);
         }
         let variant: Variant = yaml::read(&name, &text)?;
-        let mut account = Self::read(&path.with_file_name(&variant.extends), state)?;
+        let mut account = Self::read_after(&path.with_file_name(&variant.extends), state, before)?;
         variant.apply(&name, &mut account)?;
         Ok(account)
     }
@@ -538,4 +556,31 @@ pub fn read_application(
     let manifest = shared::Manifest::read(&name, &text)?;
     let local: PathBuf = local.map_or_else(|| folder.join(FILE), Path::to_path_buf);
     Ok((manifest, Account::read(&local, state)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_extend_each_other_without_end_are_refused() {
+        let folder = std::env::temp_dir().join(format!("cutover-extends-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let write = |name: &str, text: String| std::fs::write(folder.join(name), text).unwrap();
+        write("own.yaml", "extends: own.yaml\n".into());
+        write("a.yaml", "extends: b.yaml\n".into());
+        write("b.yaml", "extends: ./a.yaml\n".into());
+        for n in 0..LONGEST_CHAIN {
+            write(&format!("{n}.yaml"), format!("extends: {}.yaml\n", n + 1));
+        }
+        for (name, said) in [
+            ("own.yaml", "own.yaml: extends: it extends itself"),
+            ("a.yaml", "a.yaml: extends: it extends itself"),
+            ("0.yaml", "8.yaml: extends: more than 8 files extend each other in a row: use fewer"),
+        ] {
+            let Mistake(why) = Account::read(&folder.join(name), Path::new("state")).unwrap_err();
+            assert!(why.contains(said), "{why}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

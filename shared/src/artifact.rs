@@ -19,7 +19,7 @@ use crate::job::{ArtifactLocation, Job};
 use crate::manifest::{self, Manifest};
 
 /// The bytes of one read: a manifest's whole artifact is usually smaller.
-const BLOCK: u64 = 256 * 1024;
+pub const BLOCK: u64 = 256 * 1024;
 
 /// The largest file that is read from an artifact, unpacked.
 const LARGEST_FILE: u64 = 1024 * 1024;
@@ -131,7 +131,7 @@ fn read_image(text: &str) -> Result<String, Verdict> {
 struct Object<'a> {
     client: &'a Client,
     location: &'a ArtifactLocation,
-    blocks: Blocks,
+    zip: Zip,
 }
 
 impl<'a> Object<'a> {
@@ -139,7 +139,7 @@ impl<'a> Object<'a> {
         let call = client.head_object().bucket(&location.bucket).key(&location.key);
         let head = call.send().await.map_err(|error| unreadable(location, &failure("s3:HeadObject", &error)))?;
         let size = head.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
-        Ok(Self { client, location, blocks: Blocks { size, at: 0, read: BTreeMap::new() } })
+        Ok(Self { client, location, zip: Zip::new(size) })
     }
 
     /// The content of a file, or `None` when there is none of this name.
@@ -149,14 +149,12 @@ impl<'a> Object<'a> {
                 let name = &self.location.name;
                 Error::from(Verdict::misconfigured(format!("The artifact `{name}` cannot be used: {why}.")))
             };
-            let missing = match self.blocks.file(name) {
-                Ok(found) => return found.transpose().map_err(bad),
-                Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<Missing>()) {
-                    Some(Missing(block)) => *block,
-                    None => return Err(bad(format!("it is no zip ({error})"))),
-                },
+            let missing = match self.zip.file(name).map_err(bad)? {
+                Found::File(content) => return Ok(Some(content)),
+                Found::Nothing => return Ok(None),
+                Found::NotRead(block) => block,
             };
-            if self.blocks.read.len() >= MOST_BLOCKS {
+            if self.zip.read.len() >= MOST_BLOCKS {
                 return Err(bad(format!("its directory is larger than {} MB", MOST_BLOCKS as u64 * BLOCK / 1_000_000)));
             }
             self.fetch(missing).await?;
@@ -164,7 +162,7 @@ impl<'a> Object<'a> {
     }
 
     async fn fetch(&mut self, block: u64) -> Result<(), Error> {
-        let (first, last) = (block * BLOCK, ((block + 1) * BLOCK).min(self.blocks.size) - 1);
+        let (first, last) = (block * BLOCK, ((block + 1) * BLOCK).min(self.zip.size).saturating_sub(1));
         let call = self.client.get_object().bucket(&self.location.bucket).key(&self.location.key);
         let call = call.range(format!("bytes={first}-{last}"));
         let got = call.send().await.map_err(|error| match code(&error) {
@@ -175,7 +173,7 @@ impl<'a> Object<'a> {
         })?;
         let bytes = got.body.collect().await.map_err(|error| Error::Again(format!("s3:GetObject: {error}")))?;
         info!(artifact = self.location.name, first, last, "read");
-        self.blocks.read.insert(block, bytes.to_vec());
+        self.zip.add(block, bytes.to_vec());
         Ok(())
     }
 }
@@ -188,12 +186,23 @@ fn unreadable(location: &ArtifactLocation, error: &Error) -> Error {
     }
 }
 
-/// The part of a file that has been fetched, as a file: reading what has not is an error that names the block.
-#[derive(Clone)]
-struct Blocks {
+/// A zip, as far as it has been fetched: reading what has not is an error that names the block.
+#[derive(Debug, Clone)]
+pub struct Zip {
     size: u64,
     at: u64,
     read: BTreeMap<u64, Vec<u8>>,
+}
+
+/// What a look into a zip came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The file's content.
+    File(String),
+    /// There is no file of this name.
+    Nothing,
+    /// This block of [`BLOCK`] bytes must be fetched first.
+    NotRead(u64),
 }
 
 #[derive(Debug)]
@@ -207,29 +216,77 @@ impl std::fmt::Display for Missing {
 
 impl std::error::Error for Missing {}
 
-impl Blocks {
-    /// The file `name` in the zip; the outer error is about the zip or a missing block, the inner about the file.
-    fn file(&mut self, name: &str) -> io::Result<Option<Result<String, String>>> {
+impl Zip {
+    /// One of so many bytes, of which none has been fetched.
+    #[must_use]
+    pub fn new(size: u64) -> Self {
+        Self { size, at: 0, read: BTreeMap::new() }
+    }
+
+    /// Adds a block that was fetched.
+    pub fn add(&mut self, block: u64, bytes: Vec<u8>) {
+        self.read.insert(block, bytes);
+    }
+
+    /// Looks for a file.
+    ///
+    /// # Errors
+    /// Why it cannot be used, in words, with what to do.
+    pub fn file(&mut self, name: &str) -> Result<Found, String> {
+        if self.size == 0 {
+            return Err("it is empty (0 bytes): let the build make it again".into());
+        }
+        match self.look(name) {
+            Ok(found) => Ok(found),
+            Err(ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED)) => {
+                Err(format!("`{name}` in it is encrypted: let the build write it without a password"))
+            }
+            Err(ZipError::UnsupportedArchive(why)) => {
+                Err(format!("it is a zip of a kind that is not read here ({why})"))
+            }
+            Err(error) if is_compressed_otherwise(&error) => {
+                Err(format!("`{name}` in it is compressed in a way that is not read here: deflate it, or store it"))
+            }
+            Err(ZipError::Io(error)) if error.get_ref().is_some_and(|inner| inner.is::<Missing>()) => {
+                let missing = error.get_ref().and_then(|inner| inner.downcast_ref::<Missing>());
+                Ok(Found::NotRead(missing.map_or(0, |missing| missing.0)))
+            }
+            Err(ZipError::Io(error)) if error.kind() == io::ErrorKind::InvalidInput => {
+                Err(format!("{error}: let the build write it anew"))
+            }
+            Err(error) => {
+                Err(format!("it is no zip, or a part of it is missing ({error}): let the build make it again"))
+            }
+        }
+    }
+
+    fn look(&mut self, name: &str) -> Result<Found, ZipError> {
         self.at = 0;
-        let plain = |error: ZipError| match error {
-            ZipError::Io(error) => error,
-            other => io::Error::other(other.to_string()),
-        };
-        let mut archive = ZipArchive::new(self).map_err(plain)?;
+        let mut archive = ZipArchive::new(self)?;
         let mut entry = match archive.by_name(name) {
-            Err(ZipError::FileNotFound) => return Ok(None),
-            found => found.map_err(plain)?,
+            Err(ZipError::FileNotFound) => return Ok(Found::Nothing),
+            found => found?,
         };
         let mut content = Vec::new();
         entry.by_ref().take(LARGEST_FILE + 1).read_to_end(&mut content)?;
+        let bad = |why: String| ZipError::Io(io::Error::new(io::ErrorKind::InvalidInput, why));
         if content.len() as u64 > LARGEST_FILE {
-            return Ok(Some(Err(format!("`{name}` is larger than {LARGEST_FILE} bytes"))));
+            return Err(bad(format!("`{name}` is larger than {LARGEST_FILE} bytes")));
         }
-        Ok(Some(String::from_utf8(content).map_err(|_| format!("`{name}` is not UTF-8"))))
+        String::from_utf8(content).map(Found::File).map_err(|_| bad(format!("`{name}` is not UTF-8")))
     }
 }
 
-impl Read for Blocks {
+/// Whether an entry's method of compression is none that is read here; it comes in two ways.
+fn is_compressed_otherwise(error: &ZipError) -> bool {
+    match error {
+        ZipError::CompressionMethodNotSupported(_) => true,
+        ZipError::Io(error) => error.kind() == io::ErrorKind::Unsupported,
+        _ => false,
+    }
+}
+
+impl Read for Zip {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at >= self.size || buffer.is_empty() {
             return Ok(0);
@@ -244,7 +301,7 @@ impl Read for Blocks {
     }
 }
 
-impl Seek for Blocks {
+impl Seek for Zip {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let at = match to {
             SeekFrom::Start(at) => Some(at),
@@ -275,18 +332,46 @@ mod tests {
     }
 
     /// Reads as [`Object::file`] does, and counts the bytes it needed.
-    fn read_from(bytes: &[u8], name: &str) -> (Option<Result<String, String>>, u64) {
-        let mut blocks = Blocks { size: bytes.len() as u64, at: 0, read: BTreeMap::new() };
+    fn read_from(bytes: &[u8], name: &str) -> (Result<Option<String>, String>, u64) {
+        let mut zip = Zip::new(bytes.len() as u64);
         loop {
-            match blocks.file(name) {
-                Ok(found) => return (found, blocks.read.values().map(|block| block.len() as u64).sum()),
-                Err(error) => {
-                    let Missing(block) = *error.get_ref().unwrap().downcast_ref::<Missing>().unwrap();
+            let found = match zip.file(name) {
+                Ok(Found::NotRead(block)) => {
                     let first = usize::try_from(block * BLOCK).unwrap();
                     let last = (first + usize::try_from(BLOCK).unwrap()).min(bytes.len());
-                    blocks.read.insert(block, bytes[first..last].to_vec());
+                    zip.add(block, bytes[first..last].to_vec());
+                    continue;
                 }
-            }
+                Ok(Found::File(content)) => Ok(Some(content)),
+                Ok(Found::Nothing) => Ok(None),
+                Err(why) => Err(why),
+            };
+            return (found, zip.read.values().map(|block| block.len() as u64).sum());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_says_why_and_what_to_do() {
+        let good = zip(&[("deploy.yaml", b"application: shop")]);
+        let mut encrypted = good.clone();
+        // The flag in the entry's own header, and in the directory's.
+        let directory = good.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
+        encrypted[6] |= 1;
+        encrypted[directory + 8] |= 1;
+        let mut imploded = good.clone();
+        imploded[8] = 6;
+        imploded[directory + 10] = 6;
+        for (bytes, said) in [
+            (&[][..], "it is empty (0 bytes): let the build make it again"),
+            (&good[..good.len() - 10], "it is no zip, or a part of it is missing"),
+            (&good[good.len() / 2..], "it is no zip, or a part of it is missing"),
+            (b"application: shop", "it is no zip, or a part of it is missing"),
+            (&encrypted, "`deploy.yaml` in it is encrypted: let the build write it without a password"),
+            (&imploded, "`deploy.yaml` in it is compressed in a way that is not read here: deflate it, or store it"),
+            (&zip(&[("deploy.yaml", b"\xff")]), "`deploy.yaml` is not UTF-8: let the build write it anew"),
+        ] {
+            let why = read_from(bytes, "deploy.yaml").0.unwrap_err();
+            assert!(why.starts_with(said), "expected: {said}\nsaid: {why}");
         }
     }
 
@@ -301,13 +386,13 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_is_none() {
-        assert!(read_from(&zip(&[("other", b"")]), "deploy.yaml").0.is_none());
+        assert_eq!(read_from(&zip(&[("other", b"")]), "deploy.yaml").0, Ok(None));
     }
 
     #[test]
     fn a_file_larger_than_any_manifest_is_refused() {
         let large = vec![b' '; usize::try_from(LARGEST_FILE).unwrap() + 1];
         let (found, _) = read_from(&zip(&[("deploy.yaml", &large)]), "deploy.yaml");
-        assert!(found.unwrap().unwrap_err().contains("larger than"));
+        assert!(found.unwrap_err().contains("larger than"));
     }
 }

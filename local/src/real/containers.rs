@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
@@ -22,6 +22,9 @@ use crate::world::{Happening, Start};
 const OUTPUT: Duration = Duration::from_secs(1);
 /// How long everything has for ending by itself when the machine is shut down.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// The longest event that CloudWatch takes (256 KiB, of which 26 bytes are its own): the log driver cuts there.
+const LONGEST_LINE: usize = 256 * 1024 - 26;
 
 /// The containers that run.
 pub(super) struct Containers {
@@ -178,11 +181,67 @@ async fn run(machine: Machine, start: Start, mut child: Child, group: supervisor
 }
 
 async fn lines(machine: Machine, (task, container): (String, String), from: impl AsyncRead + Unpin) {
+    let line = |text| Happening::Line { task: task.clone(), container: container.clone(), text };
+    read_lines(from, |text| machine.happened(line(text))).await;
+}
+
+/// Reads lines to the end. One that is longer than CloudWatch's events are cut into several, as the log driver does: a program
+/// that never ends its line takes no more memory than that.
+async fn read_lines(from: impl AsyncRead + Unpin, mut tell: impl FnMut(String)) {
     let mut reader = BufReader::new(from);
-    let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
-        let text = String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned();
-        machine.happened(Happening::Line { task: task.clone(), container: container.clone(), text });
-        line.clear();
+    let (mut line, mut goes_on) = (Vec::new(), false);
+    loop {
+        let room = (LONGEST_LINE - line.len()) as u64;
+        let read = (&mut reader).take(room).read_until(b'\n', &mut line).await;
+        let is_over = !read.is_ok_and(|read| read > 0);
+        if line.last() == Some(&b'\n') || is_over {
+            let text = String::from_utf8_lossy(&line);
+            let text = text.trim_end_matches(['\n', '\r']);
+            // Where one was cut that ended there, nothing is left of it.
+            if !(text.is_empty() && (goes_on || is_over)) {
+                tell(text.to_owned());
+            }
+            line.clear();
+            goes_on = false;
+            if is_over {
+                return;
+            }
+        } else if line.len() == LONGEST_LINE {
+            // Not in the middle of a character.
+            let end = match std::str::from_utf8(&line) {
+                Err(error) if error.error_len().is_none() => error.valid_up_to(),
+                Ok(_) | Err(_) => line.len(),
+            };
+            tell(String::from_utf8_lossy(&line[..end]).into_owned());
+            line.drain(..end);
+            goes_on = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn read(bytes: &[u8]) -> Vec<String> {
+        let mut told = Vec::new();
+        read_lines(bytes, |text| told.push(text)).await;
+        told
+    }
+
+    #[tokio::test]
+    async fn a_line_without_an_end_is_cut_where_cloudwatch_cuts_it() {
+        assert_eq!(read(b"one\r\n\ntwo\nthree").await, ["one", "", "two", "three"]);
+        let long = "x".repeat(2 * LONGEST_LINE + 5);
+        let lengths: Vec<_> = read(long.as_bytes()).await.iter().map(String::len).collect();
+        assert_eq!(lengths, [LONGEST_LINE, LONGEST_LINE, 5]);
+        let exact = format!("{}\nnext\n", "x".repeat(LONGEST_LINE));
+        let lengths: Vec<_> = read(exact.as_bytes()).await.iter().map(String::len).collect();
+        assert_eq!(lengths, [LONGEST_LINE, 4]);
+        // No character is cut in two.
+        let wide = format!("x{}", "\u{20ac}".repeat(LONGEST_LINE / 2));
+        let told = read(wide.as_bytes()).await;
+        assert_eq!(told.concat(), wide);
+        assert!(told.iter().all(|one| one.len() <= LONGEST_LINE));
     }
 }
