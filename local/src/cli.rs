@@ -274,6 +274,14 @@ fn prepare_in(folder: &Path, state: &Path, files: &Files) -> Result<(Manifest, A
 }
 
 /// Where the manifest, the account and the pipeline do not fit each other.
+/// Whether ECS itself deploys a service here.
+fn region_has_moved(account: &Account, environment: &shared::manifest::Environment, service: &str) -> bool {
+    let region = account.regions.get(&environment.region);
+    let cluster = region.and_then(|region| region.clusters.get(&environment.cluster));
+    let found = cluster.and_then(|cluster| cluster.services.get(service));
+    found.is_some_and(|service| service.controller == crate::account::Controller::Ecs)
+}
+
 fn disagreement(manifest: &Manifest, account: &Account, stack: &Stack, world: &World) -> Option<String> {
     let deploy = shared::manifest::FILE;
     for (name, environment) in &manifest.environments {
@@ -315,7 +323,9 @@ fn disagreement(manifest: &Manifest, account: &Account, stack: &Stack, world: &W
             }
             let names =
                 names.map(|names| [names.application, names.group].map(|name| in_environment(name, environment_name)));
-            if let Some([application, group]) = names
+            // Whoever moved a service to ECS may still have its old group, or not.
+            let by_ecs = region_has_moved(account, environment, &in_environment(&service.service, environment_name));
+            if let Some([application, group]) = names.filter(|_| !by_ecs)
                 && !world.has_deployment_group(&owner(region), region, &application, &group)
             {
                 return Some(format!(

@@ -16,6 +16,10 @@ use crate::decide::{self, Phase};
 /// How long before this action the release may have deployed, where no action of its that deploys is known.
 const LONG_AGO: Duration = Duration::from_secs(24 * 3600);
 
+/// How many services' tasks are listed in one look in one place, at three reads each: a look that is longer than an invocation
+/// would never come to its end.
+const LISTED_AT_ONCE: usize = 4;
+
 /// The longest bake time that is waited for: whoever lets old tasks live longer does not want a pipeline to wait for it.
 const LONGEST_BAKE: Duration = Duration::from_secs(3600);
 
@@ -107,7 +111,8 @@ impl Plan {
             places.entry((place.region.clone(), place.role.clone())).or_default().push(service);
         }
         join_all(places.into_values().map(async |mut services| {
-            for service in services.iter_mut().filter(|service| !service.listed) {
+            let unlisted = services.iter_mut().filter(|service| !service.listed && service.is_deployed());
+            for service in unlisted.take(LISTED_AT_ONCE) {
                 let found = service.list().await;
                 service.note(tick.now, found);
             }
@@ -241,6 +246,11 @@ impl Service {
                 Kind::Unknown | Kind::Absent => Phase::Unknown,
             },
         }
+    }
+
+    /// Whether its old tasks can be told from the new ones.
+    fn is_deployed(&self) -> bool {
+        matches!(&self.deployed, Deployed::By(target) if new(target).is_some())
     }
 
     fn target(&self) -> Option<&Target> {

@@ -323,7 +323,12 @@ impl Target {
         match &mut self.kind {
             Kind::Unknown | Kind::Absent => {}
             Kind::Codedeploy(group) => {
-                group.begin(&self.site, whose, &definition, before).await?;
+                let begun = group.begin(&self.site, whose, &definition, before).await;
+                if begun.is_err() {
+                    // It may have come about, and be over before it is asked for again: then CodeDeploy refuses nothing.
+                    group.standing = codedeploy::Standing::NotListed;
+                }
+                begun?;
                 self.created = None;
             }
             Kind::Ecs(native) => native.begin(&self.site, &definition).await?,
