@@ -5,6 +5,7 @@ mod buildspecs;
 mod deployments;
 mod generated;
 mod halts;
+mod kept;
 mod laws;
 mod logs;
 mod notifications;

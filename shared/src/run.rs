@@ -75,18 +75,26 @@ pub struct Tick<'a> {
     pub started: Option<Time>,
     /// The pipeline was stopped and abandoned (fact 11): take back what is under way, then end.
     pub halted: bool,
+    /// The same, and a person has had the stage tried again meanwhile: another run of the action does its work now.
+    pub taken_over: bool,
     halt: &'a Halt,
 }
 
 impl Tick<'_> {
     /// Whether the release goes on, asked for right now: before anything that begins something or cannot be taken back.
-    /// When it does not, the next look is a halted one, and comes at once.
+    /// When it does not, the next look is a halted one, and comes at once. After a retry the release goes on, and this run of
+    /// the action does not: so its own run is looked at, too, where it is known.
     ///
     /// # Errors
     /// CodePipeline does not say: not knowing, nothing begins. Where it may not be asked, a stop can never be seen, and
     /// `halt-release` alone does what it asks for.
     pub async fn goes_on(&self) -> Result<bool, Error> {
-        match self.halt.ask(&Codepipeline::new(self.aws), self.release, self.now).await {
+        let codepipeline = Codepipeline::new(self.aws);
+        let asked = async {
+            self.halt.ask(&codepipeline, self.release, self.now).await?;
+            self.halt.ask_of_run(&codepipeline, self.release, self.job.run.as_deref()).await
+        };
+        match asked.await {
             Ok(()) => Ok(!self.halt.seen.get()),
             Err(again @ Error::Again(_)) => Err(again),
             Err(Error::Stop(why)) => {
@@ -334,6 +342,7 @@ where
             tried_before: envelope.tries.and_then(|tries| tries.before),
             started: envelope.tries.and_then(|tries| tries.started),
             halted: halt.seen.get(),
+            taken_over: halt.taken_over.get(),
             halt,
         };
         let stepped = tokio::time::timeout(invocation.left(), Box::pin(step(&tick, &mut envelope.state, memory))).await;
@@ -385,6 +394,7 @@ impl Trouble {
 #[derive(Debug, Default)]
 struct Halt {
     seen: Cell<bool>,
+    taken_over: Cell<bool>,
     looked: Cell<Option<Time>>,
 }
 
@@ -407,6 +417,24 @@ impl Halt {
         if codepipeline.execution_status(release).await? == Status::Halted {
             info!("the release was halted");
             self.seen.set(true);
+        }
+        Ok(())
+    }
+
+    /// Whether this run of the action was given up although the release goes on.
+    async fn ask_of_run(
+        &self,
+        codepipeline: &Codepipeline<'_>,
+        release: &Release,
+        run: Option<&str>,
+    ) -> Result<(), Error> {
+        if self.seen.get() || run.is_none() {
+            return Ok(());
+        }
+        if codepipeline.was_abandoned(release, run).await? == Some(true) {
+            info!("the release was halted, and its stage is tried again");
+            self.seen.set(true);
+            self.taken_over.set(true);
         }
         Ok(())
     }

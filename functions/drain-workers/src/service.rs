@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use shared::artifact::Content;
+use shared::aws::SHOWN;
 use shared::aws::codepipeline::Codepipeline;
 use shared::aws::ecs::{self, Ecs, Of, Task};
 use shared::manifest::ServiceKind;
@@ -104,7 +105,7 @@ impl Plan {
     /// Looks at every place at once.
     pub(crate) async fn look(&mut self, tick: &Tick<'_>) {
         let moment = Moment { now: tick.now, purpose: Purpose::Drain };
-        self.look_at_deployments(&moment).await;
+        self.look_at_deployments(&moment, tick.begun).await;
         let mut places: BTreeMap<(String, Option<String>), Vec<&mut Service>> = BTreeMap::new();
         for service in &mut self.services {
             let place = &service.site.place;
@@ -122,7 +123,7 @@ impl Plan {
     }
 
     /// How each service was deployed, and how its deployment stands, as far as that may still change.
-    async fn look_at_deployments(&mut self, moment: &Moment) {
+    async fn look_at_deployments(&mut self, moment: &Moment, begun: Time) {
         let (mut at, mut looked) = (Vec::new(), Vec::new());
         for (place, service) in self.services.iter().enumerate() {
             if let Some(target) = service.target().filter(|_| service.phase() != Phase::Gone) {
@@ -137,6 +138,10 @@ impl Plan {
             let is_absent = matches!(target.kind, Kind::Absent);
             service.lost = service.lost.take().or_else(|| target.failed.clone().filter(|_| !is_absent));
             service.deployed = deployed(target, moment);
+            // One that was created a moment ago may not be listed yet: Deploy can be over within seconds.
+            if matches!(service.deployed, Deployed::Not) && moment.now.since(begun) < SHOWN {
+                service.deployed = Deployed::NotYet(Box::new(Target::new(service.site.clone(), 0)));
+            }
         }
     }
 

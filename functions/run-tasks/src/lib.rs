@@ -36,6 +36,10 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
 }
 
 async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Plan>) -> Result<Next, Error> {
+    if tick.taken_over {
+        // What runs is adopted by the run that does this one's work now.
+        return Ok(Next::Fail(message::taken_over()));
+    }
     let plan = match memory {
         Some(plan) => plan,
         None => {

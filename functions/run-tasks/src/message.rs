@@ -92,6 +92,11 @@ pub(crate) fn succeeded(tick: &Tick<'_>, plan: &Plan, state: &State) -> Success 
     Success { summary, variables, link: Some(link(tick)) }
 }
 
+/// Nobody waits for this run any more.
+pub(crate) fn taken_over() -> Verdict {
+    Verdict::failed("The release was stopped, and this stage is tried again: that try takes up what it finds.")
+}
+
 /// The verdict: first cause first, so that its first 250 characters suffice alone.
 pub(crate) fn failed(tick: &Tick<'_>, plan: &Plan, state: &State, lines: &[String]) -> Verdict {
     let lines: Vec<_> = lines.iter().map(|line| fit(plain(line).trim_end(), LONGEST_LINE)).collect();

@@ -1,0 +1,93 @@
+//! Plays that broke a law once, shrunk to what they needed for it.
+
+use std::time::Duration;
+
+use tests::laws::fault::{Calls, Ending, Fault};
+use tests::laws::plan::Plan;
+use tests::laws::play;
+use tests::laws::shape::{By, Place, Service, Shape};
+use tests::{Meddling, laws};
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// One environment with so many web services behind the barrier.
+fn shape(services: usize) -> Shape {
+    let service = |at| Service {
+        name: format!("s{at}"),
+        worker: false,
+        desired: 1,
+        by: By::CodeDeploy { barrier: true, termination: Duration::from_secs(60) },
+    };
+    Shape {
+        environments: vec![Place { name: "e01".into(), region: "us-east-1", account: None }],
+        services: (0..services).map(service).collect(),
+        lines: 3,
+        pace: millis(500),
+        steps_everywhere: true,
+        shared_clusters: false,
+    }
+}
+
+fn of(operation: &'static str) -> Calls {
+    Calls { function: None, operation: Some(operation), writes: false }
+}
+
+fn keeps_the_laws(plan: &Plan) {
+    let played = play(plan, true);
+    assert!(played.broken.is_empty(), "{}\n{:#?}", played.story.join("\n"), played.broken);
+}
+
+#[test]
+fn a_run_that_was_given_up_begins_nothing_although_a_retry_makes_the_release_go_on() {
+    // Two migrations ran at once: the run that was given up only asked whether the release goes on.
+    for nth in 0..8 {
+        for after in [20, 137, 500, 1500] {
+            let faults = vec![
+                Fault::Once { what: Meddling::AbandonAndCrash, of: of("ListActionExecutions"), nth },
+                Fault::Retry { after: millis(after), all: false },
+            ];
+            keeps_the_laws(&Plan { seed: 40237, shape: shape(1), faults });
+        }
+    }
+}
+
+#[test]
+fn a_halt_is_told_although_the_answer_to_whose_turn_it_is_was_lost() {
+    for seed in 0..10 {
+        let lost = Fault::Storm {
+            what: Meddling::LoseReply,
+            of: of("CreateLogStream"),
+            from: Duration::from_secs(10),
+            lasts: Duration::from_secs(60),
+            one_in: 2,
+            seed,
+        };
+        let faults = vec![
+            Fault::Service { environment: 0, service: 1, how: Ending::CannotStart },
+            Fault::Stop { at: millis(41_582), abandon: true },
+            lost,
+            Fault::ApproveLate(millis(10_289)),
+        ];
+        keeps_the_laws(&Plan { seed: 20428 + seed, shape: shape(2), faults });
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_play_in_any_order() {
+    let seeds = 100..112;
+    let first: Vec<_> = seeds.clone().map(|seed| play(&Plan::of(seed), false).hash).collect();
+    let again: Vec<_> = seeds.rev().map(|seed| play(&Plan::of(seed), false).hash).collect();
+    assert!(first.iter().eq(again.iter().rev()), "{first:?} {again:?}");
+}
+
+#[test]
+fn a_few_seeds_keep_the_laws() {
+    for seed in 0..60 {
+        let plan = Plan::of(seed);
+        let played = laws::play(&plan, false);
+        let faults: Vec<_> = plan.faults.iter().map(ToString::to_string).collect();
+        assert!(played.broken.is_empty(), "seed {seed}: {faults:#?}\n{:#?}", played.broken);
+    }
+}
