@@ -131,7 +131,7 @@ impl Functions {
             .env_clear()
             .envs(&self.environment)
             .envs(&function.environment)
-            .env("AWS_LAMBDA_RUNTIME_API", format!("{address}/{folder}"))
+            .env("AWS_LAMBDA_RUNTIME_API", format!("http://{address}/{folder}"))
             // Who it is, for what its role allows.
             .env("AWS_ACCESS_KEY_ID", self.gate.key(&function.name))
             .env("AWS_LAMBDA_FUNCTION_NAME", &function.name)
