@@ -1,10 +1,11 @@
 //! The services that ECS itself deploys, beside those of CodeDeploy and mixed with them: the same laws for each kind.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use local::world::{ActionStatus, ExecutionStatus, Start, World};
+use local::world::{ActionStatus, ExecutionStatus, Lateness, Start, World};
 use serde_json::json;
 use shared::Time;
 use tests::{Call, Kind, Meddling, Script, Setting, Stage, is_in, of_task, play, with_kinds};
@@ -187,7 +188,7 @@ fn one_that_is_stopped_by_hand_after_the_barrier_takes_back_those_whose_traffic_
 #[test]
 fn a_halt_at_any_moment_of_a_deployment_takes_everything_back() {
     for mix in MIXES {
-        for second in (1..60).step_by(4) {
+        for second in (1..60).step_by(7) {
             play(shop(mix.0, mix.1), async |stage| {
                 let release = at_deploy(&stage).await;
                 tokio::time::sleep(Duration::from_secs(second)).await;
@@ -293,7 +294,8 @@ fn a_deployment_of_somebody_elses_is_waited_for_by_name_and_given_up_for_after_i
             let update = json!({"cluster": "shop", "service": "web", "taskDefinition": "shop-web"});
             stage.call(&format!("{ECS}.UpdateService"), &update);
             stage.answer_approval(&release, "Approved");
-            let status = stage.end(&release).await;
+            // Theirs may go on.
+            let status = stage.end_alone(&release).await;
             let said = stage.say(&release);
             let waits = |line: &&String| {
                 line.starts_with("us web    | waiting for service deployment ") && line.contains("to shop-web:2")
@@ -478,4 +480,166 @@ fn fifty_targets_of_ecs_cost_two_reads_a_second() {
             assert!(within <= 2 * 20 + 6, "{within} reads in 20 s");
         }
     });
+}
+
+/// The smallest application, with a web service of the first kind and a worker of the second.
+fn small((web, worker): (Kind, Kind)) -> Setting {
+    Setting { manifest: tests::SMALL.into(), ..shop(&[web], &[worker]) }
+}
+
+const PAIRS: [(Kind, Kind); 3] =
+    [(Kind::BlueGreen, Kind::BlueGreen), (Kind::Canary, Kind::Rolling), (Kind::Rolling, Kind::Codedeploy)];
+
+/// Meddles with the `nth` call of deploy-services' that changes something; counts them.
+fn at_write(nth: usize, with: Meddling, seen: Arc<AtomicUsize>) -> Box<dyn FnMut(&Call<'_>) -> Meddling + Send> {
+    Box::new(move |call| {
+        if call.function != "deploy-services" || !call.writes {
+            return Meddling::Pass;
+        }
+        if seen.fetch_add(1, Ordering::Relaxed) == nth { with } else { Meddling::Pass }
+    })
+}
+
+/// How many calls of deploy-services' change something in an undisturbed release.
+fn writes(pair: (Kind, Kind)) -> usize {
+    let total = Arc::new(AtomicUsize::new(0));
+    let meddle = at_write(usize::MAX, Meddling::Pass, total.clone());
+    play(Setting { meddle, ..small(pair) }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded);
+    });
+    let total = total.load(Ordering::Relaxed);
+    assert!(total >= 6, "{total} calls that change something");
+    total
+}
+
+#[test]
+fn whatever_happens_to_one_call_each_target_is_deployed_once() {
+    for pair in PAIRS {
+        let total = writes(pair);
+        for with in [
+            Meddling::Throttle,
+            Meddling::Unreachable,
+            Meddling::LoseReply,
+            Meddling::CrashBefore,
+            Meddling::CrashAfter,
+        ] {
+            for nth in 0..total {
+                let meddle = at_write(nth, with, Arc::default());
+                play(Setting { meddle, ..small(pair) }, async |stage| {
+                    let release = stage.start();
+                    let status = stage.end(&release).await;
+                    let context = format!("{pair:?}, {with:?} at {nth}: {:#?}", stage.say(&release));
+                    assert_eq!(status, ExecutionStatus::Succeeded, "{context}");
+                    let world = stage.world();
+                    assert_eq!(world.rollouts().len() + world.deployments().len(), 2, "{context}");
+                    // Only the two of the smallest application.
+                    let new = world.traffic().iter().filter(|one| one.image.ends_with(":2.0")).count();
+                    assert_eq!(new, 2, "{context}");
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stop_before_or_after_any_call_takes_everything_back_with_the_function_alive_or_dead() {
+    for pair in PAIRS {
+        let total = writes(pair);
+        for with in
+            [Meddling::AbandonBefore, Meddling::AbandonAfter, Meddling::AbandonAndCrash, Meddling::AbandonAndCrashAfter]
+        {
+            for nth in 0..total {
+                let meddle = at_write(nth, with, Arc::default());
+                play(Setting { meddle, ..small(pair) }, async |stage| {
+                    let release = stage.start();
+                    let status = stage.end_alone(&release).await;
+                    tokio::time::sleep(Duration::from_secs(300)).await;
+                    is_taken_back(&stage, &release, status, &format!("{pair:?}, {with:?} at {nth}"));
+                });
+            }
+        }
+    }
+}
+
+/// A release that was stopped in its deployment has left nothing under way, its traffic is on the old version, and it is said.
+fn is_taken_back(stage: &Stage, release: &str, status: ExecutionStatus, context: &str) {
+    let deploy = stage.actions(release).into_iter().rev().find(|one| one.action == "Deploy").map(|one| one.status);
+    if status == ExecutionStatus::Succeeded || deploy == Some(ActionStatus::Succeeded) {
+        return;
+    }
+    let context = format!("{context}: {:#?}\n{:#?}", stage.say(release), stage.world().rollouts());
+    assert!(is_on(stage, ":1.0"), "{:?}\n{context}", stage.world().traffic());
+    assert!(is_at_rest(stage), "{context}");
+    let said = stage.lines(release);
+    assert!(said.iter().any(|line| line.starts_with("halt complete")), "{context}");
+    assert!(!said.iter().any(|line| line.contains("NOT ROLLED BACK")), "{context}");
+    let promised =
+        stage.events(release).iter().find(|event| event.message.starts_with("halt complete")).map(|one| one.at);
+    for one in stage.world().rollouts() {
+        assert!(Some(one.span.0) <= promised && one.span.1 <= promised, "after the promise: {one:?}\n{context}");
+    }
+}
+
+#[test]
+fn a_stop_at_any_moment_takes_everything_back_although_everything_is_shown_late() {
+    for seed in 0..60 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut late = || Duration::from_millis(random.u64(0..5000));
+        let lateness = Lateness {
+            listed: late(),
+            rollback: late(),
+            statuses: late(),
+            tasks: late(),
+            executions: late(),
+            ..Lateness::default()
+        };
+        let pair = PAIRS[random.usize(0..PAIRS.len())];
+        let moment = Duration::from_millis(random.u64(0..60_000));
+        let dies = random.bool();
+        let stopped = tests::BEGIN.plus(Duration::from_secs(60)).plus(moment);
+        let meddle = move |call: &Call<'_>| {
+            let dead = dies && call.at >= stopped && call.at.since(stopped) < Duration::from_secs(30);
+            if dead && call.function != "halt-release" { Meddling::CrashBefore } else { Meddling::Pass }
+        };
+        play(Setting { lateness, meddle: Box::new(meddle), ..small(pair) }, async |stage| {
+            tokio::time::sleep(tests::BEGIN.plus(Duration::from_secs(60)).since(stage.now())).await;
+            let release = stage.start();
+            let stopper = async {
+                tokio::time::sleep(moment).await;
+                stage.stop(&release);
+            };
+            let (status, ()) = tokio::join!(stage.end_alone(&release), stopper);
+            tokio::time::sleep(Duration::from_secs(400)).await;
+            is_taken_back(&stage, &release, status, &format!("seed {seed}, {pair:?}, {moment:?}, {lateness:?}"));
+        });
+    }
+}
+
+#[test]
+fn a_retry_of_the_stage_deploys_again_what_had_failed() {
+    for pair in PAIRS {
+        let crashes = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let still = crashes.clone();
+        let setting = with_new(small(pair), move |start| {
+            (still.load(Ordering::Relaxed) && of_task(start, "work")).then(crashing)
+        });
+        play(setting, async |stage| {
+            let release = stage.start();
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Failed, "{pair:?}");
+            assert!(is_on(&stage, ":1.0"), "{pair:?}: {:?}", stage.world().traffic());
+            tokio::time::sleep(Duration::from_secs(120)).await;
+            crashes.store(false, Ordering::Relaxed);
+            stage.ask("RetryStageExecution", &release, json!({"stageName": "Deploy", "retryMode": "FAILED_ACTIONS"}));
+            assert_eq!(
+                stage.end(&release).await,
+                ExecutionStatus::Succeeded,
+                "{pair:?}: {:#?}",
+                stage.actions(&release)
+            );
+            let world = stage.world();
+            let new = world.traffic().iter().filter(|one| one.image.ends_with(":2.0")).count();
+            assert_eq!(new, 2, "{pair:?}: {:?}", world.traffic());
+        });
+    }
 }
