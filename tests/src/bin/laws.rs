@@ -9,7 +9,8 @@ use std::time::Instant;
 use clap::Parser;
 use tests::laws::cover::Cover;
 use tests::laws::plan::Plan;
-use tests::laws::{play, shrink};
+use tests::laws::samples::Samples;
+use tests::laws::{Wanted, play, play_for, shrink};
 
 /// Plays releases under faults that follow from seeds, and holds each against the laws.
 #[derive(Parser)]
@@ -29,6 +30,9 @@ struct Arguments {
     /// Prints the hash of each one's story.
     #[arg(long)]
     hashes: bool,
+    /// Writes requests and answers into this file, for `.ci/models`.
+    #[arg(long)]
+    record: Option<std::path::PathBuf>,
     /// Prints every sentence that was said, too.
     #[arg(long)]
     sentences: bool,
@@ -58,6 +62,8 @@ fn main() -> ExitCode {
     let threads = arguments.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let (next, calls) = (AtomicU64::new(from), AtomicU64::new(0));
     let (cover, broken) = (Mutex::new(Cover::default()), Mutex::new(Vec::new()));
+    let samples = arguments.record.as_ref().map(|_| Samples::default());
+    let wanted = Wanted { story: arguments.story, samples: samples.clone() };
     let begun = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -69,7 +75,7 @@ fn main() -> ExitCode {
                         return;
                     }
                     let plan = Plan::of(seed);
-                    let played = play(&plan, arguments.story);
+                    let played = play_for(&plan, &wanted);
                     calls.fetch_add(played.calls as u64, Ordering::Relaxed);
                     if arguments.hashes {
                         println!("{seed} {:016x}", played.hash);
@@ -93,6 +99,12 @@ fn main() -> ExitCode {
             });
         }
     });
+    if let (Some(path), Some(samples)) = (&arguments.record, &samples) {
+        match samples.write(path) {
+            Ok(count) => println!("{count} calls are recorded in {}", path.display()),
+            Err(error) => println!("{}: {error}", path.display()),
+        }
+    }
     let took = begun.elapsed().as_secs_f64();
     let broken = broken.into_inner().unwrap_or_default();
     let cover = cover.into_inner().unwrap_or_default();

@@ -9,6 +9,7 @@ pub mod meddle;
 pub mod people;
 pub mod plan;
 pub mod record;
+pub mod samples;
 pub mod shape;
 pub mod shrink;
 
@@ -41,9 +42,24 @@ pub struct Played {
     pub calls: usize,
 }
 
+/// What is wanted of a play beside its outcome.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Its story, to be read.
+    pub story: bool,
+    /// Its requests and answers.
+    pub samples: Option<samples::Samples>,
+}
+
 /// Plays a plan, and holds it against the laws.
 #[must_use]
 pub fn play(plan: &Plan, keep_story: bool) -> Played {
+    play_for(plan, &Wanted { story: keep_story, samples: None })
+}
+
+/// The same, with more of it.
+#[must_use]
+pub fn play_for(plan: &Plan, wanted: &Wanted) -> Played {
     let played = RefCell::new(Played::default());
     // A panic of the harness or of the world is a broken law, too: it has a seed that can be looked at.
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
@@ -56,7 +72,7 @@ pub fn play(plan: &Plan, keep_story: bool) -> Played {
             quirks: meddle::quirks(plan),
             lateness: meddle::lateness(plan),
             meddle: Box::new(meddle::of_calls(plan, meetings.clone())),
-            witness: Box::new(record.witness()),
+            witness: Box::new(record.witness(wanted.samples.clone())),
             fate: Box::new(meddle::of_invocations(plan, meetings.clone())),
             change_stack: Box::new(move |stack| {
                 for function in stack.functions.iter_mut().filter(|_| short.is_some()) {
@@ -65,7 +81,7 @@ pub fn play(plan: &Plan, keep_story: bool) -> Played {
             }),
             own_images: true,
             seed: plan.seed,
-            keep_story,
+            keep_story: wanted.story,
             ..Setting::default()
         };
         play_denied(setting, async |stage| {

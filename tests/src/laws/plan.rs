@@ -51,6 +51,19 @@ const OPERATIONS: [&str; 22] = [
     "ListActionExecutions",
 ];
 
+/// Those of them that begin, end or tell something.
+const WRITES: [&str; 9] = [
+    "RunTask",
+    "RunTask",
+    "StopTask",
+    "CreateDeployment",
+    "ContinueDeployment",
+    "StopDeployment",
+    "PutLogEvents",
+    "AcknowledgeJob",
+    "PutJobSuccessResult",
+];
+
 impl Plan {
     /// The play of a seed.
     #[must_use]
@@ -168,7 +181,11 @@ fn fault(random: &mut Rng, shape: &Shape) -> Fault {
 
 fn calls(random: &mut Rng) -> Calls {
     let function = (random.u32(0..3) > 0).then(|| FUNCTIONS[random.usize(0..FUNCTIONS.len())]);
-    let operation = random.bool().then(|| OPERATIONS[random.usize(0..OPERATIONS.len())]);
+    let operation = match random.u32(0..4) {
+        0 => Some(OPERATIONS[random.usize(0..OPERATIONS.len())]),
+        1 => Some(WRITES[random.usize(0..WRITES.len())]),
+        _ => None,
+    };
     // An operation that a function never calls meets nothing.
     let function = if operation.is_some() && random.u32(0..3) > 0 { None } else { function };
     Calls { function, operation, writes: operation.is_none() && random.bool() }

@@ -6,6 +6,7 @@ use local::world::{Request, Response};
 use serde_json::Value;
 use shared::Time;
 
+use super::samples::Samples;
 use super::shape::SECRET;
 use crate::{Call, Meddling};
 
@@ -43,9 +44,15 @@ impl Record {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn witness(&self) -> impl FnMut(&Call<'_>, &Request, Meddling, Option<&Response>) + Send + use<> {
+    pub(super) fn witness(
+        &self,
+        samples: Option<Samples>,
+    ) -> impl FnMut(&Call<'_>, &Request, Meddling, Option<&Response>) + Send + use<> {
         let record = self.clone();
         move |call, request, meddling, response| {
+            if let Some(samples) = samples.as_ref().filter(|_| meddling == Meddling::Pass) {
+                samples.note(request, response);
+            }
             let seen = Seen {
                 at: call.at,
                 function: call.function.to_owned(),
