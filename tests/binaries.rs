@@ -444,7 +444,7 @@ fn what_cannot_start_says_why_and_leaves_nothing() {
             local.clone(),
         ),
         (
-            "local.yaml: regions.eu-west-1.clusters.shop.services.web.port: it is also that of",
+            ": regions.eu-west-1.clusters.shop.services.web.port: it is also that of",
             good.clone(),
             local.replace("port: 8102", "port: 8103"),
         ),
@@ -519,6 +519,33 @@ fn check_says_what_a_release_would_do_or_every_mistake_with_its_place() {
         let (out, err) = (String::from_utf8(checked.stdout).unwrap(), String::from_utf8(checked.stderr).unwrap());
         assert!(out.contains(said) && err.contains(complained), "{arguments:?}: expected: {said}\n{out}\n{err}");
         assert_eq!(checked.status.code(), Some(status), "{arguments:?}: {out}\n{err}");
+    }
+    // With what the account has: mistakes of both files, or where they do not fit.
+    let local = std::fs::read_to_string(shop().join("local.yaml")).unwrap();
+    let unfit =
+        good.replacen("family: shop-web", "family: shop-wbe", 1).replacen("cluster: shop\n", "cluster: shpo\n", 1);
+    let bad_local = local.replacen("container_port: 8080, port: 8101", "prot: 8101", 1).replacen(
+        "  image: registry",
+        "  imgae: registry",
+        1,
+    );
+    for (manifest, local, said, complained) in [
+        (&good, &local, "\neu: eu-west-1, cluster shop\n", ""),
+        (
+            &unfit,
+            &local,
+            "environments.us: in local.yaml there is no cluster `shpo`: did you mean `shop`?",
+            "3 mistakes",
+        ),
+        (&unfit, &local, "services.web: local.yaml has no task definition `shop-wbe` in eu-west-1", "3 mistakes"),
+        (&bad, &bad_local, "`prot` is not known: did you mean `port`?", "error: 8 mistakes"),
+        (&bad, &bad_local, "`image` is missing", "error: 8 mistakes"),
+    ] {
+        std::fs::write(folder.join("deploy.yaml"), manifest).unwrap();
+        std::fs::write(folder.join("local.yaml"), local).unwrap();
+        let checked = Command::new(programs().join("local")).arg("check").arg(&folder).output().unwrap();
+        let (out, err) = (String::from_utf8(checked.stdout).unwrap(), String::from_utf8(checked.stderr).unwrap());
+        assert!(out.contains(said) && err.contains(complained), "expected: {said} {complained}\n{out}\n{err}");
     }
 }
 

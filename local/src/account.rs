@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::manifest::Span;
+use shared::manifest::{Flaw, Span};
 use shared::yaml;
 
-use crate::Mistake;
+use crate::{Mistake, check};
 pub use rollout::{CircuitBreaker, LifecycleHook, OnTimeout, Rollout, Strategy};
 
 mod rollout;
@@ -18,7 +19,7 @@ mod rollout;
 pub const FILE: &str = "local.yaml";
 
 /// The account on this machine.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Account {
     /// Its number.
@@ -58,7 +59,7 @@ fn home_region() -> String {
 }
 
 /// A command that is run before the release, in the application's folder.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Setup {
     /// The command.
@@ -75,7 +76,7 @@ const LONGEST_CHAIN: usize = 8;
 const STATE: &str = "{state}";
 
 /// What CodeBuild does here, in the application's folder.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Build {
     /// The command.
@@ -85,7 +86,7 @@ pub struct Build {
 }
 
 /// What a Region has.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Region {
     /// Whose it is, when that is not the account of Cutover's own stack: reached through a role.
@@ -102,7 +103,7 @@ pub struct Region {
 }
 
 /// A cluster.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
     /// How many tasks it has room for; any number unless given.
@@ -113,7 +114,7 @@ pub struct Cluster {
 }
 
 /// A service that runs when the release comes.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// The family (or `family:revision`) that it runs.
@@ -153,7 +154,7 @@ impl Service {
 
 /// How a target group asks whether a task is healthy; times are shorter than a load balancer's, so that a release here takes
 /// seconds.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthCheck {
     /// Over what.
@@ -161,6 +162,7 @@ pub struct HealthCheck {
     /// The path that is asked for.
     pub path: String,
     /// The status codes that are good.
+    #[schemars(with = "String")]
     pub matcher: Matcher,
     /// How often.
     pub interval: Span,
@@ -202,7 +204,7 @@ impl HealthCheck {
 }
 
 /// What a target group speaks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Protocol {
     /// An application load balancer's.
@@ -249,9 +251,9 @@ impl<'de> Deserialize<'de> for Matcher {
 }
 
 /// A file that says what differs from another one.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Variant {
+pub(crate) struct Variant {
     /// The other file, beside this one.
     extends: String,
     /// What is run after the other's setup.
@@ -269,7 +271,7 @@ struct Variant {
 }
 
 /// A service that ECS deploys instead.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Moved {
     /// How.
@@ -280,20 +282,23 @@ struct Moved {
 }
 
 impl Variant {
-    fn apply(self, name: &str, account: &mut Account) -> Result<(), Mistake> {
+    /// What does not fit the other file.
+    fn apply(self, account: &mut Account) -> Vec<String> {
+        let mut wrong = Vec::new();
         account.setup.extend(self.setup);
         account.hooks.extend(self.hooks);
         for (region_name, services) in self.services {
             let known: Vec<_> = account.regions.keys().cloned().collect();
-            let region = account.regions.get_mut(&region_name).ok_or_else(|| {
+            let Some(region) = account.regions.get_mut(&region_name) else {
                 let why = shared::text::unknown("Region", &region_name, known.iter().map(String::as_str));
-                Mistake(format!("{name}: services: {why}"))
-            })?;
+                wrong.push(format!("services: {why}"));
+                continue;
+            };
             for (service_name, moved) in services {
                 let mut all = region.clusters.values_mut().flat_map(|cluster| &mut cluster.services);
                 let Some((_, service)) = all.find(|(own, _)| **own == service_name) else {
-                    let why = format!("{name}: services.{region_name}: there is no service `{service_name}`");
-                    return Err(Mistake(why));
+                    wrong.push(format!("services.{region_name}: there is no service `{service_name}`"));
+                    continue;
                 };
                 service.controller = Controller::Ecs;
                 service.deployment = moved.deployment;
@@ -304,17 +309,16 @@ impl Variant {
         }
         for (region_name, families) in self.container_environment {
             let known: Vec<_> = account.regions.keys().cloned().collect();
-            let region = account.regions.get_mut(&region_name).ok_or_else(|| {
+            let Some(region) = account.regions.get_mut(&region_name) else {
                 let why = shared::text::unknown("Region", &region_name, known.iter().map(String::as_str));
-                Mistake(format!("{name}: container_environment: {why}"))
-            })?;
+                wrong.push(format!("container_environment: {why}"));
+                continue;
+            };
             for (family, variables) in families {
-                let found = region.task_definitions.iter_mut().find(|one| one["family"] == *family);
-                let definition = found.ok_or_else(|| {
-                    Mistake(format!(
-                        "{name}: container_environment.{region_name}: there is no task definition `{family}`"
-                    ))
-                })?;
+                let Some(definition) = region.task_definitions.iter_mut().find(|one| one["family"] == *family) else {
+                    wrong.push(format!("container_environment.{region_name}: there is no task definition `{family}`"));
+                    continue;
+                };
                 let containers = definition.get_mut("containerDefinitions").and_then(Value::as_array_mut);
                 for container in containers.into_iter().flatten() {
                     let mut environment = container["environment"].as_array().cloned().unwrap_or_default();
@@ -324,12 +328,12 @@ impl Variant {
                 }
             }
         }
-        Ok(())
+        wrong
     }
 }
 
 /// ECS's deployment controllers, as far as they are known here.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Controller {
     /// CodeDeploy, blue/green.
@@ -344,7 +348,7 @@ const fn one() -> usize {
 }
 
 /// A deployment group.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
     /// The cluster of its service.
@@ -393,70 +397,77 @@ impl Account {
         if !text.lines().any(|line| line.starts_with("extends:")) {
             return Self::parse(&name, &text);
         }
-        let variant: Variant = yaml::read(&name, &text)?;
+        let variant: Variant = check::read(&name, &text, |_| Vec::new())?;
         let mut account = Self::read_after(&path.with_file_name(&variant.extends), state, before)?;
-        variant.apply(&name, &mut account)?;
-        Ok(account)
+        let wrong = variant.apply(&mut account);
+        if wrong.is_empty() { Ok(account) } else { Err(said(&name, &wrong)) }
     }
 
     /// Reads its content.
     ///
     /// # Errors
-    /// The first mistake in it.
+    /// Every mistake in it, a line each.
     pub fn parse(name: &str, text: &str) -> Result<Self, Mistake> {
-        let account: Self = yaml::read(name, text)?;
-        match account.mistake() {
-            Some(why) => Err(Mistake(format!("{name}: {why}"))),
-            None => Ok(account),
-        }
+        check::read(name, text, Self::flaws)
     }
 
-    fn mistake(&self) -> Option<String> {
+    /// What an account of the right shape can still get wrong.
+    fn flaws(&self) -> Vec<Flaw> {
+        let mut flaws = Vec::new();
+        let mut find = |path: &[&str], why: &str| {
+            let message = format!("{}: {why}", path.join("."));
+            flaws.push(Flaw { path: path.iter().map(|part| (*part).to_owned()).collect(), at: None, message });
+        };
         if self.build.command.is_empty() {
-            return Some("build.command: name the program that builds the application".into());
+            find(&["build", "command"], "name the program that builds the application");
         }
         let mut ports: BTreeMap<u16, String> = BTreeMap::new();
         for (region_name, region) in &self.regions {
+            let of_region = ["regions", region_name.as_str()];
             let families: Vec<_> =
                 region.task_definitions.iter().filter_map(|one| one.get("family")?.as_str()).collect();
             if families.len() < region.task_definitions.len() {
-                return Some(format!("regions.{region_name}.task_definitions: each needs a `family`"));
+                find(&[&of_region[..], &["task_definitions"]].concat(), "each needs a `family`");
             }
             for (cluster_name, cluster) in &region.clusters {
                 for (name, service) in &cluster.services {
-                    let at = format!("regions.{region_name}.clusters.{cluster_name}.services.{name}");
+                    let of_service = [&of_region[..], &["clusters", cluster_name, "services", name]].concat();
                     let family = service.task_definition.split(':').next().unwrap_or_default();
                     if !families.contains(&family) {
                         let why = shared::text::unknown("task definition", family, families.iter().copied());
-                        return Some(format!("{at}.task_definition: {why}"));
+                        find(&[&of_service[..], &["task_definition"]].concat(), &why);
                     }
-                    if let Some(before) = service.port.and_then(|port| ports.insert(port, at.clone())) {
-                        return Some(format!("{at}.port: it is also that of {before}"));
+                    let before = service.port.and_then(|port| ports.insert(port, of_service.join(".")));
+                    if let Some(before) = before {
+                        find(&[&of_service[..], &["port"]].concat(), &format!("it is also that of {before}"));
                     }
                 }
             }
             for (application, groups) in &region.deployment_groups {
                 for (name, group) in groups {
-                    let at = format!("regions.{region_name}.deployment_groups.{application}.{name}");
+                    let of_group = [&of_region[..], &["deployment_groups", application, name]].concat();
                     let Some(cluster) = region.clusters.get(&group.cluster) else {
                         let known = region.clusters.keys().map(String::as_str);
-                        return Some(format!(
-                            "{at}.cluster: {}",
-                            shared::text::unknown("cluster", &group.cluster, known)
-                        ));
+                        let why = shared::text::unknown("cluster", &group.cluster, known);
+                        find(&[&of_group[..], &["cluster"]].concat(), &why);
+                        continue;
                     };
                     if !cluster.services.contains_key(&group.service) {
                         let known = cluster.services.keys().map(String::as_str);
-                        return Some(format!(
-                            "{at}.service: {}",
-                            shared::text::unknown("service", &group.service, known)
-                        ));
+                        let why = shared::text::unknown("service", &group.service, known);
+                        find(&[&of_group[..], &["service"]].concat(), &why);
                     }
                 }
             }
         }
-        None
+        flaws
     }
+}
+
+/// All that is wrong in a file, a line each.
+fn said(name: &str, wrong: &[String]) -> Mistake {
+    let lines: Vec<_> = wrong.iter().map(|why| format!("{name}: {why}")).collect();
+    Mistake(lines.join("\n"))
 }
 
 /// The manifest and the account of the application in a folder.
@@ -481,6 +492,46 @@ pub fn read_application(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_mistake_of_an_account_is_said_at_once_with_its_place() {
+        let text = "\
+build: {command: []}
+regions:
+  us-east-1:
+    clusters:
+      shop:
+        services:
+          web: {desired: two, port: 8101}
+          worker: {task_definition: shop-wroker, port: 8101, helath_check: {}}
+    task_definitions: [{family: shop-worker}]
+    deployment_groups:
+      shop:
+        web: {cluster: shpo, service: web}
+        worker: {cluster: shop, service: wroker, termination_wait: soon}
+";
+        let Mistake(why) = Account::parse("local.yaml", text).unwrap_err();
+        let said: Vec<_> = why.lines().collect();
+        assert_eq!(
+            said,
+            [
+                "local.yaml:1:8: `image` is missing",
+                "local.yaml:1:9: build.command: name the program that builds the application",
+                "local.yaml:7:16: `task_definition` is missing",
+                "local.yaml:7:26: a whole number is expected",
+                "local.yaml:8:20: regions.us-east-1.clusters.shop.services.worker.task_definition: there is no task \
+                 definition `shop-wroker`: did you mean `shop-worker`?",
+                "local.yaml:8:50: regions.us-east-1.clusters.shop.services.worker.port: it is also that of \
+                 regions.us-east-1.clusters.shop.services.web",
+                "local.yaml:8:62: `helath_check` is not known: did you mean `health_check`?",
+                "local.yaml:12:15: regions.us-east-1.deployment_groups.shop.web.cluster: there is no cluster `shpo`: did you \
+                 mean `shop`?",
+                "local.yaml:13:33: regions.us-east-1.deployment_groups.shop.worker.service: there is no service `wroker`: did \
+                 you mean `worker`?",
+                "local.yaml:13:68: `soon` is no duration: write it as `90s`, `30m` or `1h 30m`",
+            ]
+        );
+    }
 
     #[test]
     fn files_that_extend_each_other_without_end_are_refused() {

@@ -7,10 +7,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 use shared::Manifest;
-use shared::manifest::in_environment;
 
 use crate::account::{self, Account};
-use crate::check::{self, Outcome};
+use crate::check::{self, Outcome, fits};
 use crate::real::{self, Binaries, Machine, Ports, Setting};
 use crate::show::{self, Show};
 use crate::template::{self, Stack};
@@ -267,86 +266,10 @@ fn prepare_in(folder: &Path, state: &Path, files: &Files) -> Result<(Manifest, A
     let stack =
         template::read(&template_of(files.template.as_ref())?, &account.parameters, &account.account, &account.region)?;
     let world = World::new(stack.clone(), &account, 0, shared::Time::default())?;
-    match disagreement(&manifest, &account, &stack, &world) {
-        Some(why) => Err(Mistake(why)),
-        None => Ok((manifest, account, stack)),
-    }
-}
-
-/// Where the manifest, the account and the pipeline do not fit each other.
-/// Whether ECS itself deploys a service here.
-fn region_has_moved(account: &Account, environment: &shared::manifest::Environment, service: &str) -> bool {
-    let region = account.regions.get(&environment.region);
-    let cluster = region.and_then(|region| region.clusters.get(&environment.cluster));
-    let found = cluster.and_then(|cluster| cluster.services.get(service));
-    found.is_some_and(|service| service.controller == crate::account::Controller::Ecs)
-}
-
-fn disagreement(manifest: &Manifest, account: &Account, stack: &Stack, world: &World) -> Option<String> {
-    let deploy = shared::manifest::FILE;
-    for (name, environment) in &manifest.environments {
-        let Some(region) = account.regions.get(&environment.region) else {
-            let known = account.regions.keys().map(String::as_str);
-            let why = shared::text::unknown("Region", &environment.region, known);
-            return Some(format!("{deploy}: environments.{name}: in local.yaml {why}"));
-        };
-        if !region.clusters.contains_key(&environment.cluster) {
-            let why =
-                shared::text::unknown("cluster", &environment.cluster, region.clusters.keys().map(String::as_str));
-            return Some(format!("{deploy}: environments.{name}: in local.yaml {why}"));
-        }
-    }
-    let owner = |region: &str| {
-        let own = account.regions.get(region).and_then(|region| region.account.clone());
-        own.unwrap_or_else(|| account.account.clone())
-    };
-    for (name, task) in &manifest.tasks {
-        for (environment_name, environment) in manifest.environments_of(task.environments.as_ref()) {
-            let family = in_environment(&task.family, environment_name);
-            if !world.has_definition(&owner(&environment.region), &environment.region, &family) {
-                return Some(format!(
-                    "{deploy}: tasks.{name}: local.yaml has no task definition `{family}` in {}",
-                    environment.region
-                ));
-            }
-        }
-    }
-    for (name, service) in &manifest.services {
-        for (environment_name, environment) in manifest.environments_of(service.environments.as_ref()) {
-            let names = service.codedeploy();
-            let region = &environment.region;
-            let family = in_environment(&service.family, environment_name);
-            if !world.has_definition(&owner(region), region, &family) {
-                return Some(format!(
-                    "{deploy}: services.{name}: local.yaml has no task definition `{family}` in {region}"
-                ));
-            }
-            let names =
-                names.map(|names| [names.application, names.group].map(|name| in_environment(name, environment_name)));
-            // Whoever moved a service to ECS may still have its old group, or not.
-            let by_ecs = region_has_moved(account, environment, &in_environment(&service.service, environment_name));
-            if let Some([application, group]) = names.filter(|_| !by_ecs)
-                && !world.has_deployment_group(&owner(region), region, &application, &group)
-            {
-                return Some(format!(
-                    "{deploy}: services.{name}: local.yaml has no deployment group `{application}/{group}` in {region}"
-                ));
-            }
-        }
-    }
-    for stage in &stack.pipeline.stages {
-        for action in &stage.actions {
-            let Some(task) = action.configuration.get("Task").and_then(serde_json::Value::as_str) else { continue };
-            if !manifest.tasks.contains_key(task) {
-                let why = shared::text::unknown("task", task, manifest.tasks.keys().map(String::as_str));
-                return Some(format!(
-                    "{deploy}: the pipeline's action {}/{} runs the task `{task}`, but {why}",
-                    stage.name, action.name
-                ));
-            }
-        }
-    }
-    None
+    let mut wrong = fits::unfit(&manifest, &account, &world);
+    wrong.extend(check::missing_tasks(&manifest, &stack));
+    let wrong: Vec<_> = wrong.iter().map(|why| format!("{}: {why}", shared::manifest::FILE)).collect();
+    if wrong.is_empty() { Ok((manifest, account, stack)) } else { Err(Mistake(wrong.join("\n"))) }
 }
 
 async fn machine(prepared: &Prepared, port: u16, show: &Show) -> Result<Machine, Mistake> {

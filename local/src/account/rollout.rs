@@ -1,10 +1,11 @@
 //! How ECS itself deploys a service of `local.yaml`'s (facts 43 to 48).
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use shared::manifest::Span;
 
 /// How ECS itself brings a new version of a service: its `deploymentConfiguration`, with times as short as a machine wants.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rollout {
     /// All at once, in steps, or task by task.
@@ -38,7 +39,7 @@ impl Default for Rollout {
 }
 
 /// ECS's deployment strategies.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Strategy {
     /// New tasks take the place of old ones.
@@ -66,7 +67,7 @@ impl Strategy {
 }
 
 /// What happens at stages of a deployment: a function is called, or the deployment waits to be continued.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LifecycleHook {
     /// The stages, such as `PRE_PRODUCTION_TRAFFIC_SHIFT`.
@@ -86,7 +87,7 @@ const fn a_day() -> Span {
 }
 
 /// What ECS does when a hook took too long.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum OnTimeout {
     /// It takes the deployment back.
@@ -108,7 +109,7 @@ impl OnTimeout {
 }
 
 /// ECS's deployment circuit breaker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CircuitBreaker {
     /// At how many tasks that failed it breaks.

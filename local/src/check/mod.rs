@@ -1,5 +1,6 @@
-//! `check`: what a release would do, or every mistake of the manifest at once.
+//! `check`: what a release would do, or every mistake of the manifest and of `local.yaml` at once, and where they do not fit.
 
+pub(crate) mod fits;
 mod plan;
 mod walk;
 
@@ -7,13 +8,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use saphyr::{LoadableYamlNode as _, MarkedYaml, YamlData};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use shared::Manifest;
 use shared::manifest::{FILE, Flaw, schema::schema};
 
 use crate::Mistake;
 use crate::account::{self, Account};
 use crate::template::{self, Stack};
+use crate::world::World;
 
+pub(crate) use plan::missing_tasks;
 pub(crate) use walk::{kind, words};
 
 /// What came of a look at an application.
@@ -40,48 +45,38 @@ pub fn check(
     let text = shared::yaml::text_of(&path).map_err(|error| {
         Mistake(format!("{name}: {error}. It says what a release of the application is: see examples/shop/deploy.yaml"))
     })?;
-    let stack = stack(folder, local, parameters, template)?;
-    let mut found = mistakes(&text);
-    let manifest = Manifest::read(&name, &text);
-    if let Err(mistake) = &manifest
-        && !found.iter().any(|one| Some(one.at) == mistake.at || one.message == mistake.message)
-    {
-        // What this look has no eyes for, such as a file that is no YAML.
-        found.push(walk::Found {
-            at: mistake.at.unwrap_or((1, 1)),
-            path: Vec::new(),
-            message: mistake.message.clone(),
-        });
+    let beside = folder.join(account::FILE);
+    let local = local.or_else(|| beside.exists().then_some(beside.as_path()));
+    let account = local.map(|local| Account::read(local, Path::new("."))).transpose();
+    let stack = stack(account.as_ref().ok().and_then(Option::as_ref), parameters, template)?;
+    let manifest = read(&name, &text, Manifest::flaws);
+    let mut said: Vec<String> = Vec::new();
+    for Mistake(why) in [manifest.as_ref().err(), account.as_ref().err()].into_iter().flatten() {
+        said.extend(why.lines().map(str::to_owned));
     }
-    found.sort_by_key(|one| one.at);
-    let mut said: Vec<_> =
-        found.iter().map(|one| format!("{name}:{}:{}: {}", one.at.0, one.at.1, one.message)).collect();
-    match manifest {
-        Ok(manifest) => {
-            said.extend(plan::missing_tasks(&manifest, &stack).into_iter().map(|why| format!("{name}: {why}")));
-            if said.is_empty() { Ok(Outcome::Good(plan::plan(&manifest, &stack))) } else { Ok(Outcome::Bad(said)) }
+    if let Ok(manifest) = &manifest {
+        said.extend(missing_tasks(manifest, &stack).into_iter().map(|why| format!("{name}: {why}")));
+        if let Ok(Some(account)) = &account {
+            let unfit =
+                fits::unfit(manifest, account, &World::new(stack.clone(), account, 0, shared::Time::default())?);
+            said.extend(unfit.into_iter().map(|why| format!("{name}: {why}")));
         }
-        Err(_) => Ok(Outcome::Bad(said)),
+    }
+    match manifest {
+        Ok(manifest) if said.is_empty() => Ok(Outcome::Good(plan::plan(&manifest, &stack))),
+        Ok(_) | Err(_) => Ok(Outcome::Bad(said)),
     }
 }
 
 /// The stack: with these parameters, those of `local.yaml`, where there is one, and any for those that only an account can
 /// tell.
-fn stack(
-    folder: &Path,
-    local: Option<&Path>,
-    given: BTreeMap<String, String>,
-    template: &str,
-) -> Result<Stack, Mistake> {
-    let beside = folder.join(account::FILE);
-    let local = local.or_else(|| beside.exists().then_some(beside.as_path()));
-    let account = local.map(|local| Account::read(local, Path::new("."))).transpose()?;
+fn stack(account: Option<&Account>, given: BTreeMap<String, String>, template: &str) -> Result<Stack, Mistake> {
     let needed = template::needed(template)?.into_iter();
     let mut parameters: BTreeMap<_, _> = needed.map(|name| (name, "example".to_owned())).collect();
     let (id, region) = match account {
         Some(account) => {
-            parameters.extend(account.parameters);
-            (account.account, account.region)
+            parameters.extend(account.parameters.clone());
+            (account.account.clone(), account.region.clone())
         }
         None => ("111122223333".into(), "us-east-1".into()),
     };
@@ -89,19 +84,66 @@ fn stack(
     template::read(template, &parameters, &id, &region)
 }
 
+/// What a file of a person's says, or every mistake in it: those of its shape, and those that `flaws` finds.
+///
+/// # Errors
+/// All of them, a line each, in the file's order.
+pub(crate) fn read<T: Described>(name: &str, text: &str, flaws: impl Fn(&T) -> Vec<Flaw>) -> Result<T, Mistake> {
+    let first = match shared::yaml::read::<T>(name, text) {
+        Ok(value) if flaws(&value).is_empty() => return Ok(value),
+        Ok(_) => None,
+        Err(mistake) => Some(mistake),
+    };
+    let mut found = mistakes(text, flaws);
+    if let Some(mistake) = first
+        && !found.iter().any(|one| Some(one.at) == mistake.at || one.message == mistake.message)
+    {
+        // What this look has no eyes for, such as a file that is no YAML.
+        let at = mistake.at.unwrap_or((1, 1));
+        found.push(walk::Found { at, path: Vec::new(), message: mistake.message });
+    }
+    found.sort_by_key(|one| one.at);
+    let lines: Vec<_> = found.iter().map(|one| format!("{name}:{}:{}: {}", one.at.0, one.at.1, one.message)).collect();
+    Err(Mistake(lines.join("\n")))
+}
+
+/// A type whose shape is known.
+pub(crate) trait Described: DeserializeOwned {
+    /// Its JSON Schema.
+    fn shape() -> Value;
+}
+
+impl Described for Manifest {
+    fn shape() -> Value {
+        schema()
+    }
+}
+
+impl Described for Account {
+    fn shape() -> Value {
+        schemars::schema_for!(Self).to_value()
+    }
+}
+
+impl Described for account::Variant {
+    fn shape() -> Value {
+        schemars::schema_for!(Self).to_value()
+    }
+}
+
 /// Every mistake that can be found in it.
-fn mistakes(text: &str) -> Vec<walk::Found> {
+fn mistakes<T: Described>(text: &str, flaws: impl Fn(&T) -> Vec<Flaw>) -> Vec<walk::Found> {
     // This look keeps all that it sees, and all that aliases repeat.
     if shared::yaml::within_bounds(FILE, text).is_err() {
         return Vec::new();
     }
     let Ok(documents) = MarkedYaml::load_from_str(text) else { return Vec::new() };
     let Some(document) = documents.first() else { return Vec::new() };
-    let (repaired, mut found) = walk::walk(&schema(), document);
+    let (repaired, mut found) = walk::walk(&T::shape(), document);
     // JSON is YAML.
     let read = if found.is_empty() { text.to_owned() } else { repaired.to_string() };
-    let Ok(repaired) = shared::yaml::read::<Manifest>(FILE, &read) else { return found };
-    for Flaw { path, message, .. } in repaired.flaws() {
+    let Ok(repaired) = shared::yaml::read::<T>(FILE, &read) else { return found };
+    for Flaw { path, message, .. } in flaws(&repaired) {
         // What was put in for a mistake is not another one.
         let is_known = found.iter().any(|one| path.starts_with(&one.path) || one.path == path);
         if !is_known {
@@ -139,7 +181,7 @@ mod tests {
     const GOOD: &str = include_str!("../../../examples/shop/deploy.yaml");
 
     fn said(text: &str) -> Vec<String> {
-        let mut found = mistakes(text);
+        let mut found = mistakes(text, Manifest::flaws);
         found.sort_by_key(|one| one.at);
         found.iter().map(|one| format!("{}:{}: {}", one.at.0, one.at.1, one.message)).collect()
     }

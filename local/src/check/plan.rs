@@ -7,7 +7,7 @@ use shared::manifest::{Environment, Service, ServiceKind, Task, in_environment};
 use crate::template::{Action, Stack};
 
 /// The tasks that the pipeline runs and the manifest does not have.
-pub(super) fn missing_tasks(manifest: &Manifest, stack: &Stack) -> Vec<String> {
+pub(crate) fn missing_tasks(manifest: &Manifest, stack: &Stack) -> Vec<String> {
     let mut missing = Vec::new();
     for (stage, action) in actions(stack) {
         let Some(task) = task_of(action) else { continue };
