@@ -520,6 +520,12 @@ fn check_says_what_a_release_would_do_or_every_mistake_with_its_place() {
         assert!(out.contains(said) && err.contains(complained), "{arguments:?}: expected: {said}\n{out}\n{err}");
         assert_eq!(checked.status.code(), Some(status), "{arguments:?}: {out}\n{err}");
     }
+    // Nothing that is written in a file moves the cursor.
+    std::fs::write(folder.join("deploy.yaml"), good.replace("  us:\n", "  \"u\\u001b[2Js\\u0007\":\n")).unwrap();
+    let checked = Command::new(programs().join("local")).arg("check").arg(&folder).output().unwrap();
+    let out = String::from_utf8(checked.stdout).unwrap();
+    assert!(out.contains("environments.us: a name has 1 to 20 of"), "{out:?}");
+    assert!(!out.contains(|char: char| char.is_control() && char != '\n'), "{out:?}");
     // With what the account has: mistakes of both files, or where they do not fit.
     let local = std::fs::read_to_string(shop().join("local.yaml")).unwrap();
     let unfit =

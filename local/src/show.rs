@@ -35,7 +35,17 @@ enum News {
 
 /// Says something that a person has asked for.
 pub fn say(text: &str) {
-    print(text);
+    print(&plain_lines(text));
+}
+
+/// The door: whatever others wrote (commit messages, log lines, names in files, requests) comes through here before it is
+/// styled. It can neither move the cursor, nor colour, nor turn a line round.
+fn outside(text: &str) -> String {
+    text.lines().map(shared::text::plain).collect::<Vec<_>>().join(" ")
+}
+
+fn plain_lines(text: &str) -> String {
+    text.lines().map(shared::text::plain).collect::<Vec<_>>().join("\n")
 }
 
 /// Prints a line on standard output. Whoever reads it may have gone away (`... | head`): that is no reason to stop a release.
@@ -45,7 +55,7 @@ fn print(line: &str) {
 
 /// Says on standard error why a release could not start.
 pub fn complain(why: &str) {
-    drop(writeln!(std::io::stderr(), "{} {why}", style("error:").red().bold().for_stderr()));
+    drop(writeln!(std::io::stderr(), "{} {}", style("error:").red().bold().for_stderr(), plain_lines(why)));
 }
 
 impl Default for Show {
@@ -62,8 +72,13 @@ impl Show {
         Self { bars, running: BTreeMap::new(), known: BTreeMap::new(), lines: BTreeMap::new(), told: 0, begun: None }
     }
 
-    /// Prints a line.
+    /// Prints a line, as text.
     pub fn line(&self, line: &str) {
+        self.styled(&outside(line));
+    }
+
+    /// Prints a line whose words came through [`outside`].
+    fn styled(&self, line: &str) {
         match &self.bars {
             Some(bars) => drop(bars.println(line)),
             None => print(line),
@@ -81,7 +96,7 @@ impl Show {
         self.begun = Some(machine.now());
         let name = world.pipeline_name().to_owned();
         drop(world);
-        self.line(&format!("{} {name}, execution {execution}", style("Releasing through").bold()));
+        self.styled(&format!("{} {}, execution {execution}", style("Releasing through").bold(), outside(&name)));
     }
 
     /// Shows what is new.
@@ -90,7 +105,7 @@ impl Show {
         let (actions, new) = {
             let world = machine.world();
             for told in world.told(self.told) {
-                self.line(&format!("{} {}", self.at(machine.now()), style(told.line()).dim()));
+                self.styled(&format!("{} {}", self.at(machine.now()), style(outside(&told.line())).dim()));
             }
             self.told += world.told(self.told).len();
             (world.actions(execution), world.release_news(execution, &mut self.lines))
@@ -118,7 +133,7 @@ impl Show {
             match news {
                 News::Began(action) => self.began(&action),
                 News::Ended(action) => self.ended(&action),
-                News::Line(line) => self.line(&format!("{}   {}", self.at(at), log_line(&line))),
+                News::Line(line) => self.styled(&format!("{}   {}", self.at(at), log_line(&line))),
             }
         }
     }
@@ -141,6 +156,7 @@ impl Show {
     fn goes_on(&self, action: &ActionView, now: Time) {
         if let Some(bar) = self.running.get(&action.id) {
             let said = if action.approval.is_some() { "waits for an answer" } else { action.summary.as_str() };
+            let said = outside(said);
             bar.set_message(format!("{} {} {said}", style(name(action)).bold(), spoken(now.since(action.started))));
         }
     }
@@ -150,21 +166,15 @@ impl Show {
         if let Some(bar) = self.running.remove(&action.id) {
             bar.finish_and_clear();
         }
-        let took = spoken(action.updated.since(action.started));
-        let (mark, said) = match action.status {
-            ActionStatus::Succeeded => (style("+").green(), action.summary.clone()),
-            ActionStatus::Failed => (style("x").red(), first_line(action.error.as_deref().unwrap_or("failed"))),
-            ActionStatus::Abandoned => (style("x").yellow(), "abandoned".to_owned()),
-            ActionStatus::InProgress => return,
-        };
-        let name = style(name(action)).bold();
-        self.line(format!("{} {mark} {name} ({took}) {said}", self.at(action.updated)).trim_end());
+        if let Some(line) = ended_line(action) {
+            self.styled(format!("{} {line}", self.at(action.updated)).trim_end());
+        }
     }
 
     /// Shows what went wrong in the world itself.
     pub fn notes(&self, machine: &Machine) {
         for note in machine.notes() {
-            self.line(&format!("{} {note}", style("note:").yellow()));
+            self.styled(&format!("{} {}", style("note:").yellow(), outside(&note)));
         }
     }
 
@@ -177,45 +187,45 @@ impl Show {
             let world = machine.world();
             (world.actions(execution), world.traffic())
         };
-        self.line("");
+        self.styled("");
         let took =
             self.begun.map_or_else(String::new, |begun| format!(" after {}", spoken(machine.now().since(begun))));
         let said = style(status.name()).bold();
         let said = if status == ExecutionStatus::Succeeded { said.green() } else { said.red() };
-        self.line(&format!("{said}{took}"));
+        self.styled(&format!("{said}{took}"));
         // What a person who has stopped it asks first: what was taken back, and how far each task came.
         let lines = machine.world().release_lines(execution);
         if let Some(halt) =
             lines.iter().rev().find(|event| event.message.starts_with("halt ") && status != ExecutionStatus::Succeeded)
         {
             for part in halt.message.split(". ") {
-                self.line(&format!("  {}", log_line(part)));
+                self.styled(&format!("  {}", log_line(part)));
             }
         }
         for action in actions.iter().filter(|action| action.status == ActionStatus::Failed) {
-            self.line("");
-            self.line(&format!("{} failed:", style(name(action)).bold()));
+            self.styled("");
+            self.styled(&format!("{} failed:", style(name(action)).bold()));
             for line in action.error.as_deref().unwrap_or_default().lines() {
-                self.line(format!("  {line}").trim_end());
+                self.styled(format!("  {}", outside(line)).trim_end());
             }
         }
-        self.line("");
-        self.line("Actions");
+        self.styled("");
+        self.styled("Actions");
         for action in &actions {
             let took = spoken(action.updated.since(action.started));
-            self.line(&format!("  {:<22} {:<10} {took}", name(action), action.status.name()));
+            self.styled(&format!("  {:<22} {:<10} {took}", name(action), action.status.name()));
         }
-        self.line("Traffic");
+        self.styled("Traffic");
         for one in traffic {
             let port = one.port.map_or_else(String::new, |port| format!(", port {port} here"));
-            self.line(&format!(
+            self.styled(&format!(
                 "  {:<22} {} ({}){port}",
-                format!("{} {}", one.region, one.service),
-                one.image,
-                one.definition
+                outside(&format!("{} {}", one.region, one.service)),
+                outside(&one.image),
+                outside(&one.definition)
             ));
         }
-        self.line(&format!("What it left to look at: {} (remove it when you like)", state.display()));
+        self.styled(&format!("What it left to look at: {} (remove it when you like)", state.display()));
     }
 
     /// How to use the world that is kept up.
@@ -223,26 +233,39 @@ impl Show {
         let name = machine.world().pipeline_name().to_owned();
         let endpoint = format!("http://{}", machine.address());
         let (key, secret) = machine.keys();
-        self.line(&format!("{} at {endpoint} (Ctrl-C ends it)", style("Serving").bold()));
-        self.line("");
-        self.line(&format!(
+        self.styled(&format!("{} at {endpoint} (Ctrl-C ends it)", style("Serving").bold()));
+        self.styled("");
+        self.styled(&format!(
             "export AWS_ENDPOINT_URL={endpoint} AWS_REGION={} AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}",
             account.region
         ));
-        self.line(&format!("aws codepipeline start-pipeline-execution --name {name}"));
-        self.line(&format!("aws codepipeline get-pipeline-state --name {name}"));
+        let name = outside(&name);
+        self.styled(&format!("aws codepipeline start-pipeline-execution --name {name}"));
+        self.styled(&format!("aws codepipeline get-pipeline-state --name {name}"));
         if let Some(group) = machine.world().release_log_group() {
-            self.line(&format!("aws logs tail {group} --follow"));
+            self.styled(&format!("aws logs tail {} --follow", outside(&group)));
         }
     }
 }
 
 fn name(action: &ActionView) -> String {
-    format!("{}/{}", action.stage, action.action)
+    outside(&format!("{}/{}", action.stage, action.action))
+}
+
+/// "+ Source/Source (0 s) Sell teapots", of an action that is over.
+fn ended_line(action: &ActionView) -> Option<String> {
+    let took = spoken(action.updated.since(action.started));
+    let (mark, said) = match action.status {
+        ActionStatus::Succeeded => (style("+").green(), outside(&action.summary)),
+        ActionStatus::Failed => (style("x").red(), first_line(action.error.as_deref().unwrap_or("failed"))),
+        ActionStatus::Abandoned => (style("x").yellow(), "abandoned".to_owned()),
+        ActionStatus::InProgress => return None,
+    };
+    Some(format!("{mark} {} ({took}) {said}", style(name(action)).bold()))
 }
 
 fn first_line(text: &str) -> String {
-    shared::text::fit(text.lines().next().unwrap_or_default(), 300)
+    shared::text::fit(&outside(text.lines().next().unwrap_or_default()), 300)
 }
 
 /// The longest line that is shown; the log has all of it.
@@ -279,6 +302,34 @@ fn log_line(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What moves the cursor, rings, colours, sets the title, turns the line round.
+    const BAD: &str = "\u{1b}[2J\u{1b}]0;title\u{7}\u{7}\u{1b}[31mred\u{202e}txt\u{9b}1A\r\u{8}";
+
+    #[test]
+    fn what_others_wrote_reaches_the_terminal_as_text_and_nothing_else() {
+        for status in [ActionStatus::Succeeded, ActionStatus::Failed] {
+            let action = ActionView {
+                stage: "Source".into(),
+                action: format!("Source{BAD}"),
+                provider: String::new(),
+                id: String::new(),
+                status,
+                started: Time::default(),
+                updated: Time::default(),
+                summary: BAD.into(),
+                error: Some(BAD.into()),
+                approval: None,
+                custom_data: None,
+            };
+            let line = ended_line(&action).unwrap();
+            let moves = |char: char| char.is_control() || ('\u{202a}'..='\u{202e}').contains(&char);
+            assert!(!console::strip_ansi_codes(&line).contains(moves), "{line:?}");
+            assert!(line.contains("redtxt") && !line.contains("title"), "{line:?}");
+        }
+        assert_eq!(outside("one\ntwo\u{1b}[1m"), "one two");
+        assert_eq!(plain_lines("one\n  two\u{7}"), "one\n  two");
+    }
 
     #[test]
     fn a_line_that_rewrites_itself_is_shown_in_its_last_state_and_a_long_one_is_cut() {

@@ -48,8 +48,9 @@ pub fn plain(line: &str) -> String {
     let mut chars = line.chars().peekable();
     while let Some(char) = chars.next() {
         match char {
-            // Characters that turn the direction of a line show something else than what stands there.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
+            // Characters that turn the direction of a line show something else than what stands there; others break it.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}' => {}
+            '\u{2028}' | '\u{2029}' => text.push(' '),
             '\u{1b}' => skip_escape(&mut chars),
             '\t' => text.push_str("    "),
             _ if char.is_control() => {}
@@ -201,6 +202,7 @@ mod tests {
             ("\u{1b}]8;;http://x\u{1b}\\link", "link"),
             ("bell\u{7} and\ttab\r", "bell and    tab"),
             ("cut \u{1b}[3", "cut "),
+            ("\u{9b}2Jc1 \u{202e}txt.exe\u{200f} a\u{2028}b", "2Jc1 txt.exe a b"),
         ] {
             assert_eq!(plain(line), said);
         }

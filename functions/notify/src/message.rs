@@ -13,8 +13,21 @@ use shared::time::spoken;
 
 use crate::release::Told;
 
-/// The longest text of a Slack block, with room for what escaping adds.
-const LONGEST_TEXT: usize = 2500;
+/// The longest name, in a title of Slack's, escaped. All parts together must fit into a block's 3,000 characters; each is cut
+/// before it is escaped, so that neither a block of code nor a character that was escaped is ever cut.
+const LONGEST_NAME: usize = 150;
+
+/// The longest commit message or person, escaped.
+const LONGEST_ABOUT: usize = 400;
+
+/// The longest body, escaped.
+const LONGEST_BODY: usize = 1500;
+
+/// The longest warnings together, escaped.
+const LONGEST_WARNINGS: usize = 500;
+
+/// How many verdicts and warnings are shown; the console has all.
+const MOST_SHOWN: usize = 5;
 
 /// What has happened, as Slack is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,26 +72,32 @@ pub(crate) fn misconfigured(why: &str) -> String {
 /// One message for Slack: what happened, what it is about, where to look.
 pub(crate) fn slack(told: &Told, news: &News, warnings: &[String], now: Time) -> Value {
     let after = spoken(now.since(told.started));
-    let name = &told.application;
+    let name = within(&told.application, LONGEST_NAME, escaped);
+    let body_of = |text: &str| within(text, LONGEST_BODY, escaped);
     let (title, body) = match news {
-        News::Started => (format!(":rocket: {name}: release started"), format!("by {}", escaped(&told.who))),
+        News::Started => {
+            (format!(":rocket: {name}: release started"), format!("by {}", within(&told.who, LONGEST_ABOUT, escaped)))
+        }
         News::ApprovalWanted { asks, .. } => (
             format!(":raised_hand: {name}: approval wanted"),
-            escaped(asks.as_deref().unwrap_or("A person must approve.")),
+            body_of(asks.as_deref().unwrap_or("A person must approve.")),
         ),
-        News::Rejected { by, why } => (format!(":no_entry: {name}: rejected by {}", escaped(by)), escaped(why)),
+        News::Rejected { by, why } => {
+            (format!(":no_entry: {name}: rejected by {}", within(by, LONGEST_NAME, escaped)), body_of(why))
+        }
         News::Succeeded => {
-            (format!(":white_check_mark: {name}: released after {after}"), escaped(&told.stages_spoken()))
+            (format!(":white_check_mark: {name}: released after {after}"), body_of(&told.stages_spoken()))
         }
         News::Failed { verdicts } => (format!(":x: {name}: release failed after {after}"), failed(verdicts)),
-        News::Halted { said } => (format!(":octagonal_sign: {name}: release stopped"), escaped(said)),
+        News::Halted { said } => (format!(":octagonal_sign: {name}: release stopped"), body_of(said)),
     };
     let mut text = format!("*{title}*\n{}", about(told));
     if !body.is_empty() {
         text.push_str(&format!("\n{body}"));
     }
-    for warning in warnings {
-        text.push_str(&format!("\n:warning: {}", escaped(warning)));
+    let share = LONGEST_WARNINGS / warnings.len().clamp(1, MOST_SHOWN);
+    for warning in warnings.iter().take(MOST_SHOWN) {
+        text.push_str(&format!("\n:warning: {}", within(warning, share, escaped)));
     }
     let review = match news {
         News::ApprovalWanted { link, .. } => link.clone(),
@@ -87,9 +106,9 @@ pub(crate) fn slack(told: &Told, news: &News, warnings: &[String], now: Time) ->
     let mut links = vec![format!("<{}|Pipeline>", told.pipeline_url)];
     links.extend(review.or_else(|| told.log_url.clone()).map(|url| format!("<{url}|Log>")));
     json!({
-        "text": plain(&title),
+        "text": title,
         "blocks": [
-            {"type": "section", "text": {"type": "mrkdwn", "text": fit(&text, LONGEST_TEXT), "verbatim": true}},
+            {"type": "section", "text": {"type": "mrkdwn", "text": text, "verbatim": true}},
             {"type": "context", "elements": [{"type": "mrkdwn", "text": links.join("  |  ")}]},
         ],
     })
@@ -100,16 +119,39 @@ fn about(told: &Told) -> String {
     match (told.message.as_str(), told.short_commit()) {
         ("", "") => format!("execution `{}`", told.execution),
         ("", commit) => format!("`{commit}`"),
-        (message, "") => escaped(message),
-        (message, commit) => format!("{} (`{commit}`)", escaped(message)),
+        (message, "") => within(message, LONGEST_ABOUT, escaped),
+        (message, commit) => format!("{} (`{commit}`)", within(message, LONGEST_ABOUT, escaped)),
     }
 }
 
 fn failed(verdicts: &[(String, String)]) -> String {
-    let each = verdicts
-        .iter()
-        .map(|(action, verdict)| format!("*{}*\n```{}```", escaped(action), in_a_block(&fit(verdict, 900))));
-    each.collect::<Vec<_>>().join("\n")
+    let shown = verdicts.len().clamp(1, MOST_SHOWN);
+    let share = (LONGEST_BODY / shown).saturating_sub(LONGEST_NAME + 10);
+    let each = verdicts.iter().take(MOST_SHOWN).map(|(action, verdict)| {
+        format!("*{}*\n```{}```", within(action, LONGEST_NAME, escaped), within(verdict, share, in_a_block))
+    });
+    let mut said = each.collect::<Vec<_>>().join("\n");
+    if verdicts.len() > MOST_SHOWN {
+        said.push_str(&format!("\nand {} more", verdicts.len() - MOST_SHOWN));
+    }
+    said
+}
+
+/// Somebody else's text, in at most `most` characters once it is escaped: cut before that.
+fn within(text: &str, most: usize, escape: fn(&str) -> String) -> String {
+    let mut raw = most;
+    loop {
+        let escaped = escape(&fit(text, raw));
+        if escaped.chars().count() <= most || raw == 0 {
+            return escaped;
+        }
+        raw = raw * 3 / 4;
+    }
+}
+
+/// Somebody else's text where nothing formats, without what moves or hides.
+fn plain_lines(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join("\n")
 }
 
 /// What stands between a character that formats or addresses and its neighbours, so that it does neither: it has no width.
@@ -117,13 +159,12 @@ const JOINER: &str = "\u{2060}";
 
 /// The same in a block of code, where nothing formats but the end of the block.
 fn in_a_block(text: &str) -> String {
-    let lines = text.lines().map(plain).collect::<Vec<_>>().join("\n");
-    lines.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace("```", "'''")
+    plain_lines(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace("```", "'''")
 }
 
 /// Somebody else's text in Slack: its three special characters, and those that format.
 fn escaped(text: &str) -> String {
-    let lines = text.lines().map(plain).collect::<Vec<_>>().join("\n");
+    let lines = plain_lines(text);
     let each = lines.chars().map(|char| match char {
         '&' => "&amp;".to_owned(),
         '<' => "&lt;".to_owned(),
@@ -166,7 +207,9 @@ pub(crate) fn datadog(told: &Told, to: &Datadog, now: Time) -> Value {
 pub(crate) fn sentry_release(told: &Told, to: &Sentry) -> Value {
     let mut release = json!({"version": told.commit, "projects": to.projects, "url": told.pipeline_url});
     if !told.repository.is_empty() {
-        release["commits"] = json!([{"id": told.commit, "repository": told.repository, "message": told.message}]);
+        release["commits"] = json!([
+            {"id": told.commit, "repository": plain(&told.repository), "message": plain_lines(&told.message)}
+        ]);
     }
     release
 }
@@ -185,12 +228,13 @@ pub(crate) fn sentry_deploy(told: &Told, to: &Sentry, now: Time) -> Value {
 /// Somebody's own body, with the release's own words in its texts.
 pub(crate) fn http(told: &Told, to: &Http, now: Time) -> Value {
     let seconds = now.since(told.started).as_secs().to_string();
+    let message = plain_lines(&told.message);
     let words = [
         ("{application}", told.application.as_str()),
         ("{pipeline}", &told.pipeline),
         ("{execution}", &told.execution),
         ("{commit}", &told.commit),
-        ("{message}", &told.message),
+        ("{message}", &message),
         ("{seconds}", &seconds),
     ];
     filled(&to.body, &words)
@@ -288,7 +332,7 @@ mod tests {
     #[test]
     fn what_others_wrote_can_neither_address_nor_format_nor_end_a_block() {
         let bad = "<!channel> *bold* _it_ `code` <https://evil.example|click> @here \u{1b}[2J\u{202e}x ```out";
-        let told = Told { message: bad.into(), who: bad.into(), ..release() };
+        let told = Told { application: bad.into(), message: bad.into(), who: bad.into(), ..release() };
         let failed = News::Failed { verdicts: vec![(bad.to_owned(), bad.to_owned())] };
         for news in [
             News::Started,
@@ -298,7 +342,11 @@ mod tests {
         ] {
             let body = slack(&told, &news, &[bad.to_owned()], NOW);
             let section = &body["blocks"][0]["text"];
-            let text = section["text"].as_str().unwrap();
+            let (title, text) = (body["text"].as_str().unwrap(), section["text"].as_str().unwrap());
+            assert!(
+                !title.contains("<!channel>") && !title.contains("*bold*") && !title.contains('\u{1b}'),
+                "{title:?}"
+            );
             for what in ["<!channel>", "<https://evil", "\u{1b}", "\u{202e}"] {
                 assert!(!text.contains(what), "{what:?} in {text:?}");
             }
@@ -315,6 +363,19 @@ mod tests {
         let to = Datadog { api_key: "/k".into(), site: "datadoghq.eu".into(), tags: Vec::new() };
         let text = datadog(&told, &to, NOW)["text"].as_str().unwrap().to_owned();
         assert!(!text.contains("@here") && !text.contains("%%%") && !text.contains('\u{1b}'), "{text:?}");
+        let sentry = Sentry {
+            token: "/t".into(),
+            organization: "acme".into(),
+            projects: vec!["shop".into()],
+            environment: "production".into(),
+            url: "https://sentry.io".into(),
+        };
+        let body = json!({"text": "{message}"});
+        let http_to = Http { url: "https://x".into(), authorization: None, body };
+        for sent in [sentry_release(&told, &sentry), http(&told, &http_to, NOW)] {
+            let text = sent.to_string();
+            assert!(!text.contains("\\u001b") && !text.contains('\u{202e}') && text.contains("bold"), "{text}");
+        }
     }
 
     #[test]
@@ -323,5 +384,22 @@ mod tests {
         let body = slack(&release(), &News::Failed { verdicts: long }, &[], NOW);
         let text = body["blocks"][0]["text"]["text"].as_str().unwrap();
         assert!(text.chars().count() <= 3000 && !text.contains("<x>"), "{}", text.len());
+        // No block of code and no escaped character was cut: each that begins ends.
+        assert_eq!(text.matches("```").count(), 2 * MOST_SHOWN, "{text}");
+        assert!(text.ends_with("and 4 more"), "{text}");
+        let is_whole = |rest: &str| ["lt;", "gt;", "amp;"].iter().any(|entity| rest.starts_with(entity));
+        assert!(text.split('&').skip(1).all(is_whole), "{text}");
+        for long in ["&".repeat(9000), "*".repeat(9000), "`".repeat(9000), "x".repeat(9000)] {
+            let told = Told { application: long.clone(), message: long.clone(), who: long.clone(), ..release() };
+            let verdicts = vec![(long.clone(), long.clone()); 2];
+            for news in
+                [News::Started, News::Failed { verdicts }, News::Rejected { by: long.clone(), why: long.clone() }]
+            {
+                let body = slack(&told, &news, &vec![long.clone(); 9], NOW);
+                let text = body["blocks"][0]["text"]["text"].as_str().unwrap();
+                assert!(text.chars().count() <= 3000, "{}", text.chars().count());
+                assert!(text.matches("```").count().is_multiple_of(2));
+            }
+        }
     }
 }
