@@ -173,6 +173,13 @@ where
                 info!(job = job.id, "the pipeline has moved on");
                 return Ok(());
             }
+            // Whoever was invoked before may have claimed it and died: then nobody polls it again, and only Lambda comes back.
+            None if invocation.clock.now().since(claim.polled) >= REDELIVERY => {
+                return Err(Error::Again(format!(
+                    "codepipeline:AcknowledgeJob of {}: \"not now\" for too long",
+                    job.id
+                )));
+            }
             None => {
                 warn!(job = job.id, "the job could not be claimed; it waits to be polled again");
                 return Ok(());

@@ -37,6 +37,9 @@ pub use story::Story;
 /// When every scenario begins.
 pub const BEGIN: Time = Time::from_millis(1_700_000_000_000);
 
+/// What becomes of an invocation, by the function and its event.
+pub type Fates = Box<dyn FnMut(&str, &Value) -> Option<Fate>>;
+
 /// What a function of the application's own answers, by its name and the stage, and how long after.
 pub type Hook = Box<dyn Fn(&str, &str) -> (Duration, Result<(), String>)>;
 
@@ -61,7 +64,7 @@ pub struct Setting {
     /// What sees every call of functions, with what was done to it and what came back.
     pub witness: Witness,
     /// What happens to an invocation of a function with this event.
-    pub fate: Box<dyn FnMut(&str, &Value) -> Option<Fate>>,
+    pub fate: Fates,
     /// Whether each release has an image of its own: `:2.0`, `:3.0` and so on, rather than `:2.0`.
     pub own_images: bool,
     /// Something beside the manifest in the artifact.
@@ -116,7 +119,7 @@ type Meddle = Arc<Mutex<Box<dyn FnMut(&Call<'_>) -> Meddling + Send>>>;
 struct Props {
     script: Box<dyn Fn(&local::world::Start) -> Script>,
     hook: Hook,
-    fate: RefCell<Box<dyn FnMut(&str, &Value) -> Option<Fate>>>,
+    fate: RefCell<Fates>,
     manifest: String,
     ballast: Vec<u8>,
     own_images: bool,

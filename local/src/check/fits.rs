@@ -1,9 +1,9 @@
 //! Where a manifest and the account of `local.yaml` do not fit each other.
 
 use shared::Manifest;
-use shared::manifest::in_environment;
+use shared::manifest::{DeploymentKind, in_environment};
 
-use crate::account::Account;
+use crate::account::{Account, Controller};
 use crate::world::World;
 
 /// All that does not, each with its place in the manifest.
@@ -50,7 +50,23 @@ pub(crate) fn unfit(manifest: &Manifest, account: &Account, world: &World) -> Ve
                 let why = shared::text::unknown("service", &own, cluster.services.keys().map(String::as_str));
                 unfit.push(format!("services.{name}: in local.yaml, {region}, {why}"));
             }
-            let Some(names) = service.codedeploy() else { continue };
+            let found = cluster.services.get(&own);
+            let at = format!("services.{name}: in local.yaml, {region}, the service `{own}`");
+            match (found.map(|found| found.controller), service.deployment) {
+                (Some(Controller::Ecs), Some(DeploymentKind::Codedeploy)) => {
+                    unfit.push(format!("{at} is deployed by ECS, and deploy.yaml says `deployment: codedeploy`"));
+                }
+                (Some(Controller::CodeDeploy), Some(DeploymentKind::Ecs)) => {
+                    unfit.push(format!("{at} is deployed by CodeDeploy, and deploy.yaml says `deployment: ecs`"));
+                }
+                (Some(Controller::CodeDeploy), _) if service.codedeploy().is_none() => {
+                    unfit.push(format!("{at} is deployed by CodeDeploy, and deploy.yaml names no `deployment_group`"));
+                }
+                _ => {}
+            }
+            // Whoever moved a service to ECS may still have its old group, or not.
+            let moved = found.is_some_and(|found| found.controller == Controller::Ecs);
+            let Some(names) = service.codedeploy().filter(|_| !moved) else { continue };
             let [application, group] = [names.application, names.group].map(|name| in_environment(name, environment));
             if !world.has_deployment_group(owner, region, &application, &group) {
                 let why = format!("local.yaml has no deployment group `{application}/{group}` in {region}");

@@ -63,7 +63,10 @@ pub fn check(
         }
     }
     match manifest {
-        Ok(manifest) if said.is_empty() => Ok(Outcome::Good(plan::plan(&manifest, &stack))),
+        Ok(manifest) if said.is_empty() => {
+            let account = account.as_ref().ok().and_then(Option::as_ref);
+            Ok(Outcome::Good(plan::plan(&manifest, &stack, account)))
+        }
         Ok(_) | Err(_) => Ok(Outcome::Bad(said)),
     }
 }

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 use shared::Manifest;
-use shared::manifest::{Environment, Service, ServiceKind, Task, in_environment};
+use shared::manifest::{Barrier, DeploymentKind, Environment, Service, ServiceKind, Task, in_environment};
 
+use crate::account::{Account, Controller};
 use crate::template::{Action, Stack};
 
 /// The tasks that the pipeline runs and the manifest does not have.
@@ -24,12 +25,12 @@ pub(crate) fn missing_tasks(manifest: &Manifest, stack: &Stack) -> Vec<String> {
 }
 
 /// The plan, for people.
-pub(super) fn plan(manifest: &Manifest, stack: &Stack) -> String {
+pub(super) fn plan(manifest: &Manifest, stack: &Stack, account: Option<&Account>) -> String {
     let mut text = format!("A release of {} does this:\n", manifest.application);
     for (name, environment) in &manifest.environments {
         text.push_str(&format!("\n{name}: {}\n", place(environment)));
         for (stage, action) in actions(stack) {
-            for line in steps(manifest, action, name) {
+            for line in steps(manifest, account, action, name) {
                 text.push_str(&format!("  {stage:<8} {line}\n"));
             }
         }
@@ -64,7 +65,7 @@ fn place(environment: &Environment) -> String {
     format!("{}, cluster {}{role}", environment.region, environment.cluster)
 }
 
-fn steps(manifest: &Manifest, action: &Action, environment: &str) -> Vec<String> {
+fn steps(manifest: &Manifest, account: Option<&Account>, action: &Action, environment: &str) -> Vec<String> {
     match provider(action) {
         "RunTasks" => task_of(action)
             .and_then(|name| Some((name, manifest.tasks.get(name)?)))
@@ -74,30 +75,64 @@ fn steps(manifest: &Manifest, action: &Action, environment: &str) -> Vec<String>
             .collect(),
         "Approval" => vec!["a person approves".into()],
         "DeployServices" => services(manifest, environment)
-            .filter_map(|(name, service)| {
-                let names = service.codedeploy()?;
+            .map(|(name, service)| {
                 let own = |name: &str| in_environment(name, environment);
-                Some(format!(
-                    "{name}: CodeDeploy {}/{} gives service {} the release's image (family {}, container {}, port {}), and moves \
-                     its traffic within {}",
-                    own(names.application),
-                    own(names.group),
+                let by = match deployer(manifest, account, service, environment) {
+                    Deployer::Codedeploy(group) => format!("CodeDeploy ({group})"),
+                    Deployer::Ecs(Some(how)) => format!("ECS ({how})"),
+                    Deployer::Ecs(None) => "ECS, as the service's own configuration says,".into(),
+                    Deployer::Either(group) => format!("CodeDeploy ({group}), or ECS where the service says so,"),
+                };
+                let barrier = match service.barrier {
+                    Some(Barrier::Add) => ", at a PAUSE hook that Cutover adds where there is none",
+                    None => "",
+                };
+                format!(
+                    "{name}: {by} gives service {} the release's image (family {}, container {}), and moves its traffic within \
+                     {}{barrier}",
                     own(&service.service),
                     own(&service.family),
                     service.container,
-                    service.port.unwrap_or_default(),
                     service.timeout
-                ))
+                )
             })
             .collect(),
         "DrainWorkers" => services(manifest, environment)
             .filter(|(_, service)| service.kind == ServiceKind::Worker)
             .map(|(name, service)| {
-                let who = if service.codedeploy().is_some() { "" } else { ", which ECS itself updates" };
-                format!("{name}: its old tasks finish what they do{who}; waited for up to {}", service.drain_for)
+                format!("{name}: its old tasks finish what they do; waited for up to {}", service.drain_for)
             })
             .collect(),
         _ => Vec::new(),
+    }
+}
+
+/// Who deploys a service, as far as files tell: an account says it of the service itself.
+enum Deployer {
+    Codedeploy(String),
+    Ecs(Option<String>),
+    Either(String),
+}
+
+fn deployer(manifest: &Manifest, account: Option<&Account>, service: &Service, environment: &str) -> Deployer {
+    let own = |name: &str| in_environment(name, environment);
+    let group = service.codedeploy().map(|names| format!("{}/{}", own(names.application), own(names.group)));
+    let found = account.and_then(|account| {
+        let environment = manifest.environments.get(environment)?;
+        let region = account.regions.get(&environment.region)?;
+        region.clusters.get(&environment.cluster)?.services.get(&own(&service.service))
+    });
+    match (found, service.deployment, group) {
+        (Some(found), _, _) if found.controller == Controller::Ecs => {
+            let waits = found.deployment.lifecycle_hooks.iter().any(|hook| hook.function.is_none());
+            let waits = if waits { "" } else { ", not behind the barrier" };
+            Deployer::Ecs(Some(format!("{}{waits}", found.deployment.strategy.word())))
+        }
+        (Some(_), _, Some(group)) | (None, Some(DeploymentKind::Codedeploy), Some(group)) => {
+            Deployer::Codedeploy(group)
+        }
+        (None, Some(DeploymentKind::Ecs), _) | (_, _, None) => Deployer::Ecs(None),
+        (None, None, Some(group)) => Deployer::Either(group),
     }
 }
 

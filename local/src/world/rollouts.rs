@@ -149,6 +149,8 @@ pub struct RolloutView {
     pub service: String,
     /// What it deploys, as `family:revision`.
     pub definition: String,
+    /// The image of its first container.
+    pub image: String,
     /// Its ARN.
     pub arn: String,
     /// How it stands.
@@ -170,10 +172,13 @@ impl World {
         let begun = self.ecs.rollouts.all.values().filter(|one| one.source.is_some());
         let view = |one: &Rollout| {
             let service = self.ecs.services.get(&one.service)?;
+            let definition = &self.ecs.rollouts.revisions.get(&one.target)?.definition;
+            let defined = self.definition(&service.scope, definition).ok()?;
             Some(RolloutView {
                 region: service.scope.1.clone(),
                 service: service.name.clone(),
-                definition: short(&self.ecs.rollouts.revisions.get(&one.target)?.definition).to_owned(),
+                image: defined.pointer("/containerDefinitions/0/image")?.as_str()?.to_owned(),
+                definition: short(definition).to_owned(),
                 arn: one.arn.clone(),
                 status: one.status,
                 stage: one.stage.map(|stage| STAGES[stage]),

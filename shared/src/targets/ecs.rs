@@ -11,10 +11,14 @@ use crate::targets::codedeploy::Context;
 use crate::targets::phase::Phase;
 use crate::targets::site::{Busy, Site, Whose};
 use crate::targets::words;
+use crate::time::Time;
 
 /// How long after the time limit of the release's own deployment a barrier that Cutover adds takes it back by itself: only
 /// when no function is there any more to do it.
 const BARRIER_BEYOND: Duration = Duration::from_secs(3600);
+
+/// How long the end of a pause may take to be shown.
+const PAUSE_SHOWN: Duration = Duration::from_secs(10);
 
 /// A service that ECS deploys, and what of the release is there.
 #[derive(Debug, Clone)]
@@ -59,6 +63,8 @@ pub struct Tried {
     pub before: Option<String>,
     /// The deployment of what ran before.
     pub back: Option<Deployment>,
+    /// The pause that was ended last, and when: until that shows, it is not asked for again.
+    ended_pause: Option<(String, Time)>,
 }
 
 impl Native {
@@ -140,7 +146,7 @@ impl Native {
                 _ => None,
             };
             let definition = revision(&newest.target.arn).map(|to| to.definition.clone()).unwrap_or_default();
-            let tried = Tried { deployment: newest.clone(), definition, before, back: None };
+            let tried = Tried { deployment: newest.clone(), definition, before, back: None, ended_pause: None };
             self.standing = Standing::Ours(Box::new(tried));
         }
         let Some(tried) = self.tried_mut() else { return };
@@ -165,11 +171,16 @@ impl Native {
     }
 
     /// Lets what waits at a PAUSE hook go on: the deployment, or the one that brings the revision before back.
-    pub(super) async fn go_on(&self, site: &Site) -> Result<(), Error> {
-        let Some(tried) = self.tried() else { return Ok(()) };
+    pub(super) async fn go_on(&mut self, site: &Site, now: Time) -> Result<(), Error> {
+        let Some(tried) = self.tried_mut() else { return Ok(()) };
         let waiting = tried.back.as_ref().unwrap_or(&tried.deployment);
-        let Some(pause) = waiting.pause() else { return Ok(()) };
-        site.ecs.continue_deployment(&waiting.arn, &pause.id).await
+        let Some(pause) = waiting.pause().map(|pause| pause.id.clone()) else { return Ok(()) };
+        let is_new = |(ended, at): &(String, Time)| *ended != pause || now.since(*at) >= PAUSE_SHOWN;
+        if tried.ended_pause.as_ref().is_none_or(is_new) {
+            site.ecs.continue_deployment(&waiting.arn, &pause).await?;
+            tried.ended_pause = Some((pause, now));
+        }
+        Ok(())
     }
 
     /// Safe to repeat: see the call.
@@ -337,14 +348,19 @@ fn phase_back(back: &Deployment) -> Phase {
 mod tests {
     use super::*;
     use crate::aws::ecs::{Counts, HookRun, HookStatus};
-    use crate::time::Time;
 
     fn tried(status: Status, stage: Option<Stage>, pauses: bool, traffic: i64) -> Tried {
         let hook = HookRun { id: "h".into(), function: None, status: HookStatus::AwaitingAction, expires: None };
         let target = Counts { requested: 2, running: 2, traffic: Some(traffic), ..Counts::default() };
         let hooks = pauses.then_some(hook).into_iter().collect();
         let deployment = Deployment { status, stage, target, hooks, ..Deployment::default() };
-        Tried { deployment, definition: "shop-web:2".into(), before: Some("shop-web:1".into()), back: None }
+        Tried {
+            deployment,
+            definition: "shop-web:2".into(),
+            before: Some("shop-web:1".into()),
+            back: None,
+            ended_pause: None,
+        }
     }
 
     fn context<'a>() -> Context<'a> {

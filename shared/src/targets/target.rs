@@ -307,7 +307,7 @@ impl Target {
         let acted = match act {
             Act::Begin { .. } => self.begin(moment, whose).await,
             Act::Release { deployment, .. } => self.release(deployment).await,
-            Act::Continue { .. } => self.go_on().await,
+            Act::Continue { .. } => self.go_on(moment).await,
             Act::Stop { .. } => self.stop(moment).await,
             Act::Back { .. } => self.bring_back(moment, whose).await,
         };
@@ -358,11 +358,11 @@ impl Target {
         }
     }
 
-    async fn go_on(&mut self) -> Result<(), Error> {
+    async fn go_on(&mut self, moment: &Moment) -> Result<(), Error> {
         match &mut self.kind {
             Kind::Unknown | Kind::Absent => Ok(()),
             Kind::Codedeploy(group) => group.go_on().await,
-            Kind::Ecs(native) => native.go_on(&self.site).await,
+            Kind::Ecs(native) => native.go_on(&self.site, moment.now).await,
         }
     }
 

@@ -192,7 +192,9 @@ fn try_again(stage: &Stage, execution: &str, all: bool, deeds: &mut Deeds) {
 fn rival(stage: &Stage, shape: &Shape, pick: usize, deeds: &mut Deeds) {
     let targets =
         shape.environments.iter().flat_map(|place| shape.services.iter().map(move |service| (place, service)));
-    let targets: Vec<_> = targets.filter(|(place, service)| service.by != By::Ecs && place.account.is_none()).collect();
+    let targets: Vec<_> = targets
+        .filter(|(place, service)| matches!(service.by, By::CodeDeploy { .. }) && place.account.is_none())
+        .collect();
     let Some((place, service)) = (!targets.is_empty()).then(|| targets[pick % targets.len()]) else { return };
     let name = Shape::ecs_service(service, place);
     let spec = json!({"version": 1, "Resources": [{"TargetService": {"Type": "AWS::ECS::Service", "Properties": {
@@ -207,6 +209,18 @@ fn rival(stage: &Stage, shape: &Shape, pick: usize, deeds: &mut Deeds) {
 }
 
 fn by_hand(stage: &Stage, pick: usize, deed: ByHand, deeds: &mut Deeds) {
+    // Every other time, what ECS itself deploys, where there is any.
+    let rollouts = stage.world().rollouts();
+    let living: Vec<_> = rollouts.iter().filter(|one| matches!(one.status, "PENDING" | "IN_PROGRESS")).collect();
+    if pick.is_multiple_of(2) && !living.is_empty() {
+        let one = living[pick / 2 % living.len()];
+        let input = json!({"serviceDeploymentArn": one.arn, "stopType": "ROLLBACK"});
+        let target = "AmazonEC2ContainerServiceV20141113.StopServiceDeployment";
+        if stage.try_call(&one.region, target, &input).is_ok() {
+            deeds.touched.insert(one.service.clone());
+        }
+        return;
+    }
     let living = stage.world().living_deployments();
     if living.is_empty() {
         return;

@@ -70,8 +70,38 @@ pub enum By {
         /// How long the old tasks stay.
         termination: Duration,
     },
-    /// Nobody that Cutover knows of: ECS itself, when somebody updates it.
-    Ecs,
+    /// ECS itself; its workers have no load balancer.
+    Ecs {
+        /// How.
+        how: How,
+        /// Whether a PAUSE hook holds its traffic; never that of a rolling service.
+        barrier: bool,
+        /// How long the old tasks stay.
+        bake: Duration,
+    },
+}
+
+/// ECS's deployment strategies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Task by task.
+    Rolling,
+    /// All traffic at once.
+    BlueGreen,
+    /// In equal steps.
+    Linear,
+    /// A small share first.
+    Canary,
+}
+
+impl By {
+    /// Whether its traffic waits for being continued.
+    #[must_use]
+    pub fn is_held(self) -> bool {
+        match self {
+            Self::CodeDeploy { barrier, .. } | Self::Ecs { barrier, .. } => barrier,
+        }
+    }
 }
 
 impl Shape {
@@ -105,15 +135,16 @@ impl Shape {
             worker: if at == 0 { random.u32(0..4) == 0 } else { random.bool() },
             desired: [1, 1, 1, 2, 3][random.usize(0..5)],
             by: match random.u32(0..12) {
-                0..3 => By::CodeDeploy { barrier: false, termination: minutes(random.u64(0..4)) },
-                _ => By::CodeDeploy { barrier: true, termination: minutes([0, 1, 5, 60][random.usize(0..4)]) },
+                0..2 => By::CodeDeploy { barrier: false, termination: minutes(random.u64(0..4)) },
+                2..7 => By::CodeDeploy { barrier: true, termination: minutes([0, 1, 5, 60][random.usize(0..4)]) },
+                7 => By::Ecs { how: How::Rolling, barrier: false, bake: Duration::ZERO },
+                _ => {
+                    let how = [How::BlueGreen, How::BlueGreen, How::Linear, How::Canary][random.usize(0..4)];
+                    By::Ecs { how, barrier: random.u32(0..4) > 0, bake: minutes(random.u64(0..3)) }
+                }
             },
         });
-        let mut services: Vec<_> = services.collect();
-        for service in &mut services {
-            // What ECS itself updates, Cutover only watches, and only where it is a worker.
-            service.worker |= service.by == By::Ecs;
-        }
+        let services = services.collect();
         Self {
             environments,
             services,
@@ -160,7 +191,7 @@ impl Shape {
             let mut value = json!({"kind": if service.worker { "worker" } else { "web" }, "service": name,
                 "family": format!("shop-{{environment}}-{}", service.name), "container": "shop", "port": 8080,
                 "timeout": "15m", "wait_for_group": "10m", "drain_for": "2m"});
-            if service.by != By::Ecs {
+            if let By::CodeDeploy { .. } = service.by {
                 value["codedeploy_application"] = json!("shop");
                 value["deployment_group"] = json!(name);
             }
@@ -232,7 +263,14 @@ impl Shape {
             let mut value = json!({"task_definition": format!("shop-{}-{}", place.name, service.name), "desired": service.desired,
                 "container": "shop", "container_port": 8080});
             match service.by {
-                By::Ecs => value["controller"] = json!("ECS"),
+                By::Ecs { how, barrier, bake } => {
+                    value["controller"] = json!("ECS");
+                    value["deployment"] = rollout(how, barrier, bake);
+                    if service.worker {
+                        value["container"] = Value::Null;
+                        value["container_port"] = Value::Null;
+                    }
+                }
                 By::CodeDeploy { barrier, termination } => {
                     let mut group =
                         json!({"cluster": cluster, "service": name, "termination_wait": spoken(termination)});
@@ -248,6 +286,19 @@ impl Shape {
             all.extend(definitions);
         }
     }
+}
+
+/// How ECS brings a service's new version, as `local.yaml` says it.
+fn rollout(how: How, barrier: bool, bake: Duration) -> Value {
+    let hooks = json!([{"stages": ["PRE_PRODUCTION_TRAFFIC_SHIFT"], "timeout": "30m"}]);
+    let hooks = if barrier { hooks } else { json!([]) };
+    let strategy = match how {
+        How::Rolling => return json!({"strategy": "ROLLING"}),
+        How::BlueGreen => "BLUE_GREEN",
+        How::Linear => "LINEAR",
+        How::Canary => "CANARY",
+    };
+    json!({"strategy": strategy, "step_percent": 40, "step_bake_time": "7s", "bake_time": spoken(bake), "lifecycle_hooks": hooks})
 }
 
 fn minutes(minutes: u64) -> Duration {

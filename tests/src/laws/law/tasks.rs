@@ -7,6 +7,9 @@ use shared::Time;
 
 use super::{Ended, none};
 
+/// When a task began and was over.
+type Span<'a> = (Time, Time, &'a Life);
+
 /// A task's container runs at most once per environment and try, and never again after it has succeeded.
 pub(super) fn a_task_runs_once_per_environment_and_try(ended: &Ended<'_>) -> Result<(), String> {
     let mut wrong = Vec::new();
@@ -32,7 +35,7 @@ pub(super) fn a_task_runs_once_per_environment_and_try(ended: &Ended<'_>) -> Res
 
 /// A task never runs twice at a time in one environment, not even for two releases.
 pub(super) fn a_task_never_runs_twice_at_a_time(ended: &Ended<'_>) -> Result<(), String> {
-    let mut spans: BTreeMap<(&str, &str), Vec<(Time, Time, &Life)>> = BTreeMap::new();
+    let mut spans: BTreeMap<(&str, &str), Vec<Span<'_>>> = BTreeMap::new();
     for (life, whose) in ended.own_lives() {
         let Some(started) = life.started else { continue };
         let span = (started, life.stopped.unwrap_or(Time::from_millis(u64::MAX)), life);

@@ -3,9 +3,9 @@
 use local::world::ExecutionStatus;
 
 use super::{Ended, none};
-use crate::laws::shape::{By, Shape};
+use crate::laws::shape::{By, How, Shape};
 
-/// The traffic of every service that CodeDeploy deploys is, in every environment, on the version of the last release whose
+/// The traffic of every service is, in every environment, on the version of the last release whose
 /// deployment succeeded, or on the version before all of them. Only where somebody deployed by hand, and where it is said in
 /// capitals, may it be elsewhere.
 pub(super) fn traffic_is_where_the_last_good_release_put_it(ended: &Ended<'_>) -> Result<(), String> {
@@ -15,7 +15,7 @@ pub(super) fn traffic_is_where_the_last_good_release_put_it(ended: &Ended<'_>) -
     let said = ended.said();
     let mut wrong = Vec::new();
     for place in &ended.plan.shape.environments {
-        for service in ended.plan.shape.services.iter().filter(|service| service.by != By::Ecs) {
+        for service in &ended.plan.shape.services {
             let name = Shape::ecs_service(service, place);
             let label = format!("NOT ROLLED BACK: {}/{} ", place.name, service.name);
             let Some(found) = traffic.iter().find(|view| view.service == name) else { continue };
@@ -33,7 +33,7 @@ pub(super) fn no_traffic_moves_before_all_can(ended: &Ended<'_>) -> Result<(), S
     let shape = &ended.plan.shape;
     let targets = shape.services.iter().filter_map(|service| match service.by {
         By::CodeDeploy { barrier, .. } => Some((&service.name, barrier)),
-        By::Ecs => None,
+        By::Ecs { .. } => None,
     });
     let targets: Vec<_> = targets.collect();
     let milestones = ended.stage.world().milestones_of_deployments();
@@ -58,7 +58,48 @@ pub(super) fn no_traffic_moves_before_all_can(ended: &Ended<'_>) -> Result<(), S
             }
         }
     }
+    early.extend(early_rollouts(ended));
     none("traffic that moved before all could", &early)
+}
+
+/// The same of what ECS deploys: behind the barrier, none moves before all of the release's are ready, and rolling services
+/// begin when those are. A release is known by its image.
+fn early_rollouts(ended: &Ended<'_>) -> Vec<String> {
+    let rollouts = ended.stage.world().rollouts();
+    let by = |name: &str| {
+        let of = |place: &crate::laws::shape::Place| {
+            ended.plan.shape.services.iter().find(|service| Shape::ecs_service(service, place) == name)
+        };
+        ended.plan.shape.environments.iter().find_map(of).map(|service| service.by)
+    };
+    let mut early = Vec::new();
+    for one in &rollouts {
+        let is_rolling = matches!(by(&one.service), Some(By::Ecs { how: How::Rolling, .. }));
+        let acts = match by(&one.service) {
+            Some(by) if by.is_held() => one.changes.1,
+            Some(_) if is_rolling => Some(one.span.0),
+            _ => None,
+        };
+        let Some(acts) = acts.filter(|_| !ended.deeds.touched.contains(&one.service)) else { continue };
+        // What brings the version before back waits for nobody.
+        if one.image.ends_with(":1.0") || !ended.releases.iter().any(|release| release.image == one.image) {
+            continue;
+        }
+        let others =
+            rollouts.iter().filter(|other| other.image == one.image && by(&other.service).is_some_and(By::is_held));
+        for other in others.filter(|other| !ended.deeds.touched.contains(&other.service)) {
+            // One that a later try began is none of this one's.
+            let of_later_try = other.span.0 > acts
+                && rollouts.iter().any(|earlier| {
+                    earlier.service == other.service && earlier.image == other.image && earlier.span.0 < other.span.0
+                });
+            let ready = other.changes.0.or(other.changes.1).is_some_and(|ready| ready <= acts);
+            if !ready && !of_later_try {
+                early.push(format!("{} at {acts:?}, before {} was ready: {other:?}", one.service, other.service));
+            }
+        }
+    }
+    early
 }
 
 /// A try of the action creates one deployment for each of its targets, and at most one to bring it back.
@@ -67,7 +108,18 @@ pub(super) fn a_try_deploys_a_target_once(ended: &Ended<'_>) -> Result<(), Strin
     let ours = ended.stage.world().deployments().into_iter().map(|(description, _)| description);
     let ours = ours.filter(|description| shared::names::is_ours(description) && !description.contains(" back, key "));
     let twice: Vec<_> = ours.filter(|description| !seen.insert(description.clone())).collect();
-    none("deployments that were created twice", &twice)
+    none("deployments that were created twice", &twice)?;
+    // ECS's have no key: a try is a run of the action.
+    let mut rolled_out: std::collections::BTreeMap<(String, String, usize), usize> = std::collections::BTreeMap::new();
+    for one in ended.stage.world().rollouts() {
+        let Some(release) = ended.releases.iter().find(|release| release.image == one.image) else { continue };
+        let runs = release.actions.iter().filter(|run| run.action == "Deploy" && run.started <= one.span.0);
+        if !ended.deeds.touched.contains(&one.service) {
+            *rolled_out.entry((one.service, one.image, runs.count())).or_default() += 1;
+        }
+    }
+    rolled_out.retain(|_, count| *count > 1);
+    none("service deployments that were begun twice", &rolled_out.into_iter().collect::<Vec<_>>())
 }
 
 /// The key of the try and the target, of a deployment of Cutover's that is no way back.
@@ -85,13 +137,13 @@ pub(super) fn old_workers_are_gone_or_reported(ended: &Ended<'_>) -> Result<(), 
     let Some(drain) = release.action("Drain") else { return Ok(()) };
     let mut left = Vec::new();
     for place in &ended.plan.shape.environments {
-        for service in ended.plan.shape.services.iter().filter(|service| service.worker && service.by != By::Ecs) {
+        for service in ended.plan.shape.services.iter().filter(|service| service.worker) {
             let name = Shape::ecs_service(service, place);
             let old = ended.lives.iter().filter(|life| {
                 life.service.as_deref() == Some(&name) && life.image != release.image && life.stopping.is_none()
             });
-            let said =
-                drain.summary.contains(&format!("{}/{}: ", place.name, service.name)) && drain.summary.contains("busy");
+            let said = drain.summary.contains(&format!("{}/{}: ", place.name, service.name))
+                && ["busy", "bake time", "ran this version"].iter().any(|word| drain.summary.contains(word));
             // A summary has an end (fact 6).
             let cut = drain.summary.chars().count() >= 2000;
             if old.count() > 0 && !said && !cut && !ended.deeds.touched.contains(&name) {
