@@ -5,14 +5,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
-use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 use super::{Machine, health, supervisor};
@@ -59,22 +58,24 @@ impl Containers {
         }
     }
 
+    /// Whether the machine is shut down: nobody asks any more how those are that end.
+    pub(super) fn are_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
+    }
+
     /// Starts a container, and tells the machine what becomes of it.
     pub(super) fn start(&self, machine: Machine, start: Start) {
-        if self.ending.load(Ordering::SeqCst) {
+        if self.are_ending() {
             return;
         }
         let folder = self.folder.clone();
         tokio::spawn(async move {
-            let port = match start.port {
-                Some(_) => free_port().await,
-                None => None,
-            };
+            let port = start.port.and_then(|_| free_port());
             let (task, container) = (start.task.clone(), start.container.clone());
             match spawn(&folder, &start, port) {
                 Err(reason) => machine.happened(Happening::CannotStart { task, container, reason }),
                 // Dropped, it is killed: its group is not known yet to whoever ends all of them.
-                Ok(_) if machine.0.containers.ending.load(Ordering::SeqCst) => {}
+                Ok(_) if machine.0.containers.are_ending() => {}
                 Ok((child, group)) => run(machine, start, child, group, port).await,
             }
         });
@@ -104,9 +105,17 @@ impl Containers {
     }
 }
 
-async fn free_port() -> Option<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.ok()?;
-    Some(listener.local_addr().ok()?.port())
+/// A port that nobody listens on, of those below the kernel's own: one of the kernel's could become the end of somebody's
+/// connection before the container listens. Each process of this program begins elsewhere, and has a hundred before it meets
+/// the next one.
+fn free_port() -> Option<u16> {
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(97);
+    let next = |_| begin.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT + FIRST;
+    let mut ports = (0..COUNT).map(next).filter_map(|port| u16::try_from(port).ok());
+    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
 }
 
 fn spawn(folder: &Path, start: &Start, port: Option<u16>) -> Result<(Child, supervisor::Group), String> {

@@ -38,6 +38,9 @@ pub(super) async fn ask_target(machine: Machine, task: String, port: u16, check:
         let answer = answer.unwrap_or_else(|_| {
             Err(ill(format!("{} did not answer within {}", check.what(), check.timeout), None, ""))
         });
+        if machine.0.containers.are_ending() {
+            return;
+        }
         machine.happened(Happening::Checked { task: task.clone(), by: Prober::TargetGroup, answer });
         tokio::time::sleep(check.interval.0).await;
     }
@@ -77,6 +80,9 @@ pub(super) async fn ask_container(
 ) {
     loop {
         let answer = ask_once(&check, &folder, &environment).await;
+        if machine.0.containers.are_ending() {
+            return;
+        }
         machine.happened(Happening::Checked { task: task.clone(), by: Prober::Container, answer });
         tokio::time::sleep(check.interval.max(Duration::from_millis(100))).await;
     }
