@@ -209,7 +209,7 @@ fn the_shop_is_released_and_its_customers_notice_nothing() {
 #[test]
 fn an_old_workers_job_that_takes_longer_than_its_stop_timeout_outlives_the_release() {
     // An order takes 25 s, and ECS kills 3 s after SIGTERM, which the shop's worker does not survive either.
-    let (local, state) = account("long-jobs", "local.yaml", 8340);
+    let (local, state) = account("long-jobs", "local.yaml", 8360);
     let text = std::fs::read_to_string(&local).unwrap();
     let slow = [("stopTimeout: 60", "stopTimeout: 3"), ("value: 60s", "value: 3s"), ("\"4000\"", "\"25000\"")];
     let text = slow.iter().fold(text, |text, (from, to)| {
@@ -693,7 +693,7 @@ fn building_for_long(name: &str, ports: u16) -> (Child, PathBuf) {
 
 #[test]
 fn a_run_that_is_ended_while_it_builds_leaves_no_process_of_the_build() {
-    for (signal, ports) in [("-TERM", 8330), ("-HUP", 8340)] {
+    for (signal, ports) in [("-TERM", 8350), ("-HUP", 8340)] {
         let (mut process, state) = building_for_long(&format!("building{signal}"), ports);
         assert!(processes_of(&state).iter().any(|one| one.starts_with("sleep")), "{:?}", processes_of(&state));
         assert!(Command::new("kill").args([signal, &process.id().to_string()]).status().unwrap().success());
