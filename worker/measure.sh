@@ -3,7 +3,7 @@
 # What is measured is what is shipped: see buildspec.yml.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-each=${1:-50} rounds=20
+each=10 rounds=${1:-100}
 
 command -v tini >/dev/null && command -v dumb-init >/dev/null || { apt-get update -qq && apt-get install -y -qq tini dumb-init; } >/dev/null
 cargo rustc --locked --quiet --release --package worker --bin worker -- -C target-feature=+crt-static
