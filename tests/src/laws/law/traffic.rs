@@ -62,10 +62,28 @@ pub(super) fn no_traffic_moves_before_all_can(ended: &Ended<'_>) -> Result<(), S
     none("traffic that moved before all could", &early)
 }
 
+/// ECS's deployments, but for those that were replaced as soon as they were begun by another one of the same release: two
+/// functions did the same job (which the README names as a limit), each with a task definition of its own, and ECS has no key
+/// that would have told the second one of the first.
+fn rollouts(ended: &Ended<'_>) -> Vec<local::world::RolloutView> {
+    let all = ended.stage.world().rollouts();
+    let is_replaced = |one: &local::world::RolloutView| {
+        let replaces = |other: &local::world::RolloutView| {
+            let same = other.service == one.service && other.image == one.image && other.arn != one.arn;
+            same && other.span.0 >= one.span.0 && other.span.0.since(one.span.0) < TWINS
+        };
+        one.status == "STOPPED" && one.stage.is_none() && all.iter().any(replaces)
+    };
+    all.iter().filter(|one| !is_replaced(one)).cloned().collect()
+}
+
+/// How long after the first of two functions that do the same job the second one comes to the same call.
+const TWINS: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// The same of what ECS deploys: behind the barrier, none moves before all of the release's are ready, and rolling services
 /// begin when those are. A release is known by its image.
 fn early_rollouts(ended: &Ended<'_>) -> Vec<String> {
-    let rollouts = ended.stage.world().rollouts();
+    let rollouts = rollouts(ended);
     let by = |name: &str| {
         let of = |place: &crate::laws::shape::Place| {
             ended.plan.shape.services.iter().find(|service| Shape::ecs_service(service, place) == name)
@@ -111,7 +129,7 @@ pub(super) fn a_try_deploys_a_target_once(ended: &Ended<'_>) -> Result<(), Strin
     none("deployments that were created twice", &twice)?;
     // ECS's have no key: a try is a run of the action.
     let mut rolled_out: std::collections::BTreeMap<(String, String, usize), usize> = std::collections::BTreeMap::new();
-    for one in ended.stage.world().rollouts() {
+    for one in rollouts(ended) {
         let Some(release) = ended.releases.iter().find(|release| release.image == one.image) else { continue };
         let runs = release.actions.iter().filter(|run| run.action == "Deploy" && run.started <= one.span.0);
         if !ended.deeds.touched.contains(&one.service) {
