@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tests::laws::fault::{Calls, Ending, Fault};
+use tests::laws::fault::{Calls, Ending, Fault, Shown};
 use tests::laws::plan::Plan;
 use tests::laws::play;
 use tests::laws::shape::{By, Place, Service, Shape};
@@ -72,6 +72,28 @@ fn a_halt_is_told_although_the_answer_to_whose_turn_it_is_was_lost() {
         ];
         keeps_the_laws(&Plan { seed: 20428 + seed, shape: shape(2), faults });
     }
+}
+
+#[test]
+fn of_two_tasks_that_fail_within_a_look_the_verdict_names_the_first() {
+    let mut two = shape(1);
+    two.environments.push(Place { name: "e02".into(), region: "eu-west-1", account: None });
+    let fails = |environment, after| {
+        [Ending::Slow(millis(after)), Ending::Exit(1)].map(|how| Fault::Task { environment, task: "migrate", how })
+    };
+    for seed in 0..6 {
+        let faults = [fails(0, 1400), fails(1, 1100)].concat();
+        keeps_the_laws(&Plan { seed, shape: two.clone(), faults });
+    }
+}
+
+#[test]
+fn old_workers_are_drained_although_their_deployment_is_listed_late() {
+    let mut worker = shape(1);
+    worker.services[0].worker = true;
+    worker.services[0].by = By::CodeDeploy { barrier: false, termination: Duration::from_secs(180) };
+    let late = Fault::Late { what: Shown::ListedDeployments, by: millis(5251) };
+    keeps_the_laws(&Plan { seed: 1295, shape: worker, faults: vec![late] });
 }
 
 #[test]

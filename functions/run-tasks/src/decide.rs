@@ -116,7 +116,8 @@ pub(crate) enum Site {
     Succeeded { seconds: u64 },
     /// It did not, or could not even begin. It `may_run` when it cannot be looked at any more and nobody asked for its
     /// end yet.
-    Failed { what: String, may_run: bool },
+    /// `at` says when, where it is known.
+    Failed { what: String, at: Option<Time>, may_run: bool },
     /// It was stopped because another one failed.
     Stopped,
 }
@@ -149,9 +150,13 @@ pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
         }
     }
     if state.cause.is_none() {
-        state.cause = seen.sites.iter().enumerate().find_map(|(environment, site)| {
-            let what = shared::text::fit(&failure(seen, site)?, LONGEST_CAUSE);
-            Some(Cause { environment, what })
+        // Several may have failed since the last look: the first one is the cause.
+        let failures =
+            seen.sites.iter().enumerate().filter_map(|(at, site)| Some((at, failure(seen, site)?, when(site))));
+        let first = failures.min_by_key(|(_, _, when)| when.unwrap_or(seen.now));
+        state.cause = first.map(|(environment, what, _)| {
+            let what = shared::text::fit(&what, LONGEST_CAUSE);
+            Cause { environment, what }
         });
     }
     if let Some(reason) = stop_reason(seen, state) {
@@ -171,6 +176,15 @@ pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
     };
     let at = (0..seen.sites.len()).filter(|at| begins(&seen.sites[*at]));
     Decision::Go(at.map(|at| Act::Start { at }).collect())
+}
+
+/// When it failed, where that is known.
+fn when(site: &Site) -> Option<Time> {
+    match site {
+        Site::Failed { at, .. } => *at,
+        Site::Unknown | Site::Empty | Site::Asked | Site::NoRoom { .. } => None,
+        Site::Live { .. } | Site::Succeeded { .. } | Site::Stopped => None,
+    }
 }
 
 /// What is wrong in this environment, when something is.
@@ -280,7 +294,7 @@ mod tests {
 
     #[test]
     fn one_failure_stops_all_the_others_and_the_action_ends_when_they_have_stopped() {
-        let failed = || Site::Failed { what: "exit code 1".into(), may_run: false };
+        let failed = || Site::Failed { what: "exit code 1".into(), at: None, may_run: false };
         let mut state = State::default();
         let first = decide(&seen(vec![live(9), failed(), live(9), Site::Empty]), &mut state);
         assert_eq!(stops(&first), [0, 2]);
@@ -296,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_task_that_cannot_be_looked_at_any_more_is_asked_to_end_all_the_same() {
-        let lost = |may_run| Site::Failed { what: "ecs:DescribeTasks was refused".into(), may_run };
+        let lost = |may_run| Site::Failed { what: "ecs:DescribeTasks was refused".into(), at: None, may_run };
         let mut state = State::default();
         assert_eq!(stops(&decide(&seen(vec![lost(true), Site::Succeeded { seconds: 1 }]), &mut state)), [0]);
         assert_eq!(decide(&seen(vec![lost(false), Site::Succeeded { seconds: 1 }]), &mut state), Decision::Failed);
@@ -326,6 +340,14 @@ mod tests {
         assert_eq!(decide(&halted(Site::Unknown), &mut State::default()), Decision::Go(vec![]));
         assert_eq!(decide(&halted(Site::Asked), &mut State::default()), Decision::Go(vec![]));
         assert_eq!(decide(&halted(Site::Empty), &mut State::default()), Decision::Failed);
+    }
+
+    #[test]
+    fn of_several_that_failed_since_the_last_look_the_first_is_the_cause() {
+        let failed = |ago| Site::Failed { what: format!("{ago} s ago"), at: Some(seconds_ago(ago)), may_run: false };
+        let mut state = State::default();
+        decide(&seen(vec![live(5), failed(1), failed(3), failed(2)]), &mut state);
+        assert_eq!(state.cause, Some(Cause { environment: 2, what: "3 s ago".into() }));
     }
 
     #[test]

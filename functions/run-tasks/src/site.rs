@@ -295,7 +295,7 @@ impl Site {
         }
         if let Some(what) = &self.failed {
             let runs = self.task.as_ref().is_some_and(|task| !task.is_over());
-            return decide::Site::Failed { what: what.clone(), may_run: runs && self.stopping.is_none() };
+            return decide::Site::Failed { what: what.clone(), at: None, may_run: runs && self.stopping.is_none() };
         }
         if !self.listed {
             return decide::Site::Unknown;
@@ -316,7 +316,7 @@ impl Site {
                     End::Stopped => decide::Site::Stopped,
                     // Whatever its containers say, its end was asked for.
                     End::Failed { .. } if stopping.is_some() => decide::Site::Stopped,
-                    End::Failed { what, .. } => decide::Site::Failed { what, may_run: false },
+                    End::Failed { what, .. } => decide::Site::Failed { what, at: task.stopped, may_run: false },
                 },
             },
         }

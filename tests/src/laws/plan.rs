@@ -84,6 +84,20 @@ impl Plan {
         if faults.iter().any(ends) && random.u32(0..3) == 0 {
             faults.push(Fault::Retry { after: millis(&mut random, 0, 40_000), all: random.bool() });
         }
+        // So is a stop when the next release waits behind it, and when what is stopped takes its time.
+        let stop = faults.iter().find_map(|fault| match fault {
+            Fault::Stop { at, abandon: true } => Some(*at),
+            _ => None,
+        });
+        if let Some(at) = stop {
+            if random.u32(0..3) == 0 {
+                faults.push(Fault::Merge { at: at.saturating_sub(millis(&mut random, 1, 3000)) });
+            }
+            if random.u32(0..3) == 0 {
+                let environment = random.usize(0..shape.environments.len());
+                faults.push(Fault::Task { environment, task: "migrate", how: Ending::Deaf });
+            }
+        }
         Self { seed, shape, faults }
     }
 }
