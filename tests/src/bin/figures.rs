@@ -43,9 +43,10 @@ fn main() {
         "  the SDK's waiter (6 s, doubled up to 120 s) {}",
         Spread(&watched(|look| (6.0 * 2_f64.powi(look)).min(120.0)))
     );
-    let (release, tasks) = added();
+    let (release, tasks, actions) = added();
+    println!("\nThe actions of a release of the shop, in seconds: {}", actions.join(", "));
     println!(
-        "\nA release of the shop takes {release:.1} s; its tasks and deployments alone take {tasks:.1} s: it adds {:.1} s",
+        "A release of the shop takes {release:.1} s; its tasks and deployments alone take {tasks:.1} s: it adds {:.1} s",
         release - tasks
     );
 }
@@ -174,8 +175,8 @@ fn watched(pause: impl Fn(i32) -> f64) -> Vec<f64> {
 }
 
 /// How long a release of the shop takes, and how long its own tasks and deployments do, one after the other.
-fn added() -> (f64, f64) {
-    let found = RefCell::new((0.0, 0.0));
+fn added() -> (f64, f64, Vec<String>) {
+    let found = RefCell::new((0.0, 0.0, Vec::new()));
     play(Setting::default(), async |stage| {
         let release = stage.start();
         stage.end(&release).await;
@@ -195,7 +196,9 @@ fn added() -> (f64, f64) {
         let moved = stage.world().milestones_of_deployments().into_iter().filter_map(|(_, _, moved)| moved).max();
         let deployed = moved.map_or(0.0, |moved| moved.since(first).as_secs_f64());
         let took = ended.unwrap_or_default().since(begun).as_secs_f64();
-        *found.borrow_mut() = (took, tasks.values().sum::<f64>() + deployed);
+        let each = actions.iter().map(|one| (&one.action, one.updated.since(one.started).as_secs_f64()));
+        let each = each.filter(|(_, took)| *took > 0.0).map(|(name, took)| format!("{name} {took:.1}")).collect();
+        *found.borrow_mut() = (took, tasks.values().sum::<f64>() + deployed, each);
     });
     found.into_inner()
 }

@@ -59,9 +59,7 @@ pub(super) fn a_verdict_comes_when_all_is_over(ended: &Ended<'_>) -> Result<(), 
     for release in &ended.releases {
         for action in release.actions.iter().filter(|one| one.status == ActionStatus::Failed) {
             let verdict = action.error.as_deref().unwrap_or_default();
-            let about_task = verdict.contains(" failed in ")
-                && !verdict.contains("Still running")
-                && !verdict.contains("still running");
+            let about_task = verdict.contains(" failed in ") && !verdict.contains("Still running although");
             if action.provider.ends_with("RunTasks") && about_task {
                 let alive = ended.own_lives().filter(|(life, whose)| {
                     let own = whose.execution == release.execution && life.created <= action.updated;
