@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use local::world::{ActionStatus, ExecutionStatus, Lateness, Start};
+use local::world::{ActionStatus, ExecutionStatus, Lateness, Start, World};
 use serde_json::json;
 use tests::{Call, Meddling, SMALL, Script, Setting, Stage, of_task, play};
 
@@ -417,6 +417,27 @@ fn stopping_says_in_the_log_what_was_stopped_and_touches_nothing_that_has_succee
             "{:?}",
             stage.world().deployments()
         );
+    });
+}
+
+#[test]
+fn how_far_each_task_came_is_said_also_when_ecs_has_forgotten_them() {
+    play(Setting::default(), async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        // ECS shows what has ended for an hour.
+        tokio::time::sleep(Duration::from_secs(2 * 3600)).await;
+        let list = json!({"cluster": "shop", "family": "shop-task", "desiredStatus": "STOPPED"});
+        let shown = stage.call("AmazonEC2ContainerServiceV20141113.ListTasks", &list);
+        assert_eq!(shown["taskArns"], json!([]));
+        stage.stop(&release);
+        let complete =
+            |world: &World| world.release_lines(&release).iter().any(|line| line.message.starts_with("halt complete"));
+        stage.until("the halt is said", Duration::from_secs(120), complete).await;
+        let lines = stage.lines(&release);
+        let said = lines.iter().find(|line| line.starts_with("halt complete")).unwrap();
+        assert!(said.contains("migrate: done in us, eu, ap") && said.contains("prepare: done in us"), "{said}");
+        assert!(!said.contains("finish"), "{said}");
     });
 }
 

@@ -1,6 +1,6 @@
 //! What to take back, from what is seen: pure, total, clock-free.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use shared::Time;
@@ -71,6 +71,18 @@ pub(crate) fn deployed(actions: &[Sibling]) -> Deployed {
     Deployed { since, facts: ids.flat_map(|ids| ids.split(',').map(str::to_owned)).collect() }
 }
 
+/// Where the release's tasks were done, by task and environment, as the actions say that ran them: they are remembered for
+/// longer than ECS shows what has ended.
+pub(crate) fn done(actions: &[Sibling]) -> BTreeMap<(String, String), bool> {
+    let succeeded = actions.iter().filter(|one| one.has_succeeded());
+    let said = succeeded.filter_map(|one| Some((one.variables.get("Task")?, one.variables.get("Durations")?)));
+    let each = said.flat_map(|(task, durations)| {
+        let environments = durations.split(", ").filter_map(|one| one.split_once('='));
+        environments.map(move |(environment, _)| ((task.clone(), environment.to_owned()), true))
+    });
+    each.collect()
+}
+
 /// Whether something that was begun at `created` is of the try that is over, as it was seen at `seen`: what is begun later
 /// is of a retry.
 pub(crate) fn is_of_this_try(created: Option<Time>, seen: Time) -> bool {
@@ -121,6 +133,24 @@ mod tests {
         assert_eq!(found, Deployed { since: None, facts: ["d-1", "d-2"].map(str::to_owned).into() });
         let deploys = |at| Sibling { deploys: true, started: Some(Time::from_millis(at)), ..action(false, "") };
         assert_eq!(deployed(&[deploys(7), deploys(5), action(false, "")]).since, Some(Time::from_millis(5)));
+    }
+
+    #[test]
+    fn where_a_task_was_done_its_action_says_when_it_has_succeeded() {
+        let action = |status, task: &str, durations: &str| Sibling {
+            status,
+            variables: [("Task", task), ("Durations", durations)]
+                .map(|(name, value)| (name.into(), value.into()))
+                .into(),
+            ..Sibling::default()
+        };
+        let actions = [
+            action(ActionStatus::Succeeded, "migrate", "us=12, eu=9"),
+            action(ActionStatus::Failed, "finish", "us=1"),
+            Sibling { status: ActionStatus::Succeeded, task: Some("migrate".into()), ..Sibling::default() },
+        ];
+        let expected = ["eu", "us"].map(|environment| (("migrate".to_owned(), environment.to_owned()), true));
+        assert_eq!(done(&actions), expected.into());
     }
 
     #[test]

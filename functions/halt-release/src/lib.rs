@@ -167,7 +167,7 @@ impl Sweeping<'_> {
             return Ok(Then::LookAgain(LOOK_SELDOM));
         }
         if let Some(sweep) = self.known.as_ref().filter(|_| self.speaks == Some(true)) {
-            let outcomes = sweep.outcomes(&self.release).await.unwrap_or_else(|error| {
+            let outcomes = sweep.outcomes(&self.release, &actions).await.unwrap_or_else(|error| {
                 warn!(%error, "how far the tasks came is not said");
                 Vec::new()
             });

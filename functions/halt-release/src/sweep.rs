@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::join_all;
 use shared::artifact::Content;
 use shared::aws::Place;
+use shared::aws::codepipeline::Sibling;
 use shared::aws::ecs::{Definition, Ecs, Half, Of, Task};
 use shared::end::{End, judge};
 use shared::job::Release;
@@ -133,13 +134,13 @@ impl Sweep {
     ///
     /// # Errors
     /// The calls'.
-    pub(crate) async fn outcomes(&self, release: &Release) -> Result<Vec<String>, Error> {
+    pub(crate) async fn outcomes(&self, release: &Release, actions: &[Sibling]) -> Result<Vec<String>, Error> {
         let found = join_all(self.families.iter().map(async |family| {
             let arns = family.ecs.list_tasks(&family.cluster, Of::Family(&family.family), Half::Stopped).await?;
             family.ecs.describe_tasks(&family.cluster, &arns).await
         }))
         .await;
-        let mut ends: BTreeMap<(String, String), bool> = BTreeMap::new();
+        let mut ends = decide::done(actions);
         for task in found.into_iter().collect::<Result<Vec<_>, _>>()?.iter().flatten() {
             let Some(whose) = names::read_started_by(&task.started_by).filter(|_| is_of(task, release)) else {
                 continue;
