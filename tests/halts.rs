@@ -66,7 +66,11 @@ fn halted_at_every_write(with: Meddling, others: Others) {
     assert!(total > 40, "{total} calls that change something");
     for nth in 0..total {
         let meddle = count(nth, with, Arc::default());
-        play(Setting { meddle, ..small() }, async |stage| {
+        // What was begun is shown late, as on AWS.
+        let mut random = fastrand::Rng::with_seed(nth as u64);
+        let mut late = || Duration::from_millis(random.u64(0..shared::aws::LISTED.as_millis() as u64));
+        let lateness = Lateness { listed: late(), statuses: late(), tasks: late(), ..Lateness::default() };
+        play(Setting { meddle, lateness, ..small() }, async |stage| {
             let release = stage.start();
             let other = (others == Others::One && nth.is_multiple_of(3)).then(|| stage.start());
             let status = stage.end_alone(&release).await;
@@ -111,6 +115,39 @@ fn before_every_call_with_the_function_dead() {
 #[test]
 fn after_every_call_with_the_function_dead() {
     halted_at_every_write(Meddling::AbandonAndCrashAfter, Others::One);
+}
+
+#[test]
+fn while_a_call_hangs_that_is_done_all_the_same() {
+    halted_at_every_write(Meddling::AbandonAndHang, Others::None);
+}
+
+#[test]
+fn what_begins_something_is_tried_once_and_asked_for_again_only_when_the_release_goes_on() {
+    for operation in ["RunTask", "CreateDeployment", "ContinueDeployment"] {
+        let calls = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = calls.clone();
+        let meddle = move |call: &Call<'_>| {
+            let mut seen = seen.lock().unwrap();
+            if call.operation == operation && call.function != "halt-release" {
+                seen.push((call.operation.to_owned(), call.at));
+                // The first one in each invocation's life hangs; a person stops the release meanwhile.
+                return if seen.len() == 1 { Meddling::AbandonAndHang } else { Meddling::Pass };
+            }
+            Meddling::Pass
+        };
+        play(Setting { manifest: SMALL.into(), meddle: Box::new(meddle), ..Setting::default() }, async |stage| {
+            let release = stage.start();
+            assert_eq!(stage.end_alone(&release).await, ExecutionStatus::Stopped);
+            tokio::time::sleep(Duration::from_secs(400)).await;
+            let calls = calls.lock().unwrap();
+            let first = calls[0].1;
+            let later: Vec<_> = calls.iter().filter(|(_, at)| at.since(first) > Duration::from_secs(1)).collect();
+            assert!(later.is_empty(), "{operation} was tried again after the stop: {later:?}");
+            nothing_is_left(&stage, &release);
+            the_promise_holds(&stage, &release, operation);
+        });
+    }
 }
 
 /// "halt complete" is a promise: from then on nothing of the release runs, begins or moves.

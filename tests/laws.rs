@@ -61,7 +61,10 @@ fn one_fault_changes_nothing(with: Meddling) {
             let written = written.count();
             // When the answer to a claim is lost just as another one polled the same job, two functions do it: harmless
             // for tasks and deployments, and the tail says everything twice. See `Codepipeline::claim`.
-            let in_doubt = met == "AcknowledgeJob of tail-logs" && written > 3 * TASKS;
+            let twice = met == "AcknowledgeJob of tail-logs";
+            // Lines that arrive after they were sent again are shown twice: nothing tells that they will.
+            let overtaken = with == Meddling::HangThenDo && met.starts_with("PutLogEvents");
+            let in_doubt = (twice || overtaken) && written > 3 * TASKS;
             assert!(written == 3 * TASKS || in_doubt, "{with:?} at {nth}, {met}: lines lost or doubled: {lines:#?}");
         });
     }
@@ -75,6 +78,11 @@ fn a_throttled_call_changes_nothing() {
 #[test]
 fn a_call_that_does_not_arrive_changes_nothing() {
     one_fault_changes_nothing(Meddling::Unreachable);
+}
+
+#[test]
+fn a_call_that_hangs_and_is_done_all_the_same_changes_nothing() {
+    one_fault_changes_nothing(Meddling::HangThenDo);
 }
 
 #[test]

@@ -14,8 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
-use crate::aws::ATTEMPT;
-use crate::aws::Aws;
+use crate::aws::{ATTEMPT, Aws, LISTED, SHOWN};
 use crate::aws::codepipeline::{Answer, Answered, Claimed, Codepipeline, Status};
 use crate::error::{Error, Kind, Verdict};
 use crate::job::{Claim, Event, Job, Origin, Release};
@@ -47,6 +46,13 @@ const LAST_LOOK: Duration = Duration::from_secs(3);
 
 /// How long what became of an action's run may take to be shown, after an answer was refused: lists lag by seconds.
 const FATE_SHOWN: Duration = Duration::from_secs(10);
+
+/// How old an answer that the release goes on may be, when something is begun on its word.
+const FRESH: Duration = Duration::from_secs(3);
+
+// A stop that is seen now is not known to whoever was told just before that the release goes on; what he then begins takes an
+// attempt to take effect, and some time to be shown. Until then nobody may say that nothing is under way.
+const _: () = assert!(FRESH.as_secs() + ATTEMPT.as_secs() + LISTED.as_secs() <= SHOWN.as_secs());
 
 /// The shortest pause between two looks, so that a slow world is not asked without end.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -89,13 +95,18 @@ impl Tick<'_> {
     /// CodePipeline does not say: not knowing, nothing begins. Where it may not be asked, a stop can never be seen, and
     /// `halt-release` alone does what it asks for.
     pub async fn goes_on(&self) -> Result<bool, Error> {
+        let begun = tokio::time::Instant::now();
         let codepipeline = Codepipeline::new(self.aws);
         let asked = async {
             self.halt.ask(&codepipeline, self.release, self.now).await?;
             self.halt.ask_of_run(&codepipeline, self.release, self.job.run.as_deref()).await
         };
         match asked.await {
-            Ok(()) => Ok(!self.halt.seen.get()),
+            Ok(()) if self.halt.seen.get() => Ok(false),
+            Ok(()) if begun.elapsed() > FRESH => {
+                Err(Error::Again("the answer whether the release goes on was too long on its way".into()))
+            }
+            Ok(()) => Ok(true),
             Err(again @ Error::Again(_)) => Err(again),
             Err(Error::Stop(why)) => {
                 warn!(why = why.message, "whether the release was halted may not be asked");

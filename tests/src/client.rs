@@ -57,6 +57,10 @@ pub enum Meddling {
     Unreachable,
     /// It is done, and the reply is lost.
     LoseReply,
+    /// It hangs for as long as an attempt may take, and is done then: nobody hears of it.
+    HangThenDo,
+    /// The same, and a person stops and abandons the release meanwhile.
+    AbandonAndHang,
     /// A person stops and abandons the release before it.
     AbandonBefore,
     /// A person stops and abandons the release right after it.
@@ -228,6 +232,18 @@ impl InProcess {
             },
             Meddling::NoRoom if operation == "RunTask" => no_room(),
             Meddling::NoRoom => self.answer(&request),
+            Meddling::HangThenDo | Meddling::AbandonAndHang => {
+                if meddling == Meddling::AbandonAndHang {
+                    self.abandon();
+                }
+                // On its way although nobody waits for it any more.
+                let way = self.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(shared::aws::ATTEMPT).await;
+                    way.answer(&request);
+                });
+                return std::future::pending().await;
+            }
             Meddling::AbandonBefore => {
                 self.abandon();
                 self.answer(&request)

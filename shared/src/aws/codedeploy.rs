@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_sdk_codedeploy::Client;
+use aws_sdk_codedeploy::config::retry::RetryConfig;
 use aws_sdk_codedeploy::types::{
     AppSpecContent, DeploymentGroupInfo, DeploymentInfo, DeploymentReadyAction, DeploymentStatus, DeploymentTarget,
     DeploymentWaitType, EcsTarget, RevisionLocation, RevisionLocationType, TargetLabel, TimeRange,
@@ -228,7 +229,7 @@ impl Codedeploy {
             .app_spec_content(content)
             .build();
         let call = self.client.create_deployment().application_name(application).deployment_group_name(group);
-        match call.description(description).revision(revision).send().await {
+        match call.description(description).revision(revision).customize().config_override(once()).send().await {
             Ok(output) => Ok(output.deployment_id),
             Err(error) if code(&error) == "DeploymentLimitExceededException" => Ok(None),
             Err(error) => Err(failure(&self.call("CreateDeployment"), &error)),
@@ -347,7 +348,8 @@ impl Codedeploy {
             Wait::Ready => DeploymentWaitType::ReadyWait,
             Wait::Termination => DeploymentWaitType::TerminationWait,
         };
-        match self.client.continue_deployment().deployment_id(deployment).deployment_wait_type(wait).send().await {
+        let call = self.client.continue_deployment().deployment_id(deployment).deployment_wait_type(wait);
+        match call.customize().config_override(once()).send().await {
             Ok(_) => Ok(()),
             Err(error)
                 if matches!(
@@ -376,6 +378,11 @@ impl Codedeploy {
             Err(error) => Err(failure(&self.call("StopDeployment"), &error)),
         }
     }
+}
+
+/// For what begins something: one attempt (see [`crate::aws::SHOWN`]). Who asks looks whether the release goes on, and again.
+fn once() -> aws_sdk_codedeploy::config::Builder {
+    aws_sdk_codedeploy::config::Config::builder().retry_config(RetryConfig::disabled())
 }
 
 fn deployment(seen: &DeploymentInfo) -> Deployment {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_sdk_ecs::Client;
+use aws_sdk_ecs::config::retry::RetryConfig;
 use aws_sdk_ecs::types::{
     AssignPublicIp, AwsVpcConfiguration, CapacityProviderStrategyItem, ContainerOverride, DesiredStatus, KeyValuePair,
     LaunchType as SdkLaunchType, LogDriver, NetworkConfiguration, Tag, TaskDefinition, TaskDefinitionField,
@@ -316,7 +317,7 @@ impl Ecs {
             .set_network_configuration(network(environment)?)
             .set_tags(Some(tags).filter(|tags| !tags.is_empty()));
         let name = self.call("RunTask");
-        let output = call.send().await.map_err(|error| match code(&error) {
+        let output = call.customize().config_override(once()).send().await.map_err(|error| match code(&error) {
             "ConflictException" => Error::Again(format!("{name}: the task exists and is not listed yet")),
             _ => failure(&name, &error),
         })?;
@@ -418,6 +419,11 @@ impl Ecs {
         }
         Ok(protected)
     }
+}
+
+/// For what begins something: one attempt (see [`crate::aws::SHOWN`]). Who asks looks whether the release goes on, and again.
+fn once() -> aws_sdk_ecs::config::Builder {
+    aws_sdk_ecs::config::Config::builder().retry_config(RetryConfig::disabled())
 }
 
 fn no_definition(error: Error, family: &str, region: &str) -> Error {

@@ -30,9 +30,17 @@ pub use pace::Pacer;
 /// How long one attempt of a call may take: AWS answers in milliseconds, and a lost packet must not cost a minute.
 pub const ATTEMPT: Duration = Duration::from_secs(10);
 
-/// How long something that a call has begun may take to be shown in lists: an attempt that is still on its way, and as
-/// long again. AWS promises no bound; what was seen is a few seconds.
+/// How long something that a call has begun may take to be shown in lists: the one attempt that is still on its way, and as
+/// long again. AWS promises no bound; what was seen is a few seconds ([`LISTED`]).
+///
+/// It holds since what begins something is tried once: the SDK would try it again without asking whether the release still
+/// goes on, and what it begins could take effect half a minute later.
 pub const SHOWN: Duration = Duration::from_secs(20);
+
+/// How long what is there may take to be shown.
+pub const LISTED: Duration = Duration::from_secs(5);
+
+const _: () = assert!(SHOWN.as_secs() >= 2 * ATTEMPT.as_secs() && ATTEMPT.as_secs() >= LISTED.as_secs());
 
 /// How often the SDK tries a call by itself, with backoff, before the loop hears of it.
 const ATTEMPTS: u32 = 3;

@@ -295,7 +295,8 @@ impl Ecs {
     pub async fn continue_deployment(&self, arn: &str, hook: &str) -> Result<(), Error> {
         let name = self.call("ContinueServiceDeployment");
         let call = self.client.continue_service_deployment().service_deployment_arn(arn).hook_id(hook);
-        match call.action(DeploymentLifecycleHookAction::Continue).send().await {
+        let call = call.action(DeploymentLifecycleHookAction::Continue);
+        match call.customize().config_override(super::once()).send().await {
             Ok(_) => Ok(()),
             // What ECS says of a hook that was continued is not documented: one of these (unconfirmed).
             Err(error) if matches!(code(&error), "InvalidParameterException" | "ClientException") => Ok(()),

@@ -143,11 +143,12 @@ impl Ecs {
         let name = self.call("UpdateService");
         let call = self.client.update_service().cluster(cluster).service(service).task_definition(definition);
         let sent = match configuration {
-            None => call.send().await,
+            None => call.customize().config_override(super::once()).send().await,
             Some(configuration) => {
                 let body = json!({"cluster": cluster, "service": service, "taskDefinition": definition,
                     "deploymentConfiguration": configuration});
-                call.customize().mutate_request(move |sent| revision::replace_body(sent, &body)).send().await
+                let call = call.customize().config_override(super::once());
+                call.mutate_request(move |sent| revision::replace_body(sent, &body)).send().await
             }
         };
         sent.map(drop).map_err(|error| failure(&name, &error))
