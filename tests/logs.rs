@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use local::world::{ActionStatus, ExecutionStatus, Quirks, Start};
+use serde_json::json;
 use shared::names::read_started_by;
 use tests::{Call, Meddling, Script, Setting, Stage, of_task, play, wide};
 
@@ -333,4 +334,47 @@ fn a_cluster_that_may_not_be_looked_at_does_not_keep_the_others_from_being_follo
         let last = closing(&stage, &release, "eu");
         assert!(last.contains("migrate incomplete: ecs:ListTasks in eu-west-1 was refused"), "{last}");
     });
+}
+
+#[test]
+fn whatever_it_is_that_loses_the_log_is_a_warning_and_fails_no_release() {
+    let configured = |name: &'static str, value: &'static str| Setting {
+        change_stack: Box::new(move |stack| {
+            for action in stack.pipeline.stages.iter_mut().flat_map(|stage| &mut stage.actions) {
+                if action.name == "MigrateLogs" {
+                    action.configuration.insert(name.into(), json!(value));
+                }
+            }
+        }),
+        ..Setting::default()
+    };
+    let meddled = |meddle: fn(&Call<'_>) -> Meddling| Setting { meddle: Box::new(meddle), ..Setting::default() };
+    for (setting, said) in [
+        (configured("Task", "migrat"), "there is no task `migrat`: did you mean `migrate`?"),
+        (configured("Manifest", "missing.yaml"), "There is no `missing.yaml` for this action"),
+        (
+            meddled(|call| match call.function == "tail-logs" && call.operation.starts_with("/cutover-artifacts") {
+                true => Meddling::Refuse,
+                false => Meddling::Pass,
+            }),
+            "The artifact `Build` cannot be read: s3:HeadObject",
+        ),
+        (
+            meddled(|call| {
+                match call.function == "dispatch-jobs" && call.operation.contains("tail-logs/invocations") {
+                    true => Meddling::Refuse,
+                    false => Meddling::Pass,
+                }
+            }),
+            "The function `cutover-tail-logs` could not be invoked: lambda:Invoke was refused",
+        ),
+    ] {
+        play(setting, async |stage| {
+            let release = stage.start();
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{said}: {:#?}", stage.actions(&release));
+            let summary = stage.action(&release, "MigrateLogs").summary;
+            assert!(summary.starts_with("Warning: ") && summary.contains(said), "{said}: {summary}");
+            assert!(summary.contains("each task's lines are in its own log stream"), "{summary}");
+        });
+    }
 }

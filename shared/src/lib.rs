@@ -27,5 +27,5 @@ pub use job::{Event, Job};
 pub use journal::Journal;
 pub use lambda::Invocation;
 pub use manifest::Manifest;
-pub use run::{Next, Progress, Success, Tick, Trouble, run};
+pub use run::{Next, Progress, Success, Tick, Trouble, run, run_unless};
 pub use time::{Clock, Time};

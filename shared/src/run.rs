@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
-use crate::aws::{ATTEMPT, Aws, LISTED, SHOWN};
 use crate::aws::codepipeline::{Answer, Answered, Claimed, Codepipeline, Status};
+use crate::aws::{ATTEMPT, Aws, LISTED, SHOWN};
 use crate::error::{Error, Kind, Verdict};
 use crate::job::{Claim, Event, Job, Origin, Release};
 use crate::lambda::Invocation;
@@ -167,6 +167,26 @@ where
     S: Serialize + DeserializeOwned + Default,
     M: Default,
 {
+    // Boxed: see `follow`.
+    Box::pin(run_unless(aws, event, invocation, Answer::Failed, step)).await
+}
+
+/// The same, where what keeps the action from being done is answered otherwise than with a failure: bad parameters, an
+/// artifact or a token that cannot be read, an error, a panic. What the step itself says is answered as it says.
+///
+/// # Errors
+/// See [`run`].
+pub async fn run_unless<S, M>(
+    aws: &Aws,
+    event: &Event,
+    invocation: Invocation,
+    undone: fn(Verdict) -> Answer,
+    step: impl AsyncFnMut(&Tick<'_>, &mut S, &mut M) -> Result<Next, Error>,
+) -> Result<(), Error>
+where
+    S: Serialize + DeserializeOwned + Default,
+    M: Default,
+{
     let Some(job) = Job::read(event) else {
         warn!("this event is not a CodePipeline job; there is nobody to answer");
         return Ok(());
@@ -200,11 +220,11 @@ where
     let mut work = match Work::begin(&job, invocation.clock.now()) {
         Ok(work) => work,
         Err(verdict) => {
-            return deliver(&codepipeline, &job, &Answer::Failed(verdict), invocation).await.map(drop);
+            return deliver(&codepipeline, &job, &undone(verdict), invocation).await.map(drop);
         }
     };
     let mut step = step;
-    let answer = follow(aws, &job, invocation, &mut work, &mut step).await;
+    let answer = follow(aws, &job, invocation, &mut work, undone, &mut step).await;
     match deliver(&codepipeline, &job, &answer, invocation).await? {
         Answered::Taken if job.origin == Origin::Custom && matches!(answer, Answer::Continue { .. }) => {
             aws.hurry_dispatch().await;
@@ -214,7 +234,7 @@ where
             if was_halted(&codepipeline, &job, &work.release, invocation).await {
                 info!(job = job.id, "nobody waits for the answer: the release was halted");
                 work.halt.seen.set(true);
-                let answer = follow(aws, &job, invocation.to_the_last(), &mut work, &mut step).await;
+                let answer = follow(aws, &job, invocation.to_the_last(), &mut work, undone, &mut step).await;
                 info!(job = job.id, answer = answer.name(), message = answer.message(), "nobody is answered");
             }
         }
@@ -298,6 +318,7 @@ async fn follow<S, M>(
     job: &Job,
     invocation: Invocation,
     work: &mut Work<S, M>,
+    undone: fn(Verdict) -> Answer,
     step: &mut impl AsyncFnMut(&Tick<'_>, &mut S, &mut M) -> Result<Next, Error>,
 ) -> Answer
 where
@@ -308,8 +329,8 @@ where
     let followed = Box::pin(AssertUnwindSafe(look_and_act(aws, job, invocation, work, step)).catch_unwind()).await;
     match followed {
         Ok(Ok(answer)) => answer,
-        Ok(Err(verdict)) => Answer::Failed(verdict),
-        Err(panic) => Answer::Failed(Verdict::failed(format!(
+        Ok(Err(verdict)) => undone(verdict),
+        Err(panic) => undone(Verdict::failed(format!(
             "Cutover itself failed: {}. This is a bug in it; what the action had begun may still be running. \
              Retry the stage: it takes up what it finds.",
             panic_message(panic.as_ref())
@@ -367,7 +388,7 @@ where
         let Ok(stepped) = stepped else { return Ok(hand_over(progress)) };
         let pause = match trouble.note(clock.now(), stepped)? {
             Some(Next::Succeed(success)) => return Ok(Answer::Succeeded(success)),
-            Some(Next::Fail(verdict)) => return Err(verdict),
+            Some(Next::Fail(verdict)) => return Ok(Answer::Failed(verdict)),
             Some(Next::Wait(pause, told)) => {
                 *progress = told;
                 // A look that took its time is followed by the next one the sooner, one that found a halt by one at once.

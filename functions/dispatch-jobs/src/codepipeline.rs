@@ -7,10 +7,13 @@ use shared::aws::allowance;
 use shared::aws::codepipeline::{Answer, Claimed, Codepipeline};
 use shared::error::failure;
 use shared::job::{CLAIM, Claim};
-use shared::{Aws, Clock, Error, Time, Verdict};
+use shared::{Aws, Clock, Error, Success, Time, Verdict};
 
 /// The category of all of Cutover's action types.
 const CATEGORY: ActionCategory = ActionCategory::Deploy;
+
+/// How the provider of `tail-logs`' action type ends, as the stack names it.
+const TAIL: &str = "-TailLogs";
 
 /// How many jobs one poll brings.
 pub(crate) const BATCH: usize = 10;
@@ -53,20 +56,35 @@ impl<'a> Jobs<'a> {
         Ok(output.jobs().iter().filter_map(|polled| job(polled, now)).collect())
     }
 
-    /// Fails a job whose function cannot be invoked: nobody else would ever answer it.
+    /// Answers a job whose function cannot be invoked: nobody else ever would. It fails, but for the log's: losing that never
+    /// fails a release.
     ///
     /// Safe to repeat: a job that somebody has claimed meanwhile is left to them.
-    pub(crate) async fn fail(&self, job: &Job, function: &str, why: &Verdict) -> Result<(), Error> {
+    pub(crate) async fn answer_for(
+        &self,
+        job: &Job,
+        provider: &str,
+        function: &str,
+        why: &Verdict,
+    ) -> Result<(), Error> {
         let codepipeline = Codepipeline::new(self.aws);
         if codepipeline.claim(&job.id, &job.claim).await? != Claimed::Ours {
             return Ok(());
         }
-        let verdict = Verdict::misconfigured(format!(
-            "The function `{function}` could not be invoked for this action: {}. Nothing was started. \
-             Look at the function and at dispatch-jobs' role, then retry the stage.",
-            why.message
-        ));
-        codepipeline.answer(&job.id, &Answer::Failed(verdict)).await.map(drop)
+        let why = why.message.trim_end_matches('.');
+        let answer = if provider.ends_with(TAIL) {
+            let summary = format!(
+                "Warning: there is no log. The function `{function}` could not be invoked: {why}. The release goes on; each \
+                 task's lines are in its own log stream."
+            );
+            Answer::Succeeded(Success { summary, ..Success::default() })
+        } else {
+            Answer::Failed(Verdict::misconfigured(format!(
+                "The function `{function}` could not be invoked for this action: {why}. Nothing was started. \
+                 Look at the function and at dispatch-jobs' role, then retry the stage."
+            )))
+        };
+        codepipeline.answer(&job.id, &answer).await.map(drop)
     }
 }
 

@@ -81,7 +81,7 @@ async fn hand_over(aws: &Aws, jobs: &codepipeline::Jobs<'_>, provider: &str, fun
                 Ok(()) => {}
                 // It waits to be polled again.
                 Err(error @ Error::Again(_)) => return Err(error),
-                Err(Error::Stop(why)) => jobs.fail(&job, function, &why).await?,
+                Err(Error::Stop(why)) => jobs.answer_for(&job, provider, function, &why).await?,
             }
         }
         if is_last {

@@ -44,7 +44,8 @@ struct Parameters {
 /// # Errors
 /// When the answer could not be delivered.
 pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<(), Error> {
-    shared::run(&aws, &event, invocation, step).await
+    // Losing the log never fails the release, whatever it is that loses it.
+    shared::run_unless(&aws, &event, invocation, message::not_followed, step).await
 }
 
 async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Tail>) -> Result<Next, Error> {

@@ -1,5 +1,6 @@
 //! Every sentence of `tail-logs` that a person reads.
 
+use shared::aws::codepipeline::Answer;
 use shared::aws::ecs::ContainerDefinition;
 use shared::text::count;
 use shared::{Progress, Success, Tick, Verdict, names};
@@ -81,6 +82,15 @@ pub(crate) fn failed_with_it(tail: &Tail) -> Verdict {
 pub(crate) fn lost(tick: &Tick<'_>, tail: &Tail, why: &Verdict) -> Success {
     let summary = format!("Warning: the logs of {} could not be followed to their end. {}", tail.task, why.message);
     Success { summary, variables: Vec::new(), link: Some(link(tick)) }
+}
+
+/// The tail could not even begin, or broke; the release goes on.
+pub(crate) fn not_followed(why: Verdict) -> Answer {
+    let why = why.message.trim_end_matches('.');
+    let summary = format!(
+        "Warning: the log could not be followed: {why}. The release goes on; each task's lines are in its own log stream."
+    );
+    Answer::Succeeded(Success { summary, ..Success::default() })
 }
 
 fn link(tick: &Tick<'_>) -> String {
