@@ -274,8 +274,7 @@ const LONGEST_LINE: usize = 1000;
 /// A line as a person should see it: of one that rewrote itself, as progress bars do, its last state; of a long one, both
 /// ends and how long it is.
 fn on_a_terminal(line: &str) -> String {
-    let last = line.rsplit('\r').find(|state| !state.trim().is_empty()).unwrap_or_default();
-    let text = shared::text::plain(last);
+    let text = shared::text::plain(line);
     let length = text.chars().count();
     if length <= LONGEST_LINE {
         return text;

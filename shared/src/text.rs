@@ -41,9 +41,18 @@ pub fn fit(text: &str, most: usize) -> String {
     if keep == 0 { text.chars().take(most).collect() } else { format!("{start}{CUT}{end}") }
 }
 
-/// A line of somebody's program, fit to stand in a sentence of ours: no escape sequences, no control characters.
+/// Of a line that rewrote itself, as progress bars do, its last state.
+#[must_use]
+pub fn last_state(line: &str) -> &str {
+    let shows = |state: &&str| state.chars().any(|char| !char.is_control() && !char.is_whitespace());
+    line.rsplit('\r').find(shows).unwrap_or_default()
+}
+
+/// A line of somebody's program, fit to stand in a sentence of ours: its last state, without escape sequences and control
+/// characters.
 #[must_use]
 pub fn plain(line: &str) -> String {
+    let line = last_state(line);
     let mut text = String::with_capacity(line.len());
     let mut chars = line.chars().peekable();
     while let Some(char) = chars.next() {
@@ -79,28 +88,97 @@ fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
 /// that is finished.
 ///
 /// Languages end differently: Python's `ValueError: ...` stands after the trace, on standard error, and what was still
-/// buffered for standard output follows it; Java's root is the last `Caused by:`; Ruby's, Go's and Rust's stand first.
+/// buffered for standard output follows it; Java's root is the last `Caused by:`; Ruby's, Go's and Rust's stand first. Where
+/// what happened stands on the line after, both are one.
 #[must_use]
-pub fn telling(lines: &[String]) -> Option<&str> {
+pub fn telling(lines: &[String]) -> Option<String> {
     let finished = |line: &&String| {
         let text = line.trim();
-        text.chars().any(char::is_alphanumeric) && !text.ends_with("...") && !text.ends_with('\u{2026}')
+        let is_finished = !text.ends_with("...") && !text.ends_with('\u{2026}');
+        text.chars().any(char::is_alphanumeric) && is_finished && !is_noise(text)
     };
-    let is_error = |line: &&String| reads_like_an_error(line);
-    let found = lines.iter().rev().find(is_error).or_else(|| lines.iter().rev().find(finished));
-    found.or_else(|| lines.iter().rev().find(|line| !line.trim().is_empty())).map(|line| line.trim())
+    let error = (0..lines.len()).rev().find_map(|at| error_at(lines, at));
+    let last = || lines.iter().rev().find(finished);
+    let any = || lines.iter().rev().find(|line| !line.trim().is_empty());
+    error.or_else(|| last().or_else(any).map(|line| line.trim().to_owned()))
 }
 
-/// Whether a line begins as errors do.
-fn reads_like_an_error(line: &str) -> bool {
-    const BEGINNINGS: [&str; 7] =
-        ["error:", "error[", "fatal:", "panic:", "caused by:", "exception in thread", "npm err!"];
-    // A trace's own lines are indented.
-    if line.starts_with([' ', '\t']) {
-        return false;
+/// The error that is said on this line, if one is.
+fn error_at(lines: &[String], at: usize) -> Option<String> {
+    let line = lines[at].trim_end();
+    let next = || lines[at + 1..].iter().map(|line| line.trim()).find(|line| !line.is_empty());
+    // anyhow, with the causes below, numbered when they are several; Rails, with the exception below.
+    if line.trim().eq_ignore_ascii_case("caused by:") {
+        let causes = lines[at + 1..].iter().map(|line| line.trim()).skip_while(|line| line.is_empty());
+        let mut causes = causes.map_while(|line| {
+            let (number, cause) = line.split_once(": ")?;
+            number.bytes().all(|byte| byte.is_ascii_digit()).then_some(cause)
+        });
+        return Some(format!("Caused by: {}", causes.by_ref().last().or_else(next)?));
     }
+    // Rust says where, then what; so does Symfony (`In Connection.php line 829:`).
+    let says_where = line.contains(" panicked at ") || (line.starts_with("In ") && line.contains(" line "));
+    if says_where && line.ends_with(':') {
+        return Some(next().map_or_else(|| line.to_owned(), |what| format!("{line} {what}")));
+    }
+    let is_indented = |line: &str| line.starts_with([' ', '\t']);
+    if is_indented(line) || line.is_empty() || is_noise(line) {
+        return None;
+    }
+    // Whatever Python's exception is called.
+    let mut above = lines[..at].iter().rev().skip_while(|line| is_indented(line));
+    let after_a_trace = above.next().is_some_and(|line| line.starts_with("Traceback (most recent call last)"));
+    (after_a_trace || reads_like_an_error(line)).then(|| line.to_owned())
+}
+
+/// What tools say after the program that they ran has said what is wrong.
+fn is_noise(line: &str) -> bool {
+    const BEGINNINGS: [&str; 10] = [
+        "npm err!",
+        "npm error",
+        "exit status ",
+        "error command failed with exit code",
+        "info visit ",
+        "tasks: top =>",
+        "(see full trace",
+        "node.js v",
+        "note: run with `rust_backtrace",
+        "make: ***",
+    ];
+    let lower = line.trim().to_lowercase();
+    BEGINNINGS.iter().any(|beginning| lower.starts_with(beginning))
+}
+
+/// Whether a line begins, or ends, as errors do.
+fn reads_like_an_error(line: &str) -> bool {
+    const BEGINNINGS: [&str; 14] = [
+        "error:",
+        "error[",
+        "fatal:",
+        "fatal error:",
+        "panic:",
+        "failed:",
+        "caused by:",
+        "exception in thread",
+        "unhandled exception",
+        "unexpected error",
+        "uncaught ",
+        "php fatal error:",
+        "php parse error:",
+        "** (",
+    ];
+    const WITHIN: [&str; 8] = [
+        "ERROR: ",
+        "FATAL: ",
+        " ERROR ",
+        " FATAL ",
+        "[ERROR]",
+        "level=error",
+        "\"level\":\"error\"",
+        "failed with error: ",
+    ];
     let lower = line.to_lowercase();
-    if BEGINNINGS.iter().any(|beginning| lower.starts_with(beginning)) || lower.contains(" panicked at ") {
+    if BEGINNINGS.iter().any(|beginning| lower.starts_with(beginning)) || line.contains(" panicked at ") {
         return true;
     }
     // `ValueError: ...`, `django.db.utils.OperationalError: ...`, `PG::UndefinedColumn: ...`, `psql:1: ERROR:  ...`
@@ -110,7 +188,8 @@ fn reads_like_an_error(line: &str) -> bool {
         && ["Error", "Exception", "Fault", "Failure"].iter().any(|end| class.ends_with(end));
     // Ruby ends the line with it: `app.rb:3:in 'x': no such table (SQLite3::SQLException)`.
     let in_parentheses = line.ends_with("Error)") || line.ends_with("Exception)");
-    is_class || in_parentheses || line.contains("ERROR: ") || line.contains("FATAL: ")
+    let not_found = line.ends_with(": command not found") || line.ends_with(": not found");
+    is_class || in_parentheses || not_found || WITHIN.iter().any(|part| line.contains(part))
 }
 
 /// `telling` as a sentence: "Its last line: ...", or "It said: ..." when that is not the last one.
@@ -118,8 +197,8 @@ fn reads_like_an_error(line: &str) -> bool {
 pub fn said(lines: &[String]) -> Option<String> {
     let line = telling(lines)?;
     let last = lines.iter().rev().find(|line| !line.trim().is_empty()).map(|line| line.trim());
-    let begin = if last == Some(line) { "Its last line" } else { "It said" };
-    Some(format!("{begin}: {}", fit(line, LONGEST_SAID)))
+    let begin = if last == Some(line.as_str()) { "Its last line" } else { "It said" };
+    Some(format!("{begin}: {}", fit(&line, LONGEST_SAID)))
 }
 
 /// The longest line in a sentence.
@@ -180,10 +259,6 @@ mod tests {
                 &["Exception in thread \"main\" x", "\tat A.b", "Caused by: java.io.IOException: gone", "\t... 3 more"],
                 "It said: Caused by: java.io.IOException: gone",
             ),
-            (
-                &["thread 'main' panicked at src/main.rs:2:5:", "no database"],
-                "It said: thread 'main' panicked at src/main.rs:2:5:",
-            ),
             (&["migrated 3", "  Applying 0004..."], "It said: migrated 3"),
             (&["0 errors found", "bye"], "Its last line: bye"),
             (&["  Applying 0004...", "  "], "Its last line: Applying 0004..."),
@@ -192,6 +267,112 @@ mod tests {
             assert_eq!(super::said(&lines).as_deref(), Some(said), "{lines:?}");
         }
         assert_eq!(super::said(&[String::new()]), None);
+    }
+
+    /// Endings of real programs.
+    #[test]
+    fn what_a_program_says_at_its_end_is_found_in_many_languages() {
+        for (language, ending, said) in [
+            (
+                "Rust",
+                "applying 003\nthread 'main' (7) panicked at src/main.rs:2:5:\nno database\nnote: run with `RUST_BACKTRACE=1` environment variable to display a backtrace",
+                "thread 'main' (7) panicked at src/main.rs:2:5: no database",
+            ),
+            (
+                "Rust, anyhow",
+                "Error: migration 003 failed\n\nCaused by:\n    0: connecting to the database\n    1: Connection refused (os error 111)",
+                "Caused by: Connection refused (os error 111)",
+            ),
+            (
+                "Rust, anyhow with one cause",
+                "Error: migration 003 failed\n\nCaused by:\n    duplicate column name: email\n\nStack backtrace:\n   0: shop::main",
+                "Caused by: duplicate column name: email",
+            ),
+            (
+                "Python, psycopg2",
+                "Traceback (most recent call last):\n  File \"m.py\", line 3, in <module>\n    cursor.execute(sql)\npsycopg2.errors.UndefinedColumn: column \"emial\" does not exist\nLINE 1: SELECT emial FROM customers\n               ^\nHINT:  Perhaps you meant to reference the column \"email\".",
+                "psycopg2.errors.UndefinedColumn: column \"emial\" does not exist",
+            ),
+            (
+                "Python, an exception of any name",
+                "Traceback (most recent call last):\n  File \"m.py\", line 3\nshop.MigrationGaveUp: order 17\n  Applying shop.0003...",
+                "shop.MigrationGaveUp: order 17",
+            ),
+            (
+                "Alembic",
+                "INFO  [alembic.runtime.migration] Context impl PostgresqlImpl.\nFAILED: Can't locate revision identified by 'a1'",
+                "FAILED: Can't locate revision identified by 'a1'",
+            ),
+            (
+                "Rails",
+                "rake aborted!\nStandardError: An error has occurred, this and all later migrations canceled:\n\nPG::UndefinedColumn: ERROR:  column \"x\" does not exist\n/app/db/migrate/003.rb:3:in 'change'\n\nCaused by:\nPG::UndefinedColumn: ERROR:  column \"x\" does not exist\n/app/db/migrate/003.rb:3:in 'change'\nTasks: TOP => db:migrate\n(See full trace by running task with --trace)",
+                "PG::UndefinedColumn: ERROR:  column \"x\" does not exist",
+            ),
+            (
+                "Node.js under npm",
+                "/app/migrate.js:3\nthrow new Error(\"no database\")\n^\n\nError: no database\n    at Object.<anonymous> (/app/migrate.js:3:7)\n\nNode.js v20.11.0\nnpm ERR! code ELIFECYCLE\nnpm ERR! errno 1",
+                "Error: no database",
+            ),
+            (
+                "Node.js, pg, under yarn",
+                "error: relation \"orders\" does not exist\n    at Parser.parseErrorMessage (parser.js:283:98)\nerror Command failed with exit code 1.\ninfo Visit https://yarnpkg.com for documentation",
+                "error: relation \"orders\" does not exist",
+            ),
+            (
+                "Go, panic",
+                "panic: no database\n\ngoroutine 1 [running]:\nmain.main()\n\t/app/main.go:5 +0x39\nexit status 2",
+                "panic: no database",
+            ),
+            (
+                "Go, log.Fatal",
+                "2026/11/24 07:00:00 applying 003\n2026/11/24 07:00:01 dial tcp 10.0.0.1:5432: connect: connection refused\nexit status 1",
+                "2026/11/24 07:00:01 dial tcp 10.0.0.1:5432: connect: connection refused",
+            ),
+            (
+                "Java",
+                "Exception in thread \"main\" org.flywaydb.core.api.FlywayException: 003 failed\n\tat A.b(A.java:3)\nCaused by: java.sql.SQLException: gone\n\t... 3 more",
+                "Caused by: java.sql.SQLException: gone",
+            ),
+            (
+                ".NET",
+                "Unhandled exception. System.InvalidOperationException: No database\n   at Shop.Program.Main() in /app/Program.cs:line 3",
+                "Unhandled exception. System.InvalidOperationException: No database",
+            ),
+            (
+                "PHP",
+                "PHP Fatal error:  Uncaught PDOException: SQLSTATE[42S22]: Column not found in /app/m.php:3\nStack trace:\n#0 {main}\n  thrown in /app/m.php on line 3",
+                "PHP Fatal error:  Uncaught PDOException: SQLSTATE[42S22]: Column not found in /app/m.php:3",
+            ),
+            (
+                "Laravel",
+                "\nIn Connection.php line 829:\n\n  SQLSTATE[42S22]: Column not found: 1054 Unknown column 'x'\n",
+                "In Connection.php line 829: SQLSTATE[42S22]: Column not found: 1054 Unknown column 'x'",
+            ),
+            (
+                "Elixir",
+                "** (Postgrex.Error) ERROR 42703 (undefined_column) column \"x\" does not exist\n    (ecto_sql 3.11.1) lib/ecto/adapters/sql.ex:1054",
+                "** (Postgrex.Error) ERROR 42703 (undefined_column) column \"x\" does not exist",
+            ),
+            (
+                "Log lines",
+                "time=07:00 level=info msg=applying\ntime=07:01 level=error msg=\"no database\"\ntime=07:01 level=info msg=bye",
+                "time=07:01 level=error msg=\"no database\"",
+            ),
+            ("A shell", "sh: 1: shpo: not found\nbye", "sh: 1: shpo: not found"),
+            ("Make", "applied 2 of 3\nmake: *** [Makefile:3: migrate] Error 1", "applied 2 of 3"),
+            ("Nothing but a bar", "10 %\r50 %\r", "50 %"),
+        ] {
+            let lines: Vec<_> = ending.split('\n').map(plain).collect();
+            assert_eq!(telling(&lines).as_deref(), Some(said), "{language}");
+        }
+    }
+
+    #[test]
+    fn of_a_line_that_rewrote_itself_its_last_state_is_left() {
+        for (line, state) in [("10 %\r50 %\r100 %\r", "100 %"), ("plain", "plain"), ("\r\r", ""), ("a\r  \r\u{8}", "a")] {
+            assert_eq!(last_state(line), state);
+            assert_eq!(plain(line), state);
+        }
     }
 
     #[test]
