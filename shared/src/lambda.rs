@@ -85,3 +85,24 @@ where
     }))
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, Kind, Verdict};
+
+    #[test]
+    fn an_error_is_reported_by_its_kind_and_never_by_a_type_of_rusts() {
+        let stop = |kind| Error::Stop(Verdict { kind, message: "why".into() });
+        for (error, kind) in [
+            (Error::Again("why".into()), "Unavailable"),
+            (stop(Kind::JobFailed), "JobFailed"),
+            (stop(Kind::Configuration), "ConfigurationError"),
+            (stop(Kind::Permission), "PermissionError"),
+            (stop(Kind::Unavailable), "Unavailable"),
+        ] {
+            let told = diagnostic(error);
+            assert_eq!((told.error_type.as_str(), told.error_message.as_str()), (kind, "why"));
+        }
+    }
+}

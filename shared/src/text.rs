@@ -369,7 +369,8 @@ mod tests {
 
     #[test]
     fn of_a_line_that_rewrote_itself_its_last_state_is_left() {
-        for (line, state) in [("10 %\r50 %\r100 %\r", "100 %"), ("plain", "plain"), ("\r\r", ""), ("a\r  \r\u{8}", "a")] {
+        for (line, state) in [("10 %\r50 %\r100 %\r", "100 %"), ("plain", "plain"), ("\r\r", ""), ("a\r  \r\u{8}", "a")]
+        {
             assert_eq!(last_state(line), state);
             assert_eq!(plain(line), state);
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use local::world::{Effect, Happening, Made};
+use local::world::{Effect, FunctionError, Happening, Made};
 use serde_json::Value;
 use shared::{Aws, Event, Invocation};
 
@@ -84,7 +84,9 @@ impl Stage {
                         Some(Fate::Lost) => Ok(()),
                         Some(Fate::Killed(after)) => {
                             let killed = tokio::time::timeout(after, stage.invoke(&function, payload, timeout));
-                            killed.await.unwrap_or_else(|_| Err("it was killed".into()))
+                            killed
+                                .await
+                                .unwrap_or_else(|_| Err(FunctionError::new("Runtime.ExitError", "it was killed")))
                         }
                         Some(Fate::Late(by)) => {
                             tokio::time::sleep(by).await;
@@ -124,7 +126,7 @@ impl Stage {
     }
 
     /// Runs a function in process, as Lambda would: with a deadline, and dead when it is over.
-    async fn invoke(&self, name: &str, payload: Value, timeout: Duration) -> Result<(), String> {
+    async fn invoke(&self, name: &str, payload: Value, timeout: Duration) -> Result<(), FunctionError> {
         let function = self.0.stack.functions.iter().find(|function| function.name == name).expect("a function");
         let (crash, crashed) = tokio::sync::oneshot::channel();
         self.0.sandboxes.set(self.0.sandboxes.get() + 1);
@@ -154,9 +156,9 @@ impl Stage {
             }
         };
         tokio::select! { biased;
-            done = work => done.map_err(|error| error.to_string()),
-            _ = crashed => Err("it crashed".into()),
-            () = tokio::time::sleep(timeout) => Err("it timed out".into()),
+            done = work => done.map_err(|error| FunctionError::new(error.name(), error.to_string())),
+            _ = crashed => Err(FunctionError::new("Runtime.ExitError", "it crashed")),
+            () = tokio::time::sleep(timeout) => Err(FunctionError::new("Sandbox.Timedout", "it timed out")),
         }
     }
 }

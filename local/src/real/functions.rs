@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::gate::{self, Gate, not_from_a_page};
 use super::{Setting, http, supervisor};
 use crate::template::Function;
-use crate::world::{Request, Response};
+use crate::world::{FunctionError, Request, Response};
 
 /// Where the functions' programs are.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ struct Invocation {
     payload: String,
     deadline: Time,
     function: String,
-    answer: oneshot::Sender<Result<(), String>>,
+    answer: oneshot::Sender<Result<(), FunctionError>>,
 }
 
 impl Functions {
@@ -84,27 +84,39 @@ impl Functions {
     }
 
     /// Invokes a function in a sandbox of its own, an idle one if there is one.
-    pub(super) async fn invoke(&self, id: &str, name: &str, payload: &Value, timeout: Duration) -> Result<(), String> {
-        let function = self.functions.get(name).ok_or_else(|| format!("there is no function {name}"))?;
+    pub(super) async fn invoke(
+        &self,
+        id: &str,
+        name: &str,
+        payload: &Value,
+        timeout: Duration,
+    ) -> Result<(), FunctionError> {
+        let gone = || FunctionError::new("Runtime.ExitError", "its sandbox is gone");
+        let missing = || FunctionError::new("ResourceNotFoundException", format!("there is no function {name}"));
+        let function = self.functions.get(name).ok_or_else(missing)?;
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name).and_then(Vec::pop);
         let mut sandbox = match idle {
             Some(sandbox) => sandbox,
-            None => self.start(function).await?,
+            None => self.start(function).await.map_err(|why| FunctionError::new("Runtime.InvalidEntrypoint", why))?,
         };
         let (answer, answered) = oneshot::channel();
         let deadline = Time::of_system().plus(timeout);
         let (id, function) = (id.to_owned(), name.to_owned());
         let invocation = Invocation { id, payload: payload.to_string(), deadline, function, answer };
-        sandbox.invocations.send(invocation).await.map_err(|_| "its sandbox is gone".to_owned())?;
+        sandbox.invocations.send(invocation).await.map_err(|_| gone())?;
         let mut ended = self.ended.subscribe();
         let outcome = tokio::select! {
-            answered = answered => answered.unwrap_or_else(|_| Err("its sandbox is gone".into())),
+            answered = answered => answered.unwrap_or_else(|_| Err(gone())),
             status = sandbox.process.wait() => {
-                return Err(status.map_or_else(|error| error.to_string(), |status| format!("Runtime exited with {status}")));
+                let why = status.map_or_else(|error| error.to_string(), |status| format!("Runtime exited with {status}"));
+                return Err(FunctionError::new("Runtime.ExitError", why));
             }
-            () = tokio::time::sleep(timeout) => return Err(format!("Task timed out after {} seconds", timeout.as_secs())),
+            () = tokio::time::sleep(timeout) => {
+                let why = format!("Task timed out after {} seconds", timeout.as_secs());
+                return Err(FunctionError::new("Sandbox.Timedout", why));
+            }
             // The sandbox dies with its drop.
-            _ = ended.wait_for(|ended| *ended) => return Err("the machine was shut down".into()),
+            _ = ended.wait_for(|ended| *ended) => return Err(FunctionError::new("Sandbox.Failure", "the machine was shut down")),
         };
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default().push(sandbox);
         outcome
@@ -188,7 +200,7 @@ async fn runtime_api(listener: TcpListener, folder: String, waiting: mpsc::Recei
     }
 }
 
-type Answers = Mutex<BTreeMap<String, oneshot::Sender<Result<(), String>>>>;
+type Answers = Mutex<BTreeMap<String, oneshot::Sender<Result<(), FunctionError>>>>;
 
 fn next(answers: &Answers, invocation: Invocation) -> Response {
     answers.lock().unwrap_or_else(PoisonError::into_inner).insert(invocation.id.clone(), invocation.answer);
@@ -212,7 +224,9 @@ fn answer(answers: &Answers, request: &Request) -> Response {
         "response" => Ok(()),
         "error" => {
             let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-            Err(body.get("errorMessage").and_then(Value::as_str).unwrap_or("an error without a message").to_owned())
+            let field = |name: &str| body.get(name).and_then(Value::as_str);
+            let message = field("errorMessage").unwrap_or("an error without a message");
+            Err(FunctionError::new(field("errorType").unwrap_or("Error"), message))
         }
         _ => return plain(404, "not part of the Lambda Runtime API"),
     };
@@ -272,5 +286,16 @@ mod tests {
         assert!(answered.try_recv().is_err());
         let answer = ask(port, &format!("GET /0123abcd{next} HTTP/1.1\r\n{host}")).await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("credentials"), "{answer}");
+        // What it says of its error is kept: the sort, and the words.
+        let body = r#"{"errorType": "PermissionError", "errorMessage": "ecs:RunTask was refused"}"#;
+        let error = format!(
+            "POST /0123abcd/2018-06-01/runtime/invocation/i-1/error HTTP/1.1\r\n{host}\r\nconnection: close\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(error.as_bytes()).await.unwrap();
+        let expected = FunctionError::new("PermissionError", "ecs:RunTask was refused");
+        assert_eq!(answered.await.unwrap(), Err(expected));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Effect, Fault, Request, Response, Timer, World};
+use super::{Effect, Fault, FunctionError, Request, Response, Timer, World};
 use crate::template::{Function, Need};
 
 /// The functions and what they are invoked with.
@@ -98,7 +98,7 @@ impl World {
         });
     }
 
-    pub(super) fn invoked(&mut self, id: &str, result: Result<(), String>) {
+    pub(super) fn invoked(&mut self, id: &str, result: Result<(), FunctionError>) {
         let Some(invocation) = self.lambda.invocations.get(id) else { return };
         let retries = self.lambda.functions.get(&invocation.function).map_or(0, |function| function.retries);
         match result {
@@ -119,7 +119,7 @@ impl World {
                             "functionArn": format!("arn:aws:lambda:{}:{}:function:{}:$LATEST", self.region, self.account, invocation.function)},
                         "requestPayload": invocation.payload,
                         "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
-                        "responsePayload": {"errorMessage": why, "errorType": "Error"},
+                        "responsePayload": {"errorMessage": why.message, "errorType": why.kind},
                     });
                     let arn = format!("arn:aws:lambda:{}:{}:function:{destination}", self.region, self.account);
                     let need = Need { action: "lambda:InvokeFunction".into(), resource: arn, context: BTreeMap::new() };

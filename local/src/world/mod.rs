@@ -126,6 +126,28 @@ pub struct Start {
     pub check: Option<ContainerCheck>,
 }
 
+/// How an invocation failed, as Lambda tells its destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionError {
+    /// What sort of error it is: the function's own word, or Lambda's.
+    pub kind: String,
+    /// What went wrong.
+    pub message: String,
+}
+
+impl FunctionError {
+    /// An error of this sort.
+    pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { kind: kind.into(), message: message.into() }
+    }
+}
+
+impl std::fmt::Display for FunctionError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 /// Something that happened outside.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Happening {
@@ -179,7 +201,7 @@ pub enum Happening {
         /// Its id.
         id: String,
         /// The function's error, or that it ran out of time.
-        result: Result<(), String>,
+        result: Result<(), FunctionError>,
     },
     /// A function of the application's own has answered a deployment.
     Hooked {
