@@ -372,7 +372,14 @@ impl Account {
     /// # Errors
     /// When it cannot be read, or the first mistake in it.
     pub fn read(path: &Path, state: &Path) -> Result<Self, Mistake> {
-        Self::read_after(path, state, &mut Vec::new())
+        Self::read_chain(path, state).map(|(account, _)| account)
+    }
+
+    /// The same, with the last file of those that extend each other: the account itself, whichever variant of it is asked for.
+    pub(crate) fn read_chain(path: &Path, state: &Path) -> Result<(Self, PathBuf), Mistake> {
+        let mut files = Vec::new();
+        let account = Self::read_after(path, state, &mut files)?;
+        Ok((account, files.pop().unwrap_or_else(|| path.to_owned())))
     }
 
     /// The same of a file that others extend, each of which was read before.
@@ -474,11 +481,7 @@ fn said(name: &str, wrong: &[String]) -> Mistake {
 ///
 /// # Errors
 /// What cannot be read, and the first mistake in either.
-pub fn read_application(
-    folder: &Path,
-    local: Option<&Path>,
-    state: &Path,
-) -> Result<(shared::Manifest, Account), Mistake> {
+pub fn read_application(folder: &Path, local: Option<&Path>, state: &Path) -> Result<Application, Mistake> {
     let manifest_path = folder.join(shared::manifest::FILE);
     let name = manifest_path.display().to_string();
     let text = yaml::text_of(&manifest_path).map_err(|error| {
@@ -486,7 +489,19 @@ pub fn read_application(
     })?;
     let manifest = shared::Manifest::read(&name, &text)?;
     let local: PathBuf = local.map_or_else(|| folder.join(FILE), Path::to_path_buf);
-    Ok((manifest, Account::read(&local, state)?))
+    let (account, root) = Account::read_chain(&local, state)?;
+    Ok(Application { manifest, account, root })
+}
+
+/// An application, and what the account has of it.
+#[derive(Debug)]
+pub struct Application {
+    /// The manifest.
+    pub manifest: shared::Manifest,
+    /// The account.
+    pub account: Account,
+    /// The file that says what the account is, whichever variant was read.
+    pub root: PathBuf,
 }
 
 #[cfg(test)]

@@ -236,8 +236,9 @@ async fn prepare(folder: Option<PathBuf>, files: &Files) -> Result<Prepared, Mis
         folder.canonicalize().map_err(|error| Mistake(format!("{shown}: {error}. Name the application's folder.")))?;
     let parent = std::env::current_dir().map(|here| here.join(&files.state)).unwrap_or_else(|_| files.state.clone());
     // Read once before anything is made: a mistake leaves nothing behind.
-    account::read_application(&folder, files.local.as_deref(), &parent)?;
-    let claim = claim(&files.local.clone().unwrap_or_else(|| folder.join(account::FILE)))?;
+    let application = account::read_application(&folder, files.local.as_deref(), &parent)?;
+    // All variants of an account are one: their setups go over the same databases.
+    let claim = claim(&application.root)?;
     let state = real::state_folder(&parent)?;
     let prepared = prepare_in(&folder, &state, files);
     if prepared.is_err() {
@@ -262,7 +263,8 @@ fn claim(local: &Path) -> Result<std::fs::File, Mistake> {
 }
 
 fn prepare_in(folder: &Path, state: &Path, files: &Files) -> Result<(Manifest, Account, Stack), Mistake> {
-    let (manifest, account) = account::read_application(folder, files.local.as_deref(), state)?;
+    let account::Application { manifest, account, .. } =
+        account::read_application(folder, files.local.as_deref(), state)?;
     let stack =
         template::read(&template_of(files.template.as_ref())?, &account.parameters, &account.account, &account.region)?;
     let world = World::new(stack.clone(), &account, 0, shared::Time::default())?;
