@@ -481,6 +481,24 @@ fn what_cannot_start_says_why_and_leaves_nothing() {
 }
 
 #[test]
+fn a_service_that_ecs_has_stopped_for_its_health_check_is_said_to_be_that() {
+    let (local, state) = account("ill", "local.yaml", 8350);
+    let text = std::fs::read_to_string(&local).unwrap();
+    let asks = "port: 8351, health_check: {matcher: \"404\", interval: 100ms, grace: 1s}}";
+    let ill = text.replacen("port: 8351}", asks, 1);
+    assert_ne!(ill, text);
+    std::fs::write(&local, ill).unwrap();
+    let mut command = Command::new(programs().join("local"));
+    command.arg("release").arg(shop()).arg("--local").arg(&local).arg("--state").arg(&state);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    let said = "the service web of local.yaml in us-east-1 does not come up: container `shop` of shop-web:1 was stopped by ECS: Task \
+                failed ELB health checks";
+    assert!(error.contains(said) && !error.contains("exit code"), "{error}");
+}
+
+#[test]
 fn check_says_what_a_release_would_do_or_every_mistake_with_its_place() {
     let folder = programs().join("releases/checked");
     drop(std::fs::remove_dir_all(&folder));

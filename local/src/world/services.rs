@@ -282,6 +282,10 @@ impl World {
         let service = task.group.trim_start_matches("service:");
         let container = task.containers.iter().find(|one| one.exit_code != Some(0)).or(task.containers.first())?;
         let how = match (container.exit_code, &task.stopped_reason) {
+            // Whatever it ended with was its answer to the signal.
+            (_, Some(reason)) if task.stop_code == Some("ServiceSchedulerInitiated") => {
+                format!("was stopped by ECS: {}", reason.trim_end_matches('.'))
+            }
             (Some(code), _) => format!("ended with exit code {code}"),
             (None, reason) => format!("did not start: {}", reason.as_deref().unwrap_or("no reason is known")),
         };
