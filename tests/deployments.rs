@@ -92,6 +92,27 @@ fn a_new_version_that_answers_with_500_from_the_start_gets_no_traffic() {
     });
 }
 
+#[test]
+fn the_verdict_on_a_version_that_stayed_ill_quotes_no_answer_to_sigterm() {
+    let script = |start: &Start| match start.port.is_some() && start.image.ends_with(":2.0") && is_in(start, "us") {
+        true => Script { healthy_after: None, ..falling_ill(0) },
+        false => Script::of_shop(start),
+    };
+    play(Setting { script: Box::new(script), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let verdict = stage.action(&release, "Deploy").error.unwrap();
+        let first = verdict.lines().next().unwrap();
+        assert!(
+            first.contains("health checks") && !first.contains("last line") && !first.contains("It said"),
+            "{first}"
+        );
+        assert!(verdict.contains("listening"), "its lines stay below: {verdict}");
+        let named = "us-east-1 web: GET / answered 500 (";
+        assert!(stage.notes().iter().any(|note| note.contains(named)), "{:?}", stage.notes());
+    });
+}
+
 /// Plays a release up to its Deploy action, and returns it.
 async fn at_deploy(stage: &Stage) -> String {
     let release = stage.start();

@@ -508,6 +508,45 @@ pub struct Application {
 mod tests {
     use super::*;
 
+    fn check(text: &str) -> Result<HealthCheck, String> {
+        yaml::read::<HealthCheck>("f", text).map_err(|mistake| mistake.message)
+    }
+
+    #[test]
+    fn a_target_group_takes_what_its_matcher_lists_and_nothing_else() {
+        for (matcher, good, bad) in [
+            ("\"200\"", vec![200], vec![201, 199, 404]),
+            ("200,202", vec![200, 202], vec![201]),
+            ("200-299, 301", vec![200, 250, 299, 301], vec![300, 302, 500]),
+        ] {
+            let read = check(&format!(
+                "{{matcher: {}}}",
+                if matcher.contains('"') { matcher.into() } else { format!("\"{matcher}\"") }
+            ));
+            let read = read.unwrap().matcher;
+            assert!(
+                good.iter().all(|code| read.takes(*code)) && !bad.iter().any(|code| read.takes(*code)),
+                "{matcher}"
+            );
+        }
+        for matcher in ["\"\"", "ok", "\"200-\"", "\"99\"", "\"200;202\""] {
+            let said = check(&format!("{{matcher: {matcher}}}")).unwrap_err();
+            assert!(said.contains("is no list of status codes: write it as"), "{matcher}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_asked_over_http_where_people_reach_it_and_over_tcp_otherwise() {
+        let service = |text: &str| yaml::read::<Service>("f", &format!("{{task_definition: shop, {text}}}")).unwrap();
+        let asked = service("container_port: 8080, port: 8101").check().unwrap();
+        assert_eq!((asked.protocol, asked.what().as_str(), asked.matcher.takes(200)), (Protocol::Http, "GET /", true));
+        assert_eq!(service("container_port: 8080").check().unwrap().protocol, Protocol::Tcp);
+        assert_eq!(service("port: 8101").check(), None);
+        let own = service("container_port: 8080, port: 8101, health_check: {path: /up, grace: 3s}").check().unwrap();
+        assert_eq!((own.what().as_str(), own.grace.0.as_secs(), own.unhealthy), ("GET /up", 3, 3));
+        assert_eq!(service("container_port: 1, health_check: {protocol: TCP}").check().unwrap().what(), "its port");
+    }
+
     #[test]
     fn every_mistake_of_an_account_is_said_at_once_with_its_place() {
         let text = "\

@@ -2,7 +2,8 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::Ordering;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,11 +16,17 @@ pub const ASSETS: [(&str, &str); 2] = [
     ("shop.js", "document.title = 'Shop'"),
 ];
 
+/// What a master sets for its workers.
+const WORKER: &str = "SHOP_WORKER";
+
 /// How long a client may take for its request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub fn serve() -> Result<()> {
     let version = ecs::version();
+    if std::env::var_os(WORKER).is_some() {
+        return Err("worker failed to boot: no module named shop.settings".into());
+    }
     // New in this release: whoever orders gets a mail.
     if version != "1.0" && std::env::var("MAIL_FROM").is_ok_and(|sender| sender.is_empty()) {
         return Err("MAIL_FROM is empty: this version sends mails, say from whom".into());
@@ -33,13 +40,7 @@ pub fn serve() -> Result<()> {
     let asked = ecs::asked_to_end(SIGTERM)?;
     let broken = std::env::var("BROKEN").ok().filter(|_| version != "1.0");
     if broken.as_deref() == Some("boot") {
-        // As a server of many processes: its master holds the port while the workers behind it die at boot.
-        println!("web {version}: master is ready, booting workers");
-        eprintln!("error: worker failed to boot: no module named shop.settings");
-        while !asked.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        return Ok(());
+        return lead(&version, &asked);
     }
     let broken = broken.is_some();
     while !asked.load(Ordering::Relaxed) {
@@ -56,6 +57,25 @@ pub fn serve() -> Result<()> {
         }
     }
     println!("web {version} ends");
+    Ok(())
+}
+
+/// Has its workers answer, as servers of many processes do: the master holds the port, and boots a worker again whenever one
+/// dies, which all of this version's do.
+fn lead(version: &str, asked: &AtomicBool) -> Result<()> {
+    println!("web {version}: master is ready, booting workers");
+    while !asked.load(Ordering::Relaxed) {
+        let mut worker = Command::new(std::env::current_exe()?).arg("web").env(WORKER, "1").spawn()?;
+        let status = worker.wait()?;
+        eprintln!("worker {} ended with {status}, booting another", worker.id());
+        for _ in 0..50 {
+            if asked.load(Ordering::Relaxed) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    println!("web {version}: master ends");
     Ok(())
 }
 

@@ -143,7 +143,9 @@ impl Report<'_> {
             Some(cause) => {
                 let name = self.targets.get(cause.target).map_or_else(|| "?".into(), Target::name);
                 let _ = write!(message, "{name} failed: {}.", cause.what);
-                if let Some(said) = shared::text::said(&lines) {
+                // Of a task that was ill, they are its answer to SIGTERM, and tell nothing.
+                let was_ill = cause.what.contains("health checks");
+                if let Some(said) = shared::text::said(&lines).filter(|_| !was_ill) {
                     let _ = write!(message, " {said}");
                 }
             }

@@ -243,4 +243,27 @@ mod tests {
             assert_eq!(before.after(good, 2, 3), after, "{before:?} {good}");
         }
     }
+
+    #[test]
+    fn a_containers_own_check_is_read_as_ecs_reads_it() {
+        let of = |check: serde_json::Value| ContainerCheck::of(&serde_json::json!({"healthCheck": check}));
+        let shell = of(serde_json::json!({"command": ["CMD-SHELL", "curl -f http://localhost/ || exit 1"]})).unwrap();
+        assert_eq!(shell.command, ["/bin/sh", "-c", "curl -f http://localhost/ || exit 1"]);
+        let seconds = |duration: Duration| duration.as_secs();
+        assert_eq!(
+            (seconds(shell.interval), seconds(shell.timeout), shell.retries, seconds(shell.start_period)),
+            (30, 5, 3, 0)
+        );
+        let own =
+            of(serde_json::json!({"command": ["CMD", "check", "--fast"], "interval": 5, "timeout": 2, "retries": 1,
+            "startPeriod": 60}))
+            .unwrap();
+        assert_eq!(own.command, ["check", "--fast"]);
+        assert_eq!(
+            (seconds(own.interval), seconds(own.timeout), own.retries, seconds(own.start_period)),
+            (5, 2, 1, 60)
+        );
+        assert_eq!(of(serde_json::json!({"command": ["NONE", "x"]})), None);
+        assert_eq!(ContainerCheck::of(&serde_json::json!({"name": "app"})), None);
+    }
 }
