@@ -113,6 +113,46 @@ fn the_verdict_on_a_version_that_stayed_ill_quotes_no_answer_to_sigterm() {
     });
 }
 
+/// The shop whose `web` waits for nobody: in `us` it falls ill this long after it was healthy, elsewhere it takes its time.
+fn moving_first(ill_after: u64, others: u64) -> Setting {
+    let web = "web: {cluster: shop, service: web, wait_at_ready: 10m,";
+    let account = Setting::default().account.replace(web, "web: {cluster: shop, service: web,");
+    assert_ne!(account, Setting::default().account);
+    let script = move |start: &Start| match of_task(start, "web") && start.image.ends_with(":2.0") {
+        true if is_in(start, "us") => falling_ill(ill_after),
+        true => Script { healthy_after: Some(Duration::from_secs(others)), ..Script::service() },
+        false => Script::of_shop(start),
+    };
+    Setting { account, script: Box::new(script), ..Setting::default() }
+}
+
+#[test]
+fn a_target_that_falls_ill_right_after_its_traffic_moved_takes_everything_back_while_another_is_awaited() {
+    play(moving_first(30, 300), async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        stage.answer_approval(&release, "Approved");
+        let moved = |world: &World| world.traffic().iter().any(|one| one.image.ends_with(":2.0"));
+        stage.until("us/web has its traffic", Duration::from_secs(120), moved).await;
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let verdict = stage.action(&release, "Deploy").error.unwrap();
+        assert!(verdict.starts_with("us/web failed: ") && verdict.contains("health checks"), "{verdict}");
+        assert!(is_old_everywhere(&stage), "{:?}", stage.world().traffic());
+    });
+}
+
+#[test]
+fn what_falls_ill_after_the_action_has_succeeded_is_left_to_ecs_and_its_alarms() {
+    play(moving_first(600, 3), async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        tokio::time::sleep(Duration::from_secs(1200)).await;
+        assert!(stage.notes().iter().any(|note| note.contains("us-east-1 web: GET / answered 500")));
+        assert!(is_new_everywhere(&stage), "a deployment whose action has succeeded is a fact");
+        assert_eq!(stage.world().status(&release), Some(ExecutionStatus::Succeeded));
+    });
+}
+
 /// Plays a release up to its Deploy action, and returns it.
 async fn at_deploy(stage: &Stage) -> String {
     let release = stage.start();
