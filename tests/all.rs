@@ -15,3 +15,4 @@ mod scenarios;
 mod tasks;
 mod template;
 mod workers;
+mod world;
