@@ -156,6 +156,14 @@ impl Source {
         }
         // Not begun again unless this goes well: whatever is missing is looked for again.
         self.counting = Counting::NOT_BEGUN;
+        // What came while it was counted comes by the cursor: taken up here, too, it would be shown twice.
+        if self.cursor.is_some() {
+            let waiting = self.pending.len();
+            self.pages(tick, Position::default()).await?;
+            if self.pending.len() > waiting {
+                return Ok(());
+            }
+        }
         let all = self.logs.lines_since(&self.group, &self.stream, Time::default()).await?;
         let there = merged.lines_since(tick, since).await?;
         match late(all, &self.label, &there, self.lines) {
