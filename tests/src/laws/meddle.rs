@@ -148,6 +148,7 @@ pub(super) fn of_containers(plan: &Plan, meetings: Meetings) -> impl Fn(&Start) 
             *nth
         };
         let here = |at: usize| shape.environments.get(at).is_some_and(|place| place.name == environment);
+        let is_named = |at: usize| shape.services.get(at).is_some_and(|service| service.name == command);
         let mut script = script(&shape, start, command);
         for fault in &faults {
             match fault {
@@ -156,11 +157,9 @@ pub(super) fn of_containers(plan: &Plan, meetings: Meetings) -> impl Fn(&Start) 
                     meetings.note(fault, command.to_owned());
                     script = bent(script, *how);
                 }
-                Fault::Service { environment, service, how } if is_new && here(*environment) => {
-                    if shape.services.get(*service).is_some_and(|service| service.name == command) {
-                        meetings.note(fault, "a new task".into());
-                        script = bent(script, *how);
-                    }
+                Fault::Service { environment, service, how } if is_new && here(*environment) && is_named(*service) => {
+                    meetings.note(fault, "a new task".into());
+                    script = bent(script, *how);
                 }
                 _ => {}
             }
