@@ -207,6 +207,39 @@ fn the_shop_is_released_and_its_customers_notice_nothing() {
 }
 
 #[test]
+fn services_of_each_of_ecss_kinds_are_released_and_their_customers_notice_nothing() {
+    // A canary, a linear service, one of CodeDeploy's, and a hook that is a real program.
+    let (local, state) = account("mixed", "local.mixed.yaml", 8440);
+    let mut release = Release::start(&local, &state, true);
+    release.until("Source/Source");
+    let stop = Arc::<AtomicBool>::default();
+    let clients: Vec<_> = (1..=3).map(|n| ask_all_the_time(8440 + n, stop.clone())).collect();
+    release.until("+ Deploy/Drain");
+    stop.store(true, Ordering::Relaxed);
+    for (client, steps) in clients.into_iter().zip([true, true, false]) {
+        let (versions, errors) = client.join().unwrap();
+        assert!(errors.is_empty(), "{errors:?}");
+        assert_eq!(versions.first().map(String::as_str), Some("1.0"));
+        assert_ne!(versions.last().map(String::as_str), Some("1.0"), "{versions:?}");
+        // While the traffic is shared, answers change from one version to the other and back.
+        assert_eq!(versions.len() > 2, steps, "{versions:?}");
+    }
+    let (status, output) = release.end();
+    assert_eq!(status, Some(0), "{output}");
+    for said in [
+        "us web    | deployed by ECS (canary); its traffic waits for the others in PRE_PRODUCTION_TRAFFIC_SHIFT",
+        "us web    | POST_SCALE_UP, 2 of 2 new tasks run, 0 % of traffic, hook look-at-shop runs",
+        "10 % of traffic",
+        "50 % of traffic",
+        "us worker | deployed by ECS (rolling); its traffic does not wait",
+        "eu worker | deployed by CodeDeploy (group worker of shop); its traffic waits for the others",
+        "us/worker: 1 of 1 finished",
+    ] {
+        assert!(output.contains(said), "{said}\n{output}");
+    }
+}
+
+#[test]
 fn an_old_workers_job_that_takes_longer_than_its_stop_timeout_outlives_the_release() {
     // An order takes 25 s, and ECS kills 3 s after SIGTERM, which the shop's worker does not survive either.
     let (local, state) = account("long-jobs", "local.yaml", 8360);

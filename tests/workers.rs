@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use local::world::{ActionStatus, ExecutionStatus, Request, Start};
 use serde_json::{Value, json};
-use tests::{Script, Setting, Stage, is_in, of_task, play};
+use tests::{Kind, Script, Setting, Stage, is_in, of_task, play, with_kinds};
 
 /// The ECS of the environment `us`.
 fn ecs(stage: &Stage, operation: &str, input: &Value) -> Value {
@@ -26,8 +26,16 @@ fn agent(stage: &Stage, task: &str, method: &str, body: &Value) -> Value {
 const JOB: Duration = Duration::from_secs(5 * 60);
 
 #[test]
-fn a_job_of_several_minutes_outlives_a_release_and_ends_well() {
-    play(Setting::default(), async |stage| {
+fn a_job_of_several_minutes_outlives_a_release_and_ends_well_whoever_deploys() {
+    for kind in [Kind::Codedeploy, Kind::BlueGreen, Kind::Rolling] {
+        outlives_a_release(kind);
+    }
+}
+
+fn outlives_a_release(kind: Kind) {
+    let good = Setting::default();
+    let account = with_kinds(&good.account, &[Kind::Codedeploy], &[kind]);
+    play(Setting { account, ..good }, async |stage| {
         let find = |stage: &Stage| {
             let world = stage.world();
             let old =

@@ -185,8 +185,6 @@ pub enum Placed {
 /// Which tasks to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Of<'a> {
-    /// Those with this `startedBy`.
-    StartedBy(&'a str),
     /// Those of this family.
     Family(&'a str),
     /// Those of this service.
@@ -358,7 +356,6 @@ impl Ecs {
         loop {
             let call = self.client.list_tasks().cluster(cluster).set_next_token(next);
             let call = match of {
-                Of::StartedBy(name) => call.started_by(name),
                 Of::Family(name) => call.family(name),
                 Of::Service(name) => call.service_name(name),
             };

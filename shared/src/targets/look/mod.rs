@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::aws::Aws;
-use crate::aws::ecs::{Half, Of, Service, id};
+use crate::aws::ecs::{Half, Of, Service, Task, id};
 use crate::error::Error;
 use crate::targets::site::{Moment, Purpose, Whose};
 use crate::targets::target::{Kind, Target};
@@ -185,35 +185,35 @@ async fn read(moment: &Moment, whose: &Whose, target: &mut Target, detail: Detai
     }
 }
 
-/// The tasks of the new version that have died: CodeDeploy starts them as a task set, ECS itself by their definition.
+/// The tasks of the new version that have died: CodeDeploy starts them as a task set, ECS itself by their definition. The
+/// service's stopped tasks are listed, since `startedBy` must be the only filter of `ListTasks`.
 async fn read_dead(target: &mut Target) -> Result<(), Error> {
-    let (cluster, ecs) = (target.site.cluster().to_owned(), target.site.ecs.clone());
-    let dead = match &target.kind {
+    let is_new: Box<dyn Fn(&Task) -> bool + Send> = match &target.kind {
         Kind::Unknown | Kind::Absent => return Ok(()),
         Kind::Codedeploy(group) => {
             let seen = group.tried().and_then(|tried| tried.seen.as_ref());
-            let Some(set) = seen.and_then(|seen| seen.new.as_ref()) else { return Ok(()) };
-            let arns = ecs.list_tasks(&cluster, Of::StartedBy(&set.id), Half::Stopped).await?;
-            if arns.is_empty() { Vec::new() } else { ecs.describe_tasks(&cluster, &arns).await? }
+            let Some(set) = seen.and_then(|seen| seen.new.as_ref()).map(|new| new.id.clone()) else { return Ok(()) };
+            Box::new(move |task| task.started_by == set)
         }
         Kind::Ecs(native) => {
             let Some(tried) = native.tried() else { return Ok(()) };
-            let arns = ecs.list_tasks(&cluster, Of::Service(&target.site.ecs_service), Half::Stopped).await?;
-            let mut dead = if arns.is_empty() { Vec::new() } else { ecs.describe_tasks(&cluster, &arns).await? };
-            let begun = tried.deployment.created;
-            dead.retain(|task| task.definition == tried.definition && task.created >= begun);
+            let (definition, begun) = (tried.definition.clone(), tried.deployment.created);
             // What ECS stops since somebody scales the service in has not died.
-            dead.retain(|task| task.stop_code.as_deref() != Some("ServiceSchedulerInitiated") || is_ill(task));
-            dead
+            let died = |task: &Task| task.stop_code.as_deref() != Some("ServiceSchedulerInitiated") || is_ill(task);
+            Box::new(move |task| task.definition == definition && task.created >= begun && died(task))
         }
     };
+    let (cluster, ecs) = (target.site.cluster().to_owned(), target.site.ecs.clone());
+    let arns = ecs.list_tasks(&cluster, Of::Service(&target.site.ecs_service), Half::Stopped).await?;
+    let mut dead = if arns.is_empty() { Vec::new() } else { ecs.describe_tasks(&cluster, &arns).await? };
+    dead.retain(|task| is_new(task));
     if dead.is_empty() {
         return Ok(());
     }
     target.dead.take(&target.site, dead).await
 }
 
-fn is_ill(task: &crate::aws::ecs::Task) -> bool {
+fn is_ill(task: &Task) -> bool {
     task.stopped_reason.as_deref().is_some_and(|why| why.contains("health checks"))
 }
 
