@@ -179,17 +179,20 @@ fn a_line_is_shown_within_two_and_a_half_seconds() {
 
 #[test]
 fn while_half_of_all_calls_are_throttled_a_release_takes_longer_and_nothing_else() {
-    // By lot: with a regular pattern, a look of as many calls as its period would meet the same ones each time.
-    let mut lots = fastrand::Rng::with_seed(5);
-    let meddle = move |_: &Call<'_>| if lots.bool() { Meddling::Throttle } else { Meddling::Pass };
-    play(Setting { meddle: Box::new(meddle), ..Setting::default() }, async |stage| {
-        let release = stage.start();
-        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
-        assert_eq!(stage.started(&release).len(), 7);
-        let lines = stage.lines(&release);
-        let written = lines.iter().filter(|line| line.contains(" | line ")).count();
-        assert_eq!(written, 7 * 3, "{lines:#?} {:#?}", stage.actions(&release));
-    });
+    for seed in 0..8 {
+        // By lot: with a regular pattern, a look of as many calls as its period would meet the same ones each time.
+        let mut lots = fastrand::Rng::with_seed(seed);
+        let meddle = move |_: &Call<'_>| if lots.bool() { Meddling::Throttle } else { Meddling::Pass };
+        play(Setting { meddle: Box::new(meddle), ..Setting::default() }, async |stage| {
+            let release = stage.start();
+            let status = stage.end(&release).await;
+            assert_eq!(status, ExecutionStatus::Succeeded, "seed {seed}: {:#?}", stage.actions(&release));
+            assert_eq!(stage.started(&release).len(), 7, "seed {seed}");
+            let lines = stage.lines(&release);
+            let written = lines.iter().filter(|line| line.contains(" | line ")).count();
+            assert_eq!(written, 7 * 3, "seed {seed}: {lines:#?} {:#?}", stage.actions(&release));
+        });
+    }
 }
 
 #[test]

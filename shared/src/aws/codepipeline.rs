@@ -212,30 +212,40 @@ impl<'a> Codepipeline<'a> {
         Self { aws, client: Client::from_conf(config) }
     }
 
-    /// Claims a polled job, in one attempt.
+    /// Claims a polled job.
     ///
-    /// Not repeated by the SDK: after a lost reply, a second attempt would be answered with InvalidNonceException, and
-    /// nobody would do the job. So the only answer that means "somebody else has it" is InvalidNonceException to a
-    /// single attempt; not knowing means that it may be ours. Should another function have claimed it at that very
-    /// moment, both do it: tasks and deployments are adopted and not doubled, log lines can be shown twice.
+    /// When it is not known whether a claim arrived, it is made once more: it may be on its way still, and a job is not
+    /// answered before it is claimed. An InvalidNonceException then means that the first one arrived, or that another
+    /// function claimed the job at that very moment. Then both do it: tasks and deployments are adopted and not doubled,
+    /// log lines can be shown twice.
     ///
     /// # Errors
     /// CodePipeline said "not now", so nothing was claimed.
     pub async fn claim(&self, job: &str, claim: &Claim) -> Result<Claimed, Error> {
+        if let Some(known) = self.claim_once(job, claim).await? {
+            return Ok(known);
+        }
+        info!(job, "whether the job was claimed is not known");
+        match self.claim_once(job, claim).await {
+            Ok(Some(Claimed::Gone)) => Ok(Claimed::Gone),
+            _ => Ok(Claimed::Ours),
+        }
+    }
+
+    /// One attempt, not repeated by the SDK: it would take the InvalidNonceException that follows a lost reply for
+    /// somebody else's claim, and nobody would do the job. None when it is not known whether it arrived.
+    async fn claim_once(&self, job: &str, claim: &Claim) -> Result<Option<Claimed>, Error> {
         let once = aws_sdk_codepipeline::config::Config::builder().retry_config(RetryConfig::disabled());
         let call = self.client.acknowledge_job().job_id(job).nonce(&claim.nonce);
         match call.customize().config_override(once).send().await {
-            Ok(_) => Ok(Claimed::Ours),
+            Ok(_) => Ok(Some(Claimed::Ours)),
             Err(error) if matches!(code(&error), "InvalidNonceException" | "InvalidJobStateException") => {
-                Ok(Claimed::Before)
+                Ok(Some(Claimed::Before))
             }
-            Err(error) if code(&error) == "JobNotFoundException" => Ok(Claimed::Gone),
+            Err(error) if code(&error) == "JobNotFoundException" => Ok(Some(Claimed::Gone)),
             Err(error) if is_not_now(&error) => Err(failure("codepipeline:AcknowledgeJob", &error)),
             Err(error) => match failure("codepipeline:AcknowledgeJob", &error) {
-                Error::Again(why) => {
-                    info!(job, why, "whether the job was claimed is not known");
-                    Ok(Claimed::Ours)
-                }
+                Error::Again(_) => Ok(None),
                 stop @ Error::Stop(_) => Err(stop),
             },
         }

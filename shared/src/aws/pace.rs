@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::error::Error;
 
 /// Turns, handed out evenly, and a few at once after a pause: the first look of an invocation takes several calls, and
-/// must not take as many turns' time. Being throttled doubles the distance between them, up to sixteen times; each answer that
+/// must not take as many turns' time. Being throttled doubles the distance between them, up to four times; each answer that
 /// comes through takes a tenth of that back.
 #[derive(Debug)]
 pub struct Pacer {
@@ -25,8 +25,9 @@ struct Turns {
 /// How many turns are saved up while nobody asks.
 const BURST: u32 = 4;
 
-/// How far throttling can stretch the distance between two turns.
-const MOST_STRETCH: f64 = 16.0;
+/// How far throttling can stretch the distance between two turns: half a read a second goes on even then, since a target that
+/// is not begun in ten minutes fails the release.
+const MOST_STRETCH: f64 = 4.0;
 
 impl Pacer {
     /// At most `per_second` turns a second in the long run, and [`BURST`] more at once.

@@ -9,7 +9,7 @@ use super::{Detail, note_all};
 use crate::aws::codedeploy::{Deployment, Listed};
 use crate::error::{Error, Verdict};
 use crate::targets::codedeploy::{Group, ROLLBACK_APPEARS, Standing};
-use crate::targets::site::{Moment, Whose};
+use crate::targets::site::{Moment, Purpose, Whose};
 use crate::targets::target::{Kind, Target};
 use crate::targets::words;
 use crate::time::Time;
@@ -37,9 +37,15 @@ pub(super) fn may_move(target: &Target) -> bool {
     group(target).is_some_and(|group| group.tried().is_some_and(|tried| tried.may_move(group.waits)))
 }
 
+/// Whether it is not known yet how its group deploys: not begun before it is.
+pub(super) fn lacks_its_group(moment: &Moment, target: &Target) -> bool {
+    let reads_groups = matches!(moment.purpose, Purpose::Deploy | Purpose::TakeBack);
+    reads_groups && target.failed.is_none() && group(target).is_some_and(|group| group.waits.is_none())
+}
+
 /// Whether each group waits at Ready, and that it deploys the service that the manifest means.
 pub(super) async fn look_at_groups(moment: &Moment, targets: &mut [&mut Target]) {
-    let is_new = |target: &Target| target.is_new(moment) && group(target).is_some_and(|group| group.waits.is_none());
+    let is_new = |target: &Target| lacks_its_group(moment, target);
     let mut applications: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for group in targets.iter().filter(|target| is_new(target)).filter_map(|target| group(target)) {
         let groups = applications.entry(group.application.clone()).or_default();

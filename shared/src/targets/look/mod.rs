@@ -75,7 +75,17 @@ fn note_all<T: Clone>(
 
 /// Finds what the release has at each target already, and what was there before; then all that a begin needs.
 async fn find(aws: &Aws, moment: &Moment, whose: &Whose, targets: &mut [&mut Target]) {
-    if !targets.iter().any(|target| target.is_new(moment) || ecs::lacks_its_way_back(target)) {
+    // What was found, and could not be prepared then, is prepared in a later look.
+    let is_unprepared = |target: &Target| {
+        let is_free = target.deployment().is_none() && target.definition.is_none() && target.failed.is_none();
+        let is_known = !matches!(target.kind, Kind::Unknown | Kind::Absent) && !target.is_new(moment);
+        moment.purpose == Purpose::Deploy && is_free && is_known
+    };
+    let lacks = |target: &Target| {
+        let lacks_more = codedeploy::lacks_its_group(moment, target) || ecs::lacks_its_way_back(target);
+        target.is_new(moment) || is_unprepared(target) || lacks_more
+    };
+    if !targets.iter().any(|target| lacks(target)) {
         return;
     }
     let unknown = |target: &Target| {
@@ -93,21 +103,13 @@ async fn find(aws: &Aws, moment: &Moment, whose: &Whose, targets: &mut [&mut Tar
         };
         targets[target].note(moment.now, taken);
     }
-    if matches!(moment.purpose, Purpose::Deploy | Purpose::TakeBack) {
-        codedeploy::look_at_groups(moment, targets).await;
-    }
+    codedeploy::look_at_groups(moment, targets).await;
     codedeploy::find(moment, whose, targets).await;
     ecs::find(moment, whose, targets).await;
-    if moment.purpose != Purpose::Deploy {
-        return;
-    }
-    for target in targets.iter_mut() {
-        let is_free = target.deployment().is_none() && target.definition.is_none() && target.failed.is_none();
-        if is_free && !matches!(target.kind, Kind::Unknown | Kind::Absent) && !target.is_new(moment) {
-            let prepared = target.prepare(whose).await;
-            target.note(moment.now, prepared);
-            target.details_read = moment.now;
-        }
+    for target in targets.iter_mut().filter(|target| is_unprepared(target)) {
+        let prepared = target.prepare(whose).await;
+        target.note(moment.now, prepared);
+        target.details_read = moment.now;
     }
 }
 
