@@ -55,6 +55,21 @@ fn a_release_goes_through_with_services_of_each_kind() {
     }
 }
 
+#[test]
+fn while_half_of_all_calls_are_throttled_services_of_each_kind_are_released() {
+    for kind in Kind::ALL {
+        let mut lots = fastrand::Rng::with_seed(1);
+        let meddle = move |_: &Call<'_>| if lots.bool() { Meddling::Throttle } else { Meddling::Pass };
+        play(Setting { meddle: Box::new(meddle), ..shop(&[kind], &[kind]) }, async |stage| {
+            let release = stage.start();
+            let status = stage.end(&release).await;
+            let said = stage.say(&release);
+            assert_eq!(status, ExecutionStatus::Succeeded, "{kind:?}: {:#?}\n{said:#?}", stage.actions(&release));
+            assert!(is_on(&stage, ":2.0"), "{kind:?}: {:?}", stage.world().traffic());
+        });
+    }
+}
+
 const ECS: &str = "AmazonEC2ContainerServiceV20141113";
 
 /// Mixes of kinds, Region by Region: of the web services, and of the workers.
