@@ -45,19 +45,20 @@ pub(super) fn every_line_is_there_once_and_in_order(ended: &Ended<'_>) -> Result
                 if !shuffled && !firsts.is_sorted() {
                     wrong.push(format!("{about}: lines are out of order"));
                 }
-                let complete = events.iter().find_map(|event| {
+                let complete = events.iter().enumerate().find_map(|(at, event)| {
                     let rest = event.message.split_once(" complete: ")?.1;
                     rest.contains(&format!("(task {id})"))
-                        .then(|| rest.split(' ').next().unwrap_or_default().to_owned())
+                        .then(|| (at, rest.split(' ').next().unwrap_or_default().to_owned()))
                 });
-                let Some(complete) = complete else { continue };
+                let Some((completed, complete)) = complete else { continue };
                 let missing = found.iter().filter(|places| places.is_empty()).count();
                 // An earlier try's task may have been followed to its end, too.
                 let label = |event: &&LogEvent| {
                     event.message.split_once(" | ").is_some_and(|(label, _)| label.trim_end() == whose.environment)
                 };
                 let of_task = |event: &&LogEvent| event.message.contains(&format!(" of {}, task ", whose.task));
-                let shown = events
+                // What a retry shows later in the same stream is not counted here.
+                let shown = events[..completed]
                     .iter()
                     .filter(label)
                     .filter(of_task)

@@ -143,6 +143,8 @@ pub(super) fn a_try_deploys_a_target_once(ended: &Ended<'_>) -> Result<(), Strin
 /// The key of the try and the target, of a deployment of Cutover's that is no way back.
 fn key_and_target(description: &str) -> Option<(&str, &str)> {
     let (rest, key) = description.split_once(" key ")?;
+    // Behind it is what the target ran before, which differs from target to target.
+    let key = key.split(' ').next()?;
     let target = rest.rsplit(' ').next()?;
     (target.contains('/') && shared::names::is_ours(description)).then_some((key, target))
 }
