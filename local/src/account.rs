@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use shared::manifest::{Flaw, Span};
 use shared::yaml;
 
-use crate::{Mistake, check};
+use crate::Mistake;
+use crate::mistakes::{self, Described};
 pub use rollout::{CircuitBreaker, LifecycleHook, OnTimeout, Rollout, Strategy};
 
 mod rollout;
@@ -404,7 +405,7 @@ impl Account {
         if !text.lines().any(|line| line.starts_with("extends:")) {
             return Self::parse(&name, &text);
         }
-        let variant: Variant = check::read(&name, &text, |_| Vec::new())?;
+        let variant: Variant = mistakes::read(&name, &text, |_| Vec::new())?;
         let mut account = Self::read_after(&path.with_file_name(&variant.extends), state, before)?;
         let wrong = variant.apply(&mut account);
         if wrong.is_empty() { Ok(account) } else { Err(said(&name, &wrong)) }
@@ -415,7 +416,7 @@ impl Account {
     /// # Errors
     /// Every mistake in it, a line each.
     pub fn parse(name: &str, text: &str) -> Result<Self, Mistake> {
-        check::read(name, text, Self::flaws)
+        mistakes::read(name, text, Self::flaws)
     }
 
     /// What an account of the right shape can still get wrong.
@@ -502,6 +503,18 @@ pub struct Application {
     pub account: Account,
     /// The file that says what the account is, whichever variant was read.
     pub root: PathBuf,
+}
+
+impl Described for Account {
+    fn shape() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+}
+
+impl Described for Variant {
+    fn shape() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
 }
 
 #[cfg(test)]

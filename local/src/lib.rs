@@ -7,6 +7,7 @@
 pub mod account;
 pub mod check;
 pub mod cli;
+mod mistakes;
 pub mod real;
 pub mod reference;
 pub mod show;

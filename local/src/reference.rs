@@ -3,7 +3,7 @@
 use serde_json::Value;
 use shared::manifest::schema::schema;
 
-use crate::check::{kind, words};
+use crate::mistakes::{kind, words};
 
 /// The schema's file, from the project's root.
 pub const SCHEMA: &str = "shared/deploy.schema.json";

@@ -80,7 +80,8 @@ where
     lambda_runtime::run(lambda_runtime::service_fn(|event: LambdaEvent<Event>| {
         let deadline = Time::from_millis(event.context.deadline);
         let invocation = Invocation { clock: Clock::set(Time::of_system()), deadline };
-        let handled = handle(aws.clone(), event.payload, invocation);
+        // Boxed: the compiler computes the layout of futures in futures to a limited depth.
+        let handled = Box::pin(handle(aws.clone(), event.payload, invocation));
         async move { handled.await.map_err(diagnostic) }
     }))
     .await

@@ -4,6 +4,7 @@
 //! A function supplies a step ([`run`] calls it until it ends) and decides in pure code; everything here is about
 //! asking AWS, being asked by CodePipeline, and answering exactly once.
 
+mod answer;
 pub mod artifact;
 pub mod aws;
 pub mod end;
@@ -21,11 +22,12 @@ pub mod time;
 pub mod token;
 pub mod yaml;
 
+pub use answer::{Answer, Progress, Success};
 pub use aws::Aws;
 pub use error::{Error, Kind, Verdict};
 pub use job::{Event, Job};
 pub use journal::Journal;
 pub use lambda::Invocation;
 pub use manifest::Manifest;
-pub use run::{Next, Progress, Success, Tick, Trouble, run, run_unless};
+pub use run::{Next, Tick, Trouble, run, run_unless};
 pub use time::{Clock, Time};

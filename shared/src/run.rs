@@ -14,7 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
-use crate::aws::codepipeline::{Answer, Answered, Claimed, Codepipeline, Status};
+use crate::answer::{Answer, Progress, Success};
+use crate::aws::codepipeline::{Answered, Claimed, Codepipeline, Status};
 use crate::aws::{ATTEMPT, Aws, LISTED, SHOWN};
 use crate::error::{Error, Kind, Verdict};
 use crate::job::{Claim, Event, Job, Origin, Release};
@@ -125,28 +126,6 @@ pub enum Next {
     Succeed(Success),
     /// The action has failed.
     Fail(Verdict),
-}
-
-/// What the console shows of an action under way.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// How far it is, in a sentence.
-    pub summary: String,
-    /// How far it is, in percent.
-    pub percent: Option<u8>,
-    /// What the action's link is made of (fact 7).
-    pub link: Option<String>,
-}
-
-/// How an action ends well.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Success {
-    /// What was done, in a sentence.
-    pub summary: String,
-    /// The action's output variables.
-    pub variables: Vec<(&'static str, String)>,
-    /// What the action's link is made of (fact 7).
-    pub link: Option<String>,
 }
 
 /// Runs one job: calls `step` until it ends or the Lambda's time does, then answers.

@@ -9,25 +9,11 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::message;
-use crate::signals::Sequence;
+use crate::options::Rules;
+use crate::process::End;
 
 /// The warning comes this long before ECS's SIGKILL, which takes this process, too; a tenth of a shorter time-out.
 const WARNED_BEFORE: Duration = Duration::from_secs(1);
-
-/// What a life goes by.
-#[derive(Debug, Clone)]
-pub(crate) struct Rules {
-    /// What ends the command well.
-    pub(crate) stop: Sequence,
-    /// Whether the first signal lets the current job end, however long it takes.
-    pub(crate) gentle: bool,
-    /// How long ECS waits from its signal to SIGKILL.
-    pub(crate) stop_timeout: Duration,
-    /// How long it must have run to count as up.
-    pub(crate) stays_up: Duration,
-    /// The age at which it ends by itself.
-    pub(crate) live: Option<Duration>,
-}
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,15 +22,6 @@ pub(crate) enum Action {
     Send(Signal),
     /// Tell people.
     Say(String),
-}
-
-/// How the command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    /// By itself, with this status.
-    Status(i32),
-    /// By this signal.
-    Signal(i32),
 }
 
 /// What a health check is told.

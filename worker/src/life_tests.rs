@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
 use super::*;
+use crate::signals::Sequence;
 
 fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

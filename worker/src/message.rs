@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::life::{End, Rules};
+use crate::options::Rules;
+use crate::process::End;
 use crate::signals::short;
 
 /// The stop has begun: what came, what is sent, what is waited for.

@@ -9,10 +9,24 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::life::Rules;
 use crate::presets;
 use crate::process::Forward;
 use crate::signals::{self, Sequence};
+
+/// What a life goes by.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    /// What ends the command well.
+    pub(crate) stop: Sequence,
+    /// Whether the first signal lets the current job end, however long it takes.
+    pub(crate) gentle: bool,
+    /// How long ECS waits from its signal to SIGKILL.
+    pub(crate) stop_timeout: Duration,
+    /// How long it must have run to count as up.
+    pub(crate) stays_up: Duration,
+    /// The age at which it ends by itself.
+    pub(crate) live: Option<Duration>,
+}
 
 /// Every option, by its name without the dashes.
 pub(crate) const NAMES: [&str; 11] = [

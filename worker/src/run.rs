@@ -14,11 +14,11 @@ use nix::unistd::{Pid, getpid};
 use crate::agent::{Agent, Exchange};
 use crate::control::{Control, Request};
 use crate::jobs::{Jobs, Lasting};
-use crate::life::{Action, End, Life};
+use crate::life::{Action, Life};
 use crate::message;
 use crate::options::Options;
 use crate::port::Port;
-use crate::process::{self, Came, Signals};
+use crate::process::{self, Came, End, Signals};
 use crate::protection::Protection;
 use crate::say::Voice;
 

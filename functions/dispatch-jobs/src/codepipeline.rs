@@ -4,10 +4,10 @@ use aws_sdk_codepipeline::Client;
 use aws_sdk_codepipeline::types::{ActionCategory, ActionOwner, ActionTypeId, Artifact, Job as Polled};
 use serde_json::{Map, Value, json};
 use shared::aws::allowance;
-use shared::aws::codepipeline::{Answer, Claimed, Codepipeline};
+use shared::aws::codepipeline::{Claimed, Codepipeline};
 use shared::error::failure;
 use shared::job::{CLAIM, Claim};
-use shared::{Aws, Clock, Error, Success, Time, Verdict};
+use shared::{Answer, Aws, Clock, Error, Success, Time, Verdict};
 
 /// The category of all of Cutover's action types.
 const CATEGORY: ActionCategory = ActionCategory::Deploy;

@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
-use shared::aws::codepipeline::{Answer, Codepipeline, Sibling, tries};
+use shared::aws::codepipeline::{Codepipeline, Sibling, tries};
 use shared::job::Release;
-use shared::{Aws, Error, Event, Invocation, Job, Journal, Success, Time, Trouble, artifact};
+use shared::{Answer, Aws, Error, Event, Invocation, Job, Journal, Success, Time, Trouble, artifact};
 use tracing::{info, warn};
 
 use decide::{LOOK, LOOK_SELDOM, MOST_ROUNDS, SETTLED, Verdict, deployed, verdict};

@@ -38,7 +38,7 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
     if Job::read(&event).is_some() {
         return shared::run(&aws, &event, invocation, announce).await;
     }
-    tell(&aws, event.value(), invocation).await
+    Box::pin(tell(&aws, event.value(), invocation)).await
 }
 
 /// The action after the deployment: Datadog, Sentry, and whoever else takes JSON.

@@ -1,9 +1,8 @@
 //! Every sentence of `tail-logs` that a person reads.
 
-use shared::aws::codepipeline::Answer;
 use shared::aws::ecs::ContainerDefinition;
 use shared::text::count;
-use shared::{Progress, Success, Tick, Verdict, names};
+use shared::{Answer, Progress, Success, Tick, Verdict, names};
 
 use crate::decide::MOST_CONTAINERS;
 use crate::tail::{Site, Tail};

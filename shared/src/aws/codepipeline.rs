@@ -12,10 +12,10 @@ use aws_sdk_codepipeline::types::{
 use serde_json::Value;
 use tracing::{info, warn};
 
+use crate::answer::Answer;
 use crate::aws::{Aws, allowance};
 use crate::error::{Error, Kind, Verdict, code, failure, is_not_now};
 use crate::job::{ArtifactLocation, Claim, Release};
-use crate::run::{Progress, Success};
 use crate::text::fit;
 use crate::time::Time;
 use crate::token::Tries;
@@ -39,44 +39,6 @@ const FUNCTION: &str = "-deploy-services";
 pub struct Codepipeline<'a> {
     aws: &'a Aws,
     client: Client,
-}
-
-/// The one answer to a job.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// In progress: the next job goes on with this token.
-    Continue {
-        /// The sealed envelope.
-        token: String,
-        /// How far it is.
-        progress: Progress,
-    },
-    /// Done.
-    Succeeded(Success),
-    /// Failed.
-    Failed(Verdict),
-}
-
-impl Answer {
-    /// For logs.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Continue { .. } => "continue",
-            Self::Succeeded(_) => "succeeded",
-            Self::Failed(_) => "failed",
-        }
-    }
-
-    /// What a person will read.
-    #[must_use]
-    pub fn message(&self) -> &str {
-        match self {
-            Self::Continue { progress, .. } => &progress.summary,
-            Self::Succeeded(success) => &success.summary,
-            Self::Failed(verdict) => &verdict.message,
-        }
-    }
 }
 
 /// Whose a job is.
