@@ -452,7 +452,7 @@ impl World {
             "taskSets": if is_native { Vec::new() } else { sets.collect() }, "deployments": deployments, "events": events,
             "createdAt": stamp(service.created), "schedulingStrategy": "REPLICA"});
         if let Some(rollout) = &service.rollout {
-            shown["deploymentConfiguration"] = super::rollouts::shown_configuration(rollout);
+            shown["deploymentConfiguration"] = super::rollouts::api::shown_configuration(rollout);
         }
         shown
     }
