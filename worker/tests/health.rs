@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -9,8 +10,11 @@ use nix::sys::signal::Signal;
 use crate::stage::{LISTENER, PATIENCE, Setting, Stage, said, wait_for, ways};
 
 /// A port that nobody uses.
+/// A port that no other test of this process is given, below those that the system gives to whoever connects.
 fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    let ports = std::iter::from_fn(|| Some(NEXT.fetch_add(1, Ordering::Relaxed)));
+    ports.take(1000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 fn ask(port: u16, request: &str) -> std::io::Result<String> {

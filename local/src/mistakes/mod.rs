@@ -17,12 +17,18 @@ pub(crate) use walk::{kind, words};
 /// # Errors
 /// All of them, a line each, in the file's order.
 pub(crate) fn read<T: Described>(name: &str, text: &str, flaws: impl Fn(&T) -> Vec<Flaw>) -> Result<T, Mistake> {
-    let first = match shared::yaml::read::<T>(name, text) {
-        Ok(value) if flaws(&value).is_empty() => return Ok(value),
-        Ok(_) => None,
-        Err(mistake) => Some(mistake),
+    let (first, own) = match shared::yaml::read::<T>(name, text) {
+        Ok(value) => match flaws(&value) {
+            none if none.is_empty() => return Ok(value),
+            some => (None, some),
+        },
+        Err(mistake) => (Some(mistake), Vec::new()),
     };
     let mut found = mistakes(text, flaws);
+    if found.is_empty() {
+        // What this look cannot place is said all the same.
+        found.extend(own.into_iter().map(|Flaw { path, message, .. }| walk::Found { at: (1, 1), path, message }));
+    }
     if let Some(mistake) = first
         && !found.iter().any(|one| Some(one.at) == mistake.at || one.message == mistake.message)
     {
