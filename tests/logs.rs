@@ -353,9 +353,11 @@ fn whatever_it_is_that_loses_the_log_is_a_warning_and_fails_no_release() {
         (configured("Task", "migrat"), "there is no task `migrat`: did you mean `migrate`?"),
         (configured("Manifest", "missing.yaml"), "There is no `missing.yaml` for this action"),
         (
-            meddled(|call| match call.function == "tail-logs" && call.operation.starts_with("/cutover-artifacts") {
-                true => Meddling::Refuse,
-                false => Meddling::Pass,
+            meddled(|call| {
+                match call.function == "tail-logs" && matches!(call.operation, "GetObject" | "HeadObject") {
+                    true => Meddling::Refuse,
+                    false => Meddling::Pass,
+                }
             }),
             "The artifact `Build` cannot be read: s3:HeadObject",
         ),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use local::account::Account;
 use local::template::{self, Grant, Need, Stack};
-use local::world::{ExecutionStatus, Granted, Start};
+use local::world::{ExecutionStatus, Granted, Request, Start};
 use serde_json::json;
 use tests::{
     Call, Kind, Meddling, Script, Setting, Stage, is_in, of_task, play, play_denied, with_kinds, with_parameter,
@@ -100,10 +100,70 @@ fn dying(function: &'static str, operation: &'static str) -> Setting {
     Setting { meddle: Box::new(meddle), ..in_another_account() }
 }
 
+/// A schedule that somebody makes or removes by hand.
+fn by_hand(stage: &Stage, method: &str, schedule: &str) {
+    let target = json!({"Arn": "arn:aws:sqs:us-east-1:111122223333:cutover-jobs", "RoleArn": "arn", "Input": "{}"});
+    let body = json!({"GroupName": "cutover-us", "ScheduleExpression": "cron(0 4 * * ? *)", "Target": target,
+        "FlexibleTimeWindow": {"Mode": "OFF"}});
+    let response = stage.handle(&Request {
+        method: method.into(),
+        path: format!("/schedules/{schedule}"),
+        query: [("groupName".to_owned(), "cutover-us".to_owned())].into(),
+        body: body.to_string().into_bytes(),
+        ..Request::default()
+    });
+    assert_eq!(response.status, 200, "{}", String::from_utf8_lossy(&response.body));
+}
+
+/// Workers: released twice, the second time beside a schedule of nobody's, then written back, by deploy-services or when it is
+/// dead by halt-release.
+fn of_workers(needed: &mut Needed) {
+    let workers = "workers:\n  exports: {family: shop-task, command: [finish], tags: {team: shop}, warm: 1}\n\
+                   schedules:\n  nightly: {cron: 0 3 * * *, worker: exports, environments: [us]}\n";
+    for dead in [false, true] {
+        let mut setting = in_another_account();
+        setting.manifest.push_str(workers);
+        let mut writes = 0;
+        setting.meddle = Box::new(move |call| {
+            let is_write = call.function == "deploy-services" && call.operation == "PutParameter";
+            writes += usize::from(is_write);
+            // Each release writes four; this is the second one's pointer to the schedules.
+            match is_write && writes == 8 {
+                true if dead => Meddling::AbandonAndCrashAfter,
+                true => Meddling::Refuse,
+                false => Meddling::Pass,
+            }
+        });
+        play(setting, async |stage| {
+            let first = stage.start();
+            needed.add(&stage, &first).await;
+            let url = "https://sqs.us-east-1.amazonaws.com/111122223333/cutover-jobs";
+            for body in ["soon", r#"{"worker": "exports", "environment": "us", "id": "1"}"#] {
+                stage.call("AmazonSQS.SendMessage", &json!({"QueueUrl": url, "MessageBody": body}));
+            }
+            by_hand(&stage, "POST", "old");
+            let second = stage.start();
+            stage.until_begun(&second, "Approve").await;
+            stage.answer_approval(&second, "Approved");
+            let is_over = |world: &local::world::World| world.status(&second).is_some_and(ExecutionStatus::is_over);
+            stage.until("the release is over", Duration::from_secs(3600), is_over).await;
+            if dead {
+                by_hand(&stage, "DELETE", "nightly");
+                by_hand(&stage, "POST", "old");
+            }
+            needed.add(&stage, &second).await;
+            let expected = [("cutover-us".to_owned(), "nightly".to_owned())];
+            let schedules = stage.world().schedules();
+            assert_eq!(schedules, expected, "{dead}: {:#?} {:#?}", stage.lines(&second), stage.notes());
+        });
+    }
+}
+
 /// Everything that can happen to a release, as far as it needs a permission that a good one does not.
 fn all_needed() -> Needed {
     let mut needed = Needed::default();
     needed.release(in_another_account());
+    of_workers(&mut needed);
     // A migration that fails: the others are stopped, its last lines are read.
     needed.release(with_script(|start| {
         let fails = of_task(start, "migrate") && is_in(start, "us");
@@ -131,7 +191,7 @@ fn all_needed() -> Needed {
     slow.change_stack = Box::new(|stack| stack.functions.iter_mut().for_each(|one| one.timeout = 20));
     let mut refusals = 0;
     slow.meddle = Box::new(move |call| {
-        let is_it = call.function == "notify" && call.operation.starts_with("/cutover-artifacts");
+        let is_it = call.function == "notify" && matches!(call.operation, "GetObject" | "HeadObject");
         refusals += u32::from(is_it);
         if is_it && refusals < 60 { Meddling::Throttle } else { Meddling::Pass }
     });

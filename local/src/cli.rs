@@ -197,6 +197,7 @@ async fn be_function(name: &str) -> ExitCode {
     use shared::lambda::serve;
     let served = match name {
         "dispatch-jobs" => serve(dispatch_jobs::handle).await,
+        "launch-workers" => serve(launch_workers::handle).await,
         "run-tasks" => serve(run_tasks::handle).await,
         "tail-logs" => serve(tail_logs::handle).await,
         "deploy-services" => serve(deploy_services::handle).await,

@@ -7,6 +7,7 @@
 pub mod account;
 pub mod check;
 pub mod cli;
+pub mod clock;
 mod mistakes;
 pub mod real;
 pub mod reference;

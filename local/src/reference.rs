@@ -26,12 +26,14 @@ pub fn readme(old: &str) -> Option<String> {
 }
 
 /// The parts of a manifest, in the order of reading: where they stand, and their type in the schema.
-const PARTS: [(&str, &str); 10] = [
+const PARTS: [(&str, &str); 12] = [
     ("", ""),
     ("environments.NAME", "Environment"),
     ("environments.NAME.capacity_providers[]", "CapacityProvider"),
     ("tasks.NAME", "Task"),
     ("services.NAME", "Service"),
+    ("workers.NAME", "Worker"),
+    ("schedules.NAME", "Schedule"),
     ("notifications", "Notifications"),
     ("notifications.slack", "Slack"),
     ("notifications.datadog", "Datadog"),

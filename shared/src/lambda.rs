@@ -53,17 +53,19 @@ fn diagnostic(error: crate::Error) -> lambda_runtime::Diagnostic {
     lambda_runtime::Diagnostic { error_type: error.name().into(), error_message: error.to_string() }
 }
 
-/// Serves a function: sets up logging and the clients once, then hands each event to `handle`.
+/// Serves a function: sets up logging and the clients once, then hands each event to `handle`. What it answers is of interest
+/// only to whoever waits for it, such as the event source mapping of a queue.
 ///
 /// An error makes Lambda deliver the same event again (fact 3), which is safe and wanted: everything a function does
 /// can be repeated.
 ///
 /// # Errors
 /// When the Lambda Runtime API cannot be reached.
-pub async fn serve<F, Fut>(handle: F) -> Result<(), lambda_runtime::Error>
+pub async fn serve<F, Fut, T>(handle: F) -> Result<(), lambda_runtime::Error>
 where
     F: Fn(Aws, Event, Invocation) -> Fut,
-    Fut: Future<Output = Result<(), crate::Error>>,
+    Fut: Future<Output = Result<T, crate::Error>>,
+    T: serde::Serialize,
 {
     use tracing_subscriber::filter::EnvFilter;
     // Never TRACE: `lambda_runtime` logs the raw event there (fact 39).

@@ -13,6 +13,7 @@ pub mod job;
 pub mod journal;
 pub mod lambda;
 pub mod manifest;
+pub mod metrics;
 pub mod names;
 pub mod run;
 pub mod survey;
@@ -20,6 +21,7 @@ pub mod targets;
 pub mod text;
 pub mod time;
 pub mod token;
+pub mod workers;
 pub mod yaml;
 
 pub use answer::{Answer, Progress, Success};

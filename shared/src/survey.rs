@@ -15,6 +15,7 @@ use crate::aws::{Aws, Place};
 use crate::error::{Error, Kind, Verdict};
 use crate::manifest::{Manifest, in_environment};
 use crate::targets::{Site, deployed_by, words};
+use crate::workers::kinds;
 
 /// How many questions are asked of one place at one look: two seconds of its reads, so that a halt is noticed meanwhile.
 const AT_ONCE: usize = 4;
@@ -66,6 +67,10 @@ impl Survey {
                 let user = format!("{environment_name}/{name}");
                 uses(Place::from(environment), family, user, task.container.as_deref());
             }
+        }
+        for kind in kinds(manifest) {
+            let user = kind.place();
+            uses(Place::from(kind.environment()), kind.family, user, kind.container.as_deref());
         }
         let mut sites = Vec::new();
         for service in &manifest.services {

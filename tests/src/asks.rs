@@ -134,7 +134,8 @@ impl Stage {
         changes.iter().filter_map(delay).collect()
     }
 
-    fn handle(&self, request: &Request) -> local::world::Response {
+    /// What the world answers to a request.
+    pub fn handle(&self, request: &Request) -> local::world::Response {
         self.0.wires.story.tell(self.now(), format_args!("a person asks: {}", String::from_utf8_lossy(&request.body)));
         let response = self.world().handle(request, self.now());
         self.0.wires.changed.notify_one();

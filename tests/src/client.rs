@@ -16,7 +16,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use local::template::Function;
-use local::world::{Request, Response, World};
+use local::world::{self, Request, Response, World, decoded};
 use shared::{Clock, Time};
 use tokio::sync::{Notify, oneshot};
 
@@ -32,7 +32,7 @@ pub struct Call<'a> {
     pub function: &'a str,
     /// Which invocation's, counted from the play's begin.
     pub sandbox: u32,
-    /// Which operation, such as `RunTask`, or the path where a protocol has no operations.
+    /// Which operation, such as `RunTask` or `PutObject`, or the path where the address says it.
     pub operation: &'a str,
     /// In which Region.
     pub region: &'a str,
@@ -77,6 +77,8 @@ pub enum Meddling {
     SmallPage(u8),
     /// A page is empty, and not the last.
     EmptyPage,
+    /// Another write of the same object is under way, as S3 says it of a write that has a condition.
+    Conflict,
     /// ECS finds no room for the task.
     NoRoom,
     /// The function dies before it.
@@ -131,6 +133,12 @@ impl InProcess {
         let crash = Mutex::new(Some(crash));
         let (function, role) = (function.binary.clone(), function.name.clone());
         Self(Arc::new(Inner { function, role, sandbox, wires, crash }))
+    }
+
+    /// The account's owner, at a terminal.
+    pub(crate) fn of_owner(wires: Wires) -> Self {
+        let (function, role) = ("owner".to_owned(), "owner".to_owned());
+        Self(Arc::new(Inner { function, role, sandbox: 0, wires, crash: Mutex::new(None) }))
     }
 
     pub(crate) fn config(self, region: &str) -> SdkConfig {
@@ -194,10 +202,10 @@ impl InProcess {
 
     async fn call_world(self, request: Request) -> Result<HttpResponse, ConnectorError> {
         tokio::time::sleep(WAY).await;
-        let target = request.headers.get("x-amz-target").and_then(|target| target.split_once('.'));
-        let operation = target.map_or_else(|| request.path.clone(), |(_, operation)| operation.to_owned());
+        let operation = operation(&request);
         let reads = ["Get", "List", "Describe", "Batch", "Poll"];
-        let writes = request.method == "POST" && !reads.iter().any(|read| operation.starts_with(read));
+        let changes = matches!(request.method.as_str(), "POST" | "PUT" | "DELETE");
+        let writes = changes && !reads.iter().any(|read| operation.starts_with(read));
         let call = Call {
             function: &self.0.function,
             sandbox: self.0.sandbox,
@@ -230,6 +238,8 @@ impl InProcess {
                 Some(empty) => empty,
                 None => self.answer(&request),
             },
+            Meddling::Conflict if is_conditional(&request) => conflict(),
+            Meddling::Conflict => self.answer(&request),
             Meddling::NoRoom if operation == "RunTask" => no_room(),
             Meddling::NoRoom => self.answer(&request),
             Meddling::HangThenDo | Meddling::AbandonAndHang => {
@@ -300,6 +310,27 @@ impl InProcess {
     }
 }
 
+/// An operation's name; of what is neither one of a JSON protocol nor S3's, the path.
+fn operation(request: &Request) -> String {
+    if let Some((_, operation)) = request.headers.get("x-amz-target").and_then(|target| target.split_once('.')) {
+        return operation.to_owned();
+    }
+    match world::operation(request).strip_prefix("s3:") {
+        Some(operation) => operation.to_owned(),
+        None => request.path.clone(),
+    }
+}
+
+fn is_conditional(request: &Request) -> bool {
+    request.method == "PUT" && request.headers.keys().any(|name| name == "if-none-match" || name == "if-match")
+}
+
+fn conflict() -> Response {
+    let body = "<Error><Code>ConditionalRequestConflict</Code><Message>The conditional request cannot succeed due to a \
+                conflicting operation against this resource.</Message></Error>";
+    Response { status: 409, ..Response::xml(body.into()) }
+}
+
 fn no_room() -> Response {
     let body = br#"{"tasks":[],"failures":[{"arn":"arn:aws:ecs:us-east-1:111122223333:container-instance/i","reason":"RESOURCE:MEMORY"}]}"#;
     Response { status: 200, headers: Vec::new(), body: body.to_vec() }
@@ -326,11 +357,12 @@ impl HttpConnector for InProcess {
         let (path, query) = request.uri().split_once('?').unwrap_or((request.uri(), ""));
         let path = path.split("://").last().and_then(|rest| rest.find('/').map(|at| rest[at..].to_owned()));
         let headers = request.headers().iter().map(|(name, value)| (name.to_lowercase(), value.to_owned()));
-        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         let request = Request {
             method: request.method().to_owned(),
-            path: path.unwrap_or_else(|| "/".into()).replace("%3A", ":"),
-            query: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            path: decoded(&path.unwrap_or_else(|| "/".into())),
+            query: pairs.map(|(name, value)| (decoded(name), decoded(value))).collect(),
             headers: headers.collect(),
             body: request.body().bytes().unwrap_or_default().to_vec(),
         };

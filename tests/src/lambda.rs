@@ -81,7 +81,7 @@ impl Stage {
                 }
                 tokio::task::spawn_local(async move {
                     let result = match fate {
-                        Some(Fate::Lost) => Ok(()),
+                        Some(Fate::Lost) => Ok(Value::Null),
                         Some(Fate::Killed(after)) => {
                             let killed = tokio::time::timeout(after, stage.invoke(&function, payload, timeout));
                             killed
@@ -125,8 +125,15 @@ impl Stage {
         }
     }
 
+    /// The way to AWS of the account's owner.
+    #[must_use]
+    pub fn aws_of_owner(&self) -> Aws {
+        let client = client::InProcess::of_owner(self.0.wires.clone());
+        Aws::new(&client.config(&self.0.stack.region), shared::aws::Settings::default())
+    }
+
     /// Runs a function in process, as Lambda would: with a deadline, and dead when it is over.
-    async fn invoke(&self, name: &str, payload: Value, timeout: Duration) -> Result<(), FunctionError> {
+    async fn invoke(&self, name: &str, payload: Value, timeout: Duration) -> Result<Value, FunctionError> {
         let function = self.0.stack.functions.iter().find(|function| function.name == name).expect("a function");
         let (crash, crashed) = tokio::sync::oneshot::channel();
         self.0.sandboxes.set(self.0.sandboxes.get() + 1);
@@ -144,16 +151,18 @@ impl Stage {
                     let functions = setting("CUTOVER_FUNCTIONS").expect("CUTOVER_FUNCTIONS");
                     let functions = serde_json::from_str(&functions).expect("a JSON object");
                     let version = setting("CUTOVER_ACTION_VERSION").expect("CUTOVER_ACTION_VERSION");
-                    dispatch_jobs::dispatch(&aws, &dispatch_jobs::Settings { functions, version }, invocation).await
+                    dispatch_jobs::dispatch(&aws, &dispatch_jobs::Settings { functions, version }, invocation).await?;
                 }
-                "run-tasks" => run_tasks::handle(aws, event, invocation).await,
-                "tail-logs" => tail_logs::handle(aws, event, invocation).await,
-                "deploy-services" => deploy_services::handle(aws, event, invocation).await,
-                "drain-workers" => drain_workers::handle(aws, event, invocation).await,
-                "halt-release" => halt_release::handle(aws, event, invocation).await,
-                "notify" => notify::handle(aws, event, invocation).await,
+                "run-tasks" => run_tasks::handle(aws, event, invocation).await?,
+                "tail-logs" => tail_logs::handle(aws, event, invocation).await?,
+                "deploy-services" => deploy_services::handle(aws, event, invocation).await?,
+                "drain-workers" => drain_workers::handle(aws, event, invocation).await?,
+                "halt-release" => halt_release::handle(aws, event, invocation).await?,
+                "notify" => notify::handle(aws, event, invocation).await?,
+                "launch-workers" => return launch_workers::handle(aws, event, invocation).await,
                 other => panic!("no function {other}"),
             }
+            Ok::<_, shared::Error>(Value::Null)
         };
         tokio::select! { biased;
             done = work => done.map_err(|error| FunctionError::new(error.name(), error.to_string())),

@@ -12,6 +12,11 @@ const LISTS: [(&str, &str, &str); 3] = [
 
 /// The request, asking for so many at the most.
 pub(crate) fn small(request: &Request, operation: &str, most: u8) -> Request {
+    if operation == "ListObjectsV2" {
+        let mut request = request.clone();
+        request.query.insert("max-keys".into(), most.to_string());
+        return request;
+    }
     let limit = match operation {
         "GetLogEvents" => "limit",
         _ if LISTS.iter().any(|(name, _, _)| *name == operation) => "maxResults",

@@ -119,7 +119,7 @@ impl Story {
                 self.tell(at, format_args!("{container} of {task} ends with {code}"));
             }
             Happening::Invoked { id, result } => match result {
-                Ok(()) => self.tell(at, format_args!("invocation {id} is over")),
+                Ok(_) => self.tell(at, format_args!("invocation {id} is over")),
                 Err(why) => self.tell(at, format_args!("invocation {id} failed: {why}")),
             },
             Happening::Hooked { id, result } => self.tell(at, format_args!("hook {id} answers {result:?}")),

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use shared::Time;
 use shared::targets::{Act, Observed, Phase, take_back};
 
+use crate::workers::Standing;
+
 /// How often the deployments are looked at.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
@@ -34,6 +36,9 @@ pub(crate) struct State {
     pub(crate) giving_up: Option<Time>,
 }
 
+/// The place of a cause that is of no target but of the release's workers.
+pub(crate) const WORKERS: usize = u32::MAX as usize;
+
 /// The first cause of a failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Cause {
@@ -52,6 +57,10 @@ pub(crate) struct Observation {
     pub(crate) begun: Time,
     pub(crate) halted: bool,
     pub(crate) targets: Vec<Observed>,
+    /// The workers that are started one by one.
+    pub(crate) workers: Standing,
+    /// Whether nothing is written down of them that this release has written.
+    pub(crate) workers_are_back: bool,
 }
 
 /// What follows from a look.
@@ -59,7 +68,9 @@ pub(crate) struct Observation {
 pub(crate) enum Decision {
     /// Do this, then look again.
     Go(Vec<Act>),
-    /// Traffic is on the new version everywhere.
+    /// Traffic is on the new version everywhere: write down what is released of the workers, then look again.
+    Release,
+    /// Traffic is on the new version everywhere, and new workers are of it, too.
     Succeeded,
     /// The first cause is in the state, and nothing is under way any more.
     Failed,
@@ -72,30 +83,44 @@ pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
             let what = shared::text::fit(&failure(seen, one)?, LONGEST_CAUSE);
             Some(Cause { target, what })
         });
+        if state.cause.is_none()
+            && let Standing::Broken { what } = &seen.workers
+        {
+            state.cause = Some(Cause { target: WORKERS, what: shared::text::fit(what, LONGEST_CAUSE) });
+        }
     }
     if seen.halted || state.cause.is_some() || state.giving_up.is_some() {
         let since = *state.giving_up.get_or_insert(seen.now);
-        let acts = if seen.now.since(since) > TAKING_BACK { None } else { take_back(&seen.targets, seen.now) };
+        let acts = match take_back(&seen.targets, seen.now) {
+            _ if seen.now.since(since) > TAKING_BACK => None,
+            None if !seen.workers_are_back => Some(Vec::new()),
+            acts => acts,
+        };
         return acts.map_or(Decision::Failed, Decision::Go);
     }
-    go_forward(&seen.targets)
+    go_forward(&seen.targets, &seen.workers)
 }
 
 /// Three steps, each when the one before is done everywhere. What is behind the barrier gets ready: new tasks that cannot
 /// work show it there, and nothing has moved yet. Then what nothing holds (rolling services, for one) is brought to its
 /// new version: it takes longest to bring back, and so it begins when little can fail any more; should it fail, it alone
 /// is brought back. Then the barrier opens, which takes seconds, and seconds to undo.
-fn go_forward(targets: &[Observed]) -> Decision {
+fn go_forward(targets: &[Observed], workers: &Standing) -> Decision {
     let moved =
         |target: &Observed| matches!(target.phase, Phase::Moved | Phase::Done | Phase::Same) && target.is_proven;
+    let workers_are_prepared = matches!(workers, Standing::Ready | Standing::Released);
     if targets.iter().all(moved) {
-        return Decision::Succeeded;
+        return match workers {
+            Standing::Released => Decision::Succeeded,
+            Standing::Ready => Decision::Release,
+            Standing::Preparing | Standing::Broken { .. } => Decision::Go(Vec::new()),
+        };
     }
     let is_known = |target: &Observed| target.phase != Phase::Unknown;
     let passes = |target: &Observed| matches!(target.phase, Phase::Shifting | Phase::Between);
     let waits = |target: &Observed| target.phase == Phase::Ready && target.is_proven;
     let is_ready = |target: &Observed| moved(target) || passes(target) || waits(target);
-    let all_ready = targets.iter().filter(|target| target.behind_barrier).all(is_ready);
+    let all_ready = targets.iter().filter(|target| target.behind_barrier).all(is_ready) && workers_are_prepared;
     let first_step_done = all_ready && targets.iter().all(is_known);
     let open = all_ready && targets.iter().filter(|target| !target.behind_barrier).all(moved);
     let acts = targets.iter().enumerate().filter_map(|(at, target)| match &target.phase {
@@ -168,7 +193,8 @@ mod tests {
 
     fn seen(minutes: u64, phases: &[Phase]) -> Observation {
         let begun = Time::from_millis(NOW.millis() - minutes * 60_000);
-        Observation { now: NOW, begun, halted: false, targets: phases.iter().cloned().map(target).collect() }
+        let targets = phases.iter().cloned().map(target).collect();
+        Observation { now: NOW, begun, halted: false, targets, workers: Standing::Released, workers_are_back: true }
     }
 
     fn failed() -> Phase {
@@ -344,6 +370,37 @@ mod tests {
         let mut state = State::default();
         assert_eq!(decide(&seen(61, &[Phase::Going]), &mut state), Decision::Go(vec![Act::Stop { at: 0 }]));
         assert!(state.cause.unwrap().what.contains("1 h 00 min"));
+    }
+
+    #[test]
+    fn workers_are_prepared_before_traffic_moves_and_released_when_all_of_it_has_moved() {
+        let broken = || Standing::Broken { what: "us/exports: there is no such family".into() };
+        let go_on = Decision::Go(vec![Act::Continue { at: 0 }]);
+        let nothing = Decision::Go(vec![]);
+        for (workers, ready, moved) in [
+            (Standing::Preparing, nothing.clone(), nothing),
+            (Standing::Ready, go_on.clone(), Decision::Release),
+            (Standing::Released, go_on, Decision::Succeeded),
+            (broken(), Decision::Go(vec![Act::Stop { at: 0 }]), Decision::Go(vec![Act::Stop { at: 0 }])),
+        ] {
+            for (phase, expected) in [(Phase::Ready, ready), (Phase::Moved, moved)] {
+                let seen = Observation { workers: workers.clone(), ..seen(1, &[phase]) };
+                assert_eq!(decide(&seen, &mut State::default()), expected, "{seen:?}");
+            }
+        }
+        let mut state = State::default();
+        decide(&Observation { workers: broken(), ..seen(1, &[Phase::Moved]) }, &mut state);
+        assert_eq!(state.cause, Some(Cause { target: WORKERS, what: "us/exports: there is no such family".into() }));
+    }
+
+    #[test]
+    fn a_way_back_is_over_only_when_the_workers_are_back_too() {
+        let mut state = State::default();
+        let halted = Observation { halted: true, workers_are_back: false, ..seen(1, &[Phase::RolledBack]) };
+        assert_eq!(decide(&halted, &mut state), Decision::Go(vec![]));
+        assert_eq!(decide(&Observation { workers_are_back: true, ..halted.clone() }, &mut state), Decision::Failed);
+        let late = Observation { now: NOW.plus(TAKING_BACK + Duration::from_secs(1)), ..halted };
+        assert_eq!(decide(&late, &mut state), Decision::Failed, "a person is needed");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod decide;
 mod message;
 mod plan;
+mod workers;
 
 use serde::Deserialize;
 use shared::artifact;
@@ -16,6 +17,7 @@ use shared::{Aws, Error, Event, Invocation, Journal, Next, Tick};
 use decide::{Decision, Observation, State, decide};
 use message::Report;
 use plan::Plan;
+use workers::Workers;
 
 /// The action's parameters.
 #[derive(Debug, Deserialize)]
@@ -39,6 +41,7 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
 #[derive(Debug)]
 struct Memory {
     plan: Plan,
+    workers: Workers,
     journal: Journal,
 }
 
@@ -49,23 +52,27 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
             let parameters: Parameters = tick.job.parameters()?;
             let content = artifact::read(tick.aws, tick.job, parameters.manifest.as_deref()).await?;
             memory.insert(Memory {
+                workers: Workers::new(&content.manifest, content.image.clone()),
                 plan: Plan::new(tick, content, parameters.services.as_deref(), state).await?,
                 journal: Journal::default(),
             })
         }
     };
-    let plan = &mut memory.plan;
-    let moment = plan.look(tick, state).await;
+    let (plan, workers) = (&mut memory.plan, &mut memory.workers);
+    let takes_back = state.giving_up.is_some() || tick.halted;
+    let (moment, ()) = futures_util::future::join(plan.look(tick, state), workers.look(tick, takes_back)).await;
     let seen = Observation {
         now: tick.now,
         begun: tick.begun,
         halted: tick.halted,
         targets: plan.targets.iter().map(|target| target.observed(&moment)).collect(),
+        workers: workers.standing(tick),
+        workers_are_back: workers.is_back(tick),
     };
     let decision = decide(&seen, state);
     let purpose = if state.giving_up.is_some() { Purpose::TakeBack } else { moment.purpose };
     let moment = Moment { purpose, ..moment };
-    let report = Report { tick, targets: &plan.targets, moment };
+    let report = Report { tick, targets: &plan.targets, moment, workers };
     for line in report.news(state) {
         memory.journal.say(tick.now, line);
     }
@@ -75,8 +82,18 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
             if !goes_forward || tick.goes_on().await? {
                 plan.act(&acts, &moment).await;
             }
-            let report = Report { tick, targets: &plan.targets, moment };
+            if state.giving_up.is_some() {
+                workers.bring_back(tick).await;
+            }
+            let report = Report { tick, targets: &plan.targets, moment, workers };
             Next::Wait(decide::LOOK, report.progress())
+        }
+        Decision::Release => {
+            let progress = report.progress();
+            if tick.goes_on().await? {
+                workers.release(tick).await;
+            }
+            Next::Wait(decide::LOOK, progress)
         }
         Decision::Succeeded => Next::Succeed(report.succeeded()),
         Decision::Failed => {

@@ -9,6 +9,7 @@ use shared::time::spoken;
 use shared::{Next, Progress, Success, Tick, Verdict, names};
 
 use crate::decide::State;
+use crate::workers::Workers;
 
 /// The longest line of a container in a verdict.
 const LONGEST_LINE: usize = 300;
@@ -19,6 +20,8 @@ pub(crate) struct Report<'a> {
     pub(crate) tick: &'a Tick<'a>,
     pub(crate) targets: &'a [Target],
     pub(crate) moment: Moment,
+    /// The workers that are started one by one.
+    pub(crate) workers: &'a Workers,
 }
 
 impl Report<'_> {
@@ -119,6 +122,10 @@ impl Report<'_> {
             false => format!("Traffic is on the new version everywhere after {took}: {}", each.join(", ")),
         };
         summary.push_str(&self.remarks());
+        let workers = self.workers.count();
+        if workers > 0 {
+            let _ = write!(summary, ". Workers that are started from now on are of it, too ({workers})");
+        }
         let ids: Vec<_> = self.targets.iter().filter_map(Target::deployment).collect();
         let variables = vec![
             ("Summary", summary.clone()),
@@ -134,6 +141,12 @@ impl Report<'_> {
         let lines: Vec<_> = lines.iter().map(|line| fit(plain(line).trim_end(), LONGEST_LINE)).collect();
         let mut message = String::new();
         let stuck: Vec<_> = self.targets.iter().filter_map(|target| self.stuck(target)).collect();
+        if let Some(why) = &self.workers.stuck {
+            let _ = writeln!(
+                message,
+                "Workers are STILL STARTED OF THIS RELEASE, since what was released before could not be written back: {why}"
+            );
+        }
         for line in &stuck {
             message.push_str(line);
             message.push('\n');
@@ -141,7 +154,7 @@ impl Report<'_> {
         match &state.cause {
             None => message.push_str("The deployment was stopped with the release."),
             Some(cause) => {
-                let name = self.targets.get(cause.target).map_or_else(|| "?".into(), Target::name);
+                let name = self.targets.get(cause.target).map_or_else(|| "workers".into(), Target::name);
                 let _ = write!(message, "{name} failed: {}.", cause.what);
                 // Of a task that was ill, they are its answer to SIGTERM, and tell nothing.
                 let was_ill = cause.what.contains("health checks");

@@ -60,6 +60,8 @@ pub(crate) struct Deployed {
     pub(crate) since: Option<Time>,
     /// The deployments that are facts: their action has succeeded.
     pub(crate) facts: BTreeSet<String>,
+    /// Whether such an action has succeeded: then what was released of workers is a fact, too.
+    pub(crate) has_succeeded: bool,
 }
 
 /// What of a release's deployments may be taken back, from its actions. Those of an action that has succeeded are facts:
@@ -68,7 +70,8 @@ pub(crate) fn deployed(actions: &[Sibling]) -> Deployed {
     let since = actions.iter().filter(|one| one.deploys).filter_map(|one| one.started).min();
     let succeeded = actions.iter().filter(|one| one.has_succeeded());
     let ids = succeeded.filter_map(|one| one.variables.get("Deployments"));
-    Deployed { since, facts: ids.flat_map(|ids| ids.split(',').map(str::to_owned)).collect() }
+    let has_succeeded = actions.iter().any(|one| one.deploys && one.has_succeeded());
+    Deployed { since, facts: ids.flat_map(|ids| ids.split(',').map(str::to_owned)).collect(), has_succeeded }
 }
 
 /// Where the release's tasks were done, by task and environment, as the actions say that ran them: they are remembered for
@@ -130,7 +133,9 @@ mod tests {
             ..Sibling::default()
         };
         let found = deployed(&[action(true, "d-1,d-2"), action(false, "d-3"), Sibling::default()]);
-        assert_eq!(found, Deployed { since: None, facts: ["d-1", "d-2"].map(str::to_owned).into() });
+        let facts = ["d-1", "d-2"].map(str::to_owned).into();
+        assert_eq!(found, Deployed { since: None, facts, has_succeeded: false });
+        assert!(deployed(&[Sibling { deploys: true, ..action(true, "") }]).has_succeeded);
         let deploys = |at| Sibling { deploys: true, started: Some(Time::from_millis(at)), ..action(false, "") };
         assert_eq!(deployed(&[deploys(7), deploys(5), action(false, "")]).since, Some(Time::from_millis(5)));
     }

@@ -13,6 +13,7 @@ use shared::end::{End, judge};
 use shared::job::Release;
 use shared::manifest::in_environment;
 use shared::targets::{self, Act, Kind, Moment, Phase, Purpose, Site, Target, Whose};
+use shared::workers::Pointers;
 use shared::{Aws, Error, Time, Trouble, Verdict, names};
 
 use crate::decide::{self, Deployed, is_of_this_try};
@@ -25,6 +26,8 @@ pub(crate) struct Sweep {
     targets: Vec<Target>,
     /// When nothing was seen under way at each target last.
     clear: Vec<Option<Time>>,
+    /// What was released of workers.
+    workers: Watch,
     image: Option<String>,
     /// The manifest's tasks, each with its environments.
     tasks: Vec<(String, Vec<String>)>,
@@ -93,6 +96,7 @@ impl Sweep {
             families,
             clear: vec![None; targets.len()],
             targets,
+            workers: Watch::default(),
             image: content.image,
             tasks,
             asked: BTreeMap::new(),
@@ -118,14 +122,39 @@ impl Sweep {
         said: &mut Vec<String>,
     ) -> Result<bool, Verdict> {
         let tasks = self.look_at_tasks(release, seen, said).await;
+        let workers = self.look_at_workers(aws, release, &deployed, seen, said).await;
         let deployments = self.look_at_targets(aws, release, deployed, seen, said).await;
-        Ok(tasks? | deployments?)
+        Ok(tasks? | workers? | deployments?)
+    }
+
+    /// Writes back what the release has written down of workers, unless it is a fact; whether there was anything.
+    ///
+    /// Safe to repeat: see [`Pointers::restore`].
+    async fn look_at_workers(
+        &mut self,
+        aws: &Aws,
+        release: &Release,
+        deployed: &Deployed,
+        seen: Time,
+        said: &mut Vec<String>,
+    ) -> Result<bool, Verdict> {
+        let looked = match Pointers::new(aws) {
+            Some(pointers) if deployed.since.is_some() && !deployed.has_succeeded => {
+                bring_back(&pointers, release).await
+            }
+            Some(_) | None => Ok(false),
+        };
+        let under_way = self.workers.note(seen, looked)?;
+        if under_way {
+            said.push(message::workers_are_back());
+        }
+        Ok(under_way)
     }
 
     /// Whether each list was seen, at this moment or later, to have nothing under way.
     pub(crate) fn is_clear_since(&self, moment: Time) -> bool {
         let families = self.families.iter().map(|family| family.watch.clear);
-        let mut watched = families.chain(self.clear.iter().copied());
+        let mut watched = families.chain(self.clear.iter().copied()).chain([self.workers.clear]);
         watched.all(|clear| clear.is_some_and(|clear| clear >= moment))
     }
 
@@ -287,6 +316,16 @@ impl Sweep {
             *is_said = true;
         }
     }
+}
+
+/// Whether the release had written anything down, which is written back then.
+async fn bring_back(pointers: &Pointers<'_>, release: &Release) -> Result<bool, Error> {
+    let known = pointers.read().await?;
+    let has_any = known.has_any_of(release);
+    if has_any {
+        pointers.restore(&known, release).await?;
+    }
+    Ok(has_any)
 }
 
 /// Why a target cannot be looked at, or taken back.

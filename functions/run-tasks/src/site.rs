@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use shared::artifact::Content;
 use shared::aws::Place;
 use shared::aws::codepipeline::Codepipeline;
-use shared::aws::ecs::{Definition, Ecs, Of, Placed, Run, Task};
+use shared::aws::ecs::{Definition, Ecs, Of, Placed, Run, Task, is_for_room};
 use shared::end::{End, judge};
 use shared::manifest::{self, Environment, Manifest};
 use shared::survey::Survey;
@@ -434,7 +434,7 @@ impl Site {
                 environment: &self.environment,
                 definition: &definition.arn,
                 container: &container,
-                task,
+                overrides: &task.into(),
                 started_by: &self.started_by,
                 client_token: &names::client_token(tick.key, &self.name, attempt),
             })
@@ -483,13 +483,6 @@ async fn has_run_before(tick: &Tick<'_>, name: &str) -> Result<bool, Error> {
         // Where that may not be asked, looking again does no harm.
         Err(Error::Stop(_)) => Ok(false),
     }
-}
-
-/// Whether a placement failed for want of something that may come back (fact 17).
-fn is_for_room(reasons: &str) -> bool {
-    ["RESOURCE", "AGENT", "Capacity is unavailable", "EMPTY CAPACITY PROVIDER"]
-        .iter()
-        .any(|word| reasons.contains(word))
 }
 
 /// How long a task took, from the moment it was asked for, in whole seconds begun.

@@ -58,7 +58,7 @@ struct Invocation {
     payload: String,
     deadline: Time,
     function: String,
-    answer: oneshot::Sender<Result<(), FunctionError>>,
+    answer: oneshot::Sender<Result<Value, FunctionError>>,
 }
 
 impl Functions {
@@ -90,7 +90,7 @@ impl Functions {
         name: &str,
         payload: &Value,
         timeout: Duration,
-    ) -> Result<(), FunctionError> {
+    ) -> Result<Value, FunctionError> {
         let gone = || FunctionError::new("Runtime.ExitError", "its sandbox is gone");
         let missing = || FunctionError::new("ResourceNotFoundException", format!("there is no function {name}"));
         let function = self.functions.get(name).ok_or_else(missing)?;
@@ -200,7 +200,7 @@ async fn runtime_api(listener: TcpListener, folder: String, waiting: mpsc::Recei
     }
 }
 
-type Answers = Mutex<BTreeMap<String, oneshot::Sender<Result<(), FunctionError>>>>;
+type Answers = Mutex<BTreeMap<String, oneshot::Sender<Result<Value, FunctionError>>>>;
 
 fn next(answers: &Answers, invocation: Invocation) -> Response {
     answers.lock().unwrap_or_else(PoisonError::into_inner).insert(invocation.id.clone(), invocation.answer);
@@ -221,7 +221,7 @@ fn answer(answers: &Answers, request: &Request) -> Response {
         return plain(404, "not part of the Lambda Runtime API");
     };
     let result = match *how {
-        "response" => Ok(()),
+        "response" => Ok(serde_json::from_slice(&request.body).unwrap_or_default()),
         "error" => {
             let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
             let field = |name: &str| body.get(name).and_then(Value::as_str);

@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Machine;
-use crate::world;
+use crate::world::{self, decoded};
 
 /// The largest request: CloudWatch takes a megabyte of lines, and nothing here takes more than a few.
 const LARGEST_BODY: usize = 16 * 1024 * 1024;
@@ -96,25 +96,4 @@ fn response(response: world::Response) -> hyper::Response<Full<Bytes>> {
         }
     }
     built
-}
-
-/// Percent-decoded.
-fn decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escaped = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
-        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }

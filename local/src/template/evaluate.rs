@@ -6,7 +6,7 @@ use saphyr::{Scalar, Yaml};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::{Function, On, Permissions, Pipeline, Rule, Stack};
+use super::{Function, On, Permissions, Pipeline, Queue, Rule, Stack};
 use crate::Mistake;
 
 /// A YAML node as JSON, short tags written out (`!Sub x` as `{"Fn::Sub": x}`).
@@ -94,6 +94,7 @@ impl<'a> Evaluator<'a> {
         let mut pipeline = None;
         let mut stack = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (action_types, functions, rules, log_groups) = (&mut stack.0, &mut stack.1, &mut stack.2, &mut stack.3);
+        let mut queues = Vec::new();
         for (name, resource) in self.resources {
             if let Some(condition) = resource.get("Condition").and_then(Value::as_str)
                 && !self.condition(condition)?
@@ -114,6 +115,7 @@ impl<'a> Evaluator<'a> {
                 "AWS::Logs::LogGroup" => {
                     log_groups.push(self.physical(name));
                 }
+                "AWS::SQS::Queue" => queues.push(self.queue(name, &properties()?)),
                 "AWS::Serverless::Function" => self.function(name, resource, functions, rules)?,
                 // What a release on this machine does not need - keys, alarms, topics - must at least refer to what is there.
                 _ if kind.starts_with("AWS::") => drop(properties()?),
@@ -126,7 +128,16 @@ impl<'a> Evaluator<'a> {
         let pipeline = pipeline.ok_or_else(|| Mistake("template.yaml has no AWS::CodePipeline::Pipeline".into()))?;
         let (action_types, functions, rules, log_groups) = stack;
         let (region, account) = (self.region.to_owned(), self.account.to_owned());
-        Ok(Stack { pipeline, action_types, functions, rules, log_groups, region, account })
+        Ok(Stack { pipeline, action_types, functions, rules, queues, log_groups, region, account })
+    }
+
+    fn queue(&self, name: &str, properties: &Value) -> Queue {
+        let redrive = properties.get("RedrivePolicy").and_then(|policy| {
+            let to = policy.get("deadLetterTargetArn")?.as_str()?.rsplit(':').next()?.to_owned();
+            Some((to, u32::try_from(policy.get("maxReceiveCount")?.as_u64()?).ok()?))
+        });
+        let visibility = properties.get("VisibilityTimeout").and_then(Value::as_u64).unwrap_or(30);
+        Queue { name: self.physical(name), visibility, redrive }
     }
 
     fn function(
@@ -181,6 +192,18 @@ impl<'a> Evaluator<'a> {
                     rate(properties.get("Schedule").and_then(Value::as_str).unwrap_or_default())
                         .ok_or_else(|| at(&format!("Events.{event}: only rate(...) schedules are understood here")))?,
                 ),
+                "SQS" => {
+                    let number = |pointer: &str, default| {
+                        let found = properties.pointer(pointer).and_then(Value::as_u64);
+                        found.and_then(|number| usize::try_from(number).ok()).unwrap_or(default)
+                    };
+                    let queue = properties.get("Queue").and_then(Value::as_str).unwrap_or_default();
+                    On::Queue {
+                        queue: queue.rsplit(':').next().unwrap_or_default().to_owned(),
+                        batch: number("/BatchSize", 10),
+                        at_once: number("/ScalingConfig/MaximumConcurrency", 5),
+                    }
+                }
                 _ => return Err(at(&format!("Events.{event}: `{kind}` is not understood here"))),
             };
             rules.push(Rule { function: self.physical(name), on });
@@ -218,6 +241,7 @@ impl<'a> Evaluator<'a> {
             Some("AWS::Serverless::Function") => "FunctionName",
             Some("AWS::CodePipeline::Pipeline" | "AWS::CodeBuild::Project") => "Name",
             Some("AWS::Logs::LogGroup") => "LogGroupName",
+            Some("AWS::SQS::Queue") => "QueueName",
             _ => "",
         };
         let given = resource.and_then(|resource| resource.get("Properties")?.get(property));
@@ -330,6 +354,9 @@ impl<'a> Evaluator<'a> {
             "AWS::Partition" => "aws".into(),
             "AWS::URLSuffix" => "amazonaws.com".into(),
             "AWS::NoValue" => json!({ NO_VALUE: true }),
+            _ if self.resources.get(name).is_some_and(|one| one["Type"] == "AWS::SQS::Queue") => {
+                format!("https://sqs.{}.amazonaws.com/{}/{}", self.region, self.account, self.physical(name)).into()
+            }
             _ if self.resources.contains_key(name) => self.physical(name).into(),
             _ => {
                 let found = self.parameters.get(name).cloned();
@@ -346,6 +373,8 @@ impl<'a> Evaluator<'a> {
             ("AWS::Serverless::Function", "Arn") => {
                 Ok(format!("arn:aws:lambda:{region}:{account}:function:{physical}"))
             }
+            ("AWS::SQS::Queue", "Arn") => Ok(format!("arn:aws:sqs:{region}:{account}:{physical}")),
+            ("AWS::SQS::Queue", "QueueName") => Ok(physical),
             ("AWS::S3::Bucket", "Arn") => Ok(format!("arn:aws:s3:::{physical}")),
             ("AWS::Logs::LogGroup", "Arn") => Ok(format!("arn:aws:logs:{region}:{account}:log-group:{physical}:*")),
             ("AWS::IAM::Role", "Arn") => Ok(format!("arn:aws:iam::{account}:role/{physical}")),

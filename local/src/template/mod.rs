@@ -27,6 +27,8 @@ pub struct Stack {
     pub functions: Vec<Function>,
     /// What invokes them.
     pub rules: Vec<Rule>,
+    /// The queues.
+    pub queues: Vec<Queue>,
     /// The log groups.
     pub log_groups: Vec<String>,
     /// Where it is.
@@ -252,6 +254,17 @@ pub struct Function {
     pub permissions: Permissions,
 }
 
+/// A queue of SQS's.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// How long a message that was received is hidden, in seconds.
+    pub visibility: u64,
+    /// Where a message goes that was received too often, and how often that is.
+    pub redrive: Option<(String, u32)>,
+}
+
 /// What invokes a function.
 #[derive(Debug, Clone)]
 pub struct Rule {
@@ -268,6 +281,15 @@ pub enum On {
     Pattern(Value),
     /// Every so many seconds.
     Rate(u64),
+    /// With the messages of a queue, so many at once at most, by so many invocations at once.
+    Queue {
+        /// The queue's name.
+        queue: String,
+        /// How many messages.
+        batch: usize,
+        /// How many invocations.
+        at_once: usize,
+    },
 }
 
 /// What a role allows that another template than Cutover's own makes.

@@ -45,6 +45,8 @@ enum Effect {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 enum Operator {
     StringEquals,
+    StringLike,
+    StringLikeIfExists,
     ArnLike,
 }
 
@@ -95,10 +97,13 @@ impl Permissions {
             let holds = statement.condition.iter().all(|(operator, keys)| {
                 keys.iter().all(|(key, wanted)| {
                     let found = need.context.get(key.as_str());
-                    found.is_some_and(|found| {
+                    let needed = *operator != Operator::StringLikeIfExists;
+                    found.map_or(!needed, |found| {
                         wanted.all().iter().any(|wanted| match operator {
                             Operator::StringEquals => wanted == found,
-                            Operator::ArnLike => is_like(wanted, found),
+                            Operator::ArnLike | Operator::StringLike | Operator::StringLikeIfExists => {
+                                is_like(wanted, found)
+                            }
                         })
                     })
                 })

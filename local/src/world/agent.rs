@@ -11,9 +11,14 @@ use super::{Fault, Request, Response, World};
 impl World {
     pub(super) fn task_protection(&mut self, scope: &Scope, input: &Tasks) -> Result<Value, Fault> {
         let cluster = self.cluster(scope, input.cluster.as_deref())?;
-        let mut shown = Vec::new();
+        let (mut shown, mut failures) = (Vec::new(), Vec::new());
         for wanted in &input.tasks {
             let arn = self.task_arn(scope, &cluster, wanted);
+            // It is for tasks of services only (fact 50).
+            if self.ecs.tasks.get(&arn).is_some_and(|task| !task.group.starts_with("service:")) {
+                failures.push(json!({"arn": arn, "reason": "TASK_NOT_VALID"}));
+                continue;
+            }
             if let Some(enabled) = input.protection_enabled {
                 self.protect(&arn, enabled, input.expires_in_minutes);
             }
@@ -21,7 +26,7 @@ impl World {
                 shown.push(self.protection(task));
             }
         }
-        Ok(json!({"protectedTasks": shown, "failures": []}))
+        Ok(json!({"protectedTasks": shown, "failures": failures}))
     }
 
     fn protection(&self, task: &Task) -> Value {

@@ -40,8 +40,8 @@ pub(super) struct Ecs {
 #[derive(Debug, Clone)]
 struct Answered {
     parameters: String,
-    task: Option<String>,
-    failure: Value,
+    tasks: Vec<String>,
+    failures: Vec<Value>,
     at: Time,
 }
 
@@ -353,8 +353,9 @@ impl World {
 
     fn run_task(&mut self, scope: &Scope, input: RunTask, body: &[u8]) -> Result<Value, Fault> {
         let cluster = self.cluster(scope, input.cluster.as_deref())?;
-        if input.count.unwrap_or(1) != 1 {
-            return Err(Fault::unknown("RunTask with a count other than 1"));
+        let count = input.count.unwrap_or(1);
+        if !(1..=10).contains(&count) {
+            return Err(Fault::new("InvalidParameterException", "count should be between 1 and 10."));
         }
         let definition = self.definition(scope, &input.task_definition)?.clone();
         let key = input.client_token.clone().map(|token| (cluster_arn(scope, &cluster), token));
@@ -365,39 +366,39 @@ impl World {
             if answered.parameters != parameters {
                 return Err(Fault::new("ConflictException", "The client token was used with other parameters."));
             }
-            let task = answered.task.as_ref().and_then(|arn| self.ecs.tasks.get(arn));
-            return Ok(match task {
-                Some(task) => json!({"tasks": [self.shown(task)], "failures": []}),
-                None => json!({"tasks": [], "failures": [answered.failure]}),
-            });
+            return Ok(self.ran(&answered.tasks, &answered.failures));
         }
         let room = self.ecs.clusters.get(&(scope.clone(), cluster.clone())).and_then(|cluster| cluster.room_for_tasks);
-        let here = |task: &&Task| task.scope == *scope && task.cluster == cluster && !task.is_over();
-        let full = room.is_some_and(|room| self.ecs.tasks.values().filter(here).count() >= room);
-        let mut task = None;
-        let failure = json!({"reason": "RESOURCE:MEMORY", "arn": cluster_arn(scope, &cluster)});
-        if !full {
-            let started_by = input.started_by.unwrap_or_default();
-            let overrides = input.overrides.unwrap_or_default();
-            let _ = (input.capacity_provider_strategy, input.platform_version, input.network_configuration);
-            let _ = (overrides.cpu, overrides.memory);
-            let new = self.new_task(scope, &cluster, &definition, &overrides.container_overrides, started_by)?;
-            let made = self.ecs.tasks.get_mut(&new);
-            if let Some(made) = made {
-                made.tags = input.tags.unwrap_or(json!([]));
-                made.launch_type = input.launch_type.unwrap_or_else(|| "FARGATE".into());
-                made.group = input.group.unwrap_or_else(|| format!("family:{}", made.family));
+        let started_by = input.started_by.unwrap_or_default();
+        let overrides = input.overrides.unwrap_or_default();
+        let _ = (input.capacity_provider_strategy, input.platform_version, input.network_configuration);
+        let _ = (overrides.cpu, overrides.memory);
+        let (mut tasks, mut failures) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let here = |task: &&Task| task.scope == *scope && task.cluster == cluster && !task.is_over();
+            if room.is_some_and(|room| self.ecs.tasks.values().filter(here).count() >= room) {
+                failures.push(json!({"reason": "RESOURCE:MEMORY", "arn": cluster_arn(scope, &cluster)}));
+                continue;
             }
-            task = Some(new);
+            let made = &overrides.container_overrides;
+            let new = self.new_task(scope, &cluster, &definition, made, started_by.clone())?;
+            if let Some(made) = self.ecs.tasks.get_mut(&new) {
+                made.tags = input.tags.clone().unwrap_or(json!([]));
+                made.launch_type = input.launch_type.clone().unwrap_or_else(|| "FARGATE".into());
+                made.group = input.group.clone().unwrap_or_else(|| format!("family:{}", made.family));
+            }
+            tasks.push(new);
         }
+        let answer = self.ran(&tasks, &failures);
         if let Some(key) = key {
-            let answered = Answered { parameters, task: task.clone(), failure: failure.clone(), at: self.now };
-            self.ecs.tokens.insert(key, answered);
+            self.ecs.tokens.insert(key, Answered { parameters, tasks, failures, at: self.now });
         }
-        Ok(match task.and_then(|arn| self.ecs.tasks.get(&arn)) {
-            Some(task) => json!({"tasks": [self.shown(task)], "failures": []}),
-            None => json!({"tasks": [], "failures": [failure]}),
-        })
+        Ok(answer)
+    }
+
+    fn ran(&self, tasks: &[String], failures: &[Value]) -> Value {
+        let shown = tasks.iter().filter_map(|arn| self.ecs.tasks.get(arn)).map(|task| self.shown(task));
+        json!({"tasks": shown.collect::<Vec<_>>(), "failures": failures})
     }
 
     fn new_task(
@@ -577,12 +578,16 @@ impl World {
         if let Some(container) = task.containers.iter_mut().find(|container| container.name == name) {
             container.host_port = port;
         }
-        if task.last_status == "PENDING" {
+        let is_first = task.last_status == "PENDING";
+        if is_first {
             task.last_status = "RUNNING";
             task.started = Some(now);
         }
         // Its end was asked for while it was being started.
         let task = task.clone();
+        if is_first {
+            self.tell_of_task(&task);
+        }
         if task.desired_status == "STOPPED" {
             self.signal(arn, false);
         } else if task.is_healthy() {
@@ -643,7 +648,16 @@ impl World {
         task.stop_code.get_or_insert("EssentialContainerExited");
         task.stopped_reason.get_or_insert("Essential container in task exited".into());
         let task = task.clone();
+        self.tell_of_task(&task);
         self.service_task_ended(&task);
+    }
+
+    /// ECS's event, in the account and Region of the stack: those of others reach its rules only when somebody sends them on.
+    fn tell_of_task(&mut self, task: &Task) {
+        if task.scope == (self.account.clone(), self.region.clone()) {
+            let detail = self.shown(task);
+            self.emit_of("aws.ecs", "ECS Task State Change", &[&task.arn], detail);
+        }
     }
 
     fn list_tasks(&self, scope: &Scope, input: &ListTasks) -> Result<Value, Fault> {

@@ -13,18 +13,36 @@ const DELIVERY: Duration = Duration::from_millis(50);
 impl World {
     /// Sends an event of CodePipeline's.
     pub(super) fn emit(&mut self, kind: &str, detail: Value) {
-        let event = json!({
+        let pipeline = self.pipeline.arn(&self.region, &self.account);
+        let event = self.event("aws.codepipeline", kind, &[&pipeline], detail);
+        self.after(DELIVERY, Timer::Deliver(Box::new(event)));
+    }
+
+    /// The same of another service; what no rule waits for is not even sent.
+    pub(super) fn emit_of(&mut self, source: &str, kind: &str, resources: &[&str], detail: Value) {
+        let outline = json!({"source": source, "detail-type": kind, "detail": &detail});
+        let is_awaited = |rule: &crate::template::Rule| match &rule.on {
+            On::Pattern(pattern) => matches(pattern, &outline),
+            On::Rate(_) | On::Queue { .. } => false,
+        };
+        if self.rules.iter().any(is_awaited) {
+            let event = self.event(source, kind, resources, detail);
+            self.after(DELIVERY, Timer::Deliver(Box::new(event)));
+        }
+    }
+
+    fn event(&mut self, source: &str, kind: &str, resources: &[&str], detail: Value) -> Value {
+        json!({
             "version": "0",
             "id": self.uuid(),
             "detail-type": kind,
-            "source": "aws.codepipeline",
+            "source": source,
             "account": self.account,
             "time": self.now.to_string(),
             "region": self.region,
-            "resources": [self.pipeline.arn(&self.region, &self.account)],
+            "resources": resources,
             "detail": detail,
-        });
-        self.after(DELIVERY, Timer::Deliver(Box::new(event)));
+        })
     }
 
     pub(super) fn deliver(&mut self, event: &Value) {

@@ -16,7 +16,7 @@ pub type Granted = BTreeMap<String, BTreeSet<Grant>>;
 
 const ANY: &str = "*";
 
-fn need(action: impl Into<String>, resource: impl Into<String>) -> Need {
+pub(super) fn need(action: impl Into<String>, resource: impl Into<String>) -> Need {
     Need { action: action.into(), resource: resource.into(), context: BTreeMap::new() }
 }
 
@@ -167,8 +167,45 @@ impl World {
                 let function = function.rsplit(':').next().unwrap_or_default();
                 vec![need("lambda:InvokeFunction", arn(service, format!("function:{function}")))]
             }
-            ("ssm", "GetParameter") => vec![need(operation, arn(service, format!("parameter{}", text("Name"))))],
-            ("s3", _) => vec![need("s3:GetObject", format!("arn:aws:s3:::{}", request.path.trim_start_matches('/')))],
+            ("ssm", "GetParametersByPath") => {
+                vec![need(operation, arn(service, format!("parameter{}", text("Path").trim_end_matches('/'))))]
+            }
+            ("ssm", _) => vec![need(operation, arn(service, format!("parameter{}", text("Name"))))],
+            ("sqs", _) => {
+                let queue = text("QueueUrl").rsplit('/').next().unwrap_or_default();
+                vec![need(operation, arn(service, queue.to_owned()))]
+            }
+            ("scheduler", "CreateScheduleGroup") => {
+                vec![need(operation, arn(service, format!("schedule-group/{}", short(&request.path))))]
+            }
+            ("scheduler", "ListSchedules") => vec![need(operation, arn(service, "schedule/*/*".into()))],
+            ("scheduler", _) => {
+                let asked = request.query.get("groupName").map(String::as_str);
+                let group = asked.unwrap_or_else(|| text("GroupName"));
+                let resource = arn(service, format!("schedule/{group}/{}", short(&request.path)));
+                let mut needs = vec![need(operation, resource)];
+                if let Some(role) = body.pointer("/Target/RoleArn").and_then(Value::as_str) {
+                    needs.push(need("iam:PassRole", role).with("iam:PassedToService", "scheduler.amazonaws.com"));
+                }
+                needs
+            }
+            ("s3", _) => {
+                let path = request.path.trim_matches('/');
+                let on_object = |action| need(action, format!("arn:aws:s3:::{path}"));
+                match name {
+                    "ListObjectsV2" => {
+                        let prefix = request.query.get("prefix").cloned().unwrap_or_default();
+                        vec![on_object("s3:ListBucket").with("s3:prefix", prefix)]
+                    }
+                    // The condition is of what is there.
+                    "PutObject" if request.headers.contains_key("if-match") => {
+                        vec![on_object("s3:PutObject"), on_object("s3:GetObject")]
+                    }
+                    "PutObject" => vec![on_object("s3:PutObject")],
+                    "DeleteObject" => vec![on_object("s3:DeleteObject")],
+                    _ => vec![on_object("s3:GetObject")],
+                }
+            }
             ("sts", _) => {
                 let body = String::from_utf8_lossy(&request.body);
                 let role = body.split('&').find_map(|pair| pair.strip_prefix("RoleArn=")).unwrap_or_default();

@@ -21,6 +21,8 @@ struct Invocation {
     payload: Value,
     /// How often it was tried.
     tried: u32,
+    /// The queue whose messages it was given, if it was not invoked asynchronously.
+    queue: Option<String>,
 }
 
 impl Lambda {
@@ -81,7 +83,16 @@ impl World {
 
     pub(super) fn invoke_async(&mut self, function: &str, payload: Value) {
         let id = self.uuid();
-        let invocation = Invocation { function: name(function).to_owned(), payload, tried: 0 };
+        let invocation = Invocation { function: name(function).to_owned(), payload, tried: 0, queue: None };
+        self.lambda.invocations.insert(id.clone(), invocation);
+        self.invoke_now(&id);
+    }
+
+    /// Invokes a function with messages of a queue: there is one try, and the queue does the rest.
+    pub(super) fn invoke_with_messages(&mut self, function: &str, queue: &str, payload: Value) {
+        let id = self.uuid();
+        let queue = Some(queue.to_owned());
+        let invocation = Invocation { function: name(function).to_owned(), payload, tried: 0, queue };
         self.lambda.invocations.insert(id.clone(), invocation);
         self.invoke_now(&id);
     }
@@ -98,8 +109,17 @@ impl World {
         });
     }
 
-    pub(super) fn invoked(&mut self, id: &str, result: Result<(), FunctionError>) {
+    pub(super) fn invoked(&mut self, id: &str, result: Result<Value, FunctionError>) {
         let Some(invocation) = self.lambda.invocations.get(id) else { return };
+        if let Some(queue) = invocation.queue.clone() {
+            if let Some(invocation) = self.lambda.invocations.remove(id) {
+                if let Err(why) = &result {
+                    self.effects.push(Effect::Note(format!("{} failed: {why}", invocation.function)));
+                }
+                self.messages_handled(&queue, &invocation.payload, result.ok());
+            }
+            return;
+        }
         let retries = self.lambda.functions.get(&invocation.function).map_or(0, |function| function.retries);
         match result {
             Err(why) if invocation.tried <= retries => {
@@ -129,7 +149,7 @@ impl World {
                     }
                 }
             }
-            Ok(()) => {
+            Ok(_) => {
                 self.lambda.invocations.remove(id);
             }
         }

@@ -21,8 +21,11 @@ mod pipeline;
 mod protocol;
 mod rollouts;
 mod s3;
+mod scheduler;
 mod services;
 mod sink;
+mod sqs;
+mod ssm;
 mod sts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,7 +46,7 @@ pub use logs::{Event as LogEvent, Quirks};
 pub use mishaps::Life;
 pub use past::Lateness;
 pub use pipeline::{ActionStatus, ActionView, ExecutionStatus};
-pub use protocol::{Fault, Request, Response};
+pub use protocol::{Fault, Request, Response, decoded, operation};
 pub use rollouts::RolloutView;
 pub use services::TrafficView;
 pub use sink::Told;
@@ -200,8 +203,8 @@ pub enum Happening {
     Invoked {
         /// Its id.
         id: String,
-        /// The function's error, or that it ran out of time.
-        result: Result<(), FunctionError>,
+        /// What it answered; its error, or that it ran out of time.
+        result: Result<Value, FunctionError>,
     },
     /// A function of the application's own has answered a deployment.
     Hooked {
@@ -251,6 +254,10 @@ enum Timer {
     Schedule(usize),
     /// An event on its way to its rules.
     Deliver(Box<Value>),
+    /// Messages of a queue that can be received.
+    Queue(String),
+    /// A schedule of Scheduler's, by group and name, that was set as often as that.
+    Clock(String, String, u64),
     /// A job that a continuation made.
     Job(String),
     /// An approval that nobody gave.
@@ -280,7 +287,9 @@ pub struct World {
     lambda: lambda::Lambda,
     rules: Vec<crate::template::Rule>,
     s3: s3::S3,
-    ssm: BTreeMap<String, String>,
+    ssm: ssm::Ssm,
+    sqs: sqs::Sqs,
+    scheduler: scheduler::Scheduler,
     told: Vec<sink::Told>,
     pipeline: pipeline::Pipeline,
     past: past::Pasts,
@@ -310,7 +319,9 @@ impl World {
             lambda: lambda::Lambda::new(&stack.functions),
             rules: stack.rules.clone(),
             s3: s3::S3::default(),
-            ssm: account.ssm.clone(),
+            ssm: ssm::Ssm::new(&account.ssm),
+            sqs: sqs::Sqs::new(&stack.queues),
+            scheduler: scheduler::Scheduler::default(),
             told: Vec::new(),
             pipeline: pipeline::Pipeline::new(stack.pipeline, stack.action_types)?,
             past: past::Pasts::default(),
@@ -381,6 +392,8 @@ impl World {
                 Timer::Invoke(id) => self.invoke_now(&id),
                 Timer::Schedule(at) => self.scheduled(at),
                 Timer::Deliver(event) => self.deliver(&event),
+                Timer::Queue(queue) => self.receive(&queue),
+                Timer::Clock(group, name, set) => self.clock_strikes(&group, &name, set),
                 Timer::Job(job) => self.job_is_due(&job),
                 Timer::Approval(action) => self.approval_timed_out(&action),
             }
@@ -445,6 +458,8 @@ impl World {
             "codedeploy" => self.codedeploy_operation(name, request).map(Response::json),
             "logs" => self.logs_operation(name, request).map(Response::json),
             "ssm" => self.ssm_operation(name, request).map(Response::json),
+            "sqs" => self.sqs_operation(name, request).map(Response::json),
+            "scheduler" => self.scheduler_operation(name, request).map(Response::json),
             "sts" => self.sts_operation(name, request),
             "lambda" => self.lambda_operation(name, request),
             "agent" => self.agent_operation(name, request),

@@ -656,7 +656,7 @@ impl World {
         for output in &action.output_artifacts {
             let unique = self.hex();
             let key = format!("{}/{}/{}", self.pipeline.declared.name, output.name, &unique[..7]);
-            self.s3.put(&bucket, &key, made.artifact.clone());
+            self.s3.put(&bucket, &key, made.artifact.clone(), self.now);
             if let Some(execution) = self.pipeline.execution_mut(&one.execution) {
                 let artifact = Artifact { key, revision: made.revision.clone() };
                 execution.artifacts.insert(output.name.clone(), artifact);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// An HTTP request.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// `GET`, `POST`, `PUT`, `HEAD`.
+    /// `GET`, `POST`, `PUT`, `DELETE`, `HEAD`.
     pub method: String,
     /// The path, percent-decoded.
     pub path: String,
@@ -113,8 +113,9 @@ impl Request {
     }
 }
 
-/// `service:Operation`.
-pub(super) fn operation(request: &Request) -> String {
+/// Which operation a request is, as `service:Operation`.
+#[must_use]
+pub fn operation(request: &Request) -> String {
     if let Some(target) = request.headers.get("x-amz-target") {
         let (service, operation) = target.split_once('.').unwrap_or((target, ""));
         let service = match service {
@@ -123,6 +124,7 @@ pub(super) fn operation(request: &Request) -> String {
             "CodeDeploy_20141006" => "codedeploy",
             "Logs_20140328" => "logs",
             "AmazonSSM" => "ssm",
+            "AmazonSQS" => "sqs",
             _ => service,
         };
         return format!("{service}:{operation}");
@@ -130,6 +132,12 @@ pub(super) fn operation(request: &Request) -> String {
     let parts: Vec<_> = request.path.trim_matches('/').split('/').collect();
     match (request.method.as_str(), parts.as_slice()) {
         ("POST", ["2015-03-31", "functions", _, "invocations"]) => "lambda:Invoke".into(),
+        ("POST", ["schedule-groups", _]) => "scheduler:CreateScheduleGroup".into(),
+        ("POST", ["schedules", _]) => "scheduler:CreateSchedule".into(),
+        ("PUT", ["schedules", _]) => "scheduler:UpdateSchedule".into(),
+        ("GET", ["schedules", _]) => "scheduler:GetSchedule".into(),
+        ("DELETE", ["schedules", _]) => "scheduler:DeleteSchedule".into(),
+        ("GET", ["schedules"]) => "scheduler:ListSchedules".into(),
         (_, ["agent", ..]) => "agent:Request".into(),
         ("POST", ["sink", ..]) => "sink:Post".into(),
         ("POST", [""]) => {
@@ -137,10 +145,36 @@ pub(super) fn operation(request: &Request) -> String {
             let action = body.split('&').find_map(|pair| pair.strip_prefix("Action=")).unwrap_or_default();
             format!("sts:{action}")
         }
+        // A path of one part is a bucket.
+        ("GET", [_]) => "s3:ListObjectsV2".into(),
         ("GET", _) => "s3:GetObject".into(),
+        ("PUT", [_, _, ..]) => "s3:PutObject".into(),
+        ("DELETE", [_, _, ..]) => "s3:DeleteObject".into(),
         ("HEAD", _) => "s3:HeadObject".into(),
         (method, _) => format!("{method}:{}", request.path),
     }
+}
+
+/// Percent-decoded.
+#[must_use]
+pub fn decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let escaped = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// An error in the format of the operation's protocol.

@@ -1,7 +1,4 @@
-//! STS and SSM: roles and parameters.
-
-use serde::Deserialize;
-use serde_json::{Value, json};
+//! STS: roles.
 
 use super::{Fault, Request, Response, World};
 
@@ -46,25 +43,6 @@ impl World {
                      <SessionToken>local</SessionToken><Expiration>{expires}</Expiration></Credentials>\
                      </AssumeRoleResult></AssumeRoleResponse>"
                 )))
-            }
-            _ => Err(Fault::unknown(format!("the operation {name}"))),
-        }
-    }
-
-    pub(super) fn ssm_operation(&mut self, name: &str, request: &Request) -> Result<Value, Fault> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-        struct GetParameter {
-            name: String,
-            with_decryption: Option<bool>,
-        }
-        match name {
-            "GetParameter" => {
-                let input: GetParameter = request.input()?;
-                let value = self.ssm.get(&input.name).ok_or_else(|| Fault::new("ParameterNotFound", &input.name))?;
-                // A SecureString that nobody decrypted is no secret given away.
-                let value = if input.with_decryption == Some(true) { value.as_str() } else { "(encrypted)" };
-                Ok(json!({"Parameter": {"Name": input.name, "Type": "SecureString", "Value": value, "Version": 1}}))
             }
             _ => Err(Fault::unknown(format!("the operation {name}"))),
         }

@@ -14,6 +14,8 @@ use aws_sdk_ecs::types::{
     LaunchType as SdkLaunchType, LogDriver, NetworkConfiguration, Tag, TaskDefinition, TaskDefinitionField,
     TaskOverride,
 };
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::aws::{Aws, Pacer, Place, allowance};
@@ -164,12 +166,48 @@ pub struct Run<'a> {
     pub definition: &'a str,
     /// Which container gets the overrides.
     pub container: &'a str,
-    /// What the manifest says of it.
-    pub task: &'a crate::manifest::Task,
+    /// What differs from the definition.
+    pub overrides: &'a Overrides,
     /// Whose it is (fact 19).
     pub started_by: &'a str,
     /// What makes the call safe to repeat (fact 18).
     pub client_token: &'a str,
+}
+
+/// What of a task differs from its definition.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overrides {
+    /// The command, unless it is empty.
+    pub command: Vec<String>,
+    /// Environment variables, beside the definition's.
+    pub environment: IndexMap<String, String>,
+    /// The task's CPU units.
+    pub cpu: Option<u32>,
+    /// The task's memory in MiB.
+    pub memory: Option<u32>,
+    /// Its tags.
+    pub tags: IndexMap<String, String>,
+}
+
+impl From<&crate::manifest::Task> for Overrides {
+    fn from(task: &crate::manifest::Task) -> Self {
+        Self {
+            command: task.command.clone(),
+            environment: task.environment.clone(),
+            cpu: task.cpu,
+            memory: task.memory,
+            tags: task.tags.clone(),
+        }
+    }
+}
+
+/// What `RunTask` did for several tasks at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ran {
+    /// The tasks that there are now: new ones, or those that the same call made before.
+    pub tasks: Vec<Task>,
+    /// Why there are not more (fact 17).
+    pub reasons: Vec<String>,
 }
 
 /// What `RunTask` did.
@@ -280,32 +318,43 @@ impl Ecs {
     /// Safe to repeat: the client token makes the same call answer with the same task (fact 18).
     ///
     /// # Errors
+    /// See [`Ecs::run_tasks`].
+    pub async fn run_task(&self, run: &Run<'_>) -> Result<Placed, Error> {
+        let Ran { tasks, reasons } = self.run_tasks(run, 1).await?;
+        Ok(tasks.into_iter().next().map_or(Placed::Not(reasons), Placed::Task))
+    }
+
+    /// Starts as many tasks that are all the same, at most ten (fact 17).
+    ///
+    /// Safe to repeat: the client token makes the same call answer with the same tasks (fact 18), and the same reasons.
+    ///
+    /// # Errors
     /// The call's. A ConflictException (the token was used with other parameters, because a newer revision came between
     /// two tries) means that a task exists that is not listed yet: look again.
-    pub async fn run_task(&self, run: &Run<'_>) -> Result<Placed, Error> {
-        let environment = run.environment;
-        let variables = run.task.environment.iter();
+    pub async fn run_tasks(&self, run: &Run<'_>, count: usize) -> Result<Ran, Error> {
+        let (environment, overrides) = (run.environment, run.overrides);
+        let variables = overrides.environment.iter();
         let variables = variables.map(|(name, value)| KeyValuePair::builder().name(name).value(value).build());
         let mut overridden = ContainerOverride::builder().name(run.container);
         for variable in variables {
             overridden = overridden.environment(variable);
         }
-        if !run.task.command.is_empty() {
-            overridden = overridden.set_command(Some(run.task.command.clone()));
+        if !overrides.command.is_empty() {
+            overridden = overridden.set_command(Some(overrides.command.clone()));
         }
+        let tags = overrides.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
+        let tags: Vec<_> = tags.collect();
         let overrides = TaskOverride::builder()
             .container_overrides(overridden.build())
-            .set_cpu(run.task.cpu.map(|cpu| cpu.to_string()))
-            .set_memory(run.task.memory.map(|memory| memory.to_string()))
+            .set_cpu(overrides.cpu.map(|cpu| cpu.to_string()))
+            .set_memory(overrides.memory.map(|memory| memory.to_string()))
             .build();
-        let tags = run.task.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
-        let tags: Vec<_> = tags.collect();
         let call = self
             .client
             .run_task()
             .cluster(&environment.cluster)
             .task_definition(run.definition)
-            .count(1)
+            .count(count.try_into().unwrap_or(1))
             .started_by(run.started_by)
             .client_token(run.client_token)
             .overrides(overrides)
@@ -319,14 +368,11 @@ impl Ecs {
             "ConflictException" => Error::Again(format!("{name}: the task exists and is not listed yet")),
             _ => failure(&name, &error),
         })?;
-        if let Some(started) = output.tasks().first() {
-            return Ok(Placed::Task(task(started)));
-        }
         let reasons = output.failures().iter().map(|failure| {
             let reason = failure.reason().unwrap_or("no reason");
             failure.detail().map_or_else(|| reason.to_owned(), |detail| format!("{reason} ({detail})"))
         });
-        Ok(Placed::Not(reasons.collect()))
+        Ok(Ran { tasks: output.tasks().iter().map(task).collect(), reasons: reasons.collect() })
     }
 
     /// Asks for a task's end: SIGTERM, then SIGKILL (fact 22).
@@ -416,6 +462,14 @@ impl Ecs {
         }
         Ok(protected)
     }
+}
+
+/// Whether a placement failed for want of something that may come back (fact 17).
+#[must_use]
+pub fn is_for_room(reasons: &str) -> bool {
+    ["RESOURCE", "AGENT", "Capacity is unavailable", "EMPTY CAPACITY PROVIDER"]
+        .iter()
+        .any(|word| reasons.contains(word))
 }
 
 /// For what begins something: one attempt (see [`crate::aws::SHOWN`]). Who asks looks whether the release goes on, and again.

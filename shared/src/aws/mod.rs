@@ -9,6 +9,9 @@ pub mod ecs;
 pub mod http;
 pub mod logs;
 mod pace;
+pub mod s3;
+pub mod scheduler;
+pub mod sqs;
 pub mod ssm;
 mod states;
 
@@ -69,6 +72,10 @@ pub struct Settings {
     pub halt: Option<String>,
     /// The function that tells people (`CUTOVER_NOTIFY_FUNCTION`).
     pub notify: Option<String>,
+    /// The bucket of what is kept: artifacts, and what is known of workers (`CUTOVER_BUCKET`).
+    pub bucket: Option<String>,
+    /// How workers are asked for and written down, where the stack has any.
+    pub workers: Option<WorkerSettings>,
     /// The function's own log group (`AWS_LAMBDA_LOG_GROUP_NAME`).
     pub own_log_group: Option<String>,
     /// Where requests to others than AWS go instead, beside their own host and path (`CUTOVER_HTTP`): for a world of its own.
@@ -83,9 +90,39 @@ impl Settings {
             dispatch: setting("CUTOVER_DISPATCH_FUNCTION"),
             halt: setting("CUTOVER_HALT_FUNCTION"),
             notify: setting("CUTOVER_NOTIFY_FUNCTION"),
+            bucket: setting("CUTOVER_BUCKET"),
+            workers: WorkerSettings::read(&setting),
             own_log_group: setting("AWS_LAMBDA_LOG_GROUP_NAME"),
             http: setting("CUTOVER_HTTP"),
         }
+    }
+}
+
+/// How workers are asked for and written down.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    /// What the names of the SSM parameters begin with that say what was released (`CUTOVER_WORKERS`).
+    pub pointers: String,
+    /// What the names of the schedule groups begin with (`CUTOVER_SCHEDULES`).
+    pub schedules: String,
+    /// The ARN of the queue of jobs (`CUTOVER_JOBS`).
+    pub jobs: String,
+    /// The role with which Scheduler sends to it (`CUTOVER_SCHEDULER_ROLE`).
+    pub scheduler_role: String,
+    /// The queue of what cannot be done, by its URL (`CUTOVER_DEAD_LETTERS`).
+    pub dead_letters: String,
+}
+
+impl WorkerSettings {
+    fn read(setting: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let needed = |name: &str| setting(name).unwrap_or_default();
+        Some(Self {
+            pointers: setting("CUTOVER_WORKERS")?,
+            schedules: needed("CUTOVER_SCHEDULES"),
+            jobs: needed("CUTOVER_JOBS"),
+            scheduler_role: needed("CUTOVER_SCHEDULER_ROLE"),
+            dead_letters: needed("CUTOVER_DEAD_LETTERS"),
+        })
     }
 }
 

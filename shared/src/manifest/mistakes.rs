@@ -10,6 +10,9 @@ pub(super) const LONGEST_ENVIRONMENT: usize = 20;
 /// The longest name of a task or service: with the execution's id it must fit into `startedBy` (fact 19).
 pub(super) const LONGEST_NAME: usize = 40;
 
+/// The most workers of a kind in an environment: what is known of them is one object that is read at every look.
+const MOST_WORKERS: u32 = 500;
+
 /// Something that a manifest gets wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flaw {
@@ -74,7 +77,61 @@ impl Manifest {
             }
             flaws.extend(self.unknown_environments("services", name, service.environments.as_ref()));
         }
+        flaws.extend(self.flaws_of_workers());
+        flaws.extend(self.flaws_of_schedules());
         flaws.extend(self.flaws_of_notifications());
+        flaws
+    }
+
+    fn flaws_of_workers(&self) -> Vec<Flaw> {
+        let mut flaws = Vec::new();
+        for (name, worker) in &self.workers {
+            let path = ["workers", name];
+            flaws.extend(name_error(name, LONGEST_NAME).map(|why| Flaw::new(&path, why)));
+            if worker.launch_type.is_some() && !worker.capacity_providers.is_empty() {
+                flaws.push(Flaw::new(&path, "`launch_type` and `capacity_providers` exclude each other: keep one"));
+            }
+            if !(1..=MOST_WORKERS).contains(&worker.most) {
+                flaws.push(Flaw::new(&path, format!("`most` is 1 to {MOST_WORKERS}")));
+            }
+            if worker.warm > worker.most {
+                flaws.push(Flaw::new(&path, "`warm` is more than `most`: nothing would be left for jobs"));
+            }
+            flaws.extend(self.unknown_environments("workers", name, worker.environments.as_ref()));
+        }
+        flaws
+    }
+
+    fn flaws_of_schedules(&self) -> Vec<Flaw> {
+        let mut flaws = Vec::new();
+        for (name, schedule) in &self.schedules {
+            let path = ["schedules", name];
+            flaws.extend(name_error(name, LONGEST_NAME).map(|why| Flaw::new(&path, why)));
+            let unknown = |kind, name: &str, known: Vec<&str>| Flaw::new(&path, text::unknown(kind, name, known));
+            match (&schedule.worker, &schedule.task) {
+                (Some(worker), None) if !self.workers.contains_key(worker) => {
+                    flaws.push(unknown("worker", worker, self.workers.keys().map(String::as_str).collect()));
+                }
+                (None, Some(task)) if !self.tasks.contains_key(task) => {
+                    flaws.push(unknown("task", task, self.tasks.keys().map(String::as_str).collect()));
+                }
+                (None, Some(task)) if self.workers.contains_key(task) => {
+                    let why =
+                        format!("there is a worker `{task}`, too: what runs by the clock needs a name of its own");
+                    flaws.push(Flaw::new(&path, why));
+                }
+                (Some(_), None) | (None, Some(_)) => {}
+                (None, None) | (Some(_), Some(_)) => {
+                    flaws.push(Flaw::new(&path, "name what it starts: either a `worker` or a `task`"));
+                }
+            }
+            let zone = &schedule.time_zone;
+            let fits = zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_+-".contains(&byte));
+            if zone.is_empty() || !fits {
+                flaws.push(Flaw::new(&path, format!("`{zone}` is no time zone: name one as `Europe/Berlin` or `UTC`")));
+            }
+            flaws.extend(self.unknown_environments("schedules", name, schedule.environments.as_ref()));
+        }
         flaws
     }
 

@@ -15,11 +15,15 @@ use crate::error::Verdict;
 use crate::text;
 use crate::yaml::{self, Mistake};
 
+pub use cron::Cron;
 pub use mistakes::Flaw;
+pub use workers::{Overlap, Schedule, Worker};
 
+mod cron;
 mod mistakes;
 #[cfg(feature = "schema")]
 pub mod schema;
+mod workers;
 
 /// The manifest's name, in the application's folder and in the input artifact.
 pub const FILE: &str = "deploy.yaml";
@@ -39,6 +43,12 @@ pub struct Manifest {
     /// Its long-running services.
     #[serde(default)]
     pub services: IndexMap<String, Service>,
+    /// Its workers that are started one by one, each for a long job.
+    #[serde(default)]
+    pub workers: IndexMap<String, Worker>,
+    /// What runs by the clock.
+    #[serde(default)]
+    pub schedules: IndexMap<String, Schedule>,
     /// Who is told, beside the console.
     #[serde(default)]
     pub notifications: Notifications,
@@ -145,7 +155,7 @@ impl Notifications {
 }
 
 /// One place where the application runs in production.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
@@ -187,7 +197,7 @@ pub enum LaunchType {
 }
 
 /// One item of a capacity provider strategy.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CapacityProvider {

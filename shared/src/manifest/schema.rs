@@ -14,8 +14,13 @@ pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(Manifest).to_value();
     plain(&mut schema);
     schema["title"] = json!(super::FILE);
-    for (part, longest) in [("environments", LONGEST_ENVIRONMENT), ("tasks", LONGEST_NAME), ("services", LONGEST_NAME)]
-    {
+    for (part, longest) in [
+        ("environments", LONGEST_ENVIRONMENT),
+        ("tasks", LONGEST_NAME),
+        ("services", LONGEST_NAME),
+        ("workers", LONGEST_NAME),
+        ("schedules", LONGEST_NAME),
+    ] {
         schema["properties"][part]["propertyNames"] = json!({"pattern": format!("^[a-z0-9_-]{{1,{longest}}}$")});
     }
     // A map's keys do not show in its type's schema.

@@ -42,7 +42,7 @@ pub fn operation(call: &str) -> &str {
         Some("") => "AssumeRole",
         Some(path) if path.starts_with("2015-03-31/functions") => "Invoke",
         Some(path) if path.starts_with("sink") => "Post",
-        Some(_) => "GetObject",
+        Some(other) => other,
     }
 }
 
@@ -51,7 +51,10 @@ fn can_happen(what: Meddling, call: &Call<'_>) -> bool {
     match what {
         Meddling::NoRoom => call.operation == "RunTask",
         Meddling::EmptyPage => matches!(call.operation, "ListTasks" | "ListActionExecutions"),
-        Meddling::SmallPage(_) => matches!(call.operation, "ListTasks" | "ListActionExecutions" | "GetLogEvents"),
+        Meddling::SmallPage(_) => {
+            matches!(call.operation, "ListTasks" | "ListActionExecutions" | "GetLogEvents" | "ListObjectsV2")
+        }
+        Meddling::Conflict => call.operation == "PutObject",
         _ => true,
     }
 }

@@ -18,6 +18,7 @@ pub(super) fn what_passes_fails_no_release(ended: &Ended<'_>) -> Result<(), Stri
                 | Meddling::DoneLate(_)
                 | Meddling::SmallPage(_)
                 | Meddling::EmptyPage
+                | Meddling::Conflict
                 | Meddling::NoRoom
                 | Meddling::CrashBefore
                 | Meddling::CrashAfter

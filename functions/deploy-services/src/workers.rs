@@ -1,0 +1,173 @@
+//! The release's workers, as one invocation knows them: their revisions are registered before any traffic moves, and what was
+//! released is written down when all of it has moved; a way back writes back what was before.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+use shared::aws::Place;
+use shared::manifest::{LogMode, Manifest};
+use shared::workers::{Intended, Kind, Known, Pointers, Released, Unregistered, kinds, plan};
+use shared::{Aws, Error, Tick, Trouble, Verdict};
+
+/// How the workers stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Their revisions are not registered yet.
+    Preparing,
+    /// What was released of them can be written down.
+    Ready,
+    /// What was written down is what this release has. So it is when neither it nor the one before has any.
+    Released,
+    /// They cannot be released.
+    Broken {
+        /// Why.
+        what: String,
+    },
+}
+
+/// The workers of a release, in all their environments.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    kinds: Vec<(Unregistered, Option<Kind>)>,
+    intended: BTreeMap<String, Intended>,
+    image: Option<String>,
+    known: Option<Known>,
+    /// What keeps them from being released.
+    broken: Option<String>,
+    /// What keeps them from being written back.
+    pub(crate) stuck: Option<String>,
+    trouble: Trouble,
+}
+
+impl Workers {
+    pub(crate) fn new(manifest: &Manifest, image: Option<String>) -> Self {
+        let planned = plan(manifest).into_iter();
+        let intended = planned.map(|(name, schedules)| (name, Intended { schedules, ..Intended::default() })).collect();
+        let kinds = kinds(manifest).into_iter().map(|kind| (kind, None)).collect();
+        Self { kinds, intended, image, known: None, broken: None, stuck: None, trouble: Trouble::default() }
+    }
+
+    fn has_any(&self) -> bool {
+        !self.kinds.is_empty() || self.intended.values().any(|one| !one.schedules.is_empty())
+    }
+
+    /// How many there are, of how many kinds each environment has; none of a release that has none.
+    pub(crate) fn count(&self) -> usize {
+        self.kinds.len()
+    }
+
+    /// Registers what is not registered yet, and reads what was written down.
+    pub(crate) async fn look(&mut self, tick: &Tick<'_>, takes_back: bool) {
+        let looked = self.try_look(tick, takes_back).await;
+        self.note(tick, looked);
+    }
+
+    async fn try_look(&mut self, tick: &Tick<'_>, takes_back: bool) -> Result<(), Error> {
+        let Some(pointers) = Pointers::new(tick.aws) else {
+            return if self.has_any() { Err(no_function().into()) } else { Ok(()) };
+        };
+        // Another invocation of the action may have written meanwhile, and died.
+        if takes_back || self.known.is_none() {
+            self.known = Some(pointers.read().await?);
+        }
+        if !takes_back {
+            self.register(tick).await?;
+        }
+        Ok(())
+    }
+
+    /// Safe to repeat: the newest revision is used when it is as it should be.
+    async fn register(&mut self, tick: &Tick<'_>) -> Result<(), Error> {
+        let image = self.image.as_deref();
+        let missing = self.kinds.iter_mut().filter(|(_, kind)| kind.is_none());
+        let registered = join_all(missing.map(async |(unregistered, kind)| {
+            let ecs = tick.aws.ecs(&Place::from(unregistered.environment())).await;
+            let (family, container) = (&unregistered.family, unregistered.container.as_deref());
+            let found = ecs.definition_with_image(family, container, image, LogMode::AsDefined).await;
+            let place = unregistered.place();
+            let (definition, container) = found.map_err(|error| at(&place, error))?;
+            let new = unregistered.registered(definition.arn, container);
+            // What does not fit is found before anything moves.
+            Released::by(tick.release, tick.key, Some(new.clone())).text(&place)?;
+            *kind = Some(new);
+            Ok::<_, Error>(())
+        }))
+        .await;
+        registered.into_iter().collect::<Result<(), _>>()?;
+        for (unregistered, kind) in &self.kinds {
+            if let (Some(intended), Some(kind)) = (self.intended.get_mut(&unregistered.environment_name), kind) {
+                intended.kinds.insert(unregistered.name.clone(), kind.clone());
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn standing(&self, tick: &Tick<'_>) -> Standing {
+        if let Some(what) = &self.broken {
+            return Standing::Broken { what: what.clone() };
+        }
+        let Some(known) = &self.known else {
+            return if self.has_any() || is_possible(tick.aws) { Standing::Preparing } else { Standing::Released };
+        };
+        if self.kinds.iter().any(|(_, kind)| kind.is_none()) {
+            return Standing::Preparing;
+        }
+        let is_released = known.is(&self.intended, tick.release, tick.key);
+        if is_released { Standing::Released } else { Standing::Ready }
+    }
+
+    /// Whether nothing is written down any more that this release has written; not while that cannot be known.
+    pub(crate) fn is_back(&self, tick: &Tick<'_>) -> bool {
+        match &self.known {
+            _ if self.stuck.is_some() => true,
+            Some(known) => !known.has_any_of(tick.release),
+            None => !is_possible(tick.aws),
+        }
+    }
+
+    /// Writes down what is released.
+    ///
+    /// Safe to repeat: see [`Pointers::publish`].
+    pub(crate) async fn release(&mut self, tick: &Tick<'_>) {
+        let (Some(pointers), Some(known)) = (Pointers::new(tick.aws), self.known.take()) else { return };
+        let published = pointers.publish(&known, &self.intended, tick.release, tick.key).await;
+        self.note(tick, published);
+    }
+
+    /// Writes back what this release has written.
+    ///
+    /// Safe to repeat: see [`Pointers::restore`].
+    pub(crate) async fn bring_back(&mut self, tick: &Tick<'_>) {
+        let (Some(pointers), Some(known)) = (Pointers::new(tick.aws), self.known.take()) else { return };
+        if known.has_any_of(tick.release) {
+            let restored = pointers.restore(&known, tick.release).await;
+            if let Err(verdict) = self.trouble.note(tick.now, restored) {
+                self.stuck = Some(verdict.message);
+            }
+        }
+    }
+
+    fn note(&mut self, tick: &Tick<'_>, outcome: Result<(), Error>) {
+        if let Err(verdict) = self.trouble.note(tick.now, outcome) {
+            self.broken.get_or_insert(verdict.message);
+        }
+    }
+}
+
+fn is_possible(aws: &Aws) -> bool {
+    Pointers::new(aws).is_some()
+}
+
+fn no_function() -> Verdict {
+    Verdict::misconfigured(
+        "deploy.yaml has `workers` or `schedules`, and this stack does not have what starts them: update it from Cutover's \
+         template.yaml",
+    )
+}
+
+fn at(place: &str, error: Error) -> Error {
+    match error {
+        Error::Stop(verdict) => Verdict { message: format!("{place}: {}", verdict.message), ..verdict }.into(),
+        Error::Again(why) => Error::Again(format!("{place}: {why}")),
+    }
+}

@@ -1,0 +1,82 @@
+//! What this function is woken by.
+//!
+//! Invariant: whatever wakes it, it looks at what is there: an event that is lost costs a minute, and one that comes twice nothing.
+
+use serde_json::Value;
+use shared::Event;
+
+/// What an event asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Take in these messages of the queue.
+    Jobs(Vec<Message>),
+    /// Look at a kind in an environment, whose worker has started or ended.
+    Kind { environment: String, name: String },
+    /// Look at everything.
+    All,
+}
+
+/// A message of the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// What SQS calls it.
+    pub(crate) id: String,
+    /// What it says.
+    pub(crate) body: String,
+}
+
+/// What a worker carries in `startedBy`: it is how ECS's events tell whose task has ended.
+pub(crate) fn started_by(environment: &str, name: &str) -> String {
+    format!("{STARTED_BY}{environment}/{name}")
+}
+
+/// See the rule in template.yaml, which names it, too.
+const STARTED_BY: &str = "cutover-worker/";
+
+/// Reads an event of Lambda's event source mapping, of ECS, or of a schedule.
+pub(crate) fn read(event: &Event) -> Asked {
+    let value = event.value();
+    if let Some(records) = value.get("Records").and_then(Value::as_array) {
+        let text = |record: &Value, name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let message = |record| Message { id: text(record, "messageId"), body: text(record, "body") };
+        return Asked::Jobs(records.iter().map(message).collect());
+    }
+    let by = value.pointer("/detail/startedBy").and_then(Value::as_str).and_then(|by| by.strip_prefix(STARTED_BY));
+    match by.and_then(|rest| rest.split_once('/')) {
+        Some((environment, name)) => Asked::Kind { environment: environment.to_owned(), name: name.to_owned() },
+        None => Asked::All,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_says_what_to_look_at_and_an_unknown_one_that_all_is_looked_at() {
+        let message = Message { id: "m-1".into(), body: "{}".into() };
+        let by = started_by("eu", "exports");
+        for (event, expected) in [
+            (
+                json!({"Records": [{"messageId": "m-1", "body": "{}", "eventSource": "aws:sqs"}]}),
+                Asked::Jobs(vec![message]),
+            ),
+            (
+                json!({"source": "aws.ecs", "detail": {"startedBy": by, "lastStatus": "STOPPED"}}),
+                Asked::Kind { environment: "eu".into(), name: "exports".into() },
+            ),
+            (json!({"source": "aws.events", "detail": {}}), Asked::All),
+            (json!({"detail": {"startedBy": "cutover/e-1/migrate/eu"}}), Asked::All),
+            (json!(null), Asked::All),
+        ] {
+            assert_eq!(read(&Event::new(event)), expected);
+        }
+    }
+
+    #[test]
+    fn what_a_worker_carries_fits() {
+        assert!(started_by(&"e".repeat(20), &"w".repeat(40)).len() <= 128);
+    }
+}

@@ -1,0 +1,68 @@
+//! Starts an ECS task for each long job that is asked for, keeps some that wait for one, and starts what runs by the clock.
+//!
+//! Invariants: a message is done with when its job is written down, or when it is in the queue of those that cannot be done, with
+//! the reason; what is written down is looked at until its worker runs. Everything can be repeated by anybody at any time: see
+//! [`shared::workers::ledger`].
+
+mod decide;
+mod event;
+mod look;
+mod message;
+mod metrics;
+mod take_in;
+
+use std::collections::BTreeSet;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use shared::workers::{Known, Pointers};
+use shared::{Aws, Error, Event, Invocation, Verdict};
+use tracing::error;
+
+use event::Asked;
+use look::Look;
+
+/// Handles one event; the answer names the messages that could not be taken in, for Lambda's event source mapping (fact 53).
+///
+/// # Errors
+/// What kept it from looking at all: the event is delivered again, or the schedule's next one does it.
+pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<Value, Error> {
+    let pointers = Pointers::new(&aws).ok_or_else(|| missing("CUTOVER_WORKERS"))?;
+    let bucket = aws.settings().bucket.as_deref().ok_or_else(|| missing("CUTOVER_BUCKET"))?;
+    let bucket = aws.bucket(bucket);
+    let known = pointers.read().await?;
+    let mut answer = json!({});
+    let wanted = match event::read(&event) {
+        Asked::Jobs(messages) => {
+            let taken = take_in::take_in(&aws, &bucket, &known, messages).await;
+            let failed = taken.failed.iter().map(|id| json!({"itemIdentifier": id}));
+            answer = json!({"batchItemFailures": failed.collect::<Vec<_>>()});
+            taken.kinds
+        }
+        Asked::Kind { environment, name } => BTreeSet::from([(environment, name)]),
+        Asked::All => known.kinds.keys().cloned().collect(),
+    };
+    let looks = wanted.iter().filter_map(|place| look(&aws, &bucket, &known, place));
+    let outcomes = join_all(looks.map(async |look| look.follow(invocation).await)).await;
+    for outcome in outcomes {
+        // The schedule looks again.
+        if let Err(why) = outcome {
+            error!(%why, "workers are not looked after");
+        }
+    }
+    Ok(answer)
+}
+
+fn look<'a>(
+    aws: &'a Aws,
+    bucket: &'a shared::aws::s3::Bucket,
+    known: &'a Known,
+    place: &'a (String, String),
+) -> Option<Look<'a>> {
+    let released = known.kinds.get(place)?;
+    Some(Look::new(aws, bucket, &place.0, &place.1, released.what.as_ref()))
+}
+
+fn missing(name: &str) -> Error {
+    Verdict::misconfigured(format!("{name} is not set: see template.yaml")).into()
+}

@@ -1,0 +1,313 @@
+//! One kind of worker in one environment, looked at until nothing is left to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::json;
+use shared::aws::Place;
+use shared::aws::ecs::{Ran, Run, Task, is_for_room};
+use shared::aws::s3::{Bucket, Written};
+use shared::workers::Kind;
+use shared::workers::jobs::{Job, Keys, id_of};
+use shared::workers::ledger::{Ledger, Start};
+use shared::{Aws, Error, Invocation, Time, Trouble};
+use tracing::{error, info, warn};
+
+use crate::decide::{self, Act, Decided, Left, News, Observation, Waiting, decide};
+use crate::metrics::{Counts, emit};
+use crate::take_in::tell_dead;
+use crate::{event, message};
+
+/// When less than this is left, no other look begins: the next minute's does.
+const LAST_LOOK: Duration = Duration::from_secs(5);
+
+/// The pause after a look that failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause after another function has written the ledger meanwhile.
+const COLLISION: Duration = Duration::from_millis(200);
+
+/// How long a start that another function has decided is that function's own: longer than its call takes, and it may try twice.
+const ANOTHERS: Duration = Duration::from_secs(25);
+
+/// How many jobs are read beyond those that there is room for: some of them may have been taken before.
+const SPARE: usize = 10;
+
+/// A kind in an environment.
+#[derive(Debug)]
+pub(crate) struct Look<'a> {
+    aws: &'a Aws,
+    bucket: &'a Bucket,
+    environment: &'a str,
+    name: &'a str,
+    kind: Option<&'a Kind>,
+    keys: Keys,
+    counts: Counts,
+    /// The starts that were decided here.
+    own: BTreeSet<u64>,
+}
+
+/// What follows from a look.
+enum Then {
+    Done,
+    LookAgain(Duration),
+}
+
+impl<'a> Look<'a> {
+    pub(crate) fn new(
+        aws: &'a Aws,
+        bucket: &'a Bucket,
+        environment: &'a str,
+        name: &'a str,
+        kind: Option<&'a Kind>,
+    ) -> Self {
+        let keys = Keys::new(environment, name);
+        Self { aws, bucket, environment, name, kind, keys, counts: Counts::default(), own: BTreeSet::new() }
+    }
+
+    /// Looks and acts until nothing is left to do, or the time is over.
+    ///
+    /// # Errors
+    /// What it could not do.
+    pub(crate) async fn follow(mut self, invocation: Invocation) -> Result<(), Error> {
+        let mut trouble = Trouble::default();
+        loop {
+            let now = invocation.clock.now();
+            let looked = self.look(now).await;
+            let pause = match trouble.note(now, looked) {
+                Ok(Some(Then::Done)) => break,
+                Ok(Some(Then::LookAgain(pause))) => pause,
+                Ok(None) => PAUSE,
+                Err(verdict) => return Err(verdict.into()),
+            };
+            if invocation.left() < pause + LAST_LOOK {
+                warn!(environment = self.environment, worker = self.name, "the rest waits for the next look");
+                break;
+            }
+            tokio::time::sleep(pause).await;
+        }
+        emit(self.environment, self.name, &self.counts);
+        Ok(())
+    }
+
+    async fn look(&mut self, now: Time) -> Result<Then, Error> {
+        let key = self.keys.ledger();
+        let object = self.bucket.get(&key).await?;
+        let mut ledger = match &object {
+            Some(object) => Ledger::read(&key, &object.body)?,
+            None => Ledger::begun(now, fastrand::u64(..)),
+        };
+        let before = ledger.clone();
+        if let Some(kind) = self.kind {
+            ledger.role.clone_from(&kind.environment.role);
+        }
+        let mut refused = Vec::new();
+        let is_due = |start: &&Start| self.own.contains(&start.number) || now.since(start.asked) > ANOTHERS;
+        let due: Vec<_> = before.starts.iter().filter(is_due).cloned().collect();
+        for start in due {
+            self.start(&mut ledger, &start, now, &mut refused).await?;
+        }
+        let tasks = self.tasks(&ledger).await?;
+        let listed = self.bucket.list(&self.keys.waiting()).await?;
+        let mut by_age: Vec<_> = listed.iter().map(|one| (one.modified, one.key.as_str())).collect();
+        by_age.sort_unstable();
+        let ids: BTreeSet<String> = listed.iter().filter_map(|one| id_of(&one.key)).collect();
+        let oldest = self.oldest(&ledger, &by_age).await?;
+        let seen = Observation { now, kind: self.kind, tasks: &tasks, ids: &ids, oldest: &oldest };
+        let Decided { acts, news } = decide(&seen, &mut ledger);
+        for act in &acts {
+            if let Act::Settle { id } = act {
+                self.settle(id, now).await?;
+            }
+        }
+        // Whatever is left to do afterwards is done by whoever has written last.
+        let leaves = acts.iter().any(|act| matches!(act, Act::Leave { .. })) || !refused.is_empty();
+        if ledger != before || leaves {
+            let content = ledger.written();
+            let written = match &object {
+                Some(object) => self.bucket.replace(&key, content, &object.etag).await?,
+                None => self.bucket.create(&key, content).await?,
+            };
+            if written == Written::Refused {
+                let pause = u64::try_from(COLLISION.as_millis()).unwrap_or(1);
+                return Ok(Then::LookAgain(Duration::from_millis(fastrand::u64(1..=pause))));
+            }
+            let new = ledger.starts.iter().filter(|start| !before.starts.contains(start));
+            self.own.extend(new.map(|start| start.number));
+        }
+        for one in &news {
+            self.tell(one);
+        }
+        for act in acts {
+            if let Act::Leave { job, why } = act {
+                self.leave(&job, &why, now).await?;
+            }
+        }
+        for (id, why) in refused {
+            if let Some(job) = self.job(&id).await? {
+                self.leave(&job, &Left::Impossible(why), now).await?;
+            }
+        }
+        self.counts.note(&ledger, &ids, by_age.first().map(|(since, _)| now.since(*since)));
+        let again = ledger.starts.iter().any(|start| self.own.contains(&start.number)) || leaves;
+        Ok(if again { Then::LookAgain(Duration::ZERO) } else { Then::Done })
+    }
+
+    /// Asks ECS for the tasks of a start.
+    ///
+    /// Safe to repeat: the ledger's token makes the same call answer with the same tasks (fact 18).
+    async fn start(
+        &mut self,
+        ledger: &mut Ledger,
+        start: &Start,
+        now: Time,
+        refused: &mut Vec<(String, String)>,
+    ) -> Result<(), Error> {
+        let Kind { definition, container, environment, overrides, .. } = &start.kind;
+        let ecs = self.aws.ecs(&Place::from(environment)).await;
+        let run = Run {
+            environment,
+            definition,
+            container,
+            overrides,
+            started_by: &event::started_by(self.environment, self.name),
+            client_token: &ledger.token(start.number),
+        };
+        let why = match ecs.run_tasks(&run, start.count).await {
+            Ok(Ran { tasks, reasons }) => {
+                let arns: Vec<_> = tasks.iter().map(|task| task.arn.clone()).collect();
+                let said = reasons.join(", ");
+                if arns.is_empty() && !is_for_room(&said) {
+                    format!("ECS refused to place its task: {said}")
+                } else {
+                    info!(
+                        environment = self.environment,
+                        worker = self.name,
+                        started = arns.len(),
+                        wanted = start.count,
+                        reasons = said,
+                        "workers started"
+                    );
+                    self.counts.started += arns.len();
+                    decide::started(ledger, start.number, &arns, &reasons, now);
+                    return Ok(());
+                }
+            }
+            Err(Error::Stop(verdict)) => verdict.message,
+            Err(again @ Error::Again(_)) => return Err(again),
+        };
+        error!(environment = self.environment, worker = self.name, why, "workers cannot be started");
+        let ids = decide::refused(ledger, start.number, now, &why);
+        refused.extend(ids.into_iter().map(|id| (id, why.clone())));
+        Ok(())
+    }
+
+    /// The tasks of the ledger's places, as far as ECS shows them: those of a release before may be in another cluster than the
+    /// released kind's.
+    async fn tasks(&self, ledger: &Ledger) -> Result<BTreeMap<String, Task>, Error> {
+        let mut by_cluster: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+        for arn in ledger.places.iter().filter_map(|place| place.task.clone()) {
+            // arn:aws:ecs:REGION:ACCOUNT:task/CLUSTER/ID
+            let region = arn.split(':').nth(3).unwrap_or_default().to_owned();
+            let cluster = arn.split('/').nth(1).unwrap_or_default().to_owned();
+            by_cluster.entry((region, cluster)).or_default().push(arn);
+        }
+        let role = self.kind.map_or_else(|| ledger.role.clone(), |kind| kind.environment.role.clone());
+        let looked = join_all(by_cluster.into_iter().map(async |((region, cluster), arns)| {
+            let ecs = self.aws.ecs(&Place { region, role: role.clone() }).await;
+            ecs.describe_tasks(&cluster, &arns).await
+        }))
+        .await;
+        let tasks = looked.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(tasks.into_iter().flatten().map(|task| (task.arn.clone(), task)).collect())
+    }
+
+    /// The jobs that have waited longest and have no place yet: as many as there may be room for.
+    async fn oldest(&self, ledger: &Ledger, by_age: &[(Time, &str)]) -> Result<Vec<Waiting>, Error> {
+        let most = self.kind.map_or(usize::MAX, |kind| usize::try_from(kind.most).unwrap_or(usize::MAX));
+        let idle = ledger.places.iter().filter(|place| place.job.is_none()).count();
+        let room = most.saturating_sub(ledger.places.len()).saturating_add(idle).saturating_add(SPARE);
+        let held: BTreeSet<&str> =
+            ledger.places.iter().filter_map(|place| place.job.as_ref()).map(|job| job.id.as_str()).collect();
+        let unheld = by_age.iter().filter_map(|(_, key)| id_of(key)).filter(|id| !held.contains(id.as_str()));
+        let ids: Vec<String> = unheld.take(room.min(LARGEST_LOOK)).collect();
+        let mut oldest = Vec::new();
+        for some in ids.chunks(AT_ONCE) {
+            let read = join_all(some.iter().map(async |id| {
+                // After the ledger was read: whoever has given up a place has said before that its job is taken.
+                let taken = self.bucket.get(&self.keys.taken(id)).await?.is_some();
+                Ok::<_, Error>(self.job(id).await?.map(|job| Waiting { job, taken }))
+            }))
+            .await;
+            for one in read {
+                oldest.extend(one?);
+            }
+        }
+        Ok(oldest)
+    }
+
+    /// A job that waits; none when somebody has taken it meanwhile.
+    async fn job(&self, id: &str) -> Result<Option<Job>, Error> {
+        let key = self.keys.job(id);
+        let Some(object) = self.bucket.get(&key).await? else { return Ok(None) };
+        match serde_json::from_slice(&object.body) {
+            Ok(job) => Ok(Some(job)),
+            Err(error) => {
+                error!(key, %error, "a job cannot be read; it is left where it is");
+                Ok(None)
+            }
+        }
+    }
+
+    /// A job waits no longer: first it is said that it was taken, for its message may come again.
+    ///
+    /// Safe to repeat: nothing is written twice, and what is gone is gone.
+    async fn settle(&self, id: &str, now: Time) -> Result<(), Error> {
+        let content = json!({"id": id, "at": now.to_string()});
+        self.bucket.create(&self.keys.taken(id), content.to_string().into_bytes()).await?;
+        self.bucket.delete(&self.keys.job(id)).await
+    }
+
+    /// Nobody works on a job: people are told, then it waits no longer.
+    ///
+    /// Safe to repeat: at worst, people are told twice.
+    async fn leave(&mut self, job: &Job, why: &Left, now: Time) -> Result<(), Error> {
+        let said = message::left(job, why);
+        match why {
+            Left::Taken => {}
+            Left::Skipped => self.counts.skipped += 1,
+            Left::Missed => self.counts.missed += 1,
+            Left::Impossible(_) => {
+                let body = serde_json::to_string(job).unwrap_or_default();
+                tell_dead(self.aws, &body, said.as_deref().unwrap_or_default()).await?;
+                self.counts.impossible += 1;
+            }
+        }
+        if let Some(said) = said {
+            warn!(environment = self.environment, worker = self.name, "{said}");
+        }
+        self.settle(&job.id, now).await
+    }
+
+    fn tell(&mut self, news: &News) {
+        let said = message::news(self.environment, self.name, news);
+        match news {
+            News::Done { .. } => info!(environment = self.environment, worker = self.name, "{said}"),
+            News::Failed { .. } => {
+                self.counts.failed += 1;
+                warn!(environment = self.environment, worker = self.name, "{said}");
+            }
+            News::NotStarted { .. } => {
+                self.counts.not_started += 1;
+                warn!(environment = self.environment, worker = self.name, "{said}");
+            }
+        }
+    }
+}
+
+/// The most jobs that one look reads: each is two reads.
+const LARGEST_LOOK: usize = 100;
+
+/// How many of them at once.
+const AT_ONCE: usize = 20;

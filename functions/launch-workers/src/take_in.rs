@@ -1,0 +1,90 @@
+//! Messages of the queue: each becomes a job that is written down, or one that cannot be done.
+//!
+//! Invariant: only what is written down, or told to people, is not received again.
+
+use std::collections::BTreeSet;
+
+use futures_util::future::join_all;
+use shared::aws::s3::Bucket;
+use shared::workers::Known;
+use shared::workers::jobs::{Job, Keys};
+use shared::{Aws, Error, text};
+use tracing::{error, warn};
+
+use crate::event::Message;
+use crate::message;
+
+/// What became of messages.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// The kinds of which there are jobs, each with its environment.
+    pub(crate) kinds: BTreeSet<(String, String)>,
+    /// The messages to receive again.
+    pub(crate) failed: Vec<String>,
+}
+
+/// Takes messages in.
+///
+/// Safe to repeat: a job that is written down is not written again, and one that was taken is found so.
+pub(crate) async fn take_in(aws: &Aws, bucket: &Bucket, known: &Known, messages: Vec<Message>) -> Taken {
+    let each = join_all(messages.into_iter().map(async |message| {
+        let outcome = take(aws, bucket, known, &message).await;
+        (message.id, outcome)
+    }))
+    .await;
+    let mut taken = Taken::default();
+    for (id, outcome) in each {
+        match outcome {
+            Ok(Some(kind)) => drop(taken.kinds.insert(kind)),
+            Ok(None) => {}
+            Err(why) => {
+                error!(%why, message = id, "a message is received again");
+                taken.failed.push(id);
+            }
+        }
+    }
+    taken
+}
+
+async fn take(aws: &Aws, bucket: &Bucket, known: &Known, message: &Message) -> Result<Option<(String, String)>, Error> {
+    let job = match Job::read(&message.body).and_then(|job| is_known(known, &job).map(|()| job)) {
+        Ok(job) => job,
+        Err(why) => {
+            warn!(message = message.id, why, "a job cannot be done");
+            tell_dead(aws, &message.body, &why).await?;
+            return Ok(None);
+        }
+    };
+    let content = serde_json::to_vec(&job).unwrap_or_default();
+    bucket.create(&Keys::new(&job.environment, &job.worker).job(&job.id), content).await?;
+    Ok(Some((job.environment, job.worker)))
+}
+
+fn is_known(known: &Known, job: &Job) -> Result<(), String> {
+    let Job { worker, environment, .. } = job;
+    match known.kinds.get(&(environment.clone(), worker.clone())).map(|released| &released.what) {
+        Some(Some(_)) => Ok(()),
+        Some(None) => Err(message::gone(worker, environment)),
+        None => {
+            let environments: BTreeSet<_> = known.kinds.keys().map(|(environment, _)| environment.as_str()).collect();
+            if environments.is_empty() {
+                return Err(message::none_released());
+            }
+            if !environments.contains(environment.as_str()) {
+                return Err(text::unknown("environment", environment, environments));
+            }
+            let here = known.kinds.keys().filter(|(at, _)| at == environment).map(|(_, name)| name.as_str());
+            Err(text::unknown("worker", worker, here))
+        }
+    }
+}
+
+/// Puts a message where people look at it.
+///
+/// # Errors
+/// The call's, or that the stack has no such queue.
+pub(crate) async fn tell_dead(aws: &Aws, body: &str, why: &str) -> Result<(), Error> {
+    let settings = aws.settings().workers.as_ref();
+    let queue = settings.map(|settings| settings.dead_letters.as_str()).filter(|queue| !queue.is_empty());
+    aws.send(queue.ok_or_else(|| crate::missing("CUTOVER_DEAD_LETTERS"))?, body, why).await
+}

@@ -1,0 +1,173 @@
+//! SSM Parameter Store: parameters and their last hundred versions (fact 54).
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::Time;
+
+use super::ecs::stamp;
+use super::{Fault, Request, World};
+
+/// How many versions of a parameter are kept.
+const KEPT: usize = 100;
+
+/// The most that a parameter of the standard tier holds.
+const LONGEST: usize = 4096;
+
+/// The parameters of the stack's Region, by name.
+#[derive(Debug)]
+pub(super) struct Ssm(BTreeMap<String, Parameter>);
+
+#[derive(Debug)]
+struct Parameter {
+    kind: String,
+    versions: Vec<Version>,
+}
+
+#[derive(Debug)]
+struct Version {
+    number: u64,
+    value: String,
+    at: Time,
+    by: String,
+}
+
+impl Ssm {
+    pub(super) fn new(secrets: &BTreeMap<String, String>) -> Self {
+        let parameter = |value: &String| Parameter {
+            kind: "SecureString".into(),
+            versions: vec![Version { number: 1, value: value.clone(), at: Time::default(), by: String::new() }],
+        };
+        Self(secrets.iter().map(|(name, value)| (name.clone(), parameter(value))).collect())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct GetParameter {
+    name: String,
+    with_decryption: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct PutParameter {
+    name: String,
+    value: String,
+    r#type: Option<String>,
+    #[serde(default)]
+    overwrite: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct ByPath {
+    path: String,
+    #[serde(default)]
+    recursive: bool,
+    with_decryption: Option<bool>,
+    max_results: Option<usize>,
+    next_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct History {
+    name: String,
+    with_decryption: Option<bool>,
+    max_results: Option<usize>,
+    next_token: Option<String>,
+}
+
+impl Parameter {
+    fn shown(&self, name: &str, version: &Version, decrypted: Option<bool>) -> Value {
+        // A SecureString that nobody decrypted is no secret given away.
+        let hidden = self.kind == "SecureString" && decrypted != Some(true);
+        let value = if hidden { "(encrypted)" } else { version.value.as_str() };
+        json!({"Name": name, "Type": self.kind, "Value": value, "Version": version.number,
+            "LastModifiedDate": stamp(version.at), "DataType": "text"})
+    }
+}
+
+fn page<T>(all: Vec<T>, next: Option<&str>, most: usize) -> (Vec<T>, Option<String>) {
+    let skip: usize = next.and_then(|token| token.parse().ok()).unwrap_or_default();
+    let more = (skip + most < all.len()).then(|| (skip + most).to_string());
+    (all.into_iter().skip(skip).take(most).collect(), more)
+}
+
+fn with_next(mut answer: Value, next: Option<String>) -> Value {
+    if let Some(next) = next {
+        answer["NextToken"] = next.into();
+    }
+    answer
+}
+
+impl World {
+    pub(super) fn ssm_operation(&mut self, name: &str, request: &Request) -> Result<Value, Fault> {
+        match name {
+            "GetParameter" => {
+                let input: GetParameter = request.input()?;
+                let found = self.ssm.0.get(&input.name).and_then(|one| Some((one, one.versions.last()?)));
+                let (parameter, newest) = found.ok_or_else(|| Fault::new("ParameterNotFound", &input.name))?;
+                Ok(json!({"Parameter": parameter.shown(&input.name, newest, input.with_decryption)}))
+            }
+            "PutParameter" => self.put_parameter(request),
+            "GetParametersByPath" => {
+                let input: ByPath = request.input()?;
+                let path = format!("{}/", input.path.trim_end_matches('/'));
+                let is_below =
+                    |name: &str| name.strip_prefix(&path).is_some_and(|rest| input.recursive || !rest.contains('/'));
+                let found = self.ssm.0.iter().filter(|(name, _)| is_below(name));
+                let shown =
+                    found.filter_map(|(name, one)| Some(one.shown(name, one.versions.last()?, input.with_decryption)));
+                let most = input.max_results.unwrap_or(10).min(10);
+                let (shown, next) = page(shown.collect(), input.next_token.as_deref(), most);
+                Ok(with_next(json!({"Parameters": shown}), next))
+            }
+            "GetParameterHistory" => {
+                let input: History = request.input()?;
+                let found = self.ssm.0.get(&input.name).ok_or_else(|| Fault::new("ParameterNotFound", &input.name))?;
+                let shown = found.versions.iter().map(|version| {
+                    let mut shown = found.shown(&input.name, version, input.with_decryption);
+                    shown["LastModifiedUser"] = version.by.clone().into();
+                    shown
+                });
+                let most = input.max_results.unwrap_or(50).min(50);
+                let (shown, next) = page(shown.collect(), input.next_token.as_deref(), most);
+                Ok(with_next(json!({"Parameters": shown}), next))
+            }
+            _ => Err(Fault::unknown(format!("the operation {name}"))),
+        }
+    }
+
+    fn put_parameter(&mut self, request: &Request) -> Result<Value, Fault> {
+        let input: PutParameter = request.input()?;
+        if input.value.chars().count() > LONGEST {
+            let why = format!("Standard tier parameters support a maximum parameter value of {LONGEST} characters.");
+            return Err(Fault::new("ValidationException", why));
+        }
+        let by = format!("arn:aws:iam::{}:user/{}", self.account, request.access_key());
+        let version = |number| Version { number, value: input.value.clone(), at: self.now, by: by.clone() };
+        let number = match self.ssm.0.get_mut(&input.name) {
+            Some(_) if !input.overwrite => {
+                return Err(Fault::new("ParameterAlreadyExists", "The parameter already exists."));
+            }
+            Some(parameter) => {
+                let number = parameter.versions.last().map_or(1, |newest| newest.number + 1);
+                parameter.versions.push(version(number));
+                if parameter.versions.len() > KEPT {
+                    parameter.versions.remove(0);
+                }
+                number
+            }
+            None => {
+                let kind = input.r#type.unwrap_or_else(|| "String".into());
+                let parameter = Parameter { kind, versions: vec![version(1)] };
+                self.ssm.0.insert(input.name, parameter);
+                1
+            }
+        };
+        Ok(json!({"Version": number, "Tier": "Standard"}))
+    }
+}

@@ -1,0 +1,152 @@
+//! EventBridge Scheduler: what runs by the clock (fact 53).
+
+use aws_sdk_scheduler::Client;
+use aws_sdk_scheduler::types::{FlexibleTimeWindow, FlexibleTimeWindowMode, RetryPolicy, Target};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_smithy_types::error::operation::BuildError;
+
+use crate::aws::{Aws, allowance};
+use crate::error::{Error, Verdict, code, failure};
+
+/// How long Scheduler tries to send a message that its queue does not take, in seconds: how late a run may be is looked at
+/// when it comes.
+const OLDEST: i32 = 3600;
+
+/// A schedule as it shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// Its group.
+    pub group: &'a str,
+    /// Its name there.
+    pub name: &'a str,
+    /// When, such as `cron(0 3 * * ? *)`.
+    pub expression: &'a str,
+    /// In which time zone.
+    pub zone: &'a str,
+    /// The queue that gets a message.
+    pub queue: &'a str,
+    /// The role that may send it.
+    pub role: &'a str,
+    /// The message.
+    pub message: &'a str,
+}
+
+/// Scheduler in the function's own account and Region.
+#[derive(Debug, Clone)]
+pub struct Scheduler(Client);
+
+impl Aws {
+    /// Scheduler here.
+    #[must_use]
+    pub fn scheduler(&self) -> Scheduler {
+        let config = aws_sdk_scheduler::config::Builder::from(self.config()).retry_partition(allowance()).build();
+        Scheduler(Client::from_conf(config))
+    }
+}
+
+impl Scheduler {
+    /// Makes a schedule what it shall be.
+    ///
+    /// Safe to repeat: it is set, whatever it was.
+    ///
+    /// # Errors
+    /// The calls'.
+    pub async fn set(&self, wanted: &Wanted<'_>) -> Result<(), Error> {
+        let (window, target) = (window()?, target(wanted)?);
+        let update = self.0.update_schedule().group_name(wanted.group).name(wanted.name);
+        let update = update.schedule_expression(wanted.expression).schedule_expression_timezone(wanted.zone);
+        match update.flexible_time_window(window.clone()).target(target.clone()).send().await {
+            Ok(_) => return Ok(()),
+            Err(error) if code(&error) == "ResourceNotFoundException" => {}
+            Err(error) => return Err(said("UpdateSchedule", wanted, &error)),
+        }
+        self.make_group(wanted.group).await?;
+        let create = self.0.create_schedule().group_name(wanted.group).name(wanted.name);
+        let create = create.schedule_expression(wanted.expression).schedule_expression_timezone(wanted.zone);
+        match create.flexible_time_window(window).target(target).send().await {
+            Ok(_) => Ok(()),
+            // The same call was made before, and its reply lost; or somebody else's: the next look sets it.
+            Err(error) if code(&error) == "ConflictException" => {
+                Err(Error::Again(format!("scheduler:CreateSchedule {}: it was made meanwhile", wanted.name)))
+            }
+            Err(error) => Err(said("CreateSchedule", wanted, &error)),
+        }
+    }
+
+    /// Safe to repeat: a group that is there is none twice.
+    async fn make_group(&self, group: &str) -> Result<(), Error> {
+        match self.0.create_schedule_group().name(group).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if code(&error) == "ConflictException" => Ok(()),
+            Err(error) => Err(failure("scheduler:CreateScheduleGroup", &error)),
+        }
+    }
+
+    /// The names of a group's schedules; none when there is no such group.
+    ///
+    /// # Errors
+    /// The calls'.
+    pub async fn names(&self, group: &str) -> Result<Vec<String>, Error> {
+        let mut names = Vec::new();
+        let mut next = None;
+        loop {
+            let call = self.0.list_schedules().group_name(group).set_next_token(next);
+            let output = match call.send().await {
+                Ok(output) => output,
+                Err(error) if code(&error) == "ResourceNotFoundException" => return Ok(Vec::new()),
+                Err(error) => return Err(failure("scheduler:ListSchedules", &error)),
+            };
+            names.extend(output.schedules().iter().filter_map(|one| one.name()).map(str::to_owned));
+            next = output.next_token().map(str::to_owned);
+            if next.is_none() {
+                return Ok(names);
+            }
+        }
+    }
+
+    /// Removes a schedule.
+    ///
+    /// Safe to repeat: one that is gone is no error.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn remove(&self, group: &str, name: &str) -> Result<(), Error> {
+        match self.0.delete_schedule().group_name(group).name(name).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if code(&error) == "ResourceNotFoundException" => Ok(()),
+            Err(error) => Err(failure("scheduler:DeleteSchedule", &error)),
+        }
+    }
+}
+
+fn said<E: ProvideErrorMetadata>(operation: &str, wanted: &Wanted<'_>, error: &SdkError<E, HttpResponse>) -> Error {
+    match code(error) {
+        // Its time zone, as a rule: its expression was looked at when the manifest was read.
+        "ValidationException" => Verdict::misconfigured(format!(
+            "deploy.yaml: schedules.{}: EventBridge Scheduler does not take {} in {}: {}",
+            wanted.name,
+            wanted.expression,
+            wanted.zone,
+            error.message().unwrap_or("no message")
+        ))
+        .into(),
+        _ => failure(&format!("scheduler:{operation} {}", wanted.name), error),
+    }
+}
+
+fn built<T>(made: Result<T, BuildError>) -> Result<T, Error> {
+    made.map_err(|error| Verdict::failed(format!("a schedule cannot be made: {error}")).into())
+}
+
+/// On the minute.
+fn window() -> Result<FlexibleTimeWindow, Error> {
+    built(FlexibleTimeWindow::builder().mode(FlexibleTimeWindowMode::Off).build())
+}
+
+fn target(wanted: &Wanted<'_>) -> Result<Target, Error> {
+    let retries = RetryPolicy::builder().maximum_event_age_in_seconds(OLDEST).build();
+    let target = Target::builder().arn(wanted.queue).role_arn(wanted.role).input(wanted.message).retry_policy(retries);
+    built(target.build())
+}

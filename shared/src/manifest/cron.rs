@@ -1,0 +1,189 @@
+//! When something runs by the clock: a crontab's five fields, and EventBridge Scheduler's six.
+//!
+//! Invariant: a [`Cron`] is one that EventBridge Scheduler can express.
+
+use std::fmt;
+
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// A crontab's five fields: minute, hour, day of the month, month, day of the week (0 or 7 is Sunday).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cron([String; 5]);
+
+/// A field: its name, its lowest and highest number, and names for numbers from the lowest on.
+struct Field {
+    name: &'static str,
+    from: u32,
+    to: u32,
+    names: &'static [&'static str],
+}
+
+const FIELDS: [Field; 5] = [
+    Field { name: "minute", from: 0, to: 59, names: &[] },
+    Field { name: "hour", from: 0, to: 23, names: &[] },
+    Field { name: "day of the month", from: 1, to: 31, names: &[] },
+    Field {
+        name: "month",
+        from: 1,
+        to: 12,
+        names: &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
+    },
+    Field { name: "day of the week", from: 0, to: 7, names: &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"] },
+];
+
+impl Field {
+    fn number(&self, text: &str) -> Option<u32> {
+        let named = self.names.iter().position(|name| name.eq_ignore_ascii_case(text));
+        let number = match named {
+            Some(at) => self.from + u32::try_from(at).ok()?,
+            None => text.parse().ok()?,
+        };
+        (self.from..=self.to).contains(&number).then_some(number)
+    }
+
+    /// Whether this is a list of numbers, ranges and steps.
+    fn takes(&self, text: &str) -> bool {
+        text.split(',').all(|part| {
+            let (range, step) = part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
+            let good_step = step.is_none_or(|step| step.parse::<u32>().is_ok_and(|step| (1..=self.to).contains(&step)));
+            let good_range = match range.split_once('-') {
+                Some((first, last)) => {
+                    matches!((self.number(first), self.number(last)), (Some(first), Some(last)) if first <= last)
+                }
+                None => range == "*" || self.number(range).is_some(),
+            };
+            good_step && good_range
+        })
+    }
+}
+
+impl Cron {
+    /// Reads a crontab's five fields.
+    ///
+    /// # Errors
+    /// What is wrong in which field, and what was expected.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let fields: Vec<&str> = text.split_whitespace().collect();
+        let Ok(fields) = <[&str; 5]>::try_from(fields) else {
+            return Err(format!(
+                "`{text}` is no crontab's five fields: write it as \"0 3 * * *\" (minute, hour, day of the month, month, day of the week)"
+            ));
+        };
+        for (field, text) in FIELDS.iter().zip(fields) {
+            if !field.takes(text) {
+                let Field { name, from, to, .. } = field;
+                return Err(format!(
+                    "`{text}` is no {name}: numbers from {from} to {to}, `*`, ranges such as 1-5, lists such as 1,3, and steps \
+                     such as */5"
+                ));
+            }
+        }
+        if fields[2] != "*" && fields[4] != "*" {
+            return Err("EventBridge Scheduler takes either a day of the month or a day of the week: put `*` for the \
+                        other, and make a schedule for each"
+                .into());
+        }
+        Ok(Self(fields.map(str::to_owned)))
+    }
+
+    /// What EventBridge Scheduler calls it: there is a sixth field, the year; of the two days, one is `?`; the week's days are
+    /// 1 (Sunday) to 7.
+    #[must_use]
+    pub fn expression(&self) -> String {
+        let [minute, hour, day, month, weekday] = &self.0;
+        if weekday == "*" {
+            return format!("cron({minute} {hour} {day} {month} ? *)");
+        }
+        let number = |text: &str| match FIELDS[4].number(text) {
+            // 7 is Sunday, too; as a range's end it is the day after Saturday.
+            Some(number) => ((number % 7) + 1).to_string(),
+            None => text.to_owned(),
+        };
+        let part = |part: &str| {
+            let (range, step) = part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
+            let ranges = match range.split_once('-') {
+                Some((first, last)) if FIELDS[4].number(last) == Some(7) => match FIELDS[4].number(first) {
+                    Some(0) => vec!["1-7".to_owned()],
+                    Some(7) => vec!["1".to_owned()],
+                    _ => vec![format!("{}-7", number(first)), "1".to_owned()],
+                },
+                Some((first, last)) => vec![format!("{}-{}", number(first), number(last))],
+                None => vec![number(range)],
+            };
+            let step = step.map(|step| format!("/{step}")).unwrap_or_default();
+            ranges.iter().map(|range| format!("{range}{step}")).collect::<Vec<_>>().join(",")
+        };
+        let weekdays: Vec<_> = weekday.split(',').map(part).collect();
+        format!("cron({minute} {hour} ? {month} {} *)", weekdays.join(","))
+    }
+}
+
+impl fmt::Display for Cron {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(" "))
+    }
+}
+
+impl<'de> Deserialize<'de> for Cron {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::read(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for Cron {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Cron {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Cron".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "pattern": r"^\S+(\s+\S+){4}$", "examples": ["0 3 * * *", "*/15 8-17 * * MON-FRI"]})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crontab_is_said_in_schedulers_words() {
+        for (written, expected) in [
+            ("0 3 * * *", "cron(0 3 * * ? *)"),
+            ("*/15 8-17 * * MON-FRI", "cron(*/15 8-17 ? * 2-6 *)"),
+            ("5 4 1,15 */2 *", "cron(5 4 1,15 */2 ? *)"),
+            ("0 0 * * 0", "cron(0 0 ? * 1 *)"),
+            ("0 0 * * 7", "cron(0 0 ? * 1 *)"),
+            ("0 0 * * 5-7", "cron(0 0 ? * 6-7,1 *)"),
+            ("0 0 * * 0-7", "cron(0 0 ? * 1-7 *)"),
+            ("0 0 * * sat,1", "cron(0 0 ? * 7,2 *)"),
+            ("0  12   * JAN  *", "cron(0 12 * JAN ? *)"),
+        ] {
+            assert_eq!(Cron::read(written).unwrap().expression(), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_crontab_says_which_field_and_what_was_expected() {
+        for (written, said) in [
+            ("0 3 * *", "`0 3 * *` is no crontab's five fields"),
+            ("0 3 * * * *", "is no crontab's five fields"),
+            ("60 3 * * *", "`60` is no minute: numbers from 0 to 59"),
+            ("0 3-1 * * *", "`3-1` is no hour"),
+            ("0 3 0 * *", "`0` is no day of the month"),
+            ("0 3 * FOO *", "`FOO` is no month"),
+            ("*/0 3 * * *", "`*/0` is no minute"),
+            ("0 3 ? * *", "`?` is no day of the month"),
+            ("0 3 1 * MON", "takes either a day of the month or a day of the week"),
+        ] {
+            let wrong = Cron::read(written).unwrap_err();
+            assert!(wrong.contains(said), "{written}: {wrong}");
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The pointers to what was released, and the schedules that follow from them: written by a release when its traffic has moved
+//! everywhere, written back when it is taken back.
+//!
+//! Invariants: what a pointer says is the truth, and the schedules of its environment are made what it says; a release writes
+//! back only what it has written itself. Everything is looked at before it is written, and safe to repeat.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::jobs::DUE;
+use super::released::{Kind, Released};
+use super::schedules::Planned;
+use crate::aws::scheduler::Wanted;
+use crate::aws::{Aws, WorkerSettings};
+use crate::error::Error;
+use crate::job::Release;
+
+/// The last part of the name of the pointer to an environment's schedules; no worker is called so.
+const SCHEDULES: &str = ".schedules";
+
+/// The pointers of a stack.
+#[derive(Debug, Clone)]
+pub struct Pointers<'a> {
+    aws: &'a Aws,
+    settings: &'a WorkerSettings,
+}
+
+/// What a release makes of an environment.
+#[derive(Debug, Clone, Default)]
+pub struct Intended {
+    /// Its workers and tasks by the clock, by name.
+    pub kinds: BTreeMap<String, Kind>,
+    /// What runs by the clock.
+    pub schedules: Vec<Planned>,
+}
+
+/// What all pointers of a stack say, as they were read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// By environment and name.
+    pub kinds: BTreeMap<(String, String), Released<Kind>>,
+    /// By environment.
+    pub schedules: BTreeMap<String, Released<Vec<Planned>>>,
+}
+
+impl Known {
+    /// Whether any of them was written by this release.
+    #[must_use]
+    pub fn has_any_of(&self, release: &Release) -> bool {
+        let own = |pipeline: &str, execution: &str| pipeline == release.pipeline && execution == release.execution;
+        self.kinds.values().any(|one| own(&one.pipeline, &one.execution))
+            || self.schedules.values().any(|one| own(&one.pipeline, &one.execution))
+    }
+
+    /// Whether they say all that this try of a release makes of these environments, and nothing more.
+    #[must_use]
+    pub fn is(&self, intended: &BTreeMap<String, Intended>, release: &Release, key: &str) -> bool {
+        intended.iter().all(|(environment, intended)| {
+            let says = |(name, kind): (&String, &Kind)| {
+                let said = self.kinds.get(&(environment.clone(), name.clone()));
+                said == Some(&Released::by(release, key, Some(kind.clone())))
+            };
+            let mut own = self.kinds.iter().filter(|((at, _), _)| at == environment);
+            let none_left = own.all(|((_, name), one)| one.what.is_none() || intended.kinds.contains_key(name));
+            let schedules = match self.schedules.get(environment) {
+                None => intended.schedules.is_empty(),
+                Some(said) => *said == Released::by(release, key, Some(intended.schedules.clone())),
+            };
+            intended.kinds.iter().all(says) && none_left && schedules
+        })
+    }
+}
+
+impl<'a> Pointers<'a> {
+    /// Those of the stack, if it has any workers.
+    #[must_use]
+    pub fn new(aws: &'a Aws) -> Option<Self> {
+        Some(Self { aws, settings: aws.settings().workers.as_ref()? })
+    }
+
+    fn name(&self, environment: &str, name: &str) -> String {
+        format!("{}/{environment}/{name}", self.settings.pointers)
+    }
+
+    fn group(&self, environment: &str) -> String {
+        format!("{}{environment}", self.settings.schedules)
+    }
+
+    /// Reads them all.
+    ///
+    /// # Errors
+    /// The call's, or that one cannot be read.
+    pub async fn read(&self) -> Result<Known, Error> {
+        let mut known = Known::default();
+        let path = format!("{}/", self.settings.pointers);
+        for (name, text) in self.aws.parameters(&path).await? {
+            let parts = name.strip_prefix(&path).and_then(|rest| rest.split_once('/'));
+            match parts {
+                Some((environment, SCHEDULES)) => {
+                    known.schedules.insert(environment.to_owned(), Released::read(&name, &text)?);
+                }
+                Some((environment, kind)) => {
+                    let key = (environment.to_owned(), kind.to_owned());
+                    known.kinds.insert(key, Released::read(&name, &text)?);
+                }
+                None => {}
+            }
+        }
+        Ok(known)
+    }
+
+    /// Writes what a release makes of these environments, and of no other; what is so already is left. Kinds that it has no more
+    /// are written down as gone: their history stays.
+    ///
+    /// Safe to repeat: see above.
+    ///
+    /// # Errors
+    /// The calls', or that something does not fit.
+    pub async fn publish(
+        &self,
+        known: &Known,
+        intended: &BTreeMap<String, Intended>,
+        release: &Release,
+        key: &str,
+    ) -> Result<(), Error> {
+        for (environment, intended) in intended {
+            for (name, kind) in &intended.kinds {
+                let new = Released::by(release, key, Some(kind.clone()));
+                let place = (environment.clone(), name.clone());
+                if known.kinds.get(&place) != Some(&new) {
+                    let text = new.text(&format!("{environment}/{name}"))?;
+                    self.aws.put_parameter(&self.name(environment, name), &text).await?;
+                }
+            }
+            let own = known.kinds.iter().filter(|((at, _), _)| at == environment);
+            for ((_, name), released) in own.filter(|((_, name), _)| !intended.kinds.contains_key(name)) {
+                if released.what.is_some() {
+                    let text = Released::<Kind>::by(release, key, None).text(&format!("{environment}/{name}"))?;
+                    self.aws.put_parameter(&self.name(environment, name), &text).await?;
+                }
+            }
+            let before = known.schedules.get(environment);
+            if before.is_none() && intended.schedules.is_empty() {
+                continue;
+            }
+            let new = Released::by(release, key, Some(intended.schedules.clone()));
+            // The schedules first: as long as the pointer does not say so, they are set again.
+            if before != Some(&new) {
+                self.schedule(environment, &intended.schedules).await?;
+                let text = new.text(&format!("{environment}, schedules"))?;
+                self.aws.put_parameter(&self.name(environment, SCHEDULES), &text).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes back what the release has written, as far as its history goes: what it was before, or that there was none.
+    ///
+    /// Safe to repeat: what is written back is no more the release's own.
+    ///
+    /// # Errors
+    /// The calls'.
+    pub async fn restore(&self, known: &Known, release: &Release) -> Result<(), Error> {
+        let own = |execution: &str, pipeline: &str| execution == release.execution && pipeline == release.pipeline;
+        for ((environment, name), _) in known.kinds.iter().filter(|(_, one)| own(&one.execution, &one.pipeline)) {
+            let parameter = self.name(environment, name);
+            let before: Option<Released<Kind>> = self.before(&parameter, release).await?;
+            let back = before.unwrap_or_else(|| none_before(release));
+            self.aws.put_parameter(&parameter, &back.text(&format!("{environment}/{name}"))?).await?;
+        }
+        for (environment, _) in known.schedules.iter().filter(|(_, one)| own(&one.execution, &one.pipeline)) {
+            let parameter = self.name(environment, SCHEDULES);
+            let before: Option<Released<Vec<Planned>>> = self.before(&parameter, release).await?;
+            let back = before.unwrap_or_else(|| none_before(release));
+            self.schedule(environment, back.what.as_deref().unwrap_or_default()).await?;
+            self.aws.put_parameter(&parameter, &back.text(&format!("{environment}, schedules"))?).await?;
+        }
+        Ok(())
+    }
+
+    /// What a pointer said before this release wrote it.
+    async fn before<T: serde::Serialize + for<'d> serde::Deserialize<'d>>(
+        &self,
+        parameter: &str,
+        release: &Release,
+    ) -> Result<Option<Released<T>>, Error> {
+        for text in self.aws.parameter_history(parameter).await? {
+            let one = Released::<T>::read(parameter, &text)?;
+            if one.execution != release.execution || one.pipeline != release.pipeline {
+                return Ok(Some(one));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes an environment's schedules these, and no others.
+    async fn schedule(&self, environment: &str, planned: &[Planned]) -> Result<(), Error> {
+        let (scheduler, group) = (self.aws.scheduler(), self.group(environment));
+        for one in planned {
+            // Each run has an id of its own: a message that comes twice starts one.
+            let message = json!({"worker": one.starts, "environment": environment, "id": format!("{} {DUE}", one.name),
+                "schedule": one.name, "due": DUE, "overlap": one.overlap, "within": one.within});
+            let wanted = Wanted {
+                group: &group,
+                name: &one.name,
+                expression: &one.expression,
+                zone: &one.zone,
+                queue: &self.settings.jobs,
+                role: &self.settings.scheduler_role,
+                message: &message.to_string(),
+            };
+            scheduler.set(&wanted).await?;
+        }
+        for name in scheduler.names(&group).await? {
+            if !planned.iter().any(|one| one.name == name) {
+                scheduler.remove(&group, &name).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// There was none: whoever wrote that is none of ours.
+fn none_before<T: serde::Serialize + for<'d> serde::Deserialize<'d>>(release: &Release) -> Released<T> {
+    let before = Release { execution: String::new(), ..release.clone() };
+    Released::by(&before, "", None)
+}
