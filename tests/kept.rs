@@ -53,6 +53,63 @@ fn a_run_that_was_given_up_begins_nothing_although_a_retry_makes_the_release_go_
     }
 }
 
+/// One web service that does not wait, as CodeDeploy deploys it.
+fn without_barrier(termination: Duration) -> Shape {
+    let mut shape = shape(1);
+    shape.services[0].by = By::CodeDeploy { barrier: false, termination };
+    shape
+}
+
+#[test]
+fn a_halt_that_outlives_its_function_begins_neither_its_wait_nor_its_patience_anew() {
+    // It waited for 20 s in each of nine invocations that had 7 s each, and spoke of two hours after two minutes.
+    for seconds in [40, 45, 60] {
+        let faults = vec![
+            Fault::ShortLambdas(Duration::from_secs(seconds)),
+            Fault::Task { environment: 0, task: "migrate", how: Ending::Slow(Duration::from_secs(30)) },
+            Fault::Stop { at: millis(22_000), abandon: true },
+        ];
+        keeps_the_laws(&Plan { seed: 20208, shape: shape(1), faults });
+    }
+}
+
+#[test]
+fn a_halt_beside_which_the_stage_is_retried_leaves_it_alone_and_says_nothing() {
+    // It took every invocation for its first, looked beside the retry for nine of them, and said that not all had ended.
+    let faults = vec![
+        Fault::Service { environment: 0, service: 0, how: Ending::NeverHealthy },
+        Fault::ShortLambdas(millis(55_290)),
+        Fault::Retry { after: millis(7587), all: true },
+    ];
+    let shape = without_barrier(Duration::from_secs(120));
+    keeps_the_laws(&Plan { seed: 1_795_509_616_000_698, shape, faults });
+}
+
+#[test]
+fn a_deployment_that_is_created_late_is_not_created_twice() {
+    // It was asked for again after a few seconds, and over before the first one arrived.
+    for after in [3, 8, 12, 19] {
+        let late = Meddling::DoneLate(Duration::from_secs(after));
+        let faults = vec![Fault::Once { what: late, of: of("CreateDeployment"), nth: 0 }];
+        keeps_the_laws(&Plan { seed: 20855, shape: without_barrier(Duration::ZERO), faults });
+    }
+}
+
+#[test]
+fn a_retry_takes_up_what_the_run_begins_that_was_stopped_and_cannot_know_it_yet() {
+    // Its stop was shown after five seconds: both runs began the task.
+    for (stopped, retried) in [(3214, 1243), (11_800, 100), (12_200, 900), (12_600, 2000)] {
+        for shown in [2000, 5393] {
+            let faults = vec![
+                Fault::Stop { at: millis(stopped), abandon: true },
+                Fault::Late { what: Shown::Executions, by: millis(shown) },
+                Fault::Retry { after: millis(retried), all: false },
+            ];
+            keeps_the_laws(&Plan { seed: 350, shape: shape(1), faults });
+        }
+    }
+}
+
 #[test]
 fn a_halt_is_told_although_the_answer_to_whose_turn_it_is_was_lost() {
     for seed in 0..10 {

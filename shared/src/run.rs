@@ -55,6 +55,12 @@ const FRESH: Duration = Duration::from_secs(3);
 // attempt to take effect, and some time to be shown. Until then nobody may say that nothing is under way.
 const _: () = assert!(FRESH.as_secs() + ATTEMPT.as_secs() + LISTED.as_secs() <= SHOWN.as_secs());
 
+/// How long after the begin of a run it may not be known yet what the run before it, which a person has given up, still begins: that
+/// one sees the stop when it is shown, may then have an answer that the release goes on, and its call takes its time, and is shown
+/// late.
+const GIVEN_UP: Duration =
+    Duration::from_secs(LISTED.as_secs() + FRESH.as_secs() + ATTEMPT.as_secs() + LISTED.as_secs());
+
 /// The shortest pause between two looks, so that a slow world is not asked without end.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -84,18 +90,25 @@ pub struct Tick<'a> {
     pub halted: bool,
     /// The same, and a person has had the stage tried again meanwhile: another run of the action does its work now.
     pub taken_over: bool,
+    /// The run of the action before this one was given up, and may still begin something that is not shown yet: nothing is
+    /// begun before it is.
+    pub unsettled: bool,
     halt: &'a Halt,
 }
 
 impl Tick<'_> {
-    /// Whether the release goes on, asked for right now: before anything that begins something or cannot be taken back.
-    /// When it does not, the next look is a halted one, and comes at once. After a retry the release goes on, and this run of
+    /// Whether something may be begun, asked for right now: before anything that begins something or cannot be taken back. Not
+    /// when the release does not go on; then the next look is a halted one, and comes at once. Nor while it is
+    /// [`unsettled`](Self::unsettled). After a retry the release goes on, and this run of
     /// the action does not: so its own run is looked at, too, where it is known.
     ///
     /// # Errors
     /// CodePipeline does not say: not knowing, nothing begins. Where it may not be asked, a stop can never be seen, and
     /// `halt-release` alone does what it asks for.
     pub async fn goes_on(&self) -> Result<bool, Error> {
+        if self.unsettled {
+            return Ok(false);
+        }
         let begun = tokio::time::Instant::now();
         let codepipeline = Codepipeline::new(self.aws);
         let asked = async {
@@ -339,7 +352,7 @@ where
         halt.look(&codepipeline, release, clock.now()).await;
         let now = clock.now();
         if envelope.tries.is_none() {
-            let found = codepipeline.tries(release, now.since(envelope.begun)).await;
+            let found = codepipeline.tries(release, job.run.as_deref(), now.since(envelope.begun)).await;
             if let Some(found) = trouble.note(now, found)? {
                 envelope.tries = Some(found);
             } else if TROUBLE_PAUSE >= invocation.left() {
@@ -361,6 +374,9 @@ where
             started: envelope.tries.and_then(|tries| tries.started),
             halted: halt.seen.get(),
             taken_over: halt.taken_over.get(),
+            unsettled: envelope
+                .tries
+                .is_some_and(|tries| tries.given_up && now.since(tries.started.unwrap_or(envelope.begun)) < GIVEN_UP),
             halt,
         };
         let stepped = tokio::time::timeout(invocation.left(), Box::pin(step(&tick, &mut envelope.state, memory))).await;

@@ -42,6 +42,14 @@ pub struct Tries {
     /// When this run of the action began, as CodePipeline says.
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     pub started: Option<Time>,
+    /// Whether a run of it before this one was given up: what that one begins, not knowing it yet, may still appear.
+    #[serde(rename = "g", default, skip_serializing_if = "is_false")]
+    pub given_up: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 impl<S: Serialize + DeserializeOwned + Default> Envelope<S> {

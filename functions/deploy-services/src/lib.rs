@@ -11,7 +11,7 @@ mod workers;
 
 use serde::Deserialize;
 use shared::artifact;
-use shared::targets::{Act, Moment, Purpose};
+use shared::targets::{Act, Purpose};
 use shared::{Aws, Error, Event, Invocation, Journal, Next, Tick};
 
 use decide::{Decision, Observation, State, decide};
@@ -71,7 +71,7 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
     };
     let decision = decide(&seen, state);
     let purpose = if state.giving_up.is_some() { Purpose::TakeBack } else { moment.purpose };
-    let moment = Moment { purpose, ..moment };
+    let moment = moment.with(purpose);
     let report = Report { tick, targets: &plan.targets, moment, workers };
     for line in report.news(state) {
         memory.journal.say(tick.now, line);

@@ -59,7 +59,7 @@ impl Plan {
     /// Looks at every target; what was seen is of this moment.
     pub(crate) async fn look(&mut self, tick: &Tick<'_>, state: &mut State) -> Moment {
         let takes_back = state.giving_up.is_some() || tick.halted;
-        let moment = Moment { now: tick.now, purpose: if takes_back { Purpose::TakeBack } else { Purpose::Deploy } };
+        let moment = Moment::new(tick.now, if takes_back { Purpose::TakeBack } else { Purpose::Deploy });
         targets::look(&mut self.targets, &self.aws, &moment, &self.whose).await;
         state.before = self.targets.iter().map(Target::before_revision).collect();
         moment

@@ -104,7 +104,7 @@ impl Plan {
 
     /// Looks at every place at once.
     pub(crate) async fn look(&mut self, tick: &Tick<'_>) {
-        let moment = Moment { now: tick.now, purpose: Purpose::Drain };
+        let moment = Moment::new(tick.now, Purpose::Drain);
         self.look_at_deployments(&moment, tick.begun).await;
         let mut places: BTreeMap<(String, Option<String>), Vec<&mut Service>> = BTreeMap::new();
         for service in &mut self.services {

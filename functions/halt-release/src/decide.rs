@@ -23,8 +23,8 @@ const LAG: Duration = Duration::from_secs(60);
 /// How long a stop may stay without effect before it is asked for again.
 pub(crate) const AGAIN: Duration = Duration::from_secs(120);
 
-/// How often this function hands over to itself: two hours in all, longer than any stop or rollback takes.
-pub(crate) const MOST_ROUNDS: u64 = 8;
+/// How long a sweep goes on, over all of its invocations: longer than any stop or rollback takes.
+pub(crate) const LONGEST: Duration = Duration::from_secs(2 * 3600);
 
 /// Whether anything of the execution may be taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

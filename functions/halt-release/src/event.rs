@@ -3,9 +3,12 @@
 //! Invariant: an event only says where to look (it comes twice, late, and out of order); what is done follows from what is
 //! seen then.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::Event;
 use shared::job::Release;
+use shared::{Event, Time};
 
 /// What an event asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +17,8 @@ pub(crate) enum Asked {
     Sweep {
         /// Which.
         release: Release,
-        /// How often this function has handed over to itself.
-        round: u64,
+        /// What this function has left to itself, when it has handed over.
+        carried: Option<Carried>,
     },
     /// A function has failed for good with this event: all of Lambda's retries are used up.
     Report {
@@ -33,8 +36,23 @@ pub(crate) enum Asked {
 /// The states of an execution, a stage or an action after which something may be left (fact 12).
 const ENDS: [&str; 4] = ["ABANDONED", "STOPPED", "CANCELED", "FAILED"];
 
-/// What stands in an event of our own, when this function hands over to itself.
-pub(crate) const ROUND: &str = "round";
+/// Under this name stands, in an event of our own, what one invocation leaves to the next.
+pub(crate) const CARRIED: &str = "carried";
+
+/// What cannot be seen again. A sweep may take many invocations: none of them begins to wait anew, or forgets what it has said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Carried {
+    /// When the first invocation began.
+    pub(crate) begun: Time,
+    /// When something of the release was seen under way last; when it was seen to be over, to begin with.
+    pub(crate) seen: Option<Time>,
+    /// The tasks that were asked to end, and when.
+    pub(crate) asked: BTreeMap<String, Time>,
+    /// What was asked to end, in the words of the last line.
+    pub(crate) stopped: Vec<String>,
+    /// The targets that are being taken back, of which it is not said yet what became of them.
+    pub(crate) followed: Vec<String>,
+}
 
 /// Reads an event of EventBridge's, of Lambda's failure destination, or of our own.
 pub(crate) fn read(event: &Event) -> Asked {
@@ -54,7 +72,8 @@ pub(crate) fn read(event: &Event) -> Asked {
         return Asked::Nothing;
     }
     let release = Release { pipeline, execution, stage: None, action: None, attempt: 1 };
-    Asked::Sweep { release, round: value.get(ROUND).and_then(Value::as_u64).unwrap_or_default() }
+    let carried = value.get(CARRIED).and_then(|carried| Carried::deserialize(carried).ok());
+    Asked::Sweep { release, carried }
 }
 
 #[cfg(test)]
@@ -74,7 +93,7 @@ mod tests {
         let release =
             Release { pipeline: "shop".into(), execution: "e-1".into(), stage: None, action: None, attempt: 1 };
         for state in ENDS {
-            let asked = Asked::Sweep { release: release.clone(), round: 0 };
+            let asked = Asked::Sweep { release: release.clone(), carried: None };
             assert_eq!(read(&event(state, json!(3.0))), asked, "{state}");
             assert_eq!(read(&event(state, json!("3"))), asked, "{state}, its version a string (fact 12)");
         }
@@ -82,6 +101,11 @@ mod tests {
             assert_eq!(read(&event(state, json!(1))), Asked::Nothing, "{state}");
         }
         assert_eq!(read(&Event::new(json!({}))), Asked::Nothing);
+        let carried =
+            Carried { begun: Time::from_millis(5), stopped: vec!["migrate in us".into()], ..Carried::default() };
+        let mut handed_over = event("STOPPED", json!(3.0)).value().clone();
+        handed_over[CARRIED] = serde_json::to_value(&carried).unwrap();
+        assert_eq!(read(&Event::new(handed_over)), Asked::Sweep { release, carried: Some(carried) });
     }
 
     #[test]

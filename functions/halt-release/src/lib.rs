@@ -18,8 +18,8 @@ use shared::job::Release;
 use shared::{Answer, Aws, Error, Event, Invocation, Job, Journal, Success, Time, Trouble, artifact};
 use tracing::{info, warn};
 
-use decide::{LOOK, LOOK_SELDOM, MOST_ROUNDS, SETTLED, Verdict, deployed, verdict};
-use event::{Asked, ROUND};
+use decide::{LONGEST, LOOK, LOOK_SELDOM, SETTLED, Verdict, deployed, verdict};
+use event::{Asked, CARRIED, Carried};
 use sweep::Sweep;
 
 /// When less than this is left, the function hands over to itself.
@@ -36,7 +36,7 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
     match event::read(&event) {
         Asked::Nothing => Ok(()),
         Asked::Report { function, event, why } => report(&aws, &function, &event, &why).await,
-        Asked::Sweep { release, round } => sweep(&aws, release, &event, round, invocation).await,
+        Asked::Sweep { release, carried } => sweep(&aws, release, &event, carried, invocation).await,
     }
 }
 
@@ -68,11 +68,9 @@ struct Sweeping<'a> {
     codepipeline: Codepipeline<'a>,
     release: Release,
     invocation: Invocation,
-    begun: Time,
-    /// When something of the release was seen under way last; when it was seen to be over, to begin with.
-    seen: Option<Time>,
-    /// How often this function has handed over to itself.
-    round: u64,
+    /// Whether an invocation before this one has handed over to it.
+    goes_on: bool,
+    carried: Carried,
     /// What is known of the leftovers, once the manifest was read.
     known: Option<Sweep>,
     journal: Journal,
@@ -87,17 +85,21 @@ enum Then {
     Done,
 }
 
-async fn sweep(aws: &Aws, release: Release, event: &Event, round: u64, invocation: Invocation) -> Result<(), Error> {
-    let begun = invocation.clock.now();
+async fn sweep(
+    aws: &Aws,
+    release: Release,
+    event: &Event,
+    carried: Option<Carried>,
+    invocation: Invocation,
+) -> Result<(), Error> {
     let (codepipeline, journal) = (Codepipeline::new(aws), Journal::default());
     let mut sweeping = Sweeping {
         aws,
         codepipeline,
         release,
         invocation,
-        begun,
-        seen: None,
-        round,
+        goes_on: carried.is_some(),
+        carried: carried.unwrap_or_else(|| Carried { begun: invocation.clock.now(), ..Carried::default() }),
         known: None,
         journal,
         speaks: None,
@@ -127,7 +129,7 @@ impl Sweeping<'_> {
         // Before every look: a retry may begin at any moment, and what it begins is not to be touched.
         let execution = self.codepipeline.execution(&self.release).await?;
         let actions = self.codepipeline.siblings(&self.release).await?;
-        match verdict(&execution.status, &actions, now.since(self.begun)) {
+        match verdict(&execution.status, &actions, now.since(self.carried.begun)) {
             Verdict::LeftAlone => {
                 info!(execution = self.release.execution, status = execution.status, "left alone");
                 return Ok(Then::Done);
@@ -141,7 +143,7 @@ impl Sweeping<'_> {
         let sweep = match &mut self.known {
             Some(sweep) => sweep,
             None => match manifest(self.aws, &actions).await? {
-                Manifest::Read(content) => self.known.insert(Sweep::new(self.aws, *content).await),
+                Manifest::Read(content) => self.known.insert(Sweep::new(self.aws, *content, &self.carried).await),
                 Manifest::NothingBegun => return Ok(self.nothing_begun(now, by_person).await),
                 Manifest::Unreadable(why) => return Err(shared::Verdict::failed(message::no_manifest(&why)).into()),
             },
@@ -149,14 +151,14 @@ impl Sweeping<'_> {
         let mut said = Vec::new();
         let looked = sweep.look(self.aws, &self.release, deployed(&actions), now, &mut said).await;
         if looked == Ok(true) {
-            self.seen = Some(now);
+            self.carried.seen = Some(now);
         }
-        let settled = sweep.is_clear_since(self.seen.get_or_insert(now).plus(SETTLED));
+        let settled = sweep.is_clear_since(self.carried.seen.get_or_insert(now).plus(SETTLED));
         let looked = looked.map_err(Error::Stop);
         if looked == Ok(false) && settled {
             sweep.settle(now, &mut said);
         }
-        let something = by_person || self.round > 0 || !said.is_empty() || !sweep.stuck.is_empty();
+        let something = by_person || self.goes_on || !said.is_empty() || !sweep.stuck.is_empty();
         if something {
             self.say(now, said).await;
         }
@@ -179,7 +181,7 @@ impl Sweeping<'_> {
 
     /// No action of Cutover's is to be seen; one that has just begun may be shown late.
     async fn nothing_begun(&mut self, now: Time, by_person: bool) -> Then {
-        if now.since(*self.seen.get_or_insert(now)) < SETTLED {
+        if now.since(*self.carried.seen.get_or_insert(now)) < SETTLED {
             return Then::LookAgain(LOOK_SELDOM);
         }
         if by_person && self.speaks().await {
@@ -192,7 +194,7 @@ impl Sweeping<'_> {
     async fn speaks(&mut self) -> bool {
         if self.speaks.is_none() {
             let name = format!("halted/{}/{}", self.release.execution, self.release.attempt);
-            self.speaks = Some(self.round > 0 || self.aws.is_first(&name).await);
+            self.speaks = Some(self.goes_on || self.aws.is_first(&name).await);
         }
         self.speaks == Some(true)
     }
@@ -234,14 +236,22 @@ impl Sweeping<'_> {
         if !self.speaks().await {
             return Ok(());
         }
-        let Some(function) = self.aws.settings().halt.as_ref().filter(|_| self.round < MOST_ROUNDS) else {
-            let stopped = self.known.as_ref().map_or(0, |sweep| sweep.stopped.len());
-            self.end(now, &message::gave_up(stopped)).await;
+        if let Some(sweep) = &self.known {
+            sweep.carry(&mut self.carried);
+        }
+        let after = now.since(self.carried.begun);
+        let Some(function) = self.aws.settings().halt.as_ref().filter(|_| after < LONGEST) else {
+            self.end(now, &message::gave_up(&self.carried.stopped, after)).await;
             return Ok(());
         };
         let mut next = event.value().clone();
-        next[ROUND] = (self.round + 1).into();
-        self.aws.invoke(function, &next).await
+        next[CARRIED] = json!(self.carried);
+        loop {
+            match self.aws.invoke(function, &next).await {
+                Err(Error::Again(_)) if !self.invocation.left().is_zero() => tokio::time::sleep(LOOK).await,
+                other => return other,
+            }
+        }
     }
 }
 

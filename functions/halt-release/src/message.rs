@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use shared::aws::ecs::Task;
 use shared::text::fit;
+use shared::time::spoken;
 use shared::{Verdict, names};
 
 /// What new workers run is what it was before the release.
@@ -99,15 +101,14 @@ pub(crate) fn outcome(task: &str, environments: &[String], ends: &BTreeMap<(Stri
 }
 
 /// It took too long.
-pub(crate) fn gave_up(stopped: usize) -> String {
+pub(crate) fn gave_up(stopped: &[String], after: Duration) -> String {
+    let asked = match stopped {
+        [] => String::new(),
+        _ => format!(" although {} was asked to", fit(&stopped.join(", "), LONGEST_LIST)),
+    };
     format!(
-        "halt incomplete: {} asked to end, and not all of it has ended within two hours: look at the ECS tasks and CodeDeploy \
-         deployments of this release, and stop them by hand",
-        if stopped == 1 {
-            "one task or deployment was".to_owned()
-        } else {
-            format!("{stopped} tasks and deployments were")
-        }
+        "halt incomplete: not all of the release has ended within {}{asked}. Stop by hand what still runs: {WHAT_RUNS}",
+        spoken(after)
     )
 }
 

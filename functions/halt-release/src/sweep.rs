@@ -17,6 +17,7 @@ use shared::workers::Pointers;
 use shared::{Aws, Error, Time, Trouble, Verdict, names};
 
 use crate::decide::{self, Deployed, is_of_this_try};
+use crate::event::Carried;
 use crate::message;
 
 /// What is known of a release's leftovers.
@@ -69,7 +70,7 @@ impl Watch {
 }
 
 impl Sweep {
-    pub(crate) async fn new(aws: &Aws, content: Content) -> Self {
+    pub(crate) async fn new(aws: &Aws, content: Content, carried: &Carried) -> Self {
         let manifest = content.manifest;
         let mut families: Vec<Family> = Vec::new();
         let mut seen = BTreeSet::new();
@@ -95,15 +96,26 @@ impl Sweep {
         Self {
             families,
             clear: vec![None; targets.len()],
+            followed: (0..targets.len())
+                .filter(|at| carried.followed.contains(&targets[*at].name()))
+                .map(|at| (at, false))
+                .collect(),
             targets,
             workers: Watch::default(),
             image: content.image,
             tasks,
-            asked: BTreeMap::new(),
-            followed: BTreeMap::new(),
+            asked: carried.asked.clone(),
             stuck: BTreeMap::new(),
-            stopped: Vec::new(),
+            stopped: carried.stopped.clone(),
         }
+    }
+
+    /// What the next invocation cannot see again.
+    pub(crate) fn carry(&self, carried: &mut Carried) {
+        carried.asked.clone_from(&self.asked);
+        carried.stopped.clone_from(&self.stopped);
+        let unsaid = self.followed.iter().filter(|(_, is_said)| !**is_said);
+        carried.followed = unsaid.map(|(at, _)| self.targets[*at].name()).collect();
     }
 
     /// Looks at everything once, stops what runs, and says what it did; whether anything was seen under way. What could not be
@@ -245,7 +257,7 @@ impl Sweep {
         };
         let of = targets::Of::Release { facts: deployed.facts, until: Some(seen) };
         let whose = Whose { release: release.clone(), of, since, image: self.image.clone() };
-        let moment = Moment { now: seen, purpose: Purpose::Sweep };
+        let moment = Moment::new(seen, Purpose::Sweep);
         targets::look(&mut self.targets, aws, &moment, &whose).await;
         let mut under_way = false;
         let mut outcome = Ok(());
@@ -304,7 +316,7 @@ impl Sweep {
 
     /// Once nothing is under way any more: what became of each deployment that was taken back, each said once.
     pub(crate) fn settle(&mut self, now: Time, said: &mut Vec<String>) {
-        let moment = Moment { now, purpose: Purpose::Sweep };
+        let moment = Moment::new(now, Purpose::Sweep);
         for (at, is_said) in &mut self.followed {
             let target = &self.targets[*at];
             if !*is_said && !self.stuck.contains_key(&target.name()) {

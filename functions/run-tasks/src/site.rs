@@ -20,7 +20,7 @@ use crate::decide::{self, Act, Remembered, State};
 /// How long ECS shows a stopped task, as a rule (fact 19), with a margin.
 const SHOWN: Duration = Duration::from_secs(50 * 60);
 
-/// How long another release's task that was asked to end is waited for: the longest `stopTimeout` on Fargate (fact 22),
+/// How long a task of another release, or of an earlier try, that was asked to end is waited for: the longest `stopTimeout` on Fargate (fact 22),
 /// and as much again.
 const ENDING: Duration = Duration::from_secs(240);
 
@@ -58,7 +58,7 @@ pub(crate) struct Site {
     stopping: Option<Time>,
     /// Whether an earlier try may have run the task, of which ECS shows nothing any more.
     forgotten: bool,
-    /// Since when another release's task is seen here.
+    /// Since when another release's task is seen here, or one of an earlier try that ends.
     others_since: Option<Time>,
     looking: Trouble,
     acting: Trouble,
@@ -363,14 +363,26 @@ impl Site {
         Ok(())
     }
 
-    /// Takes up what this release has here already, and refuses what another one has; `false` while another release's
-    /// task is about to end: a release that was stopped makes room for the next one at once, and its task takes a while.
+    /// Takes up what this release has here already, and refuses what another one has; `false` while a task of the run before
+    /// may still appear, or another release's is about to end: a release that was stopped makes room for the next one at once,
+    /// and its task takes a while.
     async fn adopt(&mut self, tick: &Tick<'_>, tasks: Vec<Task>, name: &str) -> Result<bool, Error> {
         let (own, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.started_by == self.started_by);
+        // One of an earlier try that ends, since the release was stopped, is not this try's to fail with: it is run again.
+        let ends = |task: &Task| !task.is_over() && task.desired_status == "STOPPED";
+        if own.iter().any(|task| ends(task) && task.created.is_some_and(|created| created < tick.begun)) {
+            let since = *self.others_since.get_or_insert(tick.now);
+            if tick.now.since(since) < ENDING {
+                return Ok(false);
+            }
+        }
         self.forgotten = own.is_empty() && tick.tried_before.is_some_and(|before| tick.now.since(before) > SHOWN);
         self.task = self.choose(own, tick.begun).await?;
         if self.task.is_some() {
             return Ok(true);
+        }
+        if tick.unsettled {
+            return Ok(false);
         }
         for other in others.iter().filter(|other| !other.is_over()) {
             let Some(whose) = names::read_started_by(&other.started_by) else { continue };

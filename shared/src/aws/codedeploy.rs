@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::aws::states::states;
 use crate::aws::{Aws, Pacer, Place, allowance};
-use crate::error::{Error, code, failure};
+use crate::error::{Error, code, failure, is_not_now};
 use crate::time::Time;
 
 /// How many deployments `BatchGetDeployments` takes.
@@ -194,6 +194,17 @@ pub enum Wait {
     Termination,
 }
 
+/// What became of asking for a deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// It was created, with this id.
+    Created(String),
+    /// The group is busy with another one (fact 27).
+    Busy,
+    /// CodeDeploy said "not now", for this reason: it has created none.
+    NotNow(Error),
+}
+
 impl Aws {
     /// CodeDeploy in `place`.
     pub async fn codedeploy(&self, place: &Place) -> Codedeploy {
@@ -210,19 +221,19 @@ impl Codedeploy {
         format!("codedeploy:{operation} in {}", self.region)
     }
 
-    /// Creates a deployment, and returns its id; `None` when the group is busy with another one (fact 27).
+    /// Creates a deployment.
     ///
     /// Not safe to repeat by itself: look for a deployment with this description first.
     ///
     /// # Errors
-    /// The call's.
+    /// The call's: whether a deployment comes about is not known.
     pub async fn create(
         &self,
         application: &str,
         group: &str,
         description: &str,
         app_spec: &str,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Asked, Error> {
         let content = AppSpecContent::builder().content(app_spec).build();
         let revision = RevisionLocation::builder()
             .revision_type(RevisionLocationType::AppSpecContent)
@@ -230,8 +241,10 @@ impl Codedeploy {
             .build();
         let call = self.client.create_deployment().application_name(application).deployment_group_name(group);
         match call.description(description).revision(revision).customize().config_override(once()).send().await {
-            Ok(output) => Ok(output.deployment_id),
-            Err(error) if code(&error) == "DeploymentLimitExceededException" => Ok(None),
+            // Without an id, it is found by its description.
+            Ok(output) => Ok(output.deployment_id.map_or(Asked::Busy, Asked::Created)),
+            Err(error) if code(&error) == "DeploymentLimitExceededException" => Ok(Asked::Busy),
+            Err(error) if is_not_now(&error) => Ok(Asked::NotNow(failure(&self.call("CreateDeployment"), &error))),
             Err(error) => Err(failure(&self.call("CreateDeployment"), &error)),
         }
     }

@@ -323,16 +323,16 @@ impl<'a> Codepipeline<'a> {
     ///
     /// # Errors
     /// The call's, or that the action's own run is not listed yet: look again.
-    pub async fn tries(&self, release: &Release, age: Duration) -> Result<Tries, Error> {
+    pub async fn tries(&self, release: &Release, run: Option<&str>, age: Duration) -> Result<Tries, Error> {
         match self.siblings(release).await {
-            Ok(siblings) if age < SHOWN && !is_listed(&siblings, release) => {
+            Ok(siblings) if age < SHOWN && !is_listed(&siblings, release, run) => {
                 Err(Error::Again("codepipeline:ListActionExecutions: this run is not listed yet".into()))
             }
             Ok(siblings) => Ok(tries(&siblings, release)),
             Err(again @ Error::Again(_)) => Err(again),
             Err(Error::Stop(why)) => {
                 warn!(why = why.message, "whether this is a retry is not known");
-                Ok(Tries { attempt: 1, before: None, started: None })
+                Ok(Tries { attempt: 1, before: None, started: None, given_up: false })
             }
         }
     }
@@ -422,8 +422,11 @@ fn own_run<'a>(siblings: &'a [Sibling], release: &Release, run: Option<&str>) ->
     siblings.iter().filter(is_own).max_by_key(|one| one.started)
 }
 
-/// Whether the run of the action itself is among these; it cannot be told when the action is not known (fact 2).
-fn is_listed(siblings: &[Sibling], release: &Release) -> bool {
+/// Whether the run of the action itself is among these: by its id, or, where that is not known, one that runs (fact 2).
+fn is_listed(siblings: &[Sibling], release: &Release, run: Option<&str>) -> bool {
+    if let Some(run) = run {
+        return siblings.iter().any(|one| one.id == run);
+    }
     let (Some(stage), Some(action)) = (&release.stage, &release.action) else { return true };
     siblings.iter().any(|one| one.is_running() && one.stage == *stage && one.action == *action)
 }
@@ -442,7 +445,9 @@ pub fn tries(siblings: &[Sibling], release: &Release) -> Tries {
     let own: Vec<_> = own.collect();
     let before = if own.len() > 1 { own.iter().filter_map(|one| one.started).min() } else { None };
     let started = own.iter().filter_map(|one| one.started).max();
-    Tries { attempt: 1 + runs.values().map(retries).sum::<u32>(), before, started }
+    // That it was given up may be shown late; what has answered begins nothing any more.
+    let given_up = own.iter().any(|one| one.started < started && !one.has_succeeded() && !one.has_failed());
+    Tries { attempt: 1 + runs.values().map(retries).sum::<u32>(), before, started, given_up }
 }
 
 /// Codes that mean that nobody waits for this answer any more.
@@ -506,8 +511,12 @@ mod tests {
         };
         let first =
             vec![run("Migrate", "Migrate", 5, true), run("Migrate", "Logs", 5, true), run("Build", "Build", 1, false)];
-        assert_eq!(tries(&first, &release), Tries { attempt: 1, before: None, started: Some(Time::from_millis(5)) });
-        assert!(is_listed(&first, &release));
+        assert_eq!(
+            tries(&first, &release),
+            Tries { attempt: 1, before: None, started: Some(Time::from_millis(5)), given_up: false }
+        );
+        assert!(is_listed(&first, &release, None));
+        assert!(!is_listed(&first, &release, Some("the next run")), "what runs is the run before");
         let again = [
             vec![run("Migrate", "Migrate", 9, true), run("Build", "Build", 3, false)],
             first[1..].to_vec(),
@@ -516,9 +525,24 @@ mod tests {
         .concat();
         assert_eq!(
             tries(&again, &release),
-            Tries { attempt: 3, before: Some(Time::from_millis(5)), started: Some(Time::from_millis(9)) }
+            Tries {
+                attempt: 3,
+                before: Some(Time::from_millis(5)),
+                started: Some(Time::from_millis(9)),
+                given_up: false
+            }
         );
-        assert!(!is_listed(&again[1..], &release), "its own run does not show yet");
+        assert!(!is_listed(&again[1..], &release, None), "its own run does not show yet");
+        for (status, given_up) in [
+            (ActionStatus::Abandoned, true),
+            (ActionStatus::InProgress, true),
+            (ActionStatus::Unknown, true),
+            (ActionStatus::Failed, false),
+            (ActionStatus::Succeeded, false),
+        ] {
+            let before = Sibling { status, ..run("Migrate", "Migrate", 5, false) };
+            assert_eq!(tries(&[run("Migrate", "Migrate", 9, true), before], &release).given_up, given_up, "{status:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::aws::codedeploy::{Codedeploy, Deployment, Listed, Status, Target as Seen, Wait};
+use crate::aws::codedeploy::{Asked, Codedeploy, Deployment, Listed, Status, Target as Seen, Wait};
 use crate::error::{Error, Verdict};
 use crate::manifest::Service;
 use crate::names;
@@ -47,6 +47,15 @@ pub enum Standing {
     None(Option<Busy>),
     /// This one is.
     Ours(Box<Tried>),
+}
+
+/// What is known after a deployment was asked for.
+#[derive(Debug)]
+pub(super) enum Begun {
+    /// Whether there is one.
+    Known,
+    /// That there is none, and why.
+    NotNow(Error),
 }
 
 /// A deployment of the release.
@@ -166,7 +175,7 @@ impl Group {
         whose: &Whose,
         definition: &str,
         before: u32,
-    ) -> Result<(), Error> {
+    ) -> Result<Begun, Error> {
         let Of::Action { key } = &whose.of else {
             return Err(Verdict::failed("only the action that deploys begins a deployment").into());
         };
@@ -175,12 +184,13 @@ impl Group {
         let app_spec = app_spec(&site.service, definition);
         match self.client.create(&self.application, &self.group, &description, &app_spec).await? {
             // Until it can be seen, it counts as created.
-            Some(id) => {
+            Asked::Created(id) => {
                 let deployment = Deployment { id, description, app_spec: Some(app_spec), ..Deployment::default() };
                 self.standing = Standing::Ours(Box::new(Tried::new(deployment)));
-                Ok(())
+                Ok(Begun::Known)
             }
-            None => self.look_for_busy(site, whose).await,
+            Asked::Busy => self.look_for_busy(site, whose).await.map(|()| Begun::Known),
+            Asked::NotNow(why) => Ok(Begun::NotNow(why)),
         }
     }
 
@@ -213,15 +223,18 @@ impl Group {
         };
         let (environment, service) = (&site.environment_name, &site.service_name);
         let description = names::back_description(&whose.release, environment, service, key);
-        if let Some(id) = client.create(&self.application, &self.group, &description, &app_spec).await? {
-            let back = Deployment { id, description, app_spec: Some(app_spec), ..Deployment::default() };
-            if let Some(tried) = self.tried_mut() {
-                tried.back = Some((back, None));
+        match client.create(&self.application, &self.group, &description, &app_spec).await? {
+            Asked::Created(id) => {
+                let back = Deployment { id, description, app_spec: Some(app_spec), ..Deployment::default() };
+                if let Some(tried) = self.tried_mut() {
+                    tried.back = Some((back, None));
+                }
+                Ok(())
             }
-            return Ok(());
+            // The reply to an earlier try was lost, or something else is under way: the next try will tell.
+            Asked::Busy => self.look_for_busy(site, whose).await,
+            Asked::NotNow(why) => Err(why),
         }
-        // The reply to an earlier try was lost, or something else is under way: the next try will tell.
-        self.look_for_busy(site, whose).await
     }
 
     /// What keeps the group busy. When it is this action's own deployment, it is adopted: `CreateDeployment`'s reply was

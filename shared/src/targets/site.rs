@@ -6,7 +6,7 @@ use crate::aws::ecs::Ecs;
 use crate::aws::{Aws, Place};
 use crate::job::Release;
 use crate::manifest::{Environment, Service, in_environment};
-use crate::time::Time;
+use crate::time::{Clock, Time};
 
 /// One service of the manifest in one of its environments.
 #[derive(Debug, Clone)]
@@ -132,6 +132,8 @@ pub struct Moment {
     pub now: Time,
     /// What for.
     pub purpose: Purpose,
+    /// The time as it goes on from then: reads wait for their turn, and what is done after them is done later.
+    clock: Clock,
 }
 
 /// What it is looked for.
@@ -148,6 +150,24 @@ pub enum Purpose {
 }
 
 impl Moment {
+    /// This moment: `now` is now.
+    #[must_use]
+    pub fn new(now: Time, purpose: Purpose) -> Self {
+        Self { now, purpose, clock: Clock::set(now) }
+    }
+
+    /// The same moment, for another purpose.
+    #[must_use]
+    pub fn with(self, purpose: Purpose) -> Self {
+        Self { purpose, ..self }
+    }
+
+    /// What time it is by now.
+    #[must_use]
+    pub fn by_now(&self) -> Time {
+        self.clock.now()
+    }
+
     /// Whether everything is being taken back: what is stopped then was stopped by us.
     #[must_use]
     pub fn takes_back(&self) -> bool {

@@ -6,7 +6,7 @@ use crate::aws::ecs::{Controller, Service, id};
 use crate::error::{Error, Verdict};
 use crate::manifest::{CodedeployNames, DeploymentKind, LogMode, in_environment};
 use crate::run::Trouble;
-use crate::targets::codedeploy::{self, Context, Group};
+use crate::targets::codedeploy::{self, Begun, Context, Group};
 use crate::targets::dead::Dead;
 use crate::targets::ecs::{self, Deploys, Native};
 use crate::targets::phase::{Act, Observed, Phase};
@@ -31,7 +31,7 @@ pub struct Target {
     pub dead: Dead,
     /// What failed here: a call that is refused, or never answered.
     pub failed: Option<String>,
-    /// When a deployment was asked for, until it is known whether it came about.
+    /// When a deployment was asked for, right before the call, until it is known whether it came about.
     pub(super) created: Option<Time>,
     pub(super) asked: Option<Time>,
     /// When it was looked last, with success, for what the release has here.
@@ -138,12 +138,11 @@ impl Target {
         }
     }
 
-    /// Whether a deployment may be under way that no list shows yet. CodeDeploy, going forward, says that there is one when it
-    /// is asked for again; taking back, it must be waited for, and ECS says nothing of it.
-    pub(super) fn may_appear(&self, moment: &Moment) -> bool {
-        let waits = moment.takes_back() || matches!(self.kind, Kind::Ecs(_));
-        let asked = self.created.filter(|_| waits && self.deployment().is_none());
-        asked.is_some_and(|asked| moment.now.since(asked) < SHOWN)
+    /// Whether a deployment may be under way, or on its way, that no list shows yet. Asking for it again would not do: CodeDeploy
+    /// takes a second one once the first is over, and ECS takes any.
+    pub(super) fn may_appear(&self) -> bool {
+        let asked = self.created.filter(|_| self.deployment().is_none());
+        asked.is_some_and(|asked| self.listed.is_none_or(|listed| listed < asked.plus(SHOWN)))
     }
 
     /// Whether it must be looked for what the release has here.
@@ -156,7 +155,7 @@ impl Target {
         };
         let relists = moment.purpose == Purpose::Sweep;
         let can_be = self.failed.is_none() && !matches!(self.kind, Kind::Absent);
-        can_be && (not_listed || relists || self.may_appear(moment))
+        can_be && (not_listed || relists || self.may_appear())
     }
 
     /// Whether its end, or its way back, was asked for at this moment.
@@ -191,7 +190,7 @@ impl Target {
         };
         let is_prepared = self.definition.is_some() && self.waits().is_some();
         match phase {
-            Phase::Empty | Phase::Busy { .. } if self.may_appear(moment) => Phase::Unknown,
+            Phase::Empty | Phase::Busy { .. } if self.may_appear() => Phase::Unknown,
             Phase::Empty if !is_prepared && moment.purpose == Purpose::Deploy => Phase::Unknown,
             other => other,
         }
@@ -319,17 +318,15 @@ impl Target {
     async fn begin(&mut self, moment: &Moment, whose: &Whose) -> Result<(), Error> {
         let Some(definition) = self.definition.clone() else { return Ok(()) };
         let before = self.before_revision();
-        self.created = Some(moment.now);
+        self.created = Some(moment.by_now());
         match &mut self.kind {
             Kind::Unknown | Kind::Absent => {}
             Kind::Codedeploy(group) => {
-                let begun = group.begin(&self.site, whose, &definition, before).await;
-                if begun.is_err() {
-                    // It may have come about, and be over before it is asked for again: then CodeDeploy refuses nothing.
-                    group.standing = codedeploy::Standing::NotListed;
-                }
-                begun?;
+                let begun = group.begin(&self.site, whose, &definition, before).await?;
                 self.created = None;
+                if let Begun::NotNow(why) = begun {
+                    return Err(why);
+                }
             }
             Kind::Ecs(native) => native.begin(&self.site, &definition).await?,
         }

@@ -6,6 +6,7 @@
 mod calls;
 mod ends;
 mod halts;
+mod limits;
 mod logs;
 mod reports;
 mod tasks;
@@ -55,7 +56,7 @@ pub struct Release {
 pub type Law = fn(&Ended<'_>) -> Result<(), String>;
 
 /// All of them, by name.
-pub const LAWS: [(&str, Law); 21] = [
+pub const LAWS: [(&str, Law); 22] = [
     ("rest", reports::everything_comes_to_rest),
     ("one report", reports::every_action_ends_in_one_report),
     ("known requests", calls::no_request_is_refused_as_wrong),
@@ -77,6 +78,7 @@ pub const LAWS: [(&str, Law); 21] = [
     ("logs", logs::every_line_is_there_once_and_in_order),
     ("secrets", calls::no_secret_is_told),
     ("budget", calls::reads_stay_within_their_budget),
+    ("limits", limits::limits_are_met_where_they_are_named),
 ];
 
 impl<'a> Ended<'a> {

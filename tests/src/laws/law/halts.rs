@@ -15,7 +15,7 @@ pub(super) fn a_stop_is_told(ended: &Ended<'_>) -> Result<(), String> {
     let mut silent = Vec::new();
     for release in ended.releases.iter().filter(|release| release.status == ExecutionStatus::Stopped && !lost) {
         let begun = release.actions.iter().any(|one| one.provider.starts_with("cutover"));
-        let told = last_halt(release).is_some();
+        let told = last_said(release, &["halt complete", "halt incomplete"]).is_some();
         // Whoever speaks is found out by who creates a stream first; should that one die, nobody speaks (see the README).
         let died =
             ended.seen.iter().any(|seen| {
@@ -40,7 +40,7 @@ pub(super) fn a_stop_is_told(ended: &Ended<'_>) -> Result<(), String> {
 pub(super) fn halt_complete_is_a_promise(ended: &Ended<'_>) -> Result<(), String> {
     let mut broken = Vec::new();
     for release in &ended.releases {
-        let Some(promised) = last_halt(release) else { continue };
+        let Some(promised) = promised(release) else { continue };
         // A retry that begins meanwhile is not the halt's affair.
         if ended
             .deeds
@@ -68,11 +68,12 @@ pub(super) fn halt_complete_is_a_promise(ended: &Ended<'_>) -> Result<(), String
     none("what began or went on after `halt complete`", &broken)
 }
 
-fn last_halt(release: &Release) -> Option<Time> {
-    let said = release
-        .streams
-        .values()
-        .flatten()
-        .filter(|event| event.message.starts_with("halt complete") || event.message.starts_with("halt incomplete"));
+fn promised(release: &Release) -> Option<Time> {
+    last_said(release, &["halt complete"])
+}
+
+fn last_said(release: &Release, beginnings: &[&str]) -> Option<Time> {
+    let said = release.streams.values().flatten();
+    let said = said.filter(|event| beginnings.iter().any(|beginning| event.message.starts_with(beginning)));
     said.map(|event| event.ingested).max()
 }

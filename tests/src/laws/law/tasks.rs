@@ -6,17 +6,9 @@ use local::world::{ActionStatus, ExecutionStatus, Life};
 use shared::Time;
 
 use super::{Ended, none};
-use crate::laws::fault::{Fault, Shown};
 
 /// When a task began and was over.
 type Span<'a> = (Time, Time, &'a Life);
-
-/// Whether a run that was given up could not know it: the release was tried again before AWS showed that it had been stopped. The
-/// README names this as a limit.
-fn could_not_know(ended: &Ended<'_>, execution: &str) -> bool {
-    let late = ended.plan.faults.iter().any(|fault| matches!(fault, Fault::Late { what: Shown::Executions, .. }));
-    late && ended.deeds.retries.iter().any(|(retried, _)| retried == execution)
-}
 
 /// A task's container runs at most once per environment and try, and never again after it has succeeded.
 pub(super) fn a_task_runs_once_per_environment_and_try(ended: &Ended<'_>) -> Result<(), String> {
@@ -29,9 +21,6 @@ pub(super) fn a_task_runs_once_per_environment_and_try(ended: &Ended<'_>) -> Res
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         for life in &ran {
             *counts.entry(try_of(life)).or_default() += 1;
-        }
-        if could_not_know(ended, &whose.0) {
-            continue;
         }
         if counts.values().any(|count| *count > 1) {
             wrong.push(format!("{whose:?} ran more than once in a try: {ran:#?}"));
@@ -47,7 +36,7 @@ pub(super) fn a_task_runs_once_per_environment_and_try(ended: &Ended<'_>) -> Res
 /// A task never runs twice at a time in one environment, not even for two releases.
 pub(super) fn a_task_never_runs_twice_at_a_time(ended: &Ended<'_>) -> Result<(), String> {
     let mut spans: BTreeMap<(&str, &str), Vec<Span<'_>>> = BTreeMap::new();
-    for (life, whose) in ended.own_lives().filter(|(_, whose)| !could_not_know(ended, whose.execution)) {
+    for (life, whose) in ended.own_lives() {
         let Some(started) = life.started else { continue };
         let span = (started, life.stopped.unwrap_or(Time::from_millis(u64::MAX)), life);
         spans.entry((whose.task, whose.environment)).or_default().push(span);

@@ -80,6 +80,13 @@ fn rollouts(ended: &Ended<'_>) -> Vec<local::world::RolloutView> {
 /// How long after the first of two functions that do the same job the second one comes to the same call.
 const TWINS: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Which run of its release's action began it, from 1: ECS's deployments have no key that would tell. A release is known by its
+/// image.
+fn run_of(ended: &Ended<'_>, one: &local::world::RolloutView) -> Option<usize> {
+    let release = ended.releases.iter().find(|release| release.image == one.image)?;
+    Some(release.actions.iter().filter(|run| run.action == "Deploy" && run.started <= one.span.0).count())
+}
+
 /// The same of what ECS deploys: behind the barrier, none moves before all of the release's are ready, and rolling services
 /// begin when those are. A release is known by its image.
 fn early_rollouts(ended: &Ended<'_>) -> Vec<String> {
@@ -105,14 +112,10 @@ fn early_rollouts(ended: &Ended<'_>) -> Vec<String> {
         }
         let others =
             rollouts.iter().filter(|other| other.image == one.image && by(&other.service).is_some_and(By::is_held));
-        for other in others.filter(|other| !ended.deeds.touched.contains(&other.service)) {
-            // One that a later try began is none of this one's.
-            let of_later_try = other.span.0 > acts
-                && rollouts.iter().any(|earlier| {
-                    earlier.service == other.service && earlier.image == other.image && earlier.span.0 < other.span.0
-                });
+        let of_this_try = others.filter(|other| run_of(ended, other) == run_of(ended, one));
+        for other in of_this_try.filter(|other| !ended.deeds.touched.contains(&other.service)) {
             let ready = other.changes.0.or(other.changes.1).is_some_and(|ready| ready <= acts);
-            if !ready && !of_later_try {
+            if !ready {
                 early.push(format!("{} at {acts:?}, before {} was ready: {other:?}", one.service, other.service));
             }
         }
@@ -127,13 +130,11 @@ pub(super) fn a_try_deploys_a_target_once(ended: &Ended<'_>) -> Result<(), Strin
     let ours = ours.filter(|description| shared::names::is_ours(description) && !description.contains(" back, key "));
     let twice: Vec<_> = ours.filter(|description| !seen.insert(description.clone())).collect();
     none("deployments that were created twice", &twice)?;
-    // ECS's have no key: a try is a run of the action.
     let mut rolled_out: std::collections::BTreeMap<(String, String, usize), usize> = std::collections::BTreeMap::new();
     for one in rollouts(ended) {
-        let Some(release) = ended.releases.iter().find(|release| release.image == one.image) else { continue };
-        let runs = release.actions.iter().filter(|run| run.action == "Deploy" && run.started <= one.span.0);
+        let Some(run) = run_of(ended, &one) else { continue };
         if !ended.deeds.touched.contains(&one.service) {
-            *rolled_out.entry((one.service, one.image, runs.count())).or_default() += 1;
+            *rolled_out.entry((one.service, one.image, run)).or_default() += 1;
         }
     }
     rolled_out.retain(|_, count| *count > 1);
