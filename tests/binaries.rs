@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use local::account::Account;
+use local::local_yaml::read_application;
 use local::real::{Binaries, Machine, Ports, Setting, set_up, state_folder};
 use local::template;
 use local::world::ExecutionStatus;
@@ -51,11 +51,9 @@ fn account(name: &str, file: &str, ports: u16) -> (PathBuf, PathBuf) {
     drop(std::fs::remove_dir_all(&folder));
     std::fs::create_dir_all(&folder).unwrap();
     let mut text = std::fs::read_to_string(shop().join("local.yaml")).unwrap();
-    for n in 1..=3 {
-        let (from, to) = (format!("port: {}", 8100 + n), format!("port: {}", ports + n));
-        assert!(text.contains(&from), "local.yaml has no {from}");
-        text = text.replace(&from, &to);
-    }
+    // The next environments have the next ones.
+    assert!(text.contains("port: 8101"), "local.yaml has no port: 8101");
+    text = text.replace("port: 8101", &format!("port: {}", ports + 1));
     std::fs::write(folder.join("local.yaml"), text).unwrap();
     if file != "local.yaml" {
         std::fs::copy(shop().join(file), folder.join(file)).unwrap();
@@ -244,7 +242,11 @@ fn an_old_workers_job_that_takes_longer_than_its_stop_timeout_outlives_the_relea
     // An order takes 25 s, and ECS kills 3 s after SIGTERM, which the shop's worker does not survive either.
     let (local, state) = account("long-jobs", "local.yaml", 8360);
     let text = std::fs::read_to_string(&local).unwrap();
-    let slow = [("stopTimeout: 60", "stopTimeout: 3"), ("value: 60s", "value: 3s"), ("\"4000\"", "\"25000\"")];
+    let slow = [
+        ("stop_timeout: 60s", "stop_timeout: 3s"),
+        ("STOP_TIMEOUT: 60s", "STOP_TIMEOUT: 3s"),
+        ("\"4000\"", "\"25000\""),
+    ];
     let text = slow.iter().fold(text, |text, (from, to)| {
         assert!(text.contains(from), "local.yaml has no {from}");
         text.replace(from, to)
@@ -313,7 +315,8 @@ fn ctrl_c_in_the_middle_of_a_blue_green_deployment_rolls_it_back_everywhere() {
     // In `eu` it never gets ready, so the others wait for it.
     let (local, state) = account("interrupted-deployment", "local.yaml", 8290);
     let slow = local.with_file_name("local.warming.yaml");
-    let text = "extends: local.yaml\ncontainer_environment: {eu-west-1: {shop-web: {WARMING_MS: \"60000\"}}}\n";
+    let text =
+        "extends: local.yaml\nenvironments: {eu: {containers: {shop-web: {environment: {WARMING_MS: \"60000\"}}}}}\n";
     std::fs::write(&slow, text).unwrap();
     let local = slow;
     let mut release = Release::start(&local, &state, true);
@@ -475,29 +478,26 @@ fn what_cannot_start_says_why_and_leaves_nothing() {
             local.clone(),
         ),
         (
-            "local.yaml has no task definition `shop-wbe` in us-east-1",
+            "containers.shop-web: in deploy.yaml, there is no family `shop-web`: did you mean `shop-wbe`?",
             good.replace("family: shop-web", "family: shop-wbe"),
             local.clone(),
         ),
         (
-            ": regions.eu-west-1.clusters.shop.services.web.port: it is also that of",
+            "services.web.port: 8102 would be that of eu/web and of us/web: give one of them another",
             good.clone(),
-            local.replace("port: 8102", "port: 8103"),
+            local.replace("  us: {containers", "  us: {services: {web: {port: 8102}}, containers"),
         ),
         ("`buidl` is not known: did you mean `build`?", good.clone(), local.replace("\nbuild:", "\nbuidl:")),
+        ("port 8241 of this machine cannot be used", good.clone(), local.replace("port: 8101", "port: 8241")),
         (
-            "port 8241 of this machine cannot be used",
+            "`no-such-program` cannot be started",
             good.clone(),
-            local
-                .replace("port: 8101", "port: 8241")
-                .replace("target/debug/shop, migrate", "true")
-                .replace("cargo, build, --locked, --target-dir, target", "\"true\""),
+            local.replacen("- command: [cargo, build", "- command: [no-such-program", 1),
         ),
-        ("`no-such-program` cannot be started", good.clone(), local.replacen("cargo, build", "no-such-program", 1)),
     ];
     for (said, manifest, local) in cases {
         std::fs::write(folder.join("deploy.yaml"), manifest).unwrap();
-        std::fs::write(folder.join("local.yaml"), local.replace("[\"true\", --to, \"2\"]", "[\"true\"]")).unwrap();
+        std::fs::write(folder.join("local.yaml"), local).unwrap();
         let mut command = Command::new(programs().join("local"));
         command.arg("release").arg(&folder).arg("--state").arg(folder.join("state"));
         let output = command.stdin(Stdio::null()).output().unwrap();
@@ -517,8 +517,8 @@ fn what_cannot_start_says_why_and_leaves_nothing() {
 fn a_service_that_ecs_has_stopped_for_its_health_check_is_said_to_be_that() {
     let (local, state) = account("ill", "local.yaml", 8350);
     let text = std::fs::read_to_string(&local).unwrap();
-    let asks = "port: 8351, health_check: {matcher: \"404\", interval: 100ms, grace: 1s}}";
-    let ill = text.replacen("port: 8351}", asks, 1);
+    let asks = "  us: {services: {web: {health_check: {matcher: \"404\", interval: 100ms, grace: 1s}}}, containers";
+    let ill = text.replacen("  us: {containers", asks, 1);
     assert_ne!(ill, text);
     std::fs::write(&local, ill).unwrap();
     let mut command = Command::new(programs().join("local"));
@@ -584,22 +584,19 @@ fn check_says_what_a_release_would_do_or_every_mistake_with_its_place() {
     let local = std::fs::read_to_string(shop().join("local.yaml")).unwrap();
     let unfit =
         good.replacen("family: shop-web", "family: shop-wbe", 1).replacen("cluster: shop\n", "cluster: shpo\n", 1);
-    let bad_local = local.replacen("container_port: 8080, port: 8101", "prot: 8101", 1).replacen(
-        "  image: registry",
-        "  imgae: registry",
-        1,
-    );
+    let bad_local = local.replacen("port: 8101", "prot: 8101", 1).replacen("image: registry", "imgae: registry", 1);
+    let full = include_str!("src/account.yaml").to_owned();
     for (manifest, local, said, complained) in [
         (&good, &local, "\neu: eu-west-1, cluster shop\n", ""),
         (
             &unfit,
-            &local,
+            &full,
             "environments.us: in local.yaml there is no cluster `shpo`: did you mean `shop`?",
             "3 mistakes",
         ),
-        (&unfit, &local, "services.web: local.yaml has no task definition `shop-wbe` in eu-west-1", "3 mistakes"),
-        (&bad, &bad_local, "`prot` is not known: did you mean `port`?", "error: 8 mistakes"),
-        (&bad, &bad_local, "`image` is missing", "error: 8 mistakes"),
+        (&unfit, &full, "services.web: local.yaml has no task definition `shop-wbe` in eu-west-1", "3 mistakes"),
+        (&bad, &bad_local, "`prot` is not known: did you mean `port`?", "error: 7 mistakes"),
+        (&bad, &bad_local, "`imgae` is not known: did you mean `image`?", "error: 7 mistakes"),
     ] {
         std::fs::write(folder.join("deploy.yaml"), manifest).unwrap();
         std::fs::write(folder.join("local.yaml"), local).unwrap();
@@ -653,7 +650,7 @@ fn ask(port: u16, host: &str, key: &str) -> String {
 async fn releases_with(programs: &Path, name: &str, ports: u16) {
     let (local, state) = account(name, "local.yaml", ports);
     let state = state_folder(&state).unwrap();
-    let account = Account::read(&local, &state).unwrap();
+    let account = read_application(&shop(), Some(&local), &state).unwrap().account;
     let text = std::fs::read_to_string(workspace().join("template.yaml")).unwrap();
     let mut stack = template::read(&text, &account.parameters, &account.account, &account.region).unwrap();
     // Half of the actions each way: the custom ones go through dispatch-jobs.
@@ -727,9 +724,9 @@ async fn releases_with(programs: &Path, name: &str, ports: u16) {
 fn building_for_long(name: &str, ports: u16) -> (Child, PathBuf) {
     let (local, state) = account(name, "local.yaml", ports);
     let text = std::fs::read_to_string(&local).unwrap();
-    let build = "build:\n  command: [cargo, build, --locked, --target-dir, target]\n";
+    let build = "build: {command: [cargo, build, --locked, --target-dir, target],";
     let script = "sleep 1000 & echo begun > $BEGUN/begun; wait";
-    let long = text.replace(build, &format!("build:\n  command: [sh, -c, \"{script}\"]\n"));
+    let long = text.replace(build, &format!("build: {{command: [sh, -c, \"{script}\"],"));
     assert_ne!(long, text);
     std::fs::write(&local, long).unwrap();
     let mut command = Command::new(programs().join("local"));
@@ -769,7 +766,11 @@ fn whoever_stops_reading_what_a_release_says_does_not_end_it() {
     std::fs::create_dir_all(&folder).unwrap();
     let local = std::fs::read_to_string(shop().join("local.yaml")).unwrap();
     // It fails after it has said that it sets up the account.
-    std::fs::write(folder.join("local.yaml"), local.replacen("cargo, build", "no-such-program", 1)).unwrap();
+    std::fs::write(
+        folder.join("local.yaml"),
+        local.replacen("- command: [cargo, build", "- command: [no-such-program", 1),
+    )
+    .unwrap();
     std::fs::copy(shop().join("deploy.yaml"), folder.join("deploy.yaml")).unwrap();
     for (arguments, code) in [(vec!["check"], 0), (vec!["release", "--state", "state"], 2)] {
         let mut command = Command::new(programs().join("local"));

@@ -11,7 +11,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use std::path::Path;
+
 use local::account::Account;
+use local::local_yaml;
 use local::real::Gate;
 use local::world::Request;
 use shared::Manifest;
@@ -170,10 +173,18 @@ fn a_hundred_thousand_bent_inputs_are_taken_or_refused_in_words() {
     let taken = try_all("deploy.yaml", &manifests, 40_000, read_manifest);
     assert!(taken > 500, "only {taken} manifests were taken");
 
-    let account = include_str!("../examples/shop/local.yaml").as_bytes().to_vec();
+    let account = include_str!("src/account.yaml").as_bytes().to_vec();
     let read_account = |bytes: &[u8]| Account::parse("local.yaml", text_of(bytes)?).map(drop).map_err(|why| why.0);
     let taken = try_all("local.yaml", &[account], 10_000, read_account);
     assert!(taken > 500, "only {taken} accounts were taken");
+
+    let (local, shop) = (include_str!("../examples/shop/local.yaml"), Manifest::read("deploy.yaml", shop).unwrap());
+    let read_local = |bytes: &[u8]| {
+        let read = local_yaml::parse("local.yaml", text_of(bytes)?, Path::new("/nowhere"), &shop);
+        read.map(drop).map_err(|why| why.0)
+    };
+    let taken = try_all("local.yaml", &[local.as_bytes().to_vec()], 10_000, read_local);
+    assert!(taken > 500, "only {taken} files were taken");
 
     let files: [(&str, &[u8]); 3] =
         [("imageDetail.json", b"{}"), ("deploy.yaml", SMALL.as_bytes()), ("other", &[7; 3000])];

@@ -8,8 +8,9 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 use shared::Manifest;
 
-use crate::account::{self, Account};
+use crate::account::Account;
 use crate::check::{self, Outcome, fits};
+use crate::local_yaml;
 use crate::real::{self, Binaries, Machine, Ports, Setting};
 use crate::show::{self, Show};
 use crate::template::{self, Stack};
@@ -237,7 +238,7 @@ async fn prepare(folder: Option<PathBuf>, files: &Files) -> Result<Prepared, Mis
         folder.canonicalize().map_err(|error| Mistake(format!("{shown}: {error}. Name the application's folder.")))?;
     let parent = std::env::current_dir().map(|here| here.join(&files.state)).unwrap_or_else(|_| files.state.clone());
     // Read once before anything is made: a mistake leaves nothing behind.
-    let application = account::read_application(&folder, files.local.as_deref(), &parent)?;
+    let application = local_yaml::read_application(&folder, files.local.as_deref(), &parent)?;
     // All variants of an account are one: their setups go over the same databases.
     let claim = claim(&application.root)?;
     let state = real::state_folder(&parent)?;
@@ -264,8 +265,8 @@ fn claim(local: &Path) -> Result<std::fs::File, Mistake> {
 }
 
 fn prepare_in(folder: &Path, state: &Path, files: &Files) -> Result<(Manifest, Account, Stack), Mistake> {
-    let account::Application { manifest, account, .. } =
-        account::read_application(folder, files.local.as_deref(), state)?;
+    let local_yaml::Application { manifest, account, .. } =
+        local_yaml::read_application(folder, files.local.as_deref(), state)?;
     let stack =
         template::read(&template_of(files.template.as_ref())?, &account.parameters, &account.account, &account.region)?;
     let world = World::new(stack.clone(), &account, 0, shared::Time::default())?;

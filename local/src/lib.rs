@@ -8,6 +8,7 @@ pub mod account;
 pub mod check;
 pub mod cli;
 pub mod clock;
+pub mod local_yaml;
 mod mistakes;
 pub mod real;
 pub mod reference;

@@ -79,7 +79,7 @@ impl Default for Setting {
     fn default() -> Self {
         Self {
             manifest: include_str!("../../examples/shop/deploy.yaml").into(),
-            account: include_str!("../../examples/shop/local.yaml").into(),
+            account: include_str!("account.yaml").into(),
             change_stack: Box::new(|_| {}),
             script: Box::new(Script::of_shop),
             hook: Box::new(|_, _| (Duration::from_secs(1), Ok(()))),

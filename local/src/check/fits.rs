@@ -12,7 +12,7 @@ pub(crate) fn unfit(manifest: &Manifest, account: &Account, world: &World) -> Ve
     let mut unfit = Vec::new();
     let mut places = Vec::new();
     for (name, environment) in &manifest.environments {
-        let Some(region) = account.regions.get(&environment.region) else {
+        let Some(region) = account.region_of(environment) else {
             let known = account.regions.keys().map(String::as_str);
             let why = shared::text::unknown("Region", &environment.region, known);
             unfit.push(format!("environments.{name}: in local.yaml {why}"));

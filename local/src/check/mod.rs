@@ -10,7 +10,8 @@ use shared::Manifest;
 use shared::manifest::FILE;
 
 use crate::Mistake;
-use crate::account::{self, Account};
+use crate::account::Account;
+use crate::local_yaml;
 use crate::mistakes::read;
 use crate::template::{self, Stack};
 use crate::world::World;
@@ -41,11 +42,18 @@ pub fn check(
     let text = shared::yaml::text_of(&path).map_err(|error| {
         Mistake(format!("{name}: {error}. It says what a release of the application is: see examples/shop/deploy.yaml"))
     })?;
-    let beside = folder.join(account::FILE);
+    let beside = folder.join(local_yaml::FILE);
     let local = local.or_else(|| beside.exists().then_some(beside.as_path()));
-    let account = local.map(|local| Account::read(local, Path::new("."))).transpose();
-    let stack = stack(account.as_ref().ok().and_then(Option::as_ref), parameters, template)?;
     let manifest = read(&name, &text, Manifest::flaws);
+    let account = match (local, &manifest) {
+        (None, _) => Ok(None),
+        (Some(local), Ok(manifest)) => {
+            local_yaml::read(folder, local, manifest, Path::new(".")).map(|(account, _)| Some(account))
+        }
+        // Without the manifest, what it says of itself can be told.
+        (Some(local), Err(_)) => local_yaml::check_alone(local).map(|()| None),
+    };
+    let stack = stack(account.as_ref().ok().and_then(Option::as_ref), parameters, template)?;
     let mut said: Vec<String> = Vec::new();
     for Mistake(why) in [manifest.as_ref().err(), account.as_ref().err()].into_iter().flatten() {
         said.extend(why.lines().map(str::to_owned));

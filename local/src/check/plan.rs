@@ -119,7 +119,7 @@ fn deployer(manifest: &Manifest, account: Option<&Account>, service: &Service, e
     let group = service.codedeploy().map(|names| format!("{}/{}", own(names.application), own(names.group)));
     let found = account.and_then(|account| {
         let environment = manifest.environments.get(environment)?;
-        let region = account.regions.get(&environment.region)?;
+        let region = account.region_of(environment)?;
         region.clusters.get(&environment.cluster)?.services.get(&own(&service.service))
     });
     match (found, service.deployment, group) {

@@ -10,7 +10,7 @@ use shared::manifest::{FILE, Flaw, schema::schema};
 
 use crate::Mistake;
 
-pub(crate) use walk::{kind, words};
+pub(crate) use walk::{entries, kind, place, text as scalar, words};
 
 /// What a file of a person's says, or every mistake in it: those of its shape, and those that `flaws` finds.
 ///

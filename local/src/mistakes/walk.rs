@@ -19,7 +19,7 @@ pub(super) struct Found {
 }
 
 /// Where a node begins: line and column, from 1.
-pub(super) fn place(node: &MarkedYaml<'_>) -> (u64, u64) {
+pub(crate) fn place(node: &MarkedYaml<'_>) -> (u64, u64) {
     (node.span.start.line() as u64, node.span.start.col() as u64 + 1)
 }
 
@@ -199,7 +199,7 @@ impl<'a> Walk<'a> {
 }
 
 /// The entries of a mapping, and those that it merges from others (`<<`), which its own take precedence over.
-pub(super) fn entries<'n, 'i>(node: &'n MarkedYaml<'i>) -> Vec<(&'n MarkedYaml<'i>, &'n MarkedYaml<'i>)> {
+pub(crate) fn entries<'n, 'i>(node: &'n MarkedYaml<'i>) -> Vec<(&'n MarkedYaml<'i>, &'n MarkedYaml<'i>)> {
     let YamlData::Mapping(mapping) = &node.data else { return Vec::new() };
     let (merges, mut all): (Vec<_>, Vec<_>) = mapping.iter().partition(|(key, _)| key.data.as_str() == Some("<<"));
     for (_, merged) in merges {
@@ -232,7 +232,7 @@ pub(crate) fn kind(schema: &Value) -> &str {
 }
 
 /// What is written, as text: numbers and truth values can be meant as it.
-fn text(node: &MarkedYaml<'_>) -> Option<String> {
+pub(crate) fn text(node: &MarkedYaml<'_>) -> Option<String> {
     match &node.data {
         YamlData::Value(Scalar::String(text)) | YamlData::Representation(text, ..) => Some(text.to_string()),
         YamlData::Value(Scalar::Integer(value)) => Some(value.to_string()),

@@ -85,10 +85,11 @@ impl Application {
 
     /// Builds; the artifact has the manifest and the image's name.
     pub(super) async fn build(&self, commit: &str) -> Result<Made, String> {
-        run(&self.folder, &self.build.command, &BTreeMap::new()).await?;
-        let manifest = std::fs::read(self.folder.join(shared::manifest::FILE)).map_err(|error| error.to_string())?;
         let tag = commit.get(..SHORT).unwrap_or(commit);
         let image = format!("{}:{tag}", self.build.image);
+        let command: Vec<_> = self.build.command.iter().map(|word| word.replace("{image}", &image)).collect();
+        run(&self.folder, &command, &BTreeMap::new()).await?;
+        let manifest = std::fs::read(self.folder.join(shared::manifest::FILE)).map_err(|error| error.to_string())?;
         let detail = json!({"ImageURI": image}).to_string().into_bytes();
         let files = [(shared::manifest::FILE.to_owned(), manifest), ("imageDetail.json".to_owned(), detail)];
         Ok(Made {

@@ -236,7 +236,8 @@ impl World {
     /// Puts in what the account has when the release comes.
     pub(super) fn furnish(&mut self, account: &Account) -> Result<(), Mistake> {
         for (name, region) in &account.regions {
-            let scope: Scope = (region.account.clone().unwrap_or_else(|| self.account.clone()), name.clone());
+            let owner = region.account.clone().unwrap_or_else(|| self.account.clone());
+            let scope: Scope = (owner, region.name.clone().unwrap_or_else(|| name.clone()));
             for definition in &region.task_definitions {
                 self.register(&scope, definition.clone()).map_err(|fault| {
                     Mistake(format!("local.yaml: regions.{name}.task_definitions: {}", fault.message))

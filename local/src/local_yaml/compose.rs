@@ -1,0 +1,403 @@
+//! docker compose's file, as far as it says how containers are started: image, build, entrypoint, command, environment,
+//! healthcheck, depends_on, ports, stop_grace_period.
+//!
+//! Invariant: nothing in it is passed over in silence. What has no meaning on this machine is noted, what would change how a
+//! container runs and is not understood is a mistake with its place.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use saphyr::{LoadableYamlNode as _, MarkedYaml, YamlData};
+use serde_json::{Value, json};
+
+use crate::mistakes::{entries, place, scalar};
+
+/// Something wrong in the file that is read, or in another one, whose name it begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// In `local.yaml` itself.
+    Here(String),
+    /// In a file that it names, with its place.
+    There(String),
+}
+
+/// What the file says.
+#[derive(Debug, Default)]
+pub(crate) struct Compose {
+    /// Its services, in its order.
+    pub(crate) services: Vec<(String, Service)>,
+    /// What has no meaning here, a line each.
+    pub(crate) notes: Vec<String>,
+}
+
+/// One service.
+#[derive(Debug, Default)]
+pub(crate) struct Service {
+    /// Whether its image is built from the folder, and not somebody else's.
+    pub(crate) builds: bool,
+    pub(crate) image: Option<String>,
+    pub(crate) entrypoint: Vec<String>,
+    pub(crate) command: Vec<String>,
+    pub(crate) environment: BTreeMap<String, String>,
+    /// The container's own port.
+    pub(crate) port: Option<u16>,
+    /// As task definitions have it.
+    pub(crate) health_check: Option<Value>,
+    /// In seconds.
+    pub(crate) stop_timeout: Option<u64>,
+    /// The services that it needs, each with where that stands.
+    pub(crate) needs: Vec<(String, String)>,
+}
+
+/// What has a meaning for docker on a developer's machine, and none for a task.
+const WITHOUT_EFFECT: &[&str] = &[
+    "container_name",
+    "deploy",
+    "develop",
+    "hostname",
+    "labels",
+    "links",
+    "logging",
+    "networks",
+    "platform",
+    "profiles",
+    "pull_policy",
+    "restart",
+    "stdin_open",
+    "tty",
+    "volumes",
+];
+
+impl Compose {
+    /// The service of this name.
+    pub(crate) fn service(&self, name: &str) -> Option<&Service> {
+        self.services.iter().find(|(own, _)| own == name).map(|(_, service)| service)
+    }
+
+    /// Reads the file in a folder; variables are those of `.env` beside it, then those of `outside`.
+    ///
+    /// # Errors
+    /// Every mistake, with file, line and column.
+    pub(crate) fn read(folder: &Path, file: &str, outside: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<Said>> {
+        let there = |why: String| vec![Said::There(format!("{file}: {why}"))];
+        let path = folder.join(file);
+        let text = shared::yaml::text_of(&path).map_err(&there)?;
+        shared::yaml::read::<Value>(file, &text).map_err(|mistake| vec![Said::There(mistake.to_string())])?;
+        let documents = MarkedYaml::load_from_str(&text).map_err(|error| there(error.to_string()))?;
+        let Some(document) = documents.first() else { return Err(there("there is nothing in it".into())) };
+        let mut variables = BTreeMap::new();
+        let beside = path.with_file_name(".env");
+        if beside.exists() {
+            let text = shared::yaml::text_of(&beside).map_err(&there)?;
+            variables = lines_of(&text).map_err(|why| vec![Said::There(format!(".env: {why}"))])?;
+        }
+        let variable = |name: &str| variables.get(name).cloned().or_else(|| outside(name));
+        let mut reader = Reader { file, folder, variable: &variable, wrong: Vec::new(), notes: Vec::new() };
+        let services = reader.file(document);
+        let mut wrong = reader.wrong;
+        for (name, service) in &services {
+            for (needed, at) in &service.needs {
+                if !services.iter().any(|(own, _)| own == needed) {
+                    let known = services.iter().map(|(own, _)| own.as_str());
+                    let why = shared::text::unknown("service", needed, known);
+                    wrong.push(format!("{at}: `{name}` depends on `{needed}`, but {why}"));
+                }
+            }
+        }
+        if wrong.is_empty() {
+            Ok(Self { services, notes: reader.notes })
+        } else {
+            Err(wrong.into_iter().map(Said::There).collect())
+        }
+    }
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    folder: &'a Path,
+    variable: &'a dyn Fn(&str) -> Option<String>,
+    wrong: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn at(&self, node: &MarkedYaml<'_>) -> String {
+        let (line, column) = place(node);
+        format!("{}:{line}:{column}", self.file)
+    }
+
+    fn find(&mut self, node: &MarkedYaml<'_>, why: &str) {
+        let at = self.at(node);
+        self.wrong.push(format!("{at}: {why}"));
+    }
+
+    fn file(&mut self, document: &MarkedYaml<'_>) -> Vec<(String, Service)> {
+        let mut services = Vec::new();
+        let mut found = false;
+        for (key, value) in entries(document) {
+            match scalar(key).unwrap_or_default().as_str() {
+                "services" => {
+                    found = true;
+                    for (name, node) in entries(value) {
+                        let Some(name) = scalar(name) else { continue };
+                        let service = self.service(&name, node);
+                        services.push((name, service));
+                    }
+                }
+                "name" | "version" | "volumes" | "networks" => {}
+                extension if extension.starts_with("x-") => {}
+                other => self.find(key, &format!("`{other}` is not supported here")),
+            }
+        }
+        if !found {
+            self.find(document, "`services` is missing");
+        }
+        services
+    }
+
+    fn service(&mut self, name: &str, node: &MarkedYaml<'_>) -> Service {
+        let mut service = Service::default();
+        if !matches!(node.data, YamlData::Mapping(_)) {
+            self.find(node, "a service is a mapping: names, each with a colon and a value");
+        }
+        let mut files = BTreeMap::new();
+        for (key, value) in entries(node) {
+            let field = scalar(key).unwrap_or_default();
+            match field.as_str() {
+                "image" => service.image = self.text(value),
+                "build" => service.builds = true,
+                "command" => service.command = self.command(value),
+                "entrypoint" => service.entrypoint = self.command(value),
+                "environment" => service.environment = self.environment(value),
+                "env_file" => files = self.files(value),
+                "healthcheck" => service.health_check = self.health_check(value),
+                "depends_on" => service.needs = self.needs(value),
+                "ports" | "expose" => service.port = self.port(value).or(service.port),
+                "stop_grace_period" => service.stop_timeout = self.seconds(value),
+                "init" => {}
+                extension if extension.starts_with("x-") => {}
+                known if WITHOUT_EFFECT.contains(&known) => {
+                    let at = self.at(key);
+                    self.notes.push(format!("{at}: `{known}` of {name} has no effect here"));
+                }
+                other => {
+                    let why = format!(
+                        "`{other}` is not supported here: say in local.yaml how the container is started, without `compose`"
+                    );
+                    self.find(key, &why);
+                }
+            }
+        }
+        for (name, value) in files {
+            service.environment.entry(name).or_insert(value);
+        }
+        service
+    }
+
+    /// A text with its variables replaced.
+    fn text(&mut self, node: &MarkedYaml<'_>) -> Option<String> {
+        let Some(text) = scalar(node) else {
+            self.find(node, "text is expected");
+            return None;
+        };
+        match interpolated(&text, self.variable) {
+            Ok(text) => Some(text),
+            Err(why) => {
+                self.find(node, &why);
+                None
+            }
+        }
+    }
+
+    fn command(&mut self, node: &MarkedYaml<'_>) -> Vec<String> {
+        if let YamlData::Sequence(items) = &node.data {
+            return items.iter().filter_map(|item| self.text(item)).collect();
+        }
+        let Some(text) = self.text(node) else { return Vec::new() };
+        // As compose has it: split into words, and given to no shell.
+        shlex::split(&text).unwrap_or_else(|| {
+            self.find(node, "a quote is not closed");
+            Vec::new()
+        })
+    }
+
+    fn environment(&mut self, node: &MarkedYaml<'_>) -> BTreeMap<String, String> {
+        let mut variables = BTreeMap::new();
+        let mut set = |reader: &mut Self, at: &MarkedYaml<'_>, name: String, value: Option<String>| {
+            // Without a value, it is the developer's own.
+            match value.or_else(|| (reader.variable)(&name)) {
+                Some(value) => drop(variables.insert(name, value)),
+                None => reader.find(at, &format!("`{name}` has no value: give it one here or in .env")),
+            }
+        };
+        match &node.data {
+            YamlData::Sequence(items) => {
+                for item in items {
+                    let Some(text) = self.text(item) else { continue };
+                    let (name, value) = text.split_once('=').map_or((text.as_str(), None), |(n, v)| (n, Some(v)));
+                    set(self, item, name.to_owned(), value.map(str::to_owned));
+                }
+            }
+            _ => {
+                for (key, value) in entries(node) {
+                    let Some(name) = scalar(key) else { continue };
+                    let is_null = matches!(value.data, YamlData::Value(saphyr::Scalar::Null));
+                    let value = if is_null { None } else { Some(self.text(value).unwrap_or_default()) };
+                    set(self, key, name, value);
+                }
+            }
+        }
+        variables
+    }
+
+    fn files(&mut self, node: &MarkedYaml<'_>) -> BTreeMap<String, String> {
+        let items = if let YamlData::Sequence(items) = &node.data { items.iter().collect() } else { vec![node] };
+        let mut variables = BTreeMap::new();
+        for item in items {
+            let Some(name) = self.text(item) else { continue };
+            let read = shared::yaml::text_of(&self.folder.join(&name));
+            match read.and_then(|text| lines_of(&text)) {
+                Ok(own) => variables.extend(own),
+                Err(why) => self.find(item, &format!("{name}: {why}")),
+            }
+        }
+        variables
+    }
+
+    fn seconds(&mut self, node: &MarkedYaml<'_>) -> Option<u64> {
+        let text = self.text(node)?;
+        match humantime::parse_duration(&text) {
+            // Task definitions know whole seconds only.
+            Ok(time) => Some(u64::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)),
+            Err(_) => {
+                self.find(node, &format!("`{text}` is no duration: write it as `90s` or `1m30s`"));
+                None
+            }
+        }
+    }
+
+    fn health_check(&mut self, node: &MarkedYaml<'_>) -> Option<Value> {
+        let mut check = json!({});
+        for (key, value) in entries(node) {
+            match scalar(key).unwrap_or_default().as_str() {
+                "test" => {
+                    let words = match &value.data {
+                        YamlData::Sequence(items) => items.iter().filter_map(|item| self.text(item)).collect(),
+                        _ => vec!["CMD-SHELL".to_owned(), self.text(value).unwrap_or_default()],
+                    };
+                    match words.first().map(String::as_str) {
+                        Some("NONE") => return None,
+                        Some("CMD" | "CMD-SHELL") => check["command"] = json!(words),
+                        _ => self.find(value, "the list begins with CMD, CMD-SHELL or NONE"),
+                    }
+                }
+                "disable" if scalar(value).as_deref() == Some("true") => return None,
+                "disable" => {}
+                "interval" => check["interval"] = json!(self.seconds(value)),
+                "timeout" => check["timeout"] = json!(self.seconds(value)),
+                "start_period" => check["startPeriod"] = json!(self.seconds(value)),
+                "retries" => match scalar(value).and_then(|text| text.parse::<u32>().ok()) {
+                    Some(count) => check["retries"] = json!(count),
+                    None => self.find(value, "a whole number is expected"),
+                },
+                "start_interval" => {
+                    let at = self.at(key);
+                    self.notes.push(format!("{at}: `start_interval` has no effect: task definitions do not know it"));
+                }
+                other => self.find(key, &format!("`healthcheck.{other}` is not supported here")),
+            }
+        }
+        check.get("command").is_some().then_some(check)
+    }
+
+    fn needs(&mut self, node: &MarkedYaml<'_>) -> Vec<(String, String)> {
+        if let YamlData::Sequence(items) = &node.data {
+            return items.iter().filter_map(|item| Some((self.text(item)?, self.at(item)))).collect();
+        }
+        entries(node).into_iter().filter_map(|(key, _)| Some((scalar(key)?, self.at(key)))).collect()
+    }
+
+    /// The container's port of the first one: `8080`, `80:8080`, `127.0.0.1:80:8080/tcp`, `{target: 8080}`.
+    fn port(&mut self, node: &MarkedYaml<'_>) -> Option<u16> {
+        let YamlData::Sequence(items) = &node.data else {
+            self.find(node, "a list is expected, such as [\"8080\"]");
+            return None;
+        };
+        let first = items.first()?;
+        if let [_, others @ ..] = items.as_slice()
+            && let Some(second) = others.first()
+        {
+            let at = self.at(second);
+            self.notes.push(format!("{at}: of several ports, the first one is the container's here"));
+        }
+        let target = entries(first).into_iter().find(|(key, _)| scalar(key).as_deref() == Some("target"));
+        let text = self.text(target.map_or(first, |(_, value)| value))?;
+        let own = text.rsplit(':').next().unwrap_or_default().split('/').next().unwrap_or_default();
+        if let Ok(port) = own.parse() {
+            return Some(port);
+        }
+        self.find(first, &format!("`{text}` is no port: write it as \"8080\" or \"80:8080\""));
+        None
+    }
+}
+
+/// `NAME=VALUE`, a line each; empty lines and those that begin with # are comments.
+fn lines_of(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let mut variables = BTreeMap::new();
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let Some((name, value)) = line.split_once('=') else {
+            return Err(format!("line {}: write it as NAME=VALUE", at + 1));
+        };
+        let value = value.trim();
+        let quoted = ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
+        variables.insert(name.trim().to_owned(), quoted.unwrap_or(value).to_owned());
+    }
+    Ok(variables)
+}
+
+/// `$NAME`, `${NAME}`, `${NAME:-otherwise}`, `${NAME-otherwise}`, and `$$` for a dollar sign.
+fn interpolated(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        let is_part = |char: char| char.is_ascii_alphanumeric() || char == '_';
+        if let Some(after) = after.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+        } else if let Some(inner) = after.strip_prefix('{') {
+            let (inner, after) = inner.split_once('}').ok_or("`${` is not closed: write `$$` for a dollar sign")?;
+            let end = inner.find(|char| !is_part(char)).unwrap_or(inner.len());
+            let (name, how) = inner.split_at(end);
+            let value = variable(name);
+            out.push_str(&match (value, how) {
+                (Some(value), "") => value,
+                (Some(value), how) if how.starts_with(":-") && !value.is_empty() => value,
+                (_, how) if how.starts_with(":-") => how[2..].to_owned(),
+                (Some(value), how) if how.starts_with('-') => value,
+                (None, how) if how.starts_with('-') => how[1..].to_owned(),
+                (None, "") => {
+                    return Err(format!("`{name}` has no value: set it in .env, or write `${{{name}:-value}}`"));
+                }
+                (_, how) => return Err(format!("`{how}` in `${{{inner}}}` is not supported here")),
+            });
+            rest = after;
+        } else {
+            let end = after.find(|char| !is_part(char)).unwrap_or(after.len());
+            let (name, after) = after.split_at(end);
+            if name.is_empty() {
+                return Err("a single `$`: write `$$` for a dollar sign".into());
+            }
+            let missing = || format!("`{name}` has no value: set it in .env, or write `$$` for a dollar sign");
+            out.push_str(&variable(name).ok_or_else(missing)?);
+            rest = after;
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
+}

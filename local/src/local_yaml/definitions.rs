@@ -1,0 +1,319 @@
+//! The task definitions of an account: from task definitions as people have them, from docker compose's services, or from
+//! nothing but what `local.yaml` says.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use shared::Manifest;
+use shared::manifest::{Environment, LaunchType, in_environment};
+
+use super::compose::{Compose, Said};
+use super::expand::plain;
+use super::shape::{Container, Local, Over as _, OwnCheck};
+use super::taskdef;
+use crate::account::{Engine, Region};
+
+/// Where definitions come from, and what is wrong with them.
+pub(super) struct Definitions<'a> {
+    folder: &'a Path,
+    manifest: &'a Manifest,
+    local: &'a Local,
+    image: String,
+    compose: Option<Compose>,
+    wrong: Vec<Said>,
+    notes: Vec<String>,
+}
+
+/// What uses a family.
+#[derive(Default)]
+struct Uses<'a> {
+    container: Option<&'a str>,
+    port: Option<u16>,
+    /// Whether every task that runs it says its command itself.
+    is_told: bool,
+}
+
+impl<'a> Definitions<'a> {
+    pub(super) fn new(
+        folder: &'a Path,
+        manifest: &'a Manifest,
+        local: &'a Local,
+        image: String,
+    ) -> Result<Self, Vec<Said>> {
+        let compose = local.compose.as_ref().map(|file| Compose::read(folder, file, |name| std::env::var(name).ok()));
+        let compose = compose.transpose()?;
+        let notes = compose.as_ref().map(|compose| compose.notes.clone()).unwrap_or_default();
+        Ok(Self { folder, manifest, local, image, compose, wrong: Vec::new(), notes })
+    }
+
+    /// What has no effect here; what is wrong is added to the rest.
+    pub(super) fn notes(self, wrong: &mut Vec<Said>) -> Vec<String> {
+        // The same in each environment is said once.
+        for one in self.wrong {
+            if !wrong.contains(&one) {
+                wrong.push(one);
+            }
+        }
+        let mut notes = self.notes;
+        notes.dedup();
+        notes
+    }
+
+    fn find(&mut self, why: String) {
+        self.wrong.push(Said::Here(why));
+    }
+
+    /// The port that a family's container listens on, as far as this machine's files say it.
+    pub(super) fn port(&self, family: &str) -> Option<u16> {
+        let container = self.local.containers.get(family)?;
+        let composed = || self.compose.as_ref()?.service(container.compose.as_deref()?)?.port;
+        container.port.or_else(composed)
+    }
+
+    /// Adds those that an environment needs to its Region.
+    pub(super) fn add(&mut self, name: &str, environment: &Environment, owner: &str, region: &mut Region) {
+        let mut families: Vec<(&str, Uses<'_>)> = Vec::new();
+        let is_here = |listed| self.manifest.environments_of(listed).iter().any(|(own, _)| *own == name);
+        for service in self.manifest.services.values().filter(|service| is_here(service.environments.as_ref())) {
+            let port = service.port.or_else(|| self.port(&service.family));
+            families.push((&service.family, Uses { container: Some(&service.container), port, is_told: false }));
+        }
+        for task in self.manifest.tasks.values().filter(|task| is_here(task.environments.as_ref())) {
+            let is_told = !task.command.is_empty();
+            match families.iter_mut().find(|(family, _)| *family == task.family) {
+                Some((_, uses)) => {
+                    uses.is_told &= is_told;
+                    uses.container = uses.container.or(task.container.as_deref());
+                }
+                None => {
+                    families.push((&task.family, Uses { container: task.container.as_deref(), port: None, is_told }))
+                }
+            }
+        }
+        for (family, uses) in families {
+            let Some(definition) = self.definition(family, &uses, name, environment, owner) else { continue };
+            let own = in_environment(family, name);
+            match region.task_definitions.iter().find(|one| one["family"] == own.as_str()) {
+                None => region.task_definitions.push(definition),
+                Some(same) if *same == definition => {}
+                Some(_) => self.find(format!(
+                    "containers.{family}: it would be another one in {name}, but two environments in one Region share the \
+                     family `{own}`: put {{environment}} into `family` in deploy.yaml, or let them be the same"
+                )),
+            }
+        }
+    }
+
+    fn definition(
+        &mut self,
+        family: &str,
+        uses: &Uses<'_>,
+        name: &str,
+        environment: &Environment,
+        owner: &str,
+    ) -> Option<Value> {
+        let everywhere = self.local.containers.get(family).cloned().unwrap_or_default();
+        let differing = self.local.environments.get(name);
+        let here = differing.and_then(|one| one.containers.get(family)).cloned().unwrap_or_default();
+        let given = here.over(everywhere);
+        let mut definition = match &given.taskdef {
+            Some(file) => self.from_file(family, file, name)?,
+            None => self.generated(family, uses, name, environment, owner),
+        };
+        let containers = definition.get_mut("containerDefinitions").and_then(Value::as_array_mut)?;
+        let wanted = uses.container.map(str::to_owned);
+        let position = match &wanted {
+            Some(wanted) => containers.iter().position(|one| one["name"] == wanted.as_str()),
+            None => (containers.len() == 1).then_some(0),
+        };
+        let Some(position) = position else {
+            let names: Vec<_> = containers.iter().filter_map(|one| one["name"].as_str()).collect();
+            let why = match &wanted {
+                Some(wanted) => shared::text::unknown("container", wanted, names),
+                None => format!("it has several containers ({}): say in deploy.yaml which one it is", names.join(", ")),
+            };
+            self.find(format!("containers.{family}: {why}"));
+            return None;
+        };
+        let container = &mut containers[position];
+        let mut variables = BTreeMap::new();
+        if let Some(service) = &given.compose {
+            let found = self.compose.as_ref().map(|compose| compose.service(service).ok_or(compose));
+            match found {
+                Some(Ok(found)) => {
+                    overlay(container, Some(&found.entrypoint), Some(&found.command), found.port.or(uses.port));
+                    set(container, "healthCheck", found.health_check.clone());
+                    set(container, "stopTimeout", found.stop_timeout.map(Value::from));
+                    variables.clone_from(&found.environment);
+                    let needs = found.needs.clone();
+                    self.needs(service, &needs);
+                }
+                Some(Err(compose)) => {
+                    let why = shared::text::unknown(
+                        "service",
+                        service,
+                        compose.services.iter().map(|(name, _)| name.as_str()),
+                    );
+                    self.wrong.push(Said::Here(format!("containers.{family}.compose: in the compose file, {why}")));
+                }
+                None => self.wrong.push(Said::Here(format!(
+                    "containers.{family}.compose: say which file it is: `compose: compose.yaml`, at the top"
+                ))),
+            }
+        }
+        overlay(container, given.entrypoint.as_deref(), given.command.as_deref(), given.port);
+        set(container, "healthCheck", given.health_check.as_ref().map(own_check));
+        set(container, "stopTimeout", given.stop_timeout.map(|span| json!(span.0.as_secs())));
+        variables.extend(self.local.environment.clone());
+        variables.extend(differing.map(|one| one.environment.clone()).unwrap_or_default());
+        variables.extend(given.environment.clone());
+        let variables = variables.into_iter().map(|(key, value)| (key, in_environment(&value, name)));
+        add_variables(container, variables.collect());
+        let container = container.clone();
+        self.is_complete(family, &given, uses, &container);
+        if self.local.run_with.unwrap_or_default() == Engine::Processes {
+            // What stands beside it needs its image; what is told what to start can be started.
+            let starts = |one: &Value| one.get("command").or_else(|| one.get("entryPoint")).is_some();
+            let kept = |one: &Value| one["name"] == container["name"] || starts(one);
+            let left: Vec<_> =
+                containers.iter().filter(|one| !kept(one)).filter_map(|one| one["name"].as_str()).collect();
+            if !left.is_empty() {
+                self.notes.push(format!(
+                    "containers.{family}: {} is not started here: only its image knows its command",
+                    left.join(", ")
+                ));
+            }
+            containers.retain(kept);
+        }
+        Some(definition)
+    }
+
+    fn from_file(&mut self, family: &str, file: &str, name: &str) -> Option<Value> {
+        let mut definition = match taskdef::read(self.folder, &in_environment(file, name)) {
+            Ok(definition) => definition,
+            Err(why) => {
+                self.wrong.push(Said::There(why));
+                return None;
+            }
+        };
+        let own = in_environment(family, name);
+        let found = definition.get("family").and_then(Value::as_str).map(|found| in_environment(found, name));
+        if let Some(found) = found.filter(|found| *found != own) {
+            self.wrong.push(Said::There(format!(
+                "{file}: it is of the family `{found}`, and deploy.yaml says `{own}`: correct one of them, or leave `family` out here"
+            )));
+        }
+        definition["family"] = own.into();
+        Some(definition)
+    }
+
+    fn generated(&self, family: &str, uses: &Uses<'_>, name: &str, environment: &Environment, owner: &str) -> Value {
+        let application = plain(&self.manifest.application);
+        let instances = environment.launch_type == Some(LaunchType::Ec2);
+        let external = environment.launch_type == Some(LaunchType::External);
+        let compatible = if external {
+            "EXTERNAL"
+        } else if instances {
+            "EC2"
+        } else {
+            "FARGATE"
+        };
+        let mode = if (instances || external) && environment.subnets.is_empty() { "bridge" } else { "awsvpc" };
+        let mut container = json!({
+            "name": uses.container.unwrap_or(&application), "image": self.image, "essential": true, "environment": [],
+            "logConfiguration": {"logDriver": "awslogs", "options": {
+                "awslogs-group": format!("/{application}/{name}"), "awslogs-region": environment.region,
+                "awslogs-stream-prefix": application, "mode": "blocking",
+            }},
+        });
+        set_port(&mut container, uses.port);
+        json!({
+            "family": in_environment(family, name), "networkMode": mode, "requiresCompatibilities": [compatible],
+            "executionRoleArn": format!("arn:aws:iam::{owner}:role/{application}-execution"),
+            "cpu": "256", "memory": "512", "containerDefinitions": [container],
+        })
+    }
+
+    /// What a service of the compose file needs beside itself: what the release deploys, or what runs outside.
+    fn needs(&mut self, service: &str, needs: &[(String, String)]) {
+        let released: Vec<_> = self.local.containers.values().filter_map(|one| one.compose.clone()).collect();
+        for (needed, at) in needs {
+            if !released.contains(needed) && !self.local.outside.contains(needed) {
+                self.wrong.push(Said::There(format!(
+                    "{at}: `{service}` depends on `{needed}`, which deploy.yaml does not release: start it yourself, say in \
+                     local.yaml's `environment` how it is reached, and add it to `outside` there"
+                )));
+            }
+        }
+    }
+
+    /// That a process can be started: it is known what to start, and every secret has a value.
+    fn is_complete(&mut self, family: &str, given: &Container, uses: &Uses<'_>, container: &Value) {
+        if self.local.run_with.unwrap_or_default() != Engine::Processes {
+            return;
+        }
+        let is_empty = |field: &str| container.get(field).and_then(Value::as_array).is_none_or(Vec::is_empty);
+        if is_empty("command") && is_empty("entryPoint") && !uses.is_told {
+            let who = match (&given.compose, &given.taskdef) {
+                (Some(service), _) => format!("the compose file's `{service}` has none, and "),
+                (None, Some(file)) => format!("{file} has none, and "),
+                (None, None) => String::new(),
+            };
+            self.find(format!(
+                "containers.{family}.command: {who}only its image knows what it starts: give the command that does so here"
+            ));
+        }
+        let name = |one: &Value| one["name"].as_str().map(str::to_owned);
+        let list = |field: &str| container.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
+        let known: Vec<_> = list("environment").iter().filter_map(name).collect();
+        let secrets: Vec<_> =
+            list("secrets").iter().filter_map(name).filter(|secret| !known.contains(secret)).collect();
+        if !secrets.is_empty() {
+            let secrets = secrets.join("`, `");
+            self.find(format!("containers.{family}.environment: its secrets have no value here: give `{secrets}` one"));
+        }
+    }
+}
+
+fn set(container: &mut Value, field: &str, value: Option<Value>) {
+    if let Some(value) = value {
+        container[field] = value;
+    }
+}
+
+fn set_port(container: &mut Value, port: Option<u16>) {
+    set(container, "portMappings", port.map(|port| json!([{"containerPort": port, "protocol": "tcp"}])));
+}
+
+fn overlay(container: &mut Value, entrypoint: Option<&[String]>, command: Option<&[String]>, port: Option<u16>) {
+    // What is not said stays; a new entrypoint takes the command with it, as with images.
+    if let Some(entrypoint) = entrypoint.filter(|words| !words.is_empty()) {
+        container["entryPoint"] = json!(entrypoint);
+    }
+    if let Some(command) = command.filter(|words| !words.is_empty()) {
+        container["command"] = json!(command);
+    }
+    set_port(container, port);
+}
+
+fn own_check(check: &OwnCheck) -> Value {
+    let mut words = check.command.clone();
+    if !words.first().is_some_and(|first| first == "CMD" || first == "CMD-SHELL") {
+        words.insert(0, "CMD".into());
+    }
+    let mut written = json!({"command": words});
+    let seconds = |span: Option<shared::manifest::Span>| span.map(|span| json!(span.0.as_secs()));
+    set(&mut written, "interval", seconds(check.interval));
+    set(&mut written, "timeout", seconds(check.timeout));
+    set(&mut written, "startPeriod", seconds(check.start_period));
+    set(&mut written, "retries", check.retries.map(Value::from));
+    written
+}
+
+fn add_variables(container: &mut Value, variables: BTreeMap<String, String>) {
+    let mut environment = container["environment"].as_array().cloned().unwrap_or_default();
+    environment.retain(|one| !one["name"].as_str().is_some_and(|name| variables.contains_key(name)));
+    environment.extend(variables.iter().map(|(name, value)| json!({"name": name, "value": value})));
+    container["environment"] = environment.into();
+}

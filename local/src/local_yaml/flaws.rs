@@ -1,0 +1,85 @@
+//! What a `local.yaml` of the right shape can still get wrong: names that `deploy.yaml` does not have, commands that name no
+//! program.
+
+use std::collections::BTreeMap;
+
+use shared::Manifest;
+use shared::manifest::Flaw;
+
+use super::shape::{Container, Local, Service};
+use crate::account::Setup;
+
+/// Everything, each with its place in the file; without a manifest, as far as that is known.
+pub(super) fn flaws(local: &Local, manifest: Option<&Manifest>) -> Vec<Flaw> {
+    let mut flaws = Flaws { found: Vec::new(), manifest };
+    if local.build.as_ref().is_some_and(|build| build.command.is_empty()) {
+        flaws.find(&["build", "command"], "name the program that builds the application");
+    }
+    flaws.commands(&["setup"], &local.setup);
+    flaws.commands(&["databases"], &local.databases);
+    for (name, hook) in &local.hooks {
+        if hook.command.is_empty() {
+            flaws.find(&["hooks", name, "command"], NO_PROGRAM);
+        }
+    }
+    flaws.of(&[], &local.containers, &local.services);
+    for (name, differing) in &local.environments {
+        let of_environment = ["environments", name.as_str()];
+        if let Some(manifest) = manifest.filter(|manifest| !manifest.environments.contains_key(name)) {
+            let known = manifest.environments.keys().map(String::as_str);
+            flaws.find(
+                &of_environment,
+                &format!("in deploy.yaml, {}", shared::text::unknown("environment", name, known)),
+            );
+        }
+        flaws.commands(&[&of_environment[..], &["databases"]].concat(), &differing.databases);
+        flaws.of(&of_environment, &differing.containers, &differing.services);
+    }
+    flaws.found
+}
+
+const NO_PROGRAM: &str = "name the program that is run";
+
+struct Flaws<'a> {
+    found: Vec<Flaw>,
+    manifest: Option<&'a Manifest>,
+}
+
+impl Flaws<'_> {
+    fn find(&mut self, path: &[&str], why: &str) {
+        let message = format!("{}: {why}", path.join("."));
+        self.found.push(Flaw { path: path.iter().map(|part| (*part).to_owned()).collect(), at: None, message });
+    }
+
+    fn commands(&mut self, path: &[&str], setups: &[Setup]) {
+        for (at, setup) in setups.iter().enumerate() {
+            if setup.command.is_empty() {
+                self.find(&[path, &[&at.to_string(), "command"]].concat(), NO_PROGRAM);
+            }
+        }
+    }
+
+    fn of(&mut self, path: &[&str], containers: &BTreeMap<String, Container>, services: &BTreeMap<String, Service>) {
+        for (name, container) in containers {
+            let of_container = [path, &["containers", name.as_str()]].concat();
+            if container.compose.is_some() && container.taskdef.is_some() {
+                self.find(&of_container, "`compose` and `taskdef` exclude each other: keep one of them");
+            }
+            let Some(manifest) = self.manifest else { continue };
+            let families = manifest.tasks.values().map(|task| task.family.as_str());
+            let families = families.chain(manifest.services.values().map(|service| service.family.as_str()));
+            if !families.clone().any(|family| family == name) {
+                let why = shared::text::unknown("family", name, families);
+                self.find(&of_container, &format!("in deploy.yaml, {why}"));
+            }
+        }
+        for name in services.keys() {
+            let Some(manifest) = self.manifest else { continue };
+            if !manifest.services.contains_key(name) {
+                let known = manifest.services.keys().map(String::as_str);
+                let why = shared::text::unknown("service", name, known);
+                self.find(&[path, &["services", name.as_str()]].concat(), &format!("in deploy.yaml, {why}"));
+            }
+        }
+    }
+}
