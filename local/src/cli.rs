@@ -15,7 +15,7 @@ use crate::real::{self, Binaries, Machine, Ports, Setting};
 use crate::show::{self, Show};
 use crate::template::{self, Stack};
 use crate::world::{ActionView, ExecutionStatus, World};
-use crate::{Mistake, real::set_up, reference};
+use crate::{Mistake, real::set_up, reference, workers};
 
 /// Deploys an ECS application through CodePipeline - here, the whole of it on this machine.
 ///
@@ -36,6 +36,8 @@ enum Sub {
     Serve(Serve),
     /// Say what a release of the application in a folder would do, or every mistake in its deploy.yaml.
     Check(Check),
+    /// Show the workers of a stack, the jobs that they have, and what runs by the clock.
+    Workers(Workers),
     /// Write what is generated from the manifest's types: its JSON Schema, and its reference in the README.
     #[command(hide = true)]
     Generate,
@@ -85,6 +87,13 @@ struct Serve {
 }
 
 #[derive(Debug, Args)]
+struct Workers {
+    /// The stack's name.
+    #[arg(long, value_name = "NAME", default_value = template::STACK)]
+    stack: String,
+}
+
+#[derive(Debug, Args)]
 struct Check {
     /// The application's folder, with its deploy.yaml (examples/shop unless given).
     #[arg(value_name = "DIR")]
@@ -127,6 +136,7 @@ pub fn main() -> ExitCode {
         Some(Sub::Supervisor) => real::supervisor::be(),
         Some(Sub::Check(check)) => check_here(&check).unwrap_or_else(could_not_start),
         Some(Sub::Generate) => generate().unwrap_or_else(could_not_start),
+        Some(Sub::Workers(workers)) => on_runtime(workers_of(workers)),
         Some(Sub::Release(release)) => on_runtime(release_here(release)),
         Some(Sub::Serve(serve)) => on_runtime(serve_here(serve)),
         None => on_runtime(release_here(Release {
@@ -226,6 +236,7 @@ struct Prepared {
     folder: PathBuf,
     state: PathBuf,
     account: Account,
+    manifest: Manifest,
     stack: Stack,
     /// Held for as long as the release lasts.
     _claim: std::fs::File,
@@ -247,8 +258,7 @@ async fn prepare(folder: Option<PathBuf>, files: &Files) -> Result<Prepared, Mis
         drop(std::fs::remove_dir_all(&state));
     }
     let (manifest, account, stack) = prepared?;
-    drop(manifest);
-    Ok(Prepared { folder, state, account, stack, _claim: claim })
+    Ok(Prepared { folder, state, account, manifest, stack, _claim: claim })
 }
 
 /// Claims the account for this run: another one's setup would go over this one's databases.
@@ -292,6 +302,7 @@ async fn machine(prepared: &Prepared, port: u16, show: &Show) -> Result<Machine,
         ports,
     };
     let machine = Machine::start(setting)?;
+    machine.world().was_released(&prepared.manifest);
     wait_until_settled(&machine).await?;
     Ok(machine)
 }
@@ -437,6 +448,12 @@ fn stop(machine: &Machine, execution: &str) {
     let input = json!({"pipelineName": name, "pipelineExecutionId": execution, "abandon": true, "reason": "Ctrl-C"});
     // An execution that has just ended cannot be stopped, and need not be.
     drop(machine.call("CodePipeline_20150709.StopPipelineExecution", &input));
+}
+
+/// Asks the account whose credentials the environment has; with `serve`'s, the one on this machine.
+async fn workers_of(workers: Workers) -> Result<ExitCode, Mistake> {
+    show::say(&workers::shown(&workers.stack).await?);
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn serve_here(serve: Serve) -> Result<ExitCode, Mistake> {

@@ -14,6 +14,7 @@ pub mod real;
 pub mod reference;
 pub mod show;
 pub mod template;
+mod workers;
 pub mod world;
 
 /// What is wrong with what a person gave: one clear message, with its place and what to do.

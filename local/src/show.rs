@@ -14,7 +14,7 @@ use shared::time::spoken;
 
 use crate::account::Account;
 use crate::real::Machine;
-use crate::world::{ActionStatus, ActionView, ExecutionStatus};
+use crate::world::{ActionStatus, ActionView, ExecutionStatus, Life};
 
 /// The view of a release.
 pub struct Show {
@@ -225,6 +225,15 @@ impl Show {
                 outside(&one.definition)
             ));
         }
+        let at_work: Vec<_> = machine.world().lives().into_iter().filter(still_at_work).collect();
+        if !at_work.is_empty() {
+            self.styled("Workers, which no release ends");
+        }
+        for life in at_work {
+            let (whose, since) = (life.started_by.trim_start_matches("cutover-worker/"), life.created);
+            let since = spoken(machine.now().since(since));
+            self.styled(&format!("  {:<22} {}, at work for {since}", outside(whose), outside(&life.image)));
+        }
         self.styled(&format!("What it left to look at: {} (remove it when you like)", state.display()));
     }
 
@@ -262,6 +271,11 @@ fn ended_line(action: &ActionView) -> Option<String> {
         ActionStatus::InProgress => return None,
     };
     Some(format!("{mark} {} ({took}) {said}", style(name(action)).bold()))
+}
+
+/// Whether it is a worker that was started for a job, and goes on.
+fn still_at_work(life: &Life) -> bool {
+    life.started_by.starts_with("cutover-worker/") && life.stopped.is_none()
 }
 
 fn first_line(text: &str) -> String {

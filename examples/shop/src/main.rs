@@ -5,11 +5,13 @@
 //!     shop drift                   adds a column by hand, as nobody should
 //!     shop web                     answers HTTP on $PORT with the version and the products
 //!     shop work                    packs orders, one after the other
+//!     shop export                  writes exports, one after the other
 //!     shop finish                  checks that the databases are as the new version wants them
 //!
 //! The database is $DATABASE, a SQLite file.
 
 mod ecs;
+mod export;
 mod migrate;
 mod web;
 mod work;
@@ -31,8 +33,9 @@ fn main() -> ExitCode {
         ["drift"] => migrate::drift(),
         ["web"] => web::serve(),
         ["work"] => work::work(),
+        ["export"] => export::work(),
         ["finish"] => finish(),
-        _ => Err("usage: shop prepare | migrate [--to N] | drift | web | work | finish".into()),
+        _ => Err("usage: shop prepare | migrate [--to N] | drift | web | work | export | finish".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use signal_hook::consts::SIGTERM;
 
-use crate::{Result, ecs, migrate};
+use crate::{Result, ecs, export, migrate};
 
 pub const ASSETS: [(&str, &str); 2] = [
     ("shop.css", "body { font-family: serif; margin: 4rem auto; max-width: 40rem }"),
@@ -38,6 +38,12 @@ pub fn serve() -> Result<()> {
     }
     let listener = listen("web", &version)?;
     let asked = ecs::asked_to_end(SIGTERM)?;
+    // Somebody wants an export as soon as the shop is open.
+    if let Ok(id) = std::env::var("FIRST_EXPORT")
+        && version == "1.0"
+    {
+        export::enqueue(&id)?;
+    }
     let broken = std::env::var("BROKEN").ok().filter(|_| version != "1.0");
     if broken.as_deref() == Some("boot") {
         return lead(&version, &asked);
@@ -92,8 +98,13 @@ fn answer(client: TcpStream, version: &str, broken: bool) -> Result<()> {
     client.set_nonblocking(false)?;
     client.set_read_timeout(Some(PATIENCE))?;
     let mut lines = BufReader::new(&client).lines();
+    let asked = lines.next().transpose()?.unwrap_or_default();
     while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
-    let page = if broken { Err("no such table: prices".into()) } else { page(version) };
+    let page = match asked.strip_prefix("POST /exports/").and_then(|rest| rest.split(' ').next()) {
+        _ if broken => Err("no such table: prices".into()),
+        Some(id) => export::enqueue(id).map(|()| json!({"export": id})),
+        None => page(version),
+    };
     let (status, body) = match page {
         Ok(body) => ("200 OK", body),
         Err(error) => ("500 Internal Server Error", json!({"error": error.to_string()})),

@@ -116,8 +116,12 @@ mod tests {
         let text = serde_json::to_string(&state).unwrap();
         assert_eq!(serde_json::from_str::<State>(&text).unwrap(), state);
         let mut envelope = shared::token::Envelope::<State>::first("5a1f3c9e-0000-4000-8000-0123456789ab", state.floor);
-        envelope.tries =
-            Some(shared::token::Tries { attempt: 2, before: Some(state.floor), started: Some(state.floor) });
+        envelope.tries = Some(shared::token::Tries {
+            attempt: 2,
+            before: Some(state.floor),
+            started: Some(state.floor),
+            given_up: false,
+        });
         envelope.state = state;
         envelope.seal().unwrap();
     }

@@ -38,6 +38,15 @@ pub(crate) fn unfit(manifest: &Manifest, account: &Account, world: &World) -> Ve
             }
         }
     }
+    for (name, worker) in &manifest.workers {
+        for (environment, _) in manifest.environments_of(worker.environments.as_ref()) {
+            let Some((_, region, _, owner)) = place(environment) else { continue };
+            let family = in_environment(&worker.family, environment);
+            if !world.has_definition(owner, region, &family) {
+                unfit.push(format!("workers.{name}: local.yaml has no task definition `{family}` in {region}"));
+            }
+        }
+    }
     for (name, service) in &manifest.services {
         for (environment, _) in manifest.environments_of(service.environments.as_ref()) {
             let Some((_, region, cluster, owner)) = place(environment) else { continue };

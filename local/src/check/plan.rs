@@ -96,6 +96,7 @@ fn steps(manifest: &Manifest, account: Option<&Account>, action: &Action, enviro
                     service.timeout
                 )
             })
+            .chain(workers(manifest, environment))
             .collect(),
         "DrainWorkers" => services(manifest, environment)
             .filter(|(_, service)| service.kind == ServiceKind::Worker)
@@ -105,6 +106,32 @@ fn steps(manifest: &Manifest, account: Option<&Account>, action: &Action, enviro
             .collect(),
         _ => Vec::new(),
     }
+}
+
+/// What a release makes of what is started one by one, and by the clock.
+fn workers(manifest: &Manifest, environment: &str) -> Vec<String> {
+    let own = manifest.workers.iter();
+    let own = own.filter(|(_, worker)| runs_in(manifest, worker.environments.as_ref(), environment));
+    let mut lines: Vec<_> = own
+        .map(|(name, worker)| {
+            let family = in_environment(&worker.family, environment);
+            let warm = if worker.warm > 0 { format!(", {} of them warm", worker.warm) } else { String::new() };
+            format!(
+                "{name}: workers that are started from then on are of this release (family {family}, at most {}{warm}); those \
+                 that run go on",
+                worker.most
+            )
+        })
+        .collect();
+    let planned = shared::workers::plan(manifest)
+        .into_iter()
+        .filter(|(name, _)| name == environment)
+        .flat_map(|(_, planned)| planned);
+    lines
+        .extend(planned.map(|one| {
+            format!("{}: starts {} by the clock, {} in {}", one.name, one.starts, one.expression, one.zone)
+        }));
+    lines
 }
 
 /// Who deploys a service, as far as files tell: an account says it of the service itself.

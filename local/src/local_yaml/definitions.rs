@@ -79,16 +79,17 @@ impl<'a> Definitions<'a> {
             let port = service.port.or_else(|| self.port(&service.family));
             families.push((&service.family, Uses { container: Some(&service.container), port, is_told: false }));
         }
-        for task in self.manifest.tasks.values().filter(|task| is_here(task.environments.as_ref())) {
-            let is_told = !task.command.is_empty();
-            match families.iter_mut().find(|(family, _)| *family == task.family) {
+        let tasks = self.manifest.tasks.values().filter(|task| is_here(task.environments.as_ref()));
+        let tasks = tasks.map(|task| (&task.family, task.container.as_deref(), !task.command.is_empty()));
+        let workers = self.manifest.workers.values().filter(|worker| is_here(worker.environments.as_ref()));
+        let workers = workers.map(|worker| (&worker.family, worker.container.as_deref(), !worker.command.is_empty()));
+        for (family, container, is_told) in tasks.chain(workers) {
+            match families.iter_mut().find(|(known, _)| *known == family) {
                 Some((_, uses)) => {
                     uses.is_told &= is_told;
-                    uses.container = uses.container.or(task.container.as_deref());
+                    uses.container = uses.container.or(container);
                 }
-                None => {
-                    families.push((&task.family, Uses { container: task.container.as_deref(), port: None, is_told }))
-                }
+                None => families.push((family, Uses { container, port: None, is_told })),
             }
         }
         for (family, uses) in families {

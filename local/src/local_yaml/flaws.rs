@@ -68,6 +68,7 @@ impl Flaws<'_> {
             let Some(manifest) = self.manifest else { continue };
             let families = manifest.tasks.values().map(|task| task.family.as_str());
             let families = families.chain(manifest.services.values().map(|service| service.family.as_str()));
+            let families = families.chain(manifest.workers.values().map(|worker| worker.family.as_str()));
             if !families.clone().any(|family| family == name) {
                 let why = shared::text::unknown("family", name, families);
                 self.find(&of_container, &format!("in deploy.yaml, {why}"));

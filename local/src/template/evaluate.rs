@@ -56,7 +56,8 @@ pub(super) struct Evaluator<'a> {
     globals: Option<&'a Value>,
 }
 
-const STACK: &str = "cutover";
+/// The stack's name here.
+pub const STACK: &str = "cutover";
 
 impl<'a> Evaluator<'a> {
     pub(super) fn new(
@@ -94,7 +95,7 @@ impl<'a> Evaluator<'a> {
         let mut pipeline = None;
         let mut stack = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (action_types, functions, rules, log_groups) = (&mut stack.0, &mut stack.1, &mut stack.2, &mut stack.3);
-        let mut queues = Vec::new();
+        let (mut queues, mut ssm) = (Vec::new(), BTreeMap::new());
         for (name, resource) in self.resources {
             if let Some(condition) = resource.get("Condition").and_then(Value::as_str)
                 && !self.condition(condition)?
@@ -115,6 +116,11 @@ impl<'a> Evaluator<'a> {
                 "AWS::Logs::LogGroup" => {
                     log_groups.push(self.physical(name));
                 }
+                "AWS::SSM::Parameter" => {
+                    let properties = properties()?;
+                    let text = |name: &str| properties.get(name).map(scalar).unwrap_or_default();
+                    ssm.insert(text("Name"), text("Value"));
+                }
                 "AWS::SQS::Queue" => queues.push(self.queue(name, &properties()?)),
                 "AWS::Serverless::Function" => self.function(name, resource, functions, rules)?,
                 // What a release on this machine does not need - keys, alarms, topics - must at least refer to what is there.
@@ -128,7 +134,7 @@ impl<'a> Evaluator<'a> {
         let pipeline = pipeline.ok_or_else(|| Mistake("template.yaml has no AWS::CodePipeline::Pipeline".into()))?;
         let (action_types, functions, rules, log_groups) = stack;
         let (region, account) = (self.region.to_owned(), self.account.to_owned());
-        Ok(Stack { pipeline, action_types, functions, rules, queues, log_groups, region, account })
+        Ok(Stack { pipeline, action_types, functions, rules, queues, ssm, log_groups, region, account })
     }
 
     fn queue(&self, name: &str, properties: &Value) -> Queue {

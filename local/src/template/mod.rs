@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::Mistake;
 
+pub use evaluate::STACK;
 pub use policies::{Grant, Need, Permissions};
 
 /// What the stack makes, as far as a release needs it.
@@ -29,6 +30,8 @@ pub struct Stack {
     pub rules: Vec<Rule>,
     /// The queues.
     pub queues: Vec<Queue>,
+    /// SSM parameters, by name.
+    pub ssm: BTreeMap<String, String>,
     /// The log groups.
     pub log_groups: Vec<String>,
     /// Where it is.

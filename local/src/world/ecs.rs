@@ -477,6 +477,8 @@ impl World {
             given.into_iter().flat_map(|given| &given.environment).map(|pair| (pair.name.clone(), pair.value.clone())),
         );
         environment.insert("AWS_REGION".into(), region.to_owned());
+        // Where an application asks for workers; AWS's own tools take the address from here.
+        environment.insert("AWS_ENDPOINT_URL_SQS".into(), format!("{}/sqs", self.endpoint));
         environment.insert("ECS_AGENT_URI".into(), format!("{}/agent/{task}", self.endpoint));
         environment.insert("ECS_CONTAINER_METADATA_URI_V4".into(), format!("{}/agent/{task}/v4/{name}", self.endpoint));
         let logs = defined.pointer("/logConfiguration/options").map(|options| {

@@ -319,7 +319,7 @@ impl World {
             lambda: lambda::Lambda::new(&stack.functions),
             rules: stack.rules.clone(),
             s3: s3::S3::default(),
-            ssm: ssm::Ssm::new(&account.ssm),
+            ssm: ssm::Ssm::new(&account.ssm, &stack.ssm),
             sqs: sqs::Sqs::new(&stack.queues),
             scheduler: scheduler::Scheduler::default(),
             told: Vec::new(),

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::Time;
+use shared::job::Release;
+use shared::workers::{Released, kinds};
+use shared::{Manifest, Time};
 
 use super::ecs::stamp;
 use super::{Fault, Request, World};
@@ -16,7 +18,7 @@ const KEPT: usize = 100;
 const LONGEST: usize = 4096;
 
 /// The parameters of the stack's Region, by name.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Ssm(BTreeMap<String, Parameter>);
 
 #[derive(Debug)]
@@ -34,12 +36,18 @@ struct Version {
 }
 
 impl Ssm {
-    pub(super) fn new(secrets: &BTreeMap<String, String>) -> Self {
-        let parameter = |value: &String| Parameter {
-            kind: "SecureString".into(),
-            versions: vec![Version { number: 1, value: value.clone(), at: Time::default(), by: String::new() }],
-        };
-        Self(secrets.iter().map(|(name, value)| (name.clone(), parameter(value))).collect())
+    /// Secrets of the account's, and what the stack itself makes.
+    pub(super) fn new(secrets: &BTreeMap<String, String>, made: &BTreeMap<String, String>) -> Self {
+        let mut all = Self::default();
+        for (kind, parameters) in [("SecureString", secrets), ("String", made)] {
+            parameters.iter().for_each(|(name, value)| all.put(name, value.clone(), kind));
+        }
+        all
+    }
+
+    fn put(&mut self, name: &str, value: String, kind: &str) {
+        let versions = vec![Version { number: 1, value, at: Time::default(), by: String::new() }];
+        self.0.insert(name.to_owned(), Parameter { kind: kind.to_owned(), versions });
     }
 }
 
@@ -138,6 +146,27 @@ impl World {
                 Ok(with_next(json!({"Parameters": shown}), next))
             }
             _ => Err(Fault::unknown(format!("the operation {name}"))),
+        }
+    }
+
+    /// The account has had a release of this before: of its workers, the newest revisions are what was released.
+    pub fn was_released(&mut self, manifest: &Manifest) {
+        let Some(pointers) = self.lambda.setting("CUTOVER_WORKERS") else { return };
+        let pipeline = self.pipeline_name().to_owned();
+        let release = Release { pipeline, execution: "before".into(), stage: None, action: None, attempt: 1 };
+        for kind in kinds(manifest) {
+            let environment = kind.environment();
+            let role = environment.role.as_deref().and_then(|role| role.split(':').nth(4));
+            let scope = (role.unwrap_or(&self.account).to_owned(), environment.region.clone());
+            let Ok(definition) = self.definition(&scope, &kind.family) else { continue };
+            let text =
+                |pointer: &str| definition.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let container = kind.container.clone().unwrap_or_else(|| text("/containerDefinitions/0/name"));
+            let registered = kind.registered(text("/taskDefinitionArn"), container);
+            let name = format!("{pointers}/{}/{}", kind.environment_name, kind.name);
+            if let Ok(value) = Released::by(&release, "before", Some(registered)).text(&name) {
+                self.ssm.put(&name, value, "String");
+            }
         }
     }
 
