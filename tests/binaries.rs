@@ -202,6 +202,12 @@ fn the_shop_is_released_and_its_customers_notice_nothing() {
         assert!(output.contains(&drained), "{drained}\n{output}");
     }
     assert!(output.contains("Succeeded after"), "{output}");
+    // A long job that was asked for before the release goes on after it, in the version that it began with.
+    let (_, after) = output.split_once("Workers, which no release ends").unwrap_or_default();
+    for environment in ["us", "eu", "ap"] {
+        let line = after.lines().find(|line| line.contains(&format!("{environment}/exports"))).unwrap_or_default();
+        assert!(line.contains("registry.example/shop:1.0, at work for"), "{environment}: {line}\n{output}");
+    }
 }
 
 #[test]
@@ -613,8 +619,16 @@ async fn every_shipped_binary_does_its_part_of_a_release() {
 }
 
 /// The functions' programs.
-const FUNCTIONS: [&str; 7] =
-    ["dispatch-jobs", "run-tasks", "tail-logs", "deploy-services", "drain-workers", "halt-release", "notify"];
+const FUNCTIONS: [&str; 8] = [
+    "dispatch-jobs",
+    "run-tasks",
+    "tail-logs",
+    "deploy-services",
+    "drain-workers",
+    "halt-release",
+    "notify",
+    "launch-workers",
+];
 
 /// The same with what `sam build` has packaged for this machine's architecture.
 #[tokio::test]

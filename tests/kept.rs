@@ -27,6 +27,7 @@ fn shape(services: usize) -> Shape {
         pace: millis(500),
         steps_everywhere: true,
         shared_clusters: false,
+        launches: false,
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::job::Release;
-use shared::workers::{Released, kinds};
+use shared::workers::{Kind, Released, kinds};
 use shared::{Manifest, Time};
 
 use super::ecs::stamp;
@@ -168,6 +168,21 @@ impl World {
                 self.ssm.put(&name, value, "String");
             }
         }
+    }
+
+    /// The image of what was released of workers, by environment and name; none of one that is no more.
+    #[must_use]
+    pub fn released(&self) -> BTreeMap<String, Option<String>> {
+        let prefix = format!("{}/", self.lambda.setting("CUTOVER_WORKERS").unwrap_or_default());
+        let image = |version: &Version| {
+            let kind = Released::<Kind>::read("", &version.value).ok()?.what?;
+            // arn:aws:ecs:REGION:ACCOUNT:task-definition/FAMILY:REVISION
+            let part = |at: usize| kind.definition.split(':').nth(at).unwrap_or_default().to_owned();
+            let definition = self.definition(&(part(4), part(3)), &kind.definition).ok()?;
+            Some(definition.pointer("/containerDefinitions/0/image")?.as_str()?.to_owned())
+        };
+        let own = self.ssm.0.iter().filter_map(|(name, one)| Some((name.strip_prefix(&prefix)?, one.versions.last()?)));
+        own.map(|(name, newest)| (name.to_owned(), image(newest))).collect()
     }
 
     fn put_parameter(&mut self, request: &Request) -> Result<Value, Fault> {

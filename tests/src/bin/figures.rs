@@ -145,6 +145,7 @@ fn shape(environments: usize) -> Shape {
         pace: PACE,
         steps_everywhere: false,
         shared_clusters: true,
+        launches: false,
     }
 }
 

@@ -56,7 +56,7 @@ pub struct Release {
 pub type Law = fn(&Ended<'_>) -> Result<(), String>;
 
 /// All of them, by name.
-pub const LAWS: [(&str, Law); 22] = [
+pub const LAWS: [(&str, Law); 23] = [
     ("rest", reports::everything_comes_to_rest),
     ("one report", reports::every_action_ends_in_one_report),
     ("known requests", calls::no_request_is_refused_as_wrong),
@@ -74,6 +74,7 @@ pub const LAWS: [(&str, Law); 22] = [
     ("barrier", traffic::no_traffic_moves_before_all_can),
     ("one deployment", traffic::a_try_deploys_a_target_once),
     ("traffic", traffic::traffic_is_where_the_last_good_release_put_it),
+    ("new workers", traffic::workers_are_of_the_last_good_release),
     ("old workers", traffic::old_workers_are_gone_or_reported),
     ("logs", logs::every_line_is_there_once_and_in_order),
     ("secrets", calls::no_secret_is_told),

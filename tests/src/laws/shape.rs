@@ -34,6 +34,8 @@ pub struct Shape {
     pub steps_everywhere: bool,
     /// Whether the environments share one cluster per Region.
     pub shared_clusters: bool,
+    /// Whether it has workers that are started one by one, and something that runs by the clock.
+    pub launches: bool,
 }
 
 /// An environment.
@@ -152,6 +154,8 @@ impl Shape {
             pace: Duration::from_millis(random.u64(20..1500)),
             steps_everywhere: random.bool(),
             shared_clusters: random.u32(0..4) == 0,
+            // By a chance of its own: what was played before there were any is played as it was.
+            launches: random.clone().u32(0..4) == 0,
         }
     }
 
@@ -205,6 +209,13 @@ impl Shape {
             "services": Value::Object(services.collect()),
             "notifications": {"slack": {"webhook": "/shop/slack"}, "datadog": {"api_key": "/shop/datadog"}},
         });
+        let mut manifest = manifest;
+        if self.launches {
+            manifest["workers"] = json!({"exports": {"family": "shop-{environment}-task", "command": ["export"]}});
+            let first = &self.environments[0].name;
+            let nightly = json!({"cron": "0 3 * * *", "worker": "exports", "environments": [first]});
+            manifest["schedules"] = json!({"nightly": nightly});
+        }
         manifest.to_string()
     }
 

@@ -28,6 +28,23 @@ pub(super) fn traffic_is_where_the_last_good_release_put_it(ended: &Ended<'_>) -
     none("traffic in the wrong place", &wrong)
 }
 
+/// Workers that are started one by one are, in every environment, of the last release whose deployment succeeded; of none when
+/// there is no such release. Where somebody has made AWS refuse what is written down, it is said in capitals.
+pub(super) fn workers_are_of_the_last_good_release(ended: &Ended<'_>) -> Result<(), String> {
+    let good = ended.releases.iter().filter_map(|release| Some((release.deployed()?, &release.image)));
+    let expected = good.max_by_key(|(at, _)| *at).map(|(_, image)| image);
+    let released = ended.stage.world().released();
+    let mut wrong = Vec::new();
+    for place in ended.plan.shape.environments.iter().filter(|_| ended.plan.shape.launches) {
+        let found = released.get(&format!("{}/exports", place.name)).and_then(Option::as_ref);
+        if found != expected {
+            wrong.push(format!("{}/exports is of {found:?}, expected is {expected:?}", place.name));
+        }
+    }
+    let excused = ended.said().iter().any(|text| text.contains("STILL STARTED OF THIS RELEASE"));
+    if excused { Ok(()) } else { none("workers of the wrong version", &wrong) }
+}
+
 /// Behind the barrier, no traffic of a release moves before every target of it is ready.
 pub(super) fn no_traffic_moves_before_all_can(ended: &Ended<'_>) -> Result<(), String> {
     let shape = &ended.plan.shape;
