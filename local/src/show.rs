@@ -215,6 +215,15 @@ impl Show {
             let took = spoken(action.updated.since(action.started));
             self.styled(&format!("  {:<22} {:<10} {took}", name(action), action.status.name()));
         }
+        let at_work: Vec<_> = machine.world().lives().into_iter().filter(still_at_work).collect();
+        if !at_work.is_empty() {
+            self.styled("Workers, which no release ends");
+        }
+        for life in at_work {
+            let (whose, since) = (life.started_by.trim_start_matches("cutover-worker/"), life.created);
+            let since = spoken(machine.now().since(since));
+            self.styled(&format!("  {:<22} {}, at work for {since}", outside(whose), outside(&life.image)));
+        }
         self.styled("Traffic");
         for one in traffic {
             let port = one.port.map_or_else(String::new, |port| format!(", port {port} here"));
@@ -224,15 +233,6 @@ impl Show {
                 outside(&one.image),
                 outside(&one.definition)
             ));
-        }
-        let at_work: Vec<_> = machine.world().lives().into_iter().filter(still_at_work).collect();
-        if !at_work.is_empty() {
-            self.styled("Workers, which no release ends");
-        }
-        for life in at_work {
-            let (whose, since) = (life.started_by.trim_start_matches("cutover-worker/"), life.created);
-            let since = spoken(machine.now().since(since));
-            self.styled(&format!("  {:<22} {}, at work for {since}", outside(whose), outside(&life.image)));
         }
         self.styled(&format!("What it left to look at: {} (remove it when you like)", state.display()));
     }
