@@ -3,6 +3,7 @@
 mod binaries;
 mod buildspecs;
 mod deployments;
+mod docs;
 mod generated;
 mod halts;
 mod kept;
@@ -16,5 +17,6 @@ mod rollouts;
 mod scenarios;
 mod tasks;
 mod template;
+mod verify;
 mod workers;
 mod world;

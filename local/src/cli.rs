@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,12 +18,14 @@ use crate::template::{self, Stack};
 use crate::world::{ActionView, ExecutionStatus, World};
 use crate::{Mistake, real::set_up, reference, workers};
 
+mod ask;
+
 /// Deploys an ECS application through CodePipeline - here, the whole of it on this machine.
 ///
 /// The pipeline is that of template.yaml, the Lambda functions are the real ones, ECS tasks and services are processes
 /// in the application's folder, databases and ports are real.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "cutover", bin_name = "cargo run --", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Sub>,
@@ -38,7 +41,11 @@ enum Sub {
     Check(Check),
     /// Show the workers of a stack, the jobs that they have, and what runs by the clock.
     Workers(Workers),
-    /// Write what is generated from the manifest's types: its JSON Schema, and its reference in the README.
+    /// Write the files that a release of your application needs, from a compose file, task definitions or an account.
+    Init(ask::Init),
+    /// Ask the account whether it is as a release of the application needs it: nothing is changed.
+    Verify(ask::Verify),
+    /// Write what is generated from the manifest's types: its JSON Schema, and its reference in docs.
     #[command(hide = true)]
     Generate,
     /// End what is left when the process is gone that started this one: see `real::supervisor`.
@@ -53,7 +60,7 @@ enum Sub {
 const AFTER_HELP: &str = "\
 Without a command, examples/shop is released. Ctrl-C stops a release as \"stop and abandon\" does.
 
-Exit status: 0 when the release Succeeded, 1 when it Failed or was Stopped, or when `check` found mistakes, 2 when it could
+Exit status: 0 when the release Succeeded, 1 when it Failed or was Stopped, or when `check` or `verify` found mistakes, 2 when it could
 not start.";
 
 /// The hidden subcommand that makes this program one of the functions.
@@ -137,6 +144,8 @@ pub fn main() -> ExitCode {
         Some(Sub::Check(check)) => check_here(&check).unwrap_or_else(could_not_start),
         Some(Sub::Generate) => generate().unwrap_or_else(could_not_start),
         Some(Sub::Workers(workers)) => on_runtime(workers_of(workers)),
+        Some(Sub::Init(given)) => on_runtime(ask::init_here(given)),
+        Some(Sub::Verify(given)) => on_runtime(ask::verify_here(given)),
         Some(Sub::Release(release)) => on_runtime(release_here(release)),
         Some(Sub::Serve(serve)) => on_runtime(serve_here(serve)),
         None => on_runtime(release_here(Release {
@@ -159,11 +168,7 @@ fn template_of(given: Option<&PathBuf>) -> Result<String, Mistake> {
 
 fn check_here(given: &Check) -> Result<ExitCode, Mistake> {
     let folder = given.folder.clone().unwrap_or_else(|| workspace().join("examples/shop"));
-    let parameters = given.parameter.iter().map(|one| {
-        let pair = one.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
-        pair.ok_or_else(|| Mistake(format!("--parameter {one}: write it as NAME=VALUE")))
-    });
-    let parameters = parameters.collect::<Result<_, _>>()?;
+    let parameters = pairs(&given.parameter)?;
     match check::check(&folder, given.local.as_deref(), parameters, &template_of(given.template.as_ref())?)? {
         Outcome::Good(plan) => {
             show::say(&plan);
@@ -178,14 +183,25 @@ fn check_here(given: &Check) -> Result<ExitCode, Mistake> {
     }
 }
 
+/// `NAME=VALUE`, several times.
+fn pairs(given: &[String]) -> Result<BTreeMap<String, String>, Mistake> {
+    let pair = |one: &String| {
+        let pair = one.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        pair.ok_or_else(|| Mistake(format!("--parameter {one}: write it as NAME=VALUE")))
+    };
+    given.iter().map(pair).collect()
+}
+
 /// Writes what the tests find outdated.
 fn generate() -> Result<ExitCode, Mistake> {
     let write = |path: &str, text: String| {
         std::fs::write(workspace().join(path), text).map_err(|error| Mistake(format!("{path}: {error}")))
     };
     write(reference::SCHEMA, reference::schema_file())?;
-    let readme = std::fs::read_to_string(workspace().join("README.md")).ok().and_then(|old| reference::readme(&old));
-    write("README.md", readme.ok_or_else(|| Mistake(format!("README.md: has no {:?}", reference::MARKS)))?)?;
+    for name in reference::PAGES {
+        let page = std::fs::read_to_string(workspace().join(name)).ok().and_then(|old| reference::page(name, &old));
+        write(name, page.ok_or_else(|| Mistake(format!("{name}: has no {:?}", reference::MARKS)))?)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -287,6 +303,10 @@ fn prepare_in(folder: &Path, state: &Path, files: &Files) -> Result<(Manifest, A
 }
 
 async fn machine(prepared: &Prepared, port: u16, show: &Show) -> Result<Machine, Mistake> {
+    real::engine_is_there(&prepared.account)?;
+    for note in &prepared.account.notes {
+        show.line(&format!("Note: {note}"));
+    }
     let program = std::env::current_exe().map_err(|error| Mistake(error.to_string()))?;
     real::supervisor::start(&program, SUPERVISOR).map_err(|error| Mistake(format!("{SUPERVISOR}: {error}")))?;
     // Before the setup: whoever comes second must not go over the first one's databases.

@@ -8,12 +8,15 @@ pub mod account;
 pub mod check;
 pub mod cli;
 pub mod clock;
+mod cloud;
+mod init;
 pub mod local_yaml;
 mod mistakes;
 pub mod real;
 pub mod reference;
 pub mod show;
 pub mod template;
+pub mod verify;
 mod workers;
 pub mod world;
 

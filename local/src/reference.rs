@@ -1,4 +1,5 @@
-//! What is generated from the types of the manifest: its JSON Schema, and its reference in the README.
+//! What is generated from the types of `deploy.yaml` and `local.yaml`: the first one's JSON Schema, and their references in
+//! `docs`.
 
 use serde_json::Value;
 use shared::manifest::schema::schema;
@@ -8,7 +9,7 @@ use crate::mistakes::{kind, words};
 /// The schema's file, from the project's root.
 pub const SCHEMA: &str = "shared/deploy.schema.json";
 
-/// Where the reference begins and ends in the README.
+/// Where a reference begins and ends in its page.
 pub const MARKS: (&str, &str) = ("<!-- from the types: begin -->\n", "<!-- from the types: end -->\n");
 
 /// The schema's file.
@@ -17,13 +18,34 @@ pub fn schema_file() -> String {
     format!("{:#}\n", schema())
 }
 
-/// A README whose reference is the newest; `None` when it has no place for it.
+/// The pages with a reference.
+pub const PAGES: [&str; 2] = ["docs/manifest.md", "docs/local.md"];
+
+/// A page whose reference is the newest; `None` when it has no place for it.
 #[must_use]
-pub fn readme(old: &str) -> Option<String> {
+pub fn page(name: &str, old: &str) -> Option<String> {
     let (before, rest) = old.split_once(MARKS.0)?;
     let (_, after) = rest.split_once(MARKS.1)?;
-    Some(format!("{before}{}{}{}{after}", MARKS.0, reference(), MARKS.1))
+    let reference = match name {
+        "docs/local.md" => reference(&crate::local_yaml::schema(), &LOCAL_PARTS),
+        _ => reference(&schema(), &PARTS),
+    };
+    Some(format!("{before}{}{reference}{}{after}", MARKS.0, MARKS.1))
 }
+
+/// The parts of `local.yaml`, in the order of reading.
+const LOCAL_PARTS: [(&str, &str); 10] = [
+    ("", ""),
+    ("build", "Build"),
+    ("setup[], databases[], hooks.NAME", "Setup"),
+    ("containers.FAMILY", "Container"),
+    ("containers.FAMILY.health_check", "OwnCheck"),
+    ("services.NAME", "Service"),
+    ("services.NAME.health_check", "HealthCheck"),
+    ("services.NAME.deployment", "Rollout"),
+    ("services.NAME.deployment.lifecycle_hooks[]", "LifecycleHook"),
+    ("environments.NAME", "Differing"),
+];
 
 /// The parts of a manifest, in the order of reading: where they stand, and their type in the schema.
 const PARTS: [(&str, &str); 12] = [
@@ -41,11 +63,10 @@ const PARTS: [(&str, &str); 12] = [
     ("notifications.http.NAME", "Http"),
 ];
 
-fn reference() -> String {
-    let schema = schema();
+fn reference(schema: &Value, parts: &[(&str, &str)]) -> String {
     let mut text = String::new();
-    for (place, name) in PARTS {
-        let part = if name.is_empty() { &schema } else { &schema["$defs"][name] };
+    for (place, name) in parts {
+        let part = if name.is_empty() { schema } else { &schema["$defs"][*name] };
         let title = if place.is_empty() { "at the top".to_owned() } else { format!("`{place}`") };
         text.push_str(&format!("\n| {title} | | |\n|---|---|---|\n"));
         let is_required =
@@ -55,7 +76,7 @@ fn reference() -> String {
         fields.sort_by_key(|(field, _)| !is_required(field));
         for (field, described) in fields {
             let shown = if is_required(field) { format!("**`{field}`**") } else { format!("`{field}`") };
-            text.push_str(&format!("| {shown} | {} | {} |\n", type_of(&schema, described), meaning(described)));
+            text.push_str(&format!("| {shown} | {} | {} |\n", type_of(schema, described), meaning(described)));
         }
     }
     text.push('\n');

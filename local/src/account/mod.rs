@@ -10,9 +10,11 @@ use shared::manifest::{Environment, Span};
 
 use crate::Mistake;
 use crate::mistakes::{self, Described};
+pub use beside::{Beside, Subnet};
 pub use health::{HealthCheck, Matcher, Protocol};
 pub use rollout::{CircuitBreaker, LifecycleHook, OnTimeout, Rollout, Strategy};
 
+mod beside;
 mod flaws;
 mod health;
 mod rollout;
@@ -47,6 +49,9 @@ pub struct Account {
     /// Whether notifications really go to Slack, Datadog, Sentry and others; shown here unless given.
     #[serde(default)]
     pub real_notifications: bool,
+    /// What else it has, for whoever asks.
+    #[serde(default)]
+    pub beside: Beside,
     /// What stands for containers.
     #[serde(default)]
     pub run_with: Engine,

@@ -69,7 +69,9 @@ pub fn check(
     match manifest {
         Ok(manifest) if said.is_empty() => {
             let account = account.as_ref().ok().and_then(Option::as_ref);
-            Ok(Outcome::Good(plan::plan(&manifest, &stack, account)))
+            let notes = account.map(|account| account.notes.as_slice()).unwrap_or_default().iter();
+            let notes: String = notes.map(|note| format!("\nNote: {note}\n")).collect();
+            Ok(Outcome::Good(plan::plan(&manifest, &stack, account) + &notes))
         }
         Ok(_) | Err(_) => Ok(Outcome::Bad(said)),
     }

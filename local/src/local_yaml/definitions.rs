@@ -144,7 +144,12 @@ impl<'a> Definitions<'a> {
             match found {
                 Some(Ok(found)) => {
                     overlay(container, Some(&found.entrypoint), Some(&found.command), found.port.or(uses.port));
-                    set(container, "healthCheck", found.health_check.clone());
+                    let port = found.port.or(uses.port);
+                    set(
+                        container,
+                        "healthCheck",
+                        found.health_check.clone().map(|check| self.at_its_port(check, port)),
+                    );
                     set(container, "stopTimeout", found.stop_timeout.map(Value::from));
                     variables.clone_from(&found.environment);
                     let needs = found.needs.clone();
@@ -236,11 +241,25 @@ impl<'a> Definitions<'a> {
         })
     }
 
+    /// A health check that asks at the container's own port asks a process at the port that it was given.
+    fn at_its_port(&self, mut check: Value, port: Option<u16>) -> Value {
+        if let (Some(port), Engine::Processes) = (port, self.local.run_with.unwrap_or_default()) {
+            let own = format!(":{port}");
+            for word in check["command"].as_array_mut().into_iter().flatten() {
+                *word = json!(word.as_str().unwrap_or_default().replace(&own, ":{port}"));
+            }
+        }
+        check
+    }
+
     /// What a service of the compose file needs beside itself: what the release deploys, or what runs outside.
     fn needs(&mut self, service: &str, needs: &[(String, String)]) {
         let released: Vec<_> = self.local.containers.values().filter_map(|one| one.compose.clone()).collect();
         for (needed, at) in needs {
-            if !released.contains(needed) && !self.local.outside.contains(needed) {
+            // What is built from the same folder is the application's own: the release runs it, each thing in its turn.
+            let is_own =
+                self.compose.as_ref().and_then(|compose| compose.service(needed)).is_some_and(|one| one.builds);
+            if !is_own && !released.contains(needed) && !self.local.outside.contains(needed) {
                 self.wrong.push(Said::There(format!(
                     "{at}: `{service}` depends on `{needed}`, which deploy.yaml does not release: start it yourself, say in \
                      local.yaml's `environment` how it is reached, and add it to `outside` there"

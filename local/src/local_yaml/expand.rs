@@ -135,6 +135,7 @@ pub(super) fn expand(local: Local, manifest: &Manifest, folder: &Path) -> Result
         real_notifications: local.real_notifications.unwrap_or(false),
         run_with: local.run_with.unwrap_or(Engine::Processes),
         notes,
+        beside: crate::account::Beside::default(),
         account: home,
         region: home_region,
     })
@@ -146,7 +147,7 @@ fn owner(environment: &Environment) -> Option<&str> {
 }
 
 /// A name that images and roles can have.
-pub(super) fn plain(name: &str) -> String {
+pub(crate) fn plain(name: &str) -> String {
     let plain = name.to_lowercase().replace(|char: char| !char.is_ascii_lowercase() && !char.is_ascii_digit(), "-");
     let plain = plain.trim_matches('-').to_owned();
     if plain.is_empty() { "application".into() } else { plain }

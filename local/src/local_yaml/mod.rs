@@ -8,7 +8,7 @@ mod definitions;
 mod expand;
 mod flaws;
 mod shape;
-mod taskdef;
+pub(crate) mod taskdef;
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,8 @@ use crate::account::Account;
 use crate::mistakes;
 use shape::{Local, Over as _};
 
-use compose::Said;
+pub(crate) use compose::{Compose, Said, Service as ComposeService};
+pub(crate) use expand::plain;
 
 /// The name of the file, beside the application's `deploy.yaml`.
 pub const FILE: &str = "local.yaml";
@@ -88,6 +89,11 @@ pub fn parse(name: &str, text: &str, folder: &Path, manifest: &Manifest) -> Resu
 /// Every mistake, a line each.
 pub(crate) fn check_alone(path: &Path) -> Result<(), Mistake> {
     read_after(path, Path::new("."), None, &mut Vec::new()).map(drop)
+}
+
+/// The JSON Schema of `local.yaml`.
+pub(crate) fn schema() -> serde_json::Value {
+    <Local as mistakes::Described>::shape()
 }
 
 enum Read {

@@ -236,7 +236,7 @@ services:
     command: ./blog serve --name 'my blog'
     environment: [\"MODE=${MODE:-fast}\", PRICE=5$$, TOKEN]
     ports: [\"127.0.0.1:80:8000/tcp\"]
-    healthcheck: {test: \"curl -f localhost\", interval: 1m30s, retries: 2}
+    healthcheck: {test: \"curl -f localhost:8000\", interval: 1m30s, retries: 2}
     depends_on: {db: {condition: service_healthy}}
   worker:
     <<: *base
@@ -276,7 +276,7 @@ fn a_compose_service_says_how_its_container_is_started() {
     assert_eq!(container["command"], json!(["./blog", "serve", "--name", "my blog"]));
     assert_eq!(variables(web), [("MODE", "fast"), ("PRICE", "5$"), ("TOKEN", "secret")]);
     assert_eq!(container["portMappings"][0]["containerPort"], 8000);
-    let check = json!({"command": ["CMD-SHELL", "curl -f localhost"], "interval": 90, "retries": 2});
+    let check = json!({"command": ["CMD-SHELL", "curl -f localhost:{port}"], "interval": 90, "retries": 2});
     assert_eq!(container["healthCheck"], check);
     assert_eq!(account.regions["eu-west-1"].clusters["blog"].services["web"].container_port, Some(8000));
     let worker = definition(&account, "eu-west-1", "blog-worker");
@@ -311,8 +311,8 @@ fn what_a_compose_file_says_and_cannot_be_done_here_is_named_with_its_place() {
         ("PRICE=5$$", "PRICE=5$", "compose.yaml:6:41: a single `$`: write `$$` for a dollar sign"),
         ("TOKEN]", "TOKNE]", "compose.yaml:6:52: `TOKNE` has no value: give it one here or in .env"),
         (":8000/tcp", ":all", "compose.yaml:7:13: `127.0.0.1:80:all` is no port: write it as \"8080\" or \"80:8080\""),
-        ("1m30s", "soon", "compose.yaml:8:56: `soon` is no duration: write it as `90s` or `1m30s`"),
-        ("retries: 2", "retires: 2", "compose.yaml:8:63: `healthcheck.retires` is not supported here"),
+        ("1m30s", "soon", "compose.yaml:8:61: `soon` is no duration: write it as `90s` or `1m30s`"),
+        ("retries: 2", "retires: 2", "compose.yaml:8:68: `healthcheck.retires` is not supported here"),
         (
             "{db: {",
             "{bd: {",

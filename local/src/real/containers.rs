@@ -14,7 +14,8 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use super::{Machine, health, supervisor};
+use super::{Machine, engine, health, supervisor};
+use crate::account::Engine;
 use crate::world::{Happening, Start};
 
 /// How long a container's output may stay open after its end: a grandchild may hold it.
@@ -28,6 +29,7 @@ const LONGEST_LINE: usize = 256 * 1024 - 26;
 /// The containers that run.
 pub(super) struct Containers {
     folder: PathBuf,
+    engine: Engine,
     groups: Mutex<BTreeMap<(String, String), Pid>>,
     ports: Mutex<BTreeMap<String, u16>>,
     /// Whether the machine is shut down: what ends now is not replaced.
@@ -35,9 +37,10 @@ pub(super) struct Containers {
 }
 
 impl Containers {
-    pub(super) fn new(folder: &Path) -> Self {
+    pub(super) fn new(folder: &Path, engine: Engine) -> Self {
         Self {
             folder: folder.to_owned(),
+            engine,
             groups: Mutex::default(),
             ports: Mutex::default(),
             ending: AtomicBool::new(false),
@@ -55,6 +58,10 @@ impl Containers {
             // ECS tells a container's first process alone; a kill ends them all. What is gone needs no signal.
             let _ =
                 if kill { killpg(*group, Signal::SIGKILL) } else { nix::sys::signal::kill(*group, Signal::SIGTERM) };
+            // What a client was killed for is not what it stood for.
+            if let (true, Some(client)) = (kill, self.engine.client()) {
+                supervisor::remove(client, &engine::name_of(task, container));
+            }
         }
     }
 
@@ -68,11 +75,11 @@ impl Containers {
         if self.are_ending() {
             return;
         }
-        let folder = self.folder.clone();
+        let (folder, engine) = (self.folder.clone(), self.engine);
         tokio::spawn(async move {
             let port = start.port.and_then(|_| free_port());
             let (task, container) = (start.task.clone(), start.container.clone());
-            match spawn(&folder, &start, port) {
+            match spawn(&folder, engine, &start, port) {
                 Err(reason) => machine.happened(Happening::CannotStart { task, container, reason }),
                 // Dropped, it is killed: its group is not known yet to whoever ends all of them.
                 Ok(_) if machine.0.containers.are_ending() => {}
@@ -118,8 +125,19 @@ fn free_port() -> Option<u16> {
     ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
 }
 
-fn spawn(folder: &Path, start: &Start, port: Option<u16>) -> Result<(Child, supervisor::Group), String> {
-    let Some((program, arguments)) = start.command.split_first() else {
+fn spawn(
+    folder: &Path,
+    engine: Engine,
+    start: &Start,
+    port: Option<u16>,
+) -> Result<(Child, supervisor::Group), String> {
+    let mut variables = environment(start, engine::own_port(engine, start, port));
+    if engine.client().is_some() {
+        // What of this machine's a process is told is no container's.
+        variables.retain(|name, _| !matches!(name.as_str(), "PATH" | "HOME") || start.environment.contains_key(name));
+    }
+    let words = engine::words(engine, start, port, &variables);
+    let Some((program, arguments)) = words.split_first() else {
         return Err("the task definition names no command".into());
     };
     let mut command = Command::new(super::application::program(folder, program));
@@ -127,7 +145,8 @@ fn spawn(folder: &Path, start: &Start, port: Option<u16>) -> Result<(Child, supe
         .args(arguments)
         .current_dir(folder)
         .env_clear()
-        .envs(environment(start, port))
+        .envs(variables)
+        .envs(engine.client().map(|_| inherited()).into_iter().flatten())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -135,18 +154,23 @@ fn spawn(folder: &Path, start: &Start, port: Option<u16>) -> Result<(Child, supe
         .process_group(0)
         .kill_on_drop(true);
     let child = command.spawn().map_err(|error| format!("exec: `{program}`: {error}"))?;
-    let group = supervisor::take_charge(child.id());
+    let container = engine.client().map(|client| (client, engine::name(start)));
+    let group = supervisor::take_charge_of(child.id(), container);
     Ok((child, group))
 }
 
 /// What a container sees: the machine's own programs can be found, nothing else of its environment is seen. `{port}` in it
 /// becomes the port that its task was given, for programs that are told it otherwise than by `PORT`.
 fn environment(start: &Start, port: Option<u16>) -> BTreeMap<String, String> {
-    let inherited = ["PATH", "HOME"].into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
     let text = port.map(|port| port.to_string()).unwrap_or_default();
     let own = start.environment.iter().map(|(name, value)| (name.clone(), value.replace("{port}", &text)));
     let port = port.map(|port| ("PORT".to_owned(), port.to_string()));
-    inherited.chain(own).chain(port).collect()
+    inherited().chain(own).chain(port).collect()
+}
+
+/// What a process of this machine needs to find programs.
+fn inherited() -> impl Iterator<Item = (String, String)> {
+    ["PATH", "HOME"].into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
 }
 
 async fn run(machine: Machine, start: Start, mut child: Child, group: supervisor::Group, port: Option<u16>) {
@@ -167,7 +191,8 @@ async fn run(machine: Machine, start: Start, mut child: Child, group: supervisor
     let target = start.target.clone().zip(port);
     let checks = [
         target.map(|(check, port)| tokio::spawn(health::ask_target(machine.clone(), task.clone(), port, check))),
-        start.check.clone().map(|check| {
+        start.check.clone().map(|mut check| {
+            check.command = engine::check(containers.engine, &start, port, &check.command);
             let (folder, environment) = (containers.folder.clone(), environment(&start, port));
             tokio::spawn(health::ask_container(machine.clone(), task.clone(), check, folder, environment))
         }),

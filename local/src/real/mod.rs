@@ -5,6 +5,7 @@
 
 mod application;
 mod containers;
+mod engine;
 mod functions;
 mod gate;
 mod health;
@@ -115,7 +116,7 @@ impl Machine {
             address,
             gate,
             application: application::Application::new(setting.folder, setting.account),
-            containers: containers::Containers::new(setting.folder),
+            containers: containers::Containers::new(setting.folder, setting.account.run_with),
             functions,
             traffic,
             builds: Mutex::default(),
@@ -270,6 +271,27 @@ impl Machine {
         }
         self.0.functions.end();
         self.0.containers.end().await;
+    }
+}
+
+/// That what starts containers can be started.
+///
+/// # Errors
+/// It cannot.
+pub fn engine_is_there(account: &Account) -> Result<(), Mistake> {
+    let Some(client) = account.run_with.client() else { return Ok(()) };
+    let mut asked = std::process::Command::new(client);
+    let asked = asked.arg("version").stdin(std::process::Stdio::null()).output();
+    match asked {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Err(Mistake(format!("local.yaml: run_with: `{client} version` failed: {said}: start its daemon, or leave `run_with` out")))
+        }
+        Err(error) => Err(Mistake(format!(
+            "local.yaml: run_with: {client} cannot be started ({error}): install it, or leave `run_with` out: processes stand for \
+             containers then"
+        ))),
     }
 }
 

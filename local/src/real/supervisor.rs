@@ -4,7 +4,7 @@
 //! Invariant: a process group that was watched and is not over ends with this process, however that one ends. The pipe
 //! closes with it on every Unix, so nothing here depends on Linux.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 use std::process::{ChildStdin, Command, ExitCode, Stdio};
@@ -37,15 +37,30 @@ pub fn start(program: &Path, argument: &str) -> std::io::Result<()> {
 /// the group. So whoever is no longer waited for - out of time, aborted, shut down - leaves no child behind.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Group(Option<Pid>);
+pub(super) struct Group(Option<Pid>, Option<(&'static str, String)>);
 
 /// Takes charge of the group that this process has just begun.
 pub(super) fn take_charge(process: Option<u32>) -> Group {
+    take_charge_of(process, None)
+}
+
+/// The same, of a client in whose place a container is: it ends with the group.
+pub(super) fn take_charge_of(process: Option<u32>, container: Option<(&'static str, String)>) -> Group {
     let group = process.and_then(|id| i32::try_from(id).ok()).filter(|group| *group > 1);
     if let Some(group) = group {
-        tell('+', group);
+        tell('+', group, container.as_ref());
     }
-    Group(group.map(Pid::from_raw))
+    Group(group.map(Pid::from_raw), container)
+}
+
+/// Removes a container, by its client; one that is gone is no mistake.
+pub(super) fn remove(client: &str, name: &str) {
+    let mut command = Command::new(client);
+    command.args(["rm", "--force", name]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Ok(mut child) = command.spawn() {
+        // Nobody waits for it here; it must not stay as a zombie.
+        std::thread::spawn(move || child.wait());
+    }
 }
 
 impl Group {
@@ -62,7 +77,7 @@ impl Group {
 
     fn forget(&mut self) -> Option<Pid> {
         let group = self.0.take()?;
-        tell('-', group.as_raw());
+        tell('-', group.as_raw(), None);
         Some(group)
     }
 }
@@ -72,31 +87,41 @@ impl Drop for Group {
         if let Some(group) = self.forget() {
             // One that is gone needs no signal.
             let _ = killpg(group, Signal::SIGKILL);
+            if let Some((client, name)) = &self.1 {
+                remove(client, name);
+            }
         }
     }
 }
 
-fn tell(what: char, group: i32) {
+fn tell(what: char, group: i32, container: Option<&(&'static str, String)>) {
     if let Some(pipe) = PIPE.get() {
         // Without a supervisor, the run goes on: it ends its processes itself unless it is killed.
-        drop(writeln!(pipe.lock().unwrap_or_else(PoisonError::into_inner), "{what}{group}"));
+        let container = container.map(|(client, name)| format!(" {client} {name}")).unwrap_or_default();
+        drop(writeln!(pipe.lock().unwrap_or_else(PoisonError::into_inner), "{what}{group}{container}"));
     }
 }
 
 /// Is the supervisor: takes note of groups until the pipe closes, then ends those that are left.
 pub fn be() -> ExitCode {
-    let mut groups = BTreeSet::new();
+    let mut groups = BTreeMap::new();
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-        let group = line.get(1..).and_then(|group| group.parse::<i32>().ok()).filter(|group| *group > 1);
+        let mut words = line.get(1..).unwrap_or_default().split(' ').map(str::to_owned);
+        let group = words.next().and_then(|group| group.parse::<i32>().ok()).filter(|group| *group > 1);
         match (line.chars().next(), group) {
-            (Some('+'), Some(group)) => drop(groups.insert(group)),
+            (Some('+'), Some(group)) => drop(groups.insert(group, words.next().zip(words.next()))),
             (Some('-'), Some(group)) => drop(groups.remove(&group)),
             _ => {}
         }
     }
-    for group in groups {
+    for (group, container) in groups {
         // One that is gone needs no signal.
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        if let Some((client, name)) = container {
+            let removed = Command::new(client).args(["rm", "--force", &name]).stdin(Stdio::null()).stdout(Stdio::null()).status();
+            // Without its client, nothing can be done about it.
+            drop(removed);
+        }
     }
     ExitCode::SUCCESS
 }

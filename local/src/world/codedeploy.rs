@@ -255,6 +255,18 @@ impl World {
         match name {
             "CreateDeployment" => self.create_deployment(&scope, request.input()?),
             "ListDeployments" => self.list_deployments(&scope, &request.input()?),
+            "ListApplications" => {
+                let own = self.codedeploy.groups.keys().filter(|(at, ..)| *at == scope).map(|(_, name, _)| name);
+                Ok(json!({"applications": own.collect::<std::collections::BTreeSet<_>>()}))
+            }
+            "ListDeploymentGroups" => {
+                let input: Value = request.input()?;
+                let of = |(at, name, _): &&(Scope, String, String)| {
+                    *at == scope && input["applicationName"] == name.as_str()
+                };
+                let groups: Vec<_> = self.codedeploy.groups.keys().filter(of).map(|(.., group)| group).collect();
+                Ok(json!({"applicationName": input["applicationName"], "deploymentGroups": groups}))
+            }
             "BatchGetDeploymentGroups" => self.batch_get_groups(&scope, &request.input()?),
             "GetDeployment" => {
                 let input: One = request.input()?;

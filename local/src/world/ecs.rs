@@ -101,6 +101,8 @@ pub struct Container {
     /// How it ended.
     pub exit_code: Option<i32>,
     reason: Option<String>,
+    /// How many words of the command are the image's ENTRYPOINT.
+    entry_point: usize,
     command: Vec<String>,
     environment: BTreeMap<String, String>,
     pub(super) port: Option<u16>,
@@ -465,6 +467,7 @@ impl World {
             items.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
         };
         let mut command = list("entryPoint");
+        let entry_point = command.len();
         command.extend(given.and_then(|given| given.command.clone()).unwrap_or_else(|| list("command")));
         let mut environment: BTreeMap<_, _> = defined
             .get("environment")
@@ -493,6 +496,7 @@ impl World {
             running: false,
             exit_code: None,
             reason: None,
+            entry_point,
             command,
             environment,
             port: port.and_then(|port| u16::try_from(port).ok()),
@@ -539,6 +543,7 @@ impl World {
                 task: arn.to_owned(),
                 container: container.name.clone(),
                 image: container.image.clone(),
+                entry_point: container.entry_point,
                 command: container.command.clone(),
                 environment: container.environment.clone(),
                 port: container.port,

@@ -252,13 +252,21 @@ impl World {
             "DescribeLogGroups" => {
                 let input: Groups = request.input()?;
                 let prefix = input.log_group_name_prefix.unwrap_or_default();
-                let groups =
-                    self.logs.groups.iter().filter(|((at, name), _)| at == region && name.starts_with(&prefix));
+                let groups = self
+                    .logs
+                    .groups
+                    .iter()
+                    .filter(|((at, name), _)| at == region && name.starts_with(&prefix) && !self.is_gone(name));
                 let shown = groups.map(|((_, name), group)| {
                     json!({"logGroupName": name, "creationTime": group.created.millis(),
                         "arn": format!("arn:aws:logs:{region}:{}:log-group:{name}:*", self.account)})
                 });
-                Ok(json!({"logGroups": shown.collect::<Vec<_>>()}))
+                let mut shown: Vec<_> = shown.collect();
+                let named = self.named_log_groups(region).into_iter().filter(|name| name.starts_with(&prefix));
+                let others = named.filter(|name| !self.logs.groups.contains_key(&(region.to_owned(), name.clone())));
+                let others: std::collections::BTreeSet<_> = others.collect();
+                shown.extend(others.into_iter().map(|name| json!({"logGroupName": name})));
+                Ok(json!({"logGroups": shown}))
             }
             _ => Err(Fault::unknown(format!("the operation {name}"))),
         }

@@ -5,6 +5,7 @@
 //! noted.
 
 mod agent;
+mod beside;
 mod codedeploy;
 mod codepipeline;
 mod definitions;
@@ -117,7 +118,9 @@ pub struct Start {
     pub container: String,
     /// Its image.
     pub image: String,
-    /// Its command.
+    /// How many words of its command are its ENTRYPOINT.
+    pub entry_point: usize,
+    /// Its command, after its ENTRYPOINT.
     pub command: Vec<String>,
     /// Its environment.
     pub environment: BTreeMap<String, String>,
@@ -280,6 +283,7 @@ pub struct World {
     /// What the ids of the keys end with that this world gives out.
     pub key_suffix: String,
     account: String,
+    beside: crate::account::Beside,
     region: String,
     ecs: ecs::Ecs,
     codedeploy: codedeploy::Codedeploy,
@@ -312,6 +316,7 @@ impl World {
             endpoint: "http://127.0.0.1".into(),
             key_suffix: String::new(),
             account: stack.account.clone(),
+            beside: account.beside.clone(),
             region: stack.region.clone(),
             ecs: ecs::Ecs::default(),
             codedeploy: codedeploy::Codedeploy::default(),
@@ -461,6 +466,11 @@ impl World {
             "sqs" => self.sqs_operation(name, request).map(Response::json),
             "scheduler" => self.scheduler_operation(name, request).map(Response::json),
             "sts" => self.sts_operation(name, request),
+            "iam" => self.iam_operation(name, request),
+            "ec2" => self.ec2_operation(name, request),
+            "ecr" => self.ecr_operation(name, request).map(Response::json),
+            "secretsmanager" => self.secrets_operation(name, request).map(Response::json),
+            "servicequotas" => self.quotas_operation(name, request).map(Response::json),
             "lambda" => self.lambda_operation(name, request),
             "agent" => self.agent_operation(name, request),
             "s3" => self.s3_operation(name, request),

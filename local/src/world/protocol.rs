@@ -125,6 +125,8 @@ pub fn operation(request: &Request) -> String {
             "Logs_20140328" => "logs",
             "AmazonSSM" => "ssm",
             "AmazonSQS" => "sqs",
+            "AmazonEC2ContainerRegistry_V20150921" => "ecr",
+            "ServiceQuotasV20190624" => "servicequotas",
             _ => service,
         };
         return format!("{service}:{operation}");
@@ -143,7 +145,13 @@ pub fn operation(request: &Request) -> String {
         ("POST", [""]) => {
             let body = String::from_utf8_lossy(&request.body);
             let action = body.split('&').find_map(|pair| pair.strip_prefix("Action=")).unwrap_or_default();
-            format!("sts:{action}")
+            // These share a protocol; the signature says which of them is meant.
+            let service = match request.credential().get(3) {
+                Some(&"iam") => "iam",
+                Some(&"ec2") => "ec2",
+                _ => "sts",
+            };
+            format!("{service}:{action}")
         }
         // A path of one part is a bucket.
         ("GET", [_]) => "s3:ListObjectsV2".into(),
@@ -183,7 +191,12 @@ pub(super) fn refusal(operation: &str, fault: Fault) -> Response {
         let body = format!("<Error><Code>{}</Code><Message>{}</Message></Error>", fault.code, fault.message);
         return Response { status: fault.status, ..Response::xml(body) };
     }
-    if operation.starts_with("sts:") {
+    if operation.starts_with("ec2:") {
+        let error = format!("<Error><Code>{}</Code><Message>{}</Message></Error>", fault.code, fault.message);
+        let body = format!("<Response><Errors>{error}</Errors></Response>");
+        return Response { status: fault.status, ..Response::xml(body) };
+    }
+    if operation.starts_with("sts:") || operation.starts_with("iam:") {
         let body = format!(
             "<ErrorResponse><Error><Type>Sender</Type><Code>{}</Code><Message>{}</Message></Error></ErrorResponse>",
             fault.code, fault.message

@@ -209,7 +209,7 @@ impl Aws {
     }
 
     /// The configuration of calls to `place`; a role is assumed at the first call and renewed by the SDK.
-    async fn config_at(&self, place: &Place) -> SdkConfig {
+    pub async fn config_at(&self, place: &Place) -> SdkConfig {
         let mut places = self.0.places.lock().await;
         if let Some(config) = places.get(place) {
             return config.clone();

@@ -1,0 +1,309 @@
+//! AWS asked by hand: one signed request for each question, whatever the service, and its answer as JSON.
+//!
+//! Invariant: only operations that read are asked. The SDK's clients are for what the functions do; a client for each question
+//! that `verify` and `init` ask would take longer to compile than all the rest.
+
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::provider::ProvideCredentials as _;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4;
+use aws_smithy_runtime::client::orchestrator::operation::Operation;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::timeout::TimeoutConfig;
+use serde_json::{Map, Value, json};
+use shared::aws::{Aws, Place};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a question is asked that is throttled or not answered, and the pause after the first time.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Who is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    Codedeploy,
+    Ec2,
+    Ecr,
+    Ecs,
+    Iam,
+    Logs,
+    Quotas,
+    Secrets,
+    Ssm,
+}
+
+impl Service {
+    /// What signatures and addresses call it, and what its operations begin with; EC2 and IAM have versions instead.
+    fn names(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Codedeploy => ("codedeploy", "codedeploy", "CodeDeploy_20141006."),
+            Self::Ec2 => ("ec2", "ec2", "2016-11-15"),
+            Self::Ecr => ("ecr", "api.ecr", "AmazonEC2ContainerRegistry_V20150921."),
+            Self::Ecs => ("ecs", "ecs", "AmazonEC2ContainerServiceV20141113."),
+            Self::Iam => ("iam", "iam", "2010-05-08"),
+            Self::Logs => ("logs", "logs", "Logs_20140328."),
+            Self::Quotas => ("servicequotas", "servicequotas", "ServiceQuotasV20190624."),
+            Self::Secrets => ("secretsmanager", "secretsmanager", "secretsmanager."),
+            Self::Ssm => ("ssm", "ssm", "AmazonSSM."),
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// AWS's own word for it, such as `AccessDeniedException`; empty when nobody answered.
+    pub(crate) code: String,
+    pub(crate) message: String,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}{}", self.code, if self.code.is_empty() { "" } else { ": " }, self.message)
+    }
+}
+
+/// AWS in one place.
+#[derive(Debug)]
+pub(crate) struct Cloud<'a> {
+    aws: &'a Aws,
+    place: Place,
+}
+
+impl<'a> Cloud<'a> {
+    pub(crate) fn new(aws: &'a Aws, place: Place) -> Self {
+        Self { aws, place }
+    }
+
+    /// Asks; what is throttled or lost is asked again.
+    pub(crate) async fn ask(&self, service: Service, operation: &str, input: &Value) -> Result<Value, Refused> {
+        let mut pause = PAUSE;
+        for _ in 1..TRIES {
+            match self.ask_once(service, operation, input).await {
+                Err(refused) if refused.code.is_empty() || refused.code.contains("hrottl") => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                answered => return answered,
+            }
+        }
+        self.ask_once(service, operation, input).await
+    }
+
+    async fn ask_once(&self, service: Service, operation: &str, input: &Value) -> Result<Value, Refused> {
+        let unanswered = |message: String| Refused { code: String::new(), message };
+        let config = self.aws.config_at(&self.place).await;
+        let (signed_as, host, begin) = service.names();
+        let is_query = matches!(service, Service::Iam | Service::Ec2);
+        let global = service == Service::Iam;
+        let region = if global { "us-east-1" } else { &self.place.region };
+        let address = match config.endpoint_url() {
+            Some(address) => address.trim_end_matches('/').to_owned(),
+            None if global => "https://iam.amazonaws.com".to_owned(),
+            None => format!("https://{host}.{region}.amazonaws.com"),
+        };
+        let (kind, body) = if is_query {
+            ("application/x-www-form-urlencoded", form(operation, begin, input))
+        } else {
+            ("application/x-amz-json-1.1", input.to_string())
+        };
+        let target = (!is_query).then(|| format!("{begin}{operation}"));
+        let authority = address.split("://").nth(1).unwrap_or_default().to_owned();
+        let provider =
+            config.credentials_provider().ok_or_else(|| unanswered("no credentials are configured".into()))?;
+        let credentials = provider.provide_credentials().await.map_err(|error| Refused {
+            code: "Credentials".into(),
+            message: aws_smithy_types::error::display::DisplayErrorContext(&error).to_string(),
+        })?;
+        let identity = credentials.into();
+        let now = config.time_source().map_or_else(SystemTime::now, |source| source.now());
+        let parameters = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(region)
+            .name(signed_as)
+            .time(now)
+            .settings(SigningSettings::default())
+            .build()
+            .map_err(|error| unanswered(error.to_string()))?;
+        let mut headers = vec![("content-type", kind.to_owned()), ("host", authority)];
+        headers.extend(target.map(|target| ("x-amz-target", target)));
+        let url = format!("{address}/");
+        let pairs = headers.iter().map(|(name, value)| (*name, value.as_str()));
+        let signable = SignableRequest::new("POST", &url, pairs, SignableBody::Bytes(body.as_bytes()))
+            .map_err(|error| unanswered(error.to_string()))?;
+        let signed = sign(signable, &parameters.into()).map_err(|error| unanswered(error.to_string()))?;
+        let (instructions, _) = signed.into_parts();
+        let added = instructions.headers().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let own = headers.into_iter().filter(|(name, _)| *name != "host").map(|(name, value)| (name.to_owned(), value));
+        let headers: Vec<_> = own.chain(added).collect();
+        let mut call = Operation::builder()
+            .service_name("cloud")
+            .operation_name("ask")
+            .behavior_version(aws_config::BehaviorVersion::latest())
+            .endpoint_url(&address)
+            .no_auth()
+            .no_retry()
+            .timeout_config(TimeoutConfig::builder().operation_timeout(PATIENCE).build());
+        if let Some(client) = config.http_client() {
+            call = call.http_client(client);
+        }
+        if let Some(sleep) = config.sleep_impl() {
+            call = call.sleep_impl(sleep);
+        }
+        let call = call
+            .serializer(move |()| {
+                let mut request = HttpRequest::new(SdkBody::from(body.clone()));
+                request.set_method("POST")?;
+                request.set_uri("/")?;
+                for (name, value) in &headers {
+                    request.headers_mut().insert(name.clone(), value.clone());
+                }
+                Ok(request)
+            })
+            .deserializer(|response: &HttpResponse| {
+                let text = response.body().bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+                Ok::<_, OrchestratorError<std::convert::Infallible>>((
+                    response.status().as_u16(),
+                    text.unwrap_or_default(),
+                ))
+            })
+            .build();
+        let (status, text) = call.invoke(()).await.map_err(|_| unanswered(format!("{address} did not answer")))?;
+        let answer = if is_query { xml(&text) } else { serde_json::from_str(&text).unwrap_or(Value::Null) };
+        if status == 200 { Ok(answer) } else { Err(refusal(&answer, status)) }
+    }
+}
+
+/// AWS's error, in any of its protocols.
+fn refusal(answer: &Value, status: u16) -> Refused {
+    let at = |path: &str| answer.pointer(path).and_then(Value::as_str);
+    let error = ["/Response/Errors/Error", "/ErrorResponse/Error", "/Errors/Error", "/Error"];
+    let found = |field: &str| error.iter().find_map(|path| at(&format!("{path}/{field}")));
+    let code = at("/__type").map(|name| name.rsplit('#').next().unwrap_or(name)).or_else(|| found("Code"));
+    let message = at("/message").or_else(|| at("/Message")).or_else(|| found("Message"));
+    let plain = |text: &str| shared::text::fit(shared::text::plain(text).trim(), 300);
+    Refused {
+        code: plain(code.unwrap_or("Unknown")),
+        message: message.map_or_else(|| format!("status {status}"), plain),
+    }
+}
+
+/// The parameters of EC2's and IAM's protocol: lists are numbered from 1.
+fn form(operation: &str, version: &str, input: &Value) -> String {
+    let mut pairs = vec![("Action".to_owned(), operation.to_owned()), ("Version".to_owned(), version.to_owned())];
+    flatten("", input, &mut pairs);
+    let encode = |text: &str| {
+        let keep = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(byte);
+        text.bytes()
+            .map(|byte| if keep(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+            .collect::<String>()
+    };
+    pairs.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect::<Vec<_>>().join("&")
+}
+
+fn flatten(begin: &str, value: &Value, pairs: &mut Vec<(String, String)>) {
+    let below = |name: &str| if begin.is_empty() { name.to_owned() } else { format!("{begin}.{name}") };
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| flatten(&below(name), value, pairs)),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(at, item)| flatten(&below(&(at + 1).to_string()), item, pairs));
+        }
+        Value::String(text) => pairs.push((begin.to_owned(), text.clone())),
+        other => pairs.push((begin.to_owned(), other.to_string())),
+    }
+}
+
+/// An XML answer as JSON: elements are fields, and `item` and `member` make lists.
+fn xml(text: &str) -> Value {
+    let mut open: Vec<(String, Map<String, Value>, String)> = vec![(String::new(), Map::new(), String::new())];
+    for token in xmlparser::Tokenizer::from(text) {
+        match token {
+            Ok(xmlparser::Token::ElementStart { local, .. }) => {
+                open.push((local.to_string(), Map::new(), String::new()));
+            }
+            Ok(xmlparser::Token::Text { text }) => {
+                if let Some((.., said)) = open.last_mut() {
+                    said.push_str(text.as_str());
+                }
+            }
+            Ok(xmlparser::Token::ElementEnd { end, .. }) if end != xmlparser::ElementEnd::Open => {
+                let Some((name, fields, said)) = open.pop() else { break };
+                let Some((_, above, _)) = open.last_mut() else { break };
+                let is_list = fields.keys().any(|key| key == "item" || key == "member");
+                let value = match fields {
+                    fields if is_list => fields.into_iter().next().map_or(json!([]), |(_, items)| items),
+                    fields if fields.is_empty() => Value::String(unescaped(said.trim())),
+                    fields => Value::Object(fields),
+                };
+                if name == "item" || name == "member" {
+                    let items = above.entry(name).or_insert_with(|| json!([]));
+                    if let Some(items) = items.as_array_mut() {
+                        items.push(value);
+                    }
+                } else {
+                    above.insert(name, value);
+                }
+            }
+            Ok(_) => {}
+            Err(_) => break,
+        }
+    }
+    let whole = open.into_iter().next().map(|(_, fields, _)| fields).unwrap_or_default();
+    // The one element that is the answer.
+    match whole.iter().next() {
+        Some((name, value)) if whole.len() == 1 && name != "Response" && name != "ErrorResponse" => value.clone(),
+        _ => Value::Object(whole),
+    }
+}
+
+fn unescaped(text: &str) -> String {
+    let pairs = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")];
+    pairs.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_and_errors_of_each_protocol_are_read() {
+        let subnets = "<?xml version=\"1.0\"?><DescribeSubnetsResponse xmlns=\"x\"><subnetSet><item><subnetId>subnet-1</subnetId>\
+                       <vpcId>vpc&amp;1</vpcId></item><item><subnetId>subnet-2</subnetId></item></subnetSet></DescribeSubnetsResponse>";
+        assert_eq!(
+            xml(subnets)["subnetSet"],
+            json!([{"subnetId": "subnet-1", "vpcId": "vpc&1"}, {"subnetId": "subnet-2"}])
+        );
+        for (answer, said) in [
+            (
+                xml(
+                    "<Response><Errors><Error><Code>InvalidSubnetID.NotFound</Code><Message>none</Message></Error></Errors></Response>",
+                ),
+                "InvalidSubnetID.NotFound: none",
+            ),
+            (
+                xml("<ErrorResponse><Error><Code>NoSuchEntity</Code><Message>none</Message></Error></ErrorResponse>"),
+                "NoSuchEntity: none",
+            ),
+            (
+                json!({"__type": "com.amazonaws#ClusterNotFoundException", "message": "none"}),
+                "ClusterNotFoundException: none",
+            ),
+            (Value::Null, "Unknown: status 500"),
+        ] {
+            assert_eq!(refusal(&answer, 500).to_string(), said);
+        }
+    }
+
+    #[test]
+    fn parameters_are_flattened_and_encoded() {
+        let input = json!({"SubnetId": ["subnet-1"], "Filter": [{"Name": "vpc-id", "Value": ["a b"]}]});
+        assert_eq!(
+            form("DescribeSubnets", "2016-11-15", &input),
+            "Action=DescribeSubnets&Version=2016-11-15&Filter.1.Name=vpc-id&Filter.1.Value.1=a%20b&SubnetId.1=subnet-1"
+        );
+    }
+}

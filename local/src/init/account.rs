@@ -1,0 +1,190 @@
+//! An application as an account has it: clusters, their services, who deploys them, and with which task definitions.
+
+use serde_json::{Value, json};
+use shared::aws::{Aws, Place as Where};
+
+use super::taskdef::{own, port};
+use super::{Found, Place, Service, Start, without_migration};
+use crate::Mistake;
+use crate::cloud::{Cloud, Refused, Service as Of};
+
+/// What an account says of a cluster.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    region: String,
+    cluster: String,
+    /// DescribeServices', with the task definition of each.
+    services: Vec<(Value, Value)>,
+    /// CodeDeploy's groups: application, group, ECS service.
+    groups: Vec<(String, String, String)>,
+}
+
+impl Asked {
+    /// Asks for a cluster, and all that is deployed in it.
+    ///
+    /// # Errors
+    /// What AWS refuses, or that there is no such cluster.
+    pub(crate) async fn of(aws: &Aws, place: Where, cluster: &str) -> Result<Self, Mistake> {
+        let region = place.region.clone();
+        let cloud = Cloud::new(aws, place);
+        let failed = |what: &str, why: &Refused| Mistake(format!("{what}: {why}"));
+        let ask = async |of: Of, operation: &str, input: Value| {
+            cloud.ask(of, operation, &input).await.map_err(|why| failed(&format!("{operation} in {region}"), &why))
+        };
+        let known = ask(Of::Ecs, "ListClusters", json!({})).await?;
+        let known = names(&known["clusterArns"]);
+        if !known.iter().any(|one| one == cluster) {
+            let why = shared::text::unknown("cluster", cluster, known.iter().map(String::as_str));
+            return Err(Mistake(format!("--cluster: in {region}, {why}")));
+        }
+        let mut services = Vec::new();
+        let mut next = Value::Null;
+        loop {
+            let mut input = json!({"cluster": cluster, "maxResults": 10});
+            if !next.is_null() {
+                input["nextToken"] = next;
+            }
+            let page = ask(Of::Ecs, "ListServices", input).await?;
+            let arns = names(&page["serviceArns"]);
+            if !arns.is_empty() {
+                let described = ask(Of::Ecs, "DescribeServices", json!({"cluster": cluster, "services": arns})).await?;
+                for service in described["services"].as_array().into_iter().flatten() {
+                    let runs = service["taskDefinition"]
+                        .as_str()
+                        .or_else(|| service.pointer("/taskSets/0/taskDefinition")?.as_str());
+                    let input = json!({"taskDefinition": runs.unwrap_or_default()});
+                    let definition = ask(Of::Ecs, "DescribeTaskDefinition", input).await?;
+                    services.push((service.clone(), definition["taskDefinition"].clone()));
+                }
+            }
+            next = page["nextToken"].clone();
+            if next.is_null() {
+                break;
+            }
+        }
+        let mut groups = Vec::new();
+        let is_codedeploy = |(service, _): &(Value, Value)| {
+            service.pointer("/deploymentController/type") == Some(&json!("CODE_DEPLOY"))
+        };
+        if services.iter().any(is_codedeploy) {
+            for application in texts(&ask(Of::Codedeploy, "ListApplications", json!({})).await?["applications"]) {
+                let listed =
+                    ask(Of::Codedeploy, "ListDeploymentGroups", json!({"applicationName": application})).await?;
+                let names = texts(&listed["deploymentGroups"]);
+                if names.is_empty() {
+                    continue;
+                }
+                let input = json!({"applicationName": application, "deploymentGroupNames": names});
+                let described = ask(Of::Codedeploy, "BatchGetDeploymentGroups", input).await?;
+                for group in described["deploymentGroupsInfo"].as_array().into_iter().flatten() {
+                    for deployed in group["ecsServices"].as_array().into_iter().flatten() {
+                        if deployed["clusterName"] == cluster {
+                            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                            groups.push((
+                                application.clone(),
+                                text(&group["deploymentGroupName"]),
+                                text(&deployed["serviceName"]),
+                            ));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Self { region: region.clone(), cluster: cluster.to_owned(), services, groups })
+    }
+}
+
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// The names at the ends of ARNs.
+fn names(arns: &Value) -> Vec<String> {
+    texts(arns).iter().map(|arn| arn.rsplit('/').next().unwrap_or(arn).to_owned()).collect()
+}
+
+/// The application that several clusters have: its environments, and the services of the first one.
+pub(super) fn found(asked: Vec<Asked>, application: &str) -> Result<Found, Mistake> {
+    let mut found = Found { application: application.to_owned(), ..Found::default() };
+    let single = asked.len() == 1;
+    for one in &asked {
+        let network =
+            one.services.iter().find_map(|(service, _)| service.pointer("/networkConfiguration/awsvpcConfiguration"));
+        let at = |field: &str| network.map(|network| texts(&network[field])).unwrap_or_default();
+        let launch = one.services.iter().find_map(|(service, _)| service["launchType"].as_str());
+        let name = if single { "production".to_owned() } else { environment(&one.cluster, &one.region, &asked) };
+        found.environments.push(Place {
+            name,
+            region: one.region.clone(),
+            cluster: one.cluster.clone(),
+            subnets: at("subnets"),
+            security_groups: at("securityGroups"),
+            public: network.is_some_and(|network| network["assignPublicIp"] == "ENABLED"),
+            launch_type: launch.map(str::to_owned),
+            is_known: true,
+        });
+        if network.is_none() && launch == Some("FARGATE") {
+            found.notes.push(format!(
+                "{}: no service says its subnets: give `subnets` and `security_groups` in deploy.yaml.",
+                one.cluster
+            ));
+        }
+    }
+    let Some(first) = asked.first() else { return Err(Mistake("name a cluster: --cluster NAME".into())) };
+    for (described, definition) in &first.services {
+        let name = described["serviceName"].as_str().unwrap_or_default();
+        let Some(container) = own(definition) else { continue };
+        let balanced = described.pointer("/loadBalancers/0");
+        let own_name = balanced.and_then(|one| one["containerName"].as_str()).or_else(|| container["name"].as_str());
+        let own_port =
+            balanced.and_then(|one| one["containerPort"].as_u64()?.try_into().ok()).or_else(|| port(container));
+        let group = first.groups.iter().find(|(.., service)| service == name);
+        let is_worker = balanced.is_none()
+            || ["worker", "queue", "job", "sidekiq", "celery"].iter().any(|word| name.to_lowercase().contains(word));
+        if described.pointer("/deploymentController/type") == Some(&json!("EXTERNAL")) {
+            found
+                .notes
+                .push(format!("{name}: its controller is EXTERNAL: Cutover does not deploy it, so it was left out."));
+            continue;
+        }
+        found.services.push(Service {
+            name: crate::local_yaml::plain(name),
+            is_web: !is_worker,
+            service: name.to_owned(),
+            family: definition["family"].as_str().unwrap_or_default().to_owned(),
+            container: own_name.unwrap_or_default().to_owned(),
+            port: own_port,
+            codedeploy: group.map(|(application, group, _)| (application.clone(), group.clone())),
+            start: Start::Unknown,
+        });
+    }
+    for other in &asked[1..] {
+        let named = |one: &Asked| {
+            one.services
+                .iter()
+                .filter_map(|(service, _)| service["serviceName"].as_str().map(str::to_owned))
+                .collect::<Vec<_>>()
+        };
+        let (here, there) = (named(first), named(other));
+        let missing: Vec<_> = here.iter().filter(|name| !there.contains(name)).cloned().collect();
+        if !missing.is_empty() {
+            found.notes.push(format!(
+                "{}: it has no service {}: put {{environment}} into `service`, or say `environments` in deploy.yaml.",
+                other.cluster,
+                missing.join(", ")
+            ));
+        }
+    }
+    if found.services.is_empty() {
+        return Err(Mistake(format!("the cluster {} has no service that Cutover could deploy", first.cluster)));
+    }
+    without_migration(&mut found);
+    Ok(found)
+}
+
+/// A name for an environment: its Region's, or its cluster's where two are in one.
+fn environment(cluster: &str, region: &str, asked: &[Asked]) -> String {
+    let alone = asked.iter().filter(|one| one.region == region).count() == 1;
+    let name = crate::local_yaml::plain(if alone { region } else { cluster });
+    name.chars().take(20).collect()
+}

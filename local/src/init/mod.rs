@@ -1,0 +1,204 @@
+//! `init`: the files that a release of an application needs, written from what people have: docker compose's file, task
+//! definitions, or the account itself.
+//!
+//! Invariant: nothing that is there is overwritten; what would be written instead is shown as a difference.
+
+mod account;
+mod compose;
+mod diff;
+mod taskdef;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use crate::Mistake;
+
+pub(crate) use account::Asked;
+
+/// What a release of the application is, as far as it was found out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    application: String,
+    environments: Vec<Place>,
+    tasks: Vec<Task>,
+    services: Vec<Service>,
+    /// docker compose's file, where there is one.
+    compose: Option<String>,
+    /// What runs beside the application, and is not started here.
+    outside: Vec<String>,
+    /// Variables that lead to what runs outside, as they would be on this machine.
+    reached: Vec<(String, String)>,
+    /// What a person should look at, a line each.
+    notes: Vec<String>,
+}
+
+/// An environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Place {
+    name: String,
+    region: String,
+    cluster: String,
+    subnets: Vec<String>,
+    security_groups: Vec<String>,
+    public: bool,
+    launch_type: Option<String>,
+    /// Whether this was read from the account, and not made up.
+    is_known: bool,
+}
+
+/// A one-off task.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Task {
+    name: String,
+    family: String,
+    command: Vec<String>,
+}
+
+/// A service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Service {
+    name: String,
+    is_web: bool,
+    /// The ECS service's own name.
+    service: String,
+    family: String,
+    container: String,
+    port: Option<u16>,
+    /// CodeDeploy's application and group, where it deploys the service.
+    codedeploy: Option<(String, String)>,
+    start: Start,
+}
+
+/// How its container is started here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Start {
+    /// Nobody has said.
+    #[default]
+    Unknown,
+    /// As a service of the compose file, with another command where it must be told its port.
+    Compose { service: String, command: Vec<String> },
+    /// As a task definition in a file, whose secrets need values.
+    Taskdef { file: String, has_command: bool, secrets: Vec<String> },
+}
+
+/// Where it is read from.
+#[derive(Debug)]
+pub(crate) enum From {
+    /// docker compose's file.
+    Compose(PathBuf),
+    /// Task definitions.
+    Taskdefs(Vec<PathBuf>),
+    /// An account.
+    Account(Vec<Asked>),
+}
+
+/// What became of a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It was not there, and is now.
+    Written(PathBuf),
+    /// It is as it would be written.
+    Same(PathBuf),
+    /// It is there, and differs so.
+    Differs(PathBuf, String),
+}
+
+/// Writes the files into a folder, and what a person should look at.
+///
+/// # Errors
+/// What cannot be read or written.
+pub(crate) fn init(folder: &Path, from: From, region: &str) -> Result<(Vec<Outcome>, Vec<String>), Mistake> {
+    std::fs::create_dir_all(folder).map_err(|error| Mistake(format!("{}: {error}", folder.display())))?;
+    let application = name_of(folder);
+    let found = match from {
+        From::Compose(file) => compose::found(folder, &file, &application, region)?,
+        From::Taskdefs(files) => taskdef::found(folder, &files, &application, region)?,
+        From::Account(asked) => account::found(asked, &application)?,
+    };
+    let files = [
+        (shared::manifest::FILE, write::deploy_yaml(&found)),
+        (crate::local_yaml::FILE, write::local_yaml(&found)),
+        ("buildspec.yml", write::BUILDSPEC.to_owned()),
+    ];
+    let outcomes = files.into_iter().map(|(name, text)| put(&folder.join(name), &text)).collect::<Result<_, _>>()?;
+    Ok((outcomes, found.notes))
+}
+
+/// Writes a file that is not there. Created as new: somebody else's that appears meanwhile is not overwritten either.
+fn put(path: &Path, text: &str) -> Result<Outcome, Mistake> {
+    use std::io::Write as _;
+    let failed = |error: std::io::Error| Mistake(format!("{}: {error}", path.display()));
+    match std::fs::File::create_new(path) {
+        Ok(mut file) => {
+            file.write_all(text.as_bytes()).map_err(failed)?;
+            Ok(Outcome::Written(path.to_owned()))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let old = shared::yaml::text_of(path).map_err(|why| Mistake(format!("{}: {why}", path.display())))?;
+            let same = old == text;
+            Ok(if same {
+                Outcome::Same(path.to_owned())
+            } else {
+                Outcome::Differs(path.to_owned(), diff::diff(&old, text))
+            })
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// What the folder is called, as names of AWS's have it.
+fn name_of(folder: &Path) -> String {
+    let own = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let name = own.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    crate::local_yaml::plain(&name)
+}
+
+/// A file's name as the folder's own files name it.
+fn below(folder: &Path, file: &Path) -> Result<String, Mistake> {
+    let outside = || {
+        Mistake(format!(
+            "{}: it is not in {}: copy it there, since the application's files name it",
+            file.display(),
+            folder.display()
+        ))
+    };
+    let (own, folder) = (file.canonicalize(), folder.canonicalize());
+    let (Ok(own), Ok(folder)) = (own, folder) else {
+        return Err(Mistake(format!("{}: there is no such file", file.display())));
+    };
+    own.strip_prefix(&folder).map(|name| name.display().to_string()).map_err(|_| outside())
+}
+
+/// Whether a name or a command is that of a migration.
+fn migrates(words: &[String]) -> bool {
+    words.iter().any(|word| word.to_lowercase().contains("migrat"))
+}
+
+/// The environment of an application whose account nobody has asked.
+fn production(application: &str, region: &str) -> Place {
+    Place {
+        name: "production".into(),
+        region: region.to_owned(),
+        cluster: application.to_owned(),
+        subnets: vec!["subnet-00000000000000000".into()],
+        security_groups: vec!["sg-00000000000000000".into()],
+        launch_type: Some("FARGATE".into()),
+        ..Place::default()
+    }
+}
+
+/// What there must be for a migration, where none was found.
+fn without_migration(found: &mut Found) {
+    if found.tasks.is_empty()
+        && let Some(first) = found.services.first()
+    {
+        let (name, command) = ("migrate".into(), vec!["true".into()]);
+        found.tasks.push(Task { name, family: first.family.clone(), command });
+        found
+            .notes
+            .push("No migration was found: say in deploy.yaml what migrates the databases (`tasks.migrate`).".into());
+    }
+}
+
+#[cfg(test)]
+mod tests;

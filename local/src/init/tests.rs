@@ -1,0 +1,113 @@
+//! What is written, from each of the sources, and that it is a good application.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::*;
+
+struct Folder(PathBuf);
+
+impl Folder {
+    /// A folder called `blog` with these files.
+    fn with(name: &str, files: &[(&str, &str)]) -> Self {
+        let folder = std::env::temp_dir().join(format!("cutover-init-{name}-{}/blog", std::process::id()));
+        drop(std::fs::remove_dir_all(&folder));
+        std::fs::create_dir_all(&folder).unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.join(name), text).unwrap();
+        }
+        Self(folder)
+    }
+
+    fn text(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.join(name)).unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(self.0.parent().unwrap()));
+    }
+}
+
+const COMPOSE: &str = include_str!("../../../examples/blog/compose.yaml");
+
+#[test]
+fn a_compose_files_application_is_one_that_a_release_takes() {
+    let folder = Folder::with("compose", &[("compose.yaml", COMPOSE)]);
+    let (outcomes, notes) = init(&folder.0, From::Compose(folder.0.join("compose.yaml")), "eu-west-1").unwrap();
+    assert!(outcomes.iter().all(|one| matches!(one, Outcome::Written(_))), "{outcomes:?}");
+    assert!(notes.is_empty(), "{notes:?}");
+    let read = crate::local_yaml::read_application(&folder.0, None, Path::new("state")).unwrap();
+    let services: Vec<_> = read.manifest.services.iter().map(|(name, one)| (name.as_str(), one.kind)).collect();
+    use shared::manifest::ServiceKind::{Web, Worker};
+    assert_eq!(services, [("web", Web), ("worker", Worker)]);
+    assert_eq!(read.manifest.tasks["migrate"].command, ["python3", "app.py", "migrate"]);
+    let web =
+        read.account.regions["eu-west-1"].task_definitions.iter().find(|one| one["family"] == "blog-web").unwrap();
+    assert_eq!(web["containerDefinitions"][0]["command"], json!(["python3", "app.py", "serve", "{port}"]));
+    let asked = &web["containerDefinitions"][0]["healthCheck"]["command"];
+    assert_eq!(asked.as_array().unwrap().last().unwrap(), "http://localhost:{port}/");
+}
+
+#[test]
+fn nothing_that_is_there_is_overwritten_and_what_differs_is_shown() {
+    let folder = Folder::with("again", &[("compose.yaml", COMPOSE), ("deploy.yaml", "application: mine\n")]);
+    let from = || From::Compose(folder.0.join("compose.yaml"));
+    let (outcomes, _) = init(&folder.0, from(), "us-east-1").unwrap();
+    let Outcome::Differs(path, diff) = &outcomes[0] else { panic!("{outcomes:?}") };
+    assert!(
+        path.ends_with("deploy.yaml")
+            && diff.contains("- application: mine\n")
+            && diff.contains("+ application: blog\n"),
+        "{diff}"
+    );
+    assert_eq!(folder.text("deploy.yaml"), "application: mine\n");
+    let (outcomes, _) = init(&folder.0, from(), "us-east-1").unwrap();
+    assert!(matches!(outcomes[1..], [Outcome::Same(_), Outcome::Same(_)]), "{outcomes:?}");
+}
+
+#[test]
+fn what_is_not_built_runs_outside_and_is_reached_on_this_machine() {
+    let compose = "\
+services:
+  web: {build: ., command: ./web, ports: [\"80\"], environment: {DATABASE_URL: \"postgres://blog:p@db:5432/blog\", DEBUG: \"1\"}, depends_on: [db]}
+  db: {image: \"postgres:16\"}
+";
+    let folder = Folder::with("outside", &[("compose.yaml", compose)]);
+    let (_, notes) = init(&folder.0, From::Compose(folder.0.join("compose.yaml")), "us-east-1").unwrap();
+    assert_eq!(notes, ["No migration was found: say in deploy.yaml what migrates the databases (`tasks.migrate`)."]);
+    let local = folder.text("local.yaml");
+    assert!(
+        local.contains("outside: [db]\n")
+            && local.contains("DATABASE_URL: \"postgres://blog:p@localhost:5432/blog\"\n"),
+        "{local}"
+    );
+    crate::local_yaml::read_application(&folder.0, None, Path::new("state")).unwrap();
+}
+
+#[test]
+fn task_definitions_make_an_application_too() {
+    let container = |more: serde_json::Value| {
+        let mut container = json!({"name": "app", "image": "i"});
+        container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!([container])
+    };
+    let web = json!({"family": "blog-web", "containerDefinitions": container(json!({"portMappings": [{"containerPort": 80}], "secrets": [{"name": "KEY", "valueFrom": "/blog/key"}]}))});
+    let work = json!({"family": "blog-work", "containerDefinitions": container(json!({"command": ["work"]}))});
+    let migrate = json!({"family": "blog-migrate", "containerDefinitions": container(json!({"command": ["up"]}))});
+    let files = [("web.json", web.to_string()), ("work.json", work.to_string()), ("migrate.json", migrate.to_string())];
+    let folder = Folder::with("taskdefs", &files.each_ref().map(|(name, text)| (*name, text.as_str())));
+    let paths = files.iter().map(|(name, _)| folder.0.join(name)).collect();
+    init(&folder.0, From::Taskdefs(paths), "us-east-1").unwrap();
+    let read = crate::local_yaml::read_application(&folder.0, None, Path::new("state")).unwrap();
+    assert_eq!(read.manifest.services.keys().collect::<Vec<_>>(), ["web", "work"]);
+    assert_eq!(read.manifest.tasks["migrate"].family, "blog-migrate");
+    assert!(folder.text("local.yaml").contains("environment: {KEY: local}"));
+    let outside = std::env::temp_dir().join(format!("cutover-outside-{}.json", std::process::id()));
+    std::fs::write(&outside, "{}").unwrap();
+    let Mistake(why) = init(&folder.0, From::Taskdefs(vec![outside.clone()]), "us-east-1").unwrap_err();
+    std::fs::remove_file(&outside).unwrap();
+    assert!(why.contains("copy it there, since the application's files name it"), "{why}");
+}

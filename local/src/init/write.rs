@@ -1,0 +1,157 @@
+//! The files, with the comments that a person needs who sees them for the first time.
+
+use super::{Found, Place, Service, Start};
+
+/// Builds the application's image in CodeBuild.
+pub(super) const BUILDSPEC: &str = include_str!("buildspec.yml");
+
+/// Text as YAML has it: in quotes where it could be read as something else.
+fn text(value: &str) -> String {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '/' | '.');
+    let first = value.chars().next();
+    let is_word = value.chars().all(is_plain)
+        && first.is_some_and(|char| char.is_ascii_alphabetic() || char == '/' || char == '.');
+    let is_other = matches!(
+        value.to_lowercase().as_str(),
+        "true" | "false" | "yes" | "no" | "on" | "off" | "null" | "y" | "n" | "~"
+    );
+    if is_word && !is_other { value.to_owned() } else { serde_json::Value::from(value).to_string() }
+}
+
+fn list(values: &[String]) -> String {
+    format!("[{}]", values.iter().map(|value| text(value)).collect::<Vec<_>>().join(", "))
+}
+
+/// `deploy.yaml`.
+pub(super) fn deploy_yaml(found: &Found) -> String {
+    let mut out = format!(
+        "# What a release of {0} is: where it runs, what migrates it, and its services. All that can be said here:\n\
+         # docs/manifest.md of Cutover. `cargo run -- check DIR` says what a release would do.\n\
+         application: {1}\n\nenvironments:\n",
+        found.application,
+        text(&found.application)
+    );
+    if found.environments.iter().any(|place| !place.is_known) {
+        out.push_str("  # Correct these before a release on AWS; here, any names will do. One block for each place in production.\n");
+    }
+    for place in &found.environments {
+        out.push_str(&environment(place));
+    }
+    out.push_str(
+        "\ntasks:\n  # Runs before anybody approves, in every environment at once; one that fails stops the release.\n",
+    );
+    for task in &found.tasks {
+        out.push_str(&format!("  {}:\n    family: {}\n", task.name, text(&task.family)));
+        if !task.command.is_empty() {
+            out.push_str(&format!("    command: {}\n", list(&task.command)));
+        }
+    }
+    out.push_str("\nservices:\n");
+    for service in &found.services {
+        out.push_str(&of_service(service));
+    }
+    out
+}
+
+fn environment(place: &Place) -> String {
+    let mut out =
+        format!("  {}:\n    region: {}\n    cluster: {}\n", place.name, text(&place.region), text(&place.cluster));
+    if !place.subnets.is_empty() {
+        out.push_str(&format!("    subnets: {}\n", list(&place.subnets)));
+    }
+    if !place.security_groups.is_empty() {
+        out.push_str(&format!("    security_groups: {}\n", list(&place.security_groups)));
+    }
+    if place.public {
+        out.push_str("    assign_public_ip: true\n");
+    }
+    if let Some(kind) = &place.launch_type {
+        out.push_str(&format!("    launch_type: {kind}\n"));
+    }
+    out
+}
+
+fn of_service(service: &Service) -> String {
+    let kind = if service.is_web { "web" } else { "worker" };
+    let mut out = format!("  {}:\n    kind: {kind}\n    service: {}\n", service.name, text(&service.service));
+    if let Some((application, group)) = &service.codedeploy {
+        out.push_str(&format!(
+            "    codedeploy_application: {}\n    deployment_group: {}\n",
+            text(application),
+            text(group)
+        ));
+    }
+    out.push_str(&format!("    family: {}\n    container: {}\n", text(&service.family), text(&service.container)));
+    if let Some(port) = service.port {
+        out.push_str(&format!("    port: {port}\n"));
+    }
+    out
+}
+
+/// `local.yaml`.
+pub(super) fn local_yaml(found: &Found) -> String {
+    let mut out = format!(
+        "# How this machine stands in for the account that a release of {} comes to: processes of this folder are its\n\
+         # containers. All that can be said here: docs/local.md of Cutover.\n\
+         # What builds the application here; `true` where nothing is to be built.\n\
+         build: {{command: [\"true\"]}}\n",
+        found.application
+    );
+    out.push_str(
+        "# What sets the database of an environment up before the release, such as the schema that production has:\n\
+         # databases: [{command: [...]}]\n",
+    );
+    if let Some(compose) = &found.compose {
+        out.push_str(&format!("compose: {}\n", text(compose)));
+    }
+    if !found.outside.is_empty() {
+        out.push_str("# Not started here: start them yourself, and say below where they are.\n");
+        out.push_str(&format!("outside: {}\n", list(&found.outside)));
+    }
+    out.push_str(
+        "# Variables of all containers. {environment} is the environment's name, {state} the release's own folder, and {port}, in\n\
+         # commands and variables, the port that a container was given, which it also has in PORT.\n",
+    );
+    if found.reached.is_empty() {
+        out.push_str("environment: {}\n");
+    } else {
+        let each = found.reached.iter().map(|(name, value)| format!("  {}: {}\n", text(name), text(value)));
+        out.push_str(&format!("environment:\n{}", each.collect::<String>()));
+    }
+    out.push_str("containers:\n");
+    for service in &found.services {
+        out.push_str(&container(service));
+    }
+    out.push_str(
+        "# What `sam deploy --guided` asks for; answer the same there.\nparameters: {PreTask: none, PostTask: none}\n",
+    );
+    out
+}
+
+fn container(service: &Service) -> String {
+    let family = text(&service.family);
+    match &service.start {
+        Start::Compose { service, command } if command.is_empty() => {
+            format!("  {family}: {{compose: {}}}\n", text(service))
+        }
+        Start::Compose { service, command } => {
+            format!("  {family}: {{compose: {}, command: {}}}\n", text(service), list(command))
+        }
+        Start::Taskdef { file, has_command, secrets } => {
+            let mut out = format!("  {family}:\n    taskdef: {}\n", text(file));
+            if !has_command {
+                out.push_str("    # Only its image knows what it starts: the command that does so here.\n    command: [\"false\"]\n");
+            }
+            if !secrets.is_empty() {
+                let each = secrets.iter().map(|name| format!("{}: local", text(name))).collect::<Vec<_>>().join(", ");
+                out.push_str(&format!(
+                    "    # Secrets on AWS, and nothing but names here.\n    environment: {{{each}}}\n"
+                ));
+            }
+            out
+        }
+        Start::Unknown => format!(
+            "  # Only its image knows what it starts: the command that does so here.\n  {family}: {{command: [\"false\"]}}\n"
+        ),
+    }
+}

@@ -1,0 +1,224 @@
+//! Task definitions: containers, log drivers and groups, roles, secrets, images and what they are built for.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use shared::manifest::{LogMode, in_environment};
+
+use super::{Look, trust};
+use crate::cloud::Service as Of;
+
+/// What uses a family: its name in deploy.yaml, the container that it names, and whether its lines must not be lost.
+type Use = (String, Option<String>, bool);
+
+impl Look<'_> {
+    pub(super) async fn definitions(&mut self, of_services: &BTreeMap<String, i64>) {
+        let (name, manifest) = (self.name, self.manifest);
+        let is_here = |listed| manifest.environments_of(listed).iter().any(|(own, _)| *own == name);
+        let mut families: BTreeMap<String, Vec<Use>> =
+            of_services.keys().map(|family| (family.clone(), Vec::new())).collect();
+        for (own, service) in manifest.services.iter().filter(|(_, one)| is_here(one.environments.as_ref())) {
+            let uses = families.entry(in_environment(&service.family, name)).or_default();
+            uses.push((own.clone(), Some(service.container.clone()), false));
+        }
+        for (own, task) in manifest.tasks.iter().filter(|(_, one)| is_here(one.environments.as_ref())) {
+            let uses = families.entry(in_environment(&task.family, name)).or_default();
+            uses.push((own.clone(), task.container.clone(), task.log_mode == LogMode::AsDefined));
+        }
+        for (own, worker) in manifest.workers.iter().filter(|(_, one)| is_here(one.environments.as_ref())) {
+            let uses = families.entry(in_environment(&worker.family, name)).or_default();
+            uses.push((own.clone(), worker.container.clone(), false));
+        }
+        for (family, uses) in families {
+            let who = uses.first().map(|(own, ..)| own.clone()).unwrap_or_default();
+            match self.ask(Of::Ecs, "DescribeTaskDefinition", json!({"taskDefinition": family})).await {
+                Ok(answer) => self.definition(&family, &uses, &answer["taskDefinition"]).await,
+                Err(refused) if refused.code == "ClientException" => {
+                    self.wrong(
+                        &who,
+                        format!(
+                            "there is no task definition `{family}`: register one, or correct `family` in deploy.yaml"
+                        ),
+                    );
+                }
+                Err(refused) => self.unasked(format!("the task definition {family}"), &refused),
+            }
+        }
+    }
+
+    async fn definition(&mut self, family: &str, uses: &[Use], definition: &Value) {
+        let who = uses.first().map(|(own, ..)| own.clone()).unwrap_or_default();
+        let containers = definition["containerDefinitions"].as_array().cloned().unwrap_or_default();
+        let names: Vec<_> = containers.iter().filter_map(|one| one["name"].as_str()).collect();
+        for (own, container, is_task) in uses {
+            match container {
+                Some(container) if !names.contains(&container.as_str()) => {
+                    let why = shared::text::unknown("container", container, names.iter().copied());
+                    self.wrong(own, format!("in the task definition {family}, {why}"));
+                }
+                None if names.len() > 1 => {
+                    self.wrong(own, format!("the task definition {family} has several containers: say in deploy.yaml which one gets the image (`container`)"));
+                }
+                _ => {}
+            }
+            for one in containers.iter().filter(|_| *is_task) {
+                let mode = one.pointer("/logConfiguration/options/mode").and_then(Value::as_str);
+                if one["logConfiguration"].is_object() && mode != Some("blocking") {
+                    self.note(
+                        own,
+                        "its log driver may lose lines when many come at once: say `log_mode: blocking` in deploy.yaml",
+                    );
+                }
+            }
+        }
+        for container in &containers {
+            self.logs(&who, family, container).await;
+            self.secrets(&who, container).await;
+        }
+        for field in ["executionRoleArn", "taskRoleArn"] {
+            self.task_role(&who, field, definition[field].as_str()).await;
+        }
+        let needs_role =
+            definition["requiresCompatibilities"].as_array().is_some_and(|all| all.contains(&json!("FARGATE")));
+        if needs_role && definition["executionRoleArn"].is_null() {
+            self.wrong(&who, format!("the task definition {family} has no execution role, and Fargate pulls images and writes logs with one: give it `executionRoleArn`"));
+        }
+        self.architecture(&who, family, definition, &containers).await;
+    }
+
+    async fn logs(&mut self, who: &str, family: &str, container: &Value) {
+        let logs = &container["logConfiguration"];
+        let name = container["name"].as_str().unwrap_or_default();
+        if logs["logDriver"] != "awslogs" {
+            let driver = logs["logDriver"].as_str().unwrap_or("none");
+            self.note(who, format!("container {name} of {family} has the log driver {driver}: its lines are not shown with the release. `awslogs` is what Cutover reads"));
+            return;
+        }
+        let Some(group) = logs.pointer("/options/awslogs-group").and_then(Value::as_str) else { return };
+        if logs.pointer("/options/awslogs-create-group") == Some(&json!("true")) {
+            return;
+        }
+        match self.ask(Of::Logs, "DescribeLogGroups", json!({"logGroupNamePrefix": group})).await {
+            Ok(found) => {
+                if !found["logGroups"].as_array().into_iter().flatten().any(|one| one["logGroupName"] == group) {
+                    self.wrong(who, format!("there is no log group `{group}`, so {name} would not start: aws logs create-log-group --log-group-name {group}"));
+                }
+            }
+            Err(refused) => self.unasked(format!("whether the log group {group} is there"), &refused),
+        }
+    }
+
+    async fn secrets(&mut self, who: &str, container: &Value) {
+        for secret in container["secrets"].as_array().into_iter().flatten() {
+            let (name, from) =
+                (secret["name"].as_str().unwrap_or_default(), secret["valueFrom"].as_str().unwrap_or_default());
+            let is_secret = from.contains(":secretsmanager:");
+            // `arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME:key:stage:version`
+            let id: String =
+                if is_secret { from.split(':').take(7).collect::<Vec<_>>().join(":") } else { from.to_owned() };
+            let asked = if is_secret {
+                self.ask(Of::Secrets, "DescribeSecret", json!({"SecretId": id})).await
+            } else {
+                let name = id.split(":parameter").nth(1).unwrap_or(&id).to_owned();
+                self.ask(Of::Ssm, "GetParameter", json!({"Name": name})).await
+            };
+            match asked {
+                Ok(_) => {}
+                Err(refused) if refused.code.contains("NotFound") => {
+                    self.wrong(
+                        who,
+                        format!(
+                            "its secret {name} comes from {from}, which is not there: create it, or correct `valueFrom`"
+                        ),
+                    );
+                }
+                Err(refused) => self.unasked(format!("whether {from} is there"), &refused),
+            }
+        }
+    }
+
+    /// That a role is there, and that tasks may have it.
+    async fn task_role(&mut self, who: &str, field: &str, arn: Option<&str>) {
+        let Some(arn) = arn else { return };
+        let name = arn.rsplit('/').next().unwrap_or(arn);
+        match self.ask(Of::Iam, "GetRole", json!({"RoleName": name})).await {
+            Ok(found) if !trust(&found).contains("ecs-tasks.amazonaws.com") => {
+                self.wrong(
+                    who,
+                    format!("no task may have the role `{name}` ({field}): let it trust ecs-tasks.amazonaws.com"),
+                );
+            }
+            Ok(_) => {}
+            Err(refused) if refused.code == "NoSuchEntity" => {
+                self.wrong(
+                    who,
+                    format!("there is no role `{name}` ({field}): create it, or correct the task definition"),
+                );
+            }
+            Err(refused) => self.unasked(format!("the role {name}"), &refused),
+        }
+    }
+
+    /// That what is built runs where it is placed.
+    async fn architecture(&mut self, who: &str, family: &str, definition: &Value, containers: &[Value]) {
+        let wanted = self.answers.architecture.clone();
+        let placed = definition.pointer("/runtimePlatform/cpuArchitecture").and_then(Value::as_str).unwrap_or("X86_64");
+        let placed = placed.to_lowercase();
+        if placed != wanted {
+            self.wrong(who, format!(
+                "the task definition {family} is for {placed}, and the image will be built for {wanted}: set \
+                 runtimePlatform.cpuArchitecture, or answer Architecture={placed} (here: --parameter Architecture={placed})"
+            ));
+        }
+        for container in containers {
+            let image = container["image"].as_str().unwrap_or_default();
+            // Others' registries are not asked.
+            let Some((host, rest)) = image.split_once('/').filter(|(host, _)| host.contains(".dkr.ecr.")) else {
+                continue;
+            };
+            let (repository, id) =
+                match rest.split_once('@').map(|(name, digest)| (name, json!({"imageDigest": digest}))) {
+                    Some(found) => found,
+                    None => {
+                        let (name, tag) = rest.split_once(':').unwrap_or((rest, "latest"));
+                        (name, json!({"imageTag": tag}))
+                    }
+                };
+            let input = json!({"registryId": host.split('.').next(), "repositoryName": repository, "imageIds": [id],
+                "acceptedMediaTypes": ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json",
+                    "application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"]});
+            match self.ask(Of::Ecr, "BatchGetImage", input).await {
+                Ok(found) => {
+                    let Some(manifest) = found.pointer("/images/0/imageManifest").and_then(Value::as_str) else {
+                        self.wrong(who, format!("the image {image}, which it runs now, is not there: the way back would not start. Keep the images of releases"));
+                        continue;
+                    };
+                    let manifest: Value = serde_json::from_str(manifest).unwrap_or_default();
+                    let built: Vec<_> = manifest["manifests"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .filter_map(|one| one.pointer("/platform/architecture")?.as_str())
+                        .map(|name| if name == "amd64" { "x86_64" } else { name })
+                        .collect();
+                    if !built.is_empty() && !built.contains(&placed.as_str()) {
+                        self.wrong(
+                            who,
+                            format!(
+                                "the image {image} is built for {}, and its task is placed on {placed}",
+                                built.join(", ")
+                            ),
+                        );
+                    }
+                }
+                Err(refused) if refused.code == "RepositoryNotFoundException" => {
+                    self.wrong(
+                        who,
+                        format!("there is no ECR repository `{repository}`: correct the task definition's image"),
+                    );
+                }
+                Err(refused) => self.unasked(format!("the image {image}"), &refused),
+            }
+        }
+    }
+}

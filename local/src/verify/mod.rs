@@ -1,0 +1,226 @@
+//! `verify --aws`: whether the account is as a release needs it, asked of the account itself.
+//!
+//! Invariant: nothing is changed; what is wrong is said all at once, environment by environment, each with what to do; what could
+//! not be asked is said to be that, and never taken for good.
+
+mod definitions;
+mod network;
+mod services;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use shared::Manifest;
+use shared::aws::{Aws, Place};
+use shared::manifest::Environment;
+
+use crate::cloud::{Cloud, Refused, Service};
+
+/// What was found, in the manifest's order of environments.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What a release would fail at, or do otherwise than it should, a line each: where, what, and what to do.
+    pub wrong: Vec<String>,
+    /// What a person should know.
+    pub notes: Vec<String>,
+    /// What could not be asked, and so is not known.
+    pub unasked: Vec<String>,
+}
+
+/// What the stack will be answered, as far as it matters here.
+#[derive(Debug, Clone)]
+pub struct Answers {
+    /// What images and functions are built for: `arm64` or `x86_64`.
+    pub architecture: String,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { architecture: "arm64".into() }
+    }
+}
+
+/// One environment, and what was found in it.
+struct Look<'a> {
+    name: &'a str,
+    environment: &'a Environment,
+    manifest: &'a Manifest,
+    cloud: Cloud<'a>,
+    answers: &'a Answers,
+    report: Report,
+    /// What is asked once, however many ask for it.
+    asked: BTreeMap<String, Result<Value, Refused>>,
+}
+
+/// Looks at everything that the manifest names.
+pub async fn verify(aws: &Aws, manifest: &Manifest, answers: &Answers) -> Report {
+    let looks = manifest.environments.iter().map(async |(name, environment)| {
+        let cloud = Cloud::new(aws, Place::from(environment));
+        let asked = BTreeMap::new();
+        let mut look = Look { name, environment, manifest, cloud, answers, report: Report::default(), asked };
+        look.all().await;
+        look.report
+    });
+    let mut report = secrets(aws, manifest).await;
+    for one in join_all(looks).await {
+        report.wrong.extend(one.wrong);
+        report.notes.extend(one.notes);
+        report.unasked.extend(one.unasked);
+    }
+    report
+}
+
+/// The secrets of notifications, in Cutover's own account and Region.
+async fn secrets(aws: &Aws, manifest: &Manifest) -> Report {
+    let cloud = Cloud::new(aws, aws.here());
+    let mut report = Report::default();
+    for (path, name) in manifest.notifications.parameters() {
+        let path = path.join(".");
+        match cloud.ask(Service::Ssm, "GetParameter", &json!({"Name": name})).await {
+            Ok(found) if found["Parameter"]["Type"] != "SecureString" => report.wrong.push(format!(
+                "{path}: the parameter `{name}` is no SecureString, so whoever may read parameters sees it: put it again with \
+                 --type SecureString"
+            )),
+            Ok(_) => {}
+            Err(refused) if refused.code == "ParameterNotFound" => report.wrong.push(format!(
+                "{path}: there is no SSM parameter `{name}` in {}: aws ssm put-parameter --type SecureString --name {name} \
+                 --value ...",
+                aws.region()
+            )),
+            Err(refused) => report.unasked.push(format!("{path}: whether `{name}` is there ({refused})")),
+        }
+    }
+    report
+}
+
+impl Look<'_> {
+    fn wrong(&mut self, what: &str, why: impl std::fmt::Display) {
+        let place = if what.is_empty() { self.name.to_owned() } else { format!("{}/{what}", self.name) };
+        let line = format!("{place}: {why}");
+        if !self.report.wrong.contains(&line) {
+            self.report.wrong.push(line);
+        }
+    }
+
+    fn note(&mut self, what: &str, why: impl std::fmt::Display) {
+        self.report.notes.push(format!("{}/{what}: {why}", self.name));
+    }
+
+    fn unasked(&mut self, what: impl std::fmt::Display, refused: &Refused) {
+        let line = format!("{}: {what} ({refused})", self.name);
+        if !self.report.unasked.contains(&line) {
+            self.report.unasked.push(line);
+        }
+    }
+
+    /// Asks once, however many want to know it.
+    async fn ask(&mut self, service: Service, operation: &str, input: Value) -> Result<Value, Refused> {
+        let key = format!("{operation} {input}");
+        if let Some(known) = self.asked.get(&key) {
+            return known.clone();
+        }
+        let answer = self.cloud.ask(service, operation, &input).await;
+        self.asked.insert(key, answer.clone());
+        answer
+    }
+
+    async fn all(&mut self) {
+        let (cluster, region) = (self.environment.cluster.clone(), self.environment.region.clone());
+        match self.ask(Service::Ecs, "DescribeClusters", json!({"clusters": [cluster]})).await {
+            Ok(found) => {
+                match found.pointer("/clusters/0/status").and_then(Value::as_str) {
+                    Some("ACTIVE") => {}
+                    Some(status) => {
+                        self.wrong("", format!("the cluster `{cluster}` is {status}: name one that is ACTIVE"))
+                    }
+                    None => {
+                        self.wrong("", format!("there is no cluster `{cluster}` in {region}: correct `cluster` or `region` in deploy.yaml"));
+                        return;
+                    }
+                }
+            }
+            Err(refused) => {
+                match (&self.environment.role, refused.code.as_str()) {
+                    (Some(role), "Credentials") => {
+                        let why = format!(
+                            "the role {role} could not be assumed: let it trust whoever runs this, and Cutover's functions \
+                             (the stack's output RolesToTrust): {}",
+                            refused.message
+                        );
+                        self.wrong("", why);
+                    }
+                    _ => self.unasked("nothing: who asked may not look at its clusters", &refused),
+                }
+                return;
+            }
+        }
+        self.role().await;
+        let families = self.services().await;
+        self.definitions(&families).await;
+        self.network().await;
+        self.quota(&families).await;
+    }
+
+    /// That the environment's role trusts the account that Cutover runs in.
+    async fn role(&mut self) {
+        let Some(role) = self.environment.role.clone() else { return };
+        let name = role.rsplit('/').next().unwrap_or(&role).to_owned();
+        match self.ask(Service::Iam, "GetRole", json!({"RoleName": name})).await {
+            Ok(found) => {
+                if !trust(&found).contains("sts:AssumeRole") {
+                    self.wrong("", format!("the role `{name}` lets nobody assume it: its trust must name the stack's output RolesToTrust"));
+                }
+            }
+            Err(refused) => self.unasked(format!("whom the role `{name}` trusts"), &refused),
+        }
+    }
+
+    /// That twice the tasks fit into Fargate's quota, since blue/green runs both versions at once.
+    async fn quota(&mut self, families: &BTreeMap<String, i64>) {
+        const FARGATE_VCPUS: &str = "L-3032A538";
+        let mut vcpus = 0.0;
+        for (family, tasks) in families {
+            let described = self.ask(Service::Ecs, "DescribeTaskDefinition", json!({"taskDefinition": family})).await;
+            let Ok(described) = described else { continue };
+            let cpu = described
+                .pointer("/taskDefinition/cpu")
+                .and_then(Value::as_str)
+                .and_then(|cpu| cpu.parse::<f64>().ok());
+            #[expect(clippy::cast_precision_loss, reason = "counts of tasks are small")]
+            let tasks = *tasks as f64;
+            vcpus += 2.0 * tasks * cpu.unwrap_or_default() / 1024.0;
+        }
+        if self.environment.launch_type.is_some_and(|kind| kind != shared::manifest::LaunchType::Fargate)
+            || vcpus == 0.0
+        {
+            return;
+        }
+        match self
+            .ask(Service::Quotas, "GetServiceQuota", json!({"ServiceCode": "fargate", "QuotaCode": FARGATE_VCPUS}))
+            .await
+        {
+            Ok(found) => {
+                let quota = found.pointer("/Quota/Value").and_then(Value::as_f64).unwrap_or_default();
+                if quota < vcpus {
+                    self.wrong("", format!(
+                        "old and new tasks of this application alone need {vcpus} vCPUs of Fargate at once, and the quota is \
+                         {quota}: ask for more in Service Quotas ({FARGATE_VCPUS})"
+                    ));
+                }
+            }
+            Err(refused) => self.unasked("Fargate's quota of vCPUs", &refused),
+        }
+    }
+}
+
+/// What a role's trust policy says, as text.
+fn trust(role: &Value) -> String {
+    let document = role.pointer("/GetRoleResult/Role/AssumeRolePolicyDocument").and_then(Value::as_str);
+    crate::world::decoded(document.unwrap_or_default())
+}
+
+/// The texts of a list.
+fn texts(list: &Value) -> BTreeSet<String> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
