@@ -44,7 +44,7 @@ fn keeps_the_laws(plan: &Plan) {
 fn a_run_that_was_given_up_begins_nothing_although_a_retry_makes_the_release_go_on() {
     // Two migrations ran at once: the run that was given up only asked whether the release goes on.
     for nth in 0..8 {
-        for after in [20, 137, 500, 1500] {
+        for after in [137, 1500] {
             let faults = vec![
                 Fault::Once { what: Meddling::AbandonAndCrash, of: of("ListActionExecutions"), nth },
                 Fault::Retry { after: millis(after), all: false },
@@ -93,6 +93,15 @@ fn a_deployment_that_is_created_late_is_not_created_twice() {
         let late = Meddling::DoneLate(Duration::from_secs(after));
         let faults = vec![Fault::Once { what: late, of: of("CreateDeployment"), nth: 0 }];
         keeps_the_laws(&Plan { seed: 20855, shape: without_barrier(Duration::ZERO), faults });
+    }
+}
+
+#[test]
+fn what_an_action_has_deployed_stays_although_its_function_dies_right_after_and_the_release_is_stopped() {
+    // Lambda brought the event again, and the function took back what was a fact by then.
+    for nth in 4..8 {
+        let faults = vec![Fault::Once { what: Meddling::AbandonAndCrashAfter, of: of("PutJobSuccessResult"), nth }];
+        keeps_the_laws(&Plan { seed: 200_136, shape: shape(1), faults });
     }
 }
 
@@ -156,7 +165,7 @@ fn old_workers_are_drained_although_their_deployment_is_listed_late() {
 
 #[test]
 fn the_same_seed_is_the_same_play_in_any_order() {
-    let seeds = 100..112;
+    let seeds = 100..106;
     let first: Vec<_> = seeds.clone().map(|seed| play(&Plan::of(seed), false).hash).collect();
     let again: Vec<_> = seeds.rev().map(|seed| play(&Plan::of(seed), false).hash).collect();
     assert!(first.iter().eq(again.iter().rev()), "{first:?} {again:?}");
@@ -164,7 +173,7 @@ fn the_same_seed_is_the_same_play_in_any_order() {
 
 #[test]
 fn a_few_seeds_keep_the_laws() {
-    for seed in 0..60 {
+    for seed in 0..30 {
         let plan = Plan::of(seed);
         let played = laws::play(&plan, false);
         let faults: Vec<_> = plan.faults.iter().map(ToString::to_string).collect();

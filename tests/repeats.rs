@@ -4,21 +4,13 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use local::world::Lateness;
+use tests::halt::all_late;
 use tests::{Call, Meddling, SMALL, Setting, play};
 
 /// A release whose calls have every kind of trouble, which a person stops in the middle; its story.
 fn story(seed: u64) -> (u64, Vec<String>) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut late = || Duration::from_millis(random.u64(0..3000));
-    let lateness = Lateness {
-        listed: late(),
-        rollback: late(),
-        statuses: late(),
-        tasks: late(),
-        executions: late(),
-        ..Lateness::default()
-    };
+    let lateness = all_late(&mut random, Duration::from_secs(3));
     let stopped = Duration::from_secs(random.u64(20..200));
     let meddle = move |_: &Call<'_>| match random.u32(0..40) {
         0..4 => Meddling::Throttle,

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use local::world::{ActionStatus, ExecutionStatus, Lateness, Start, World};
+use local::world::{ActionStatus, ExecutionStatus, Start, World};
 use serde_json::json;
 use shared::Time;
+use tests::halt::{all_late, dead_after};
 use tests::{Call, Kind, Meddling, Script, Setting, Stage, is_in, of_task, play, with_kinds};
 
 /// The shop, whose web services and workers are of these kinds.
@@ -210,16 +211,7 @@ fn a_halt_at_any_moment_of_a_deployment_takes_everything_back() {
                 stage.stop(&release);
                 let status = stage.end_alone(&release).await;
                 tokio::time::sleep(Duration::from_secs(400)).await;
-                let deploy = stage.action(&release, "Deploy").status;
-                if status == ExecutionStatus::Succeeded || deploy == ActionStatus::Succeeded {
-                    return;
-                }
-                let context = format!("{mix:?}, {second} s: {:#?}", stage.say(&release));
-                assert!(is_on(&stage, ":1.0"), "{:?}\n{context}", stage.world().traffic());
-                assert!(is_at_rest(&stage), "{:#?}\n{context}", stage.world().rollouts());
-                let said = stage.lines(&release);
-                assert!(said.iter().any(|line| line.starts_with("halt complete")), "{context}");
-                assert!(!said.iter().any(|line| line.contains("NOT ROLLED BACK")), "{context}");
+                is_taken_back(&stage, &release, status, &format!("{mix:?}, {second} s"));
             });
         }
     }
@@ -598,34 +590,17 @@ fn is_taken_back(stage: &Stage, release: &str, status: ExecutionStatus, context:
 
 #[test]
 fn a_stop_at_any_moment_takes_everything_back_although_everything_is_shown_late() {
-    for seed in 0..60 {
+    for seed in 0..40 {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut late = || Duration::from_millis(random.u64(0..5000));
-        let lateness = Lateness {
-            listed: late(),
-            rollback: late(),
-            statuses: late(),
-            tasks: late(),
-            executions: late(),
-            ..Lateness::default()
-        };
+        let lateness = all_late(&mut random, shared::aws::LISTED);
         let pair = PAIRS[random.usize(0..PAIRS.len())];
-        let moment = Duration::from_millis(random.u64(0..60_000));
+        // What comes before Deploy is stopped in tests/halts.rs.
+        let moment = Duration::from_millis(random.u64(20_000..60_000));
         let dies = random.bool();
-        let stopped = tests::BEGIN.plus(Duration::from_secs(60)).plus(moment);
-        let meddle = move |call: &Call<'_>| {
-            let dead = dies && call.at >= stopped && call.at.since(stopped) < Duration::from_secs(30);
-            if dead && call.function != "halt-release" { Meddling::CrashBefore } else { Meddling::Pass }
-        };
+        let mut die = dead_after(moment);
+        let meddle = move |call: &Call<'_>| if dies { die(call) } else { Meddling::Pass };
         play(Setting { lateness, meddle: Box::new(meddle), ..small(pair) }, async |stage| {
-            tokio::time::sleep(tests::BEGIN.plus(Duration::from_secs(60)).since(stage.now())).await;
-            let release = stage.start();
-            let stopper = async {
-                tokio::time::sleep(moment).await;
-                stage.stop(&release);
-            };
-            let (status, ()) = tokio::join!(stage.end_alone(&release), stopper);
-            tokio::time::sleep(Duration::from_secs(400)).await;
+            let (release, status) = stage.stopped_after(moment).await;
             is_taken_back(&stage, &release, status, &format!("seed {seed}, {pair:?}, {moment:?}, {lateness:?}"));
         });
     }

@@ -184,6 +184,7 @@ where
         return Ok(());
     };
     let codepipeline = Codepipeline::new(aws);
+    let mut taken_up = false;
     if let Some(claim) = &job.claim {
         match claimed(&codepipeline, &job, claim).await? {
             Some(Claimed::Ours) => {}
@@ -191,7 +192,10 @@ where
                 info!(job = job.id, "somebody else does this job");
                 return Ok(());
             }
-            Some(Claimed::Before) => info!(job = job.id, "taking up a job whose function died"),
+            Some(Claimed::Before) => {
+                info!(job = job.id, "taking up a job whose function died");
+                taken_up = true;
+            }
             Some(Claimed::Gone) => {
                 info!(job = job.id, "the pipeline has moved on");
                 return Ok(());
@@ -215,6 +219,11 @@ where
             return deliver(&codepipeline, &job, &undone(verdict), invocation).await.map(drop);
         }
     };
+    // Without the id of its run, one that was answered cannot be told from one that a retry has begun.
+    if taken_up && job.run.is_some() && is_answered(&codepipeline, &job, &work.release, invocation).await? {
+        info!(job = job.id, "the function died after its answer was taken: what it says stands");
+        return Ok(());
+    }
     let mut step = step;
     let answer = follow(aws, &job, invocation, &mut work, undone, &mut step).await;
     match deliver(&codepipeline, &job, &answer, invocation).await? {
@@ -271,6 +280,28 @@ async fn was_halted(codepipeline: &Codepipeline<'_>, job: &Job, release: &Releas
     }
     // Its run still counts as being under way, or cannot be told from others.
     matches!(codepipeline.execution_status(release).await, Ok(Status::Halted))
+}
+
+/// Whether a job whose function died has been answered before it did: then the action is over, and what has become of the release
+/// since is none of its affair. A deployment whose action has succeeded is not taken back with a release that is stopped later.
+async fn is_answered(
+    codepipeline: &Codepipeline<'_>,
+    job: &Job,
+    release: &Release,
+    invocation: Invocation,
+) -> Result<bool, Error> {
+    loop {
+        match codepipeline.is_answered(release, job.run.as_deref()).await {
+            Ok(answered) => return Ok(answered),
+            Err(Error::Stop(why)) => {
+                warn!(why = why.message, "whether the job was answered may not be asked");
+                return Ok(false);
+            }
+            Err(again @ Error::Again(_)) if invocation.left() <= TROUBLE_PAUSE => return Err(again),
+            Err(Error::Again(why)) => warn!(why, "looking again"),
+        }
+        tokio::time::sleep(TROUBLE_PAUSE).await;
+    }
 }
 
 /// Claims the job; `None` when CodePipeline said "not now" for too long. Then nothing was claimed: an error here would

@@ -5,6 +5,7 @@
 
 mod asks;
 mod client;
+pub mod halt;
 mod kinds;
 mod lambda;
 pub mod laws;
@@ -151,12 +152,20 @@ pub fn play_denied<F: Future<Output = ()>>(setting: Setting, scenario: impl FnOn
     });
 }
 
+/// The stack of an account. Hundreds of plays are of the same few accounts, and reading the template takes as long as many calls.
+fn stack_of(account: &Account) -> Stack {
+    static READ: Mutex<BTreeMap<String, Stack>> = Mutex::new(BTreeMap::new());
+    let of = format!("{:?} {} {}", account.parameters, account.account, account.region);
+    let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = include_str!("../../template.yaml");
+    let new = || template::read(text, &account.parameters, &account.account, &account.region).expect("a good template");
+    read.entry(of).or_insert_with(new).clone()
+}
+
 impl Stage {
     fn set(setting: Setting) -> Self {
         let account = Account::parse("local.yaml", &setting.account).expect("a good local.yaml");
-        let text = include_str!("../../template.yaml");
-        let mut stack =
-            template::read(text, &account.parameters, &account.account, &account.region).expect("a good template");
+        let mut stack = stack_of(&account);
         (setting.change_stack)(&mut stack);
         let mut world = World::new(stack.clone(), &account, setting.seed, BEGIN).expect("a good world");
         world.set_quirks(setting.quirks);

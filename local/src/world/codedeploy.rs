@@ -239,7 +239,11 @@ impl World {
     #[must_use]
     pub fn spans_of_deployments(&self) -> Vec<(String, Time, Option<Time>)> {
         let all = self.codedeploy.deployments.values();
-        all.map(|one| (one.description.clone(), one.created, one.completed)).collect()
+        let description = |one: &Deployment| {
+            let rolled = one.rolls_back.as_ref().and_then(|id| self.codedeploy.deployments.get(id));
+            rolled.map_or_else(|| one.description.clone(), |rolled| format!("rollback of {}", rolled.description))
+        };
+        all.map(|one| (description(one), one.created, one.completed)).collect()
     }
 
     /// Descriptions and statuses of all deployments, in the order in which they were created.

@@ -272,6 +272,15 @@ impl<'a> Codepipeline<'a> {
         }
     }
 
+    /// Whether this run of the action has had its answer, as far as is shown.
+    ///
+    /// # Errors
+    /// The calls'.
+    pub async fn is_answered(&self, release: &Release, run: Option<&str>) -> Result<bool, Error> {
+        let siblings = self.siblings(release).await?;
+        Ok(own_run(&siblings, release, run).is_some_and(|own| own.has_succeeded() || own.has_failed()))
+    }
+
     /// How an execution stands.
     ///
     /// # Errors

@@ -91,7 +91,8 @@ impl Plan {
         });
         if let Some(at) = stop {
             if random.u32(0..3) == 0 {
-                faults.push(Fault::Merge { at: at.saturating_sub(millis(&mut random, 1, 3000)) });
+                // It has come as far as the stage that is stopped, some of the time.
+                faults.push(Fault::Merge { at: at.saturating_sub(millis(&mut random, 1, 30_000)) });
             }
             if random.u32(0..3) == 0 {
                 let environment = random.usize(0..shape.environments.len());
@@ -128,7 +129,7 @@ fn fault(random: &mut Rng, shape: &Shape) -> Fault {
             of: Calls { function: Some(FUNCTIONS[random.usize(0..5)]), operation: None, writes: random.bool() },
             from: moment(random),
             lasts: millis(random, 10_000, 240_000),
-            one_in: random.u32(1..8),
+            one_in: 1 + random.u32(0..8) / 3,
             seed: random.u64(..),
         },
         15..34 => {

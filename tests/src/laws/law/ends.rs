@@ -53,6 +53,9 @@ pub(super) fn what_passes_fails_no_release(ended: &Ended<'_>) -> Result<(), Stri
     none("releases that did not succeed", &failed.collect::<Vec<_>>())
 }
 
+/// How long tasks that were asked to end are waited for: see `run-tasks`.
+const STOPS: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+
 /// A verdict comes when all is over: when a function says that its action has failed, what it had begun is not under way any
 /// more, unless it says so.
 pub(super) fn a_verdict_comes_when_all_is_over(ended: &Ended<'_>) -> Result<(), String> {
@@ -60,7 +63,9 @@ pub(super) fn a_verdict_comes_when_all_is_over(ended: &Ended<'_>) -> Result<(), 
     for release in &ended.releases {
         for action in release.actions.iter().filter(|one| one.status == ActionStatus::Failed) {
             let verdict = action.error.as_deref().unwrap_or_default();
-            let about_task = verdict.contains(" failed in ") && !verdict.contains("Still running although");
+            // It may say so of what does not end, once that was waited for.
+            let waited = action.updated.since(action.started) > STOPS;
+            let about_task = verdict.contains(" failed in ") && !(waited && verdict.contains("Still running although"));
             if action.provider.ends_with("RunTasks") && about_task {
                 let alive = ended.own_lives().filter(|(life, whose)| {
                     let own = whose.execution == release.execution && life.created <= action.updated;
@@ -76,6 +81,11 @@ pub(super) fn a_verdict_comes_when_all_is_over(ended: &Ended<'_>) -> Result<(), 
                     let own = description.contains(&release.execution) && !description.contains(" back, key ");
                     if own && created <= action.updated && completed.is_none_or(|at| at > action.updated) {
                         early.push(format!("{} failed while {description} was under way", action.action));
+                    }
+                }
+                for one in ended.stage.world().rollouts().iter().filter(|one| one.image == release.image) {
+                    if one.span.0 <= action.updated && one.span.1.is_none_or(|at| at > action.updated) {
+                        early.push(format!("{} failed while {one:?} was under way", action.action));
                     }
                 }
             }

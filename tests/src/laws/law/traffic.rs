@@ -167,6 +167,9 @@ fn key_and_target(description: &str) -> Option<(&str, &str)> {
     (target.contains('/') && shared::names::is_ours(description)).then_some((key, target))
 }
 
+/// How long old workers are waited for before they are left to finish by themselves.
+const DRAIN_FOR: std::time::Duration = std::time::Duration::from_secs(120);
+
 /// After success, the old tasks of workers that CodeDeploy deployed are gone, or the drain's action says that some are busy.
 pub(super) fn old_workers_are_gone_or_reported(ended: &Ended<'_>) -> Result<(), String> {
     let Some(release) = ended.releases.last().filter(|release| release.status == ExecutionStatus::Succeeded) else {
@@ -181,7 +184,8 @@ pub(super) fn old_workers_are_gone_or_reported(ended: &Ended<'_>) -> Result<(), 
                 life.service.as_deref() == Some(&name) && life.image != release.image && life.stopping.is_none()
             });
             let said = drain.summary.contains(&format!("{}/{}: ", place.name, service.name))
-                && ["busy", "bake time", "ran this version"].iter().any(|word| drain.summary.contains(word));
+                && (["bake time", "ran this version"].iter().any(|word| drain.summary.contains(word))
+                    || (drain.summary.contains("busy") && drain.updated.since(drain.started) >= DRAIN_FOR));
             // A summary has an end (fact 6).
             let cut = drain.summary.chars().count() >= 2000;
             if old.count() > 0 && !said && !cut && !ended.deeds.touched.contains(&name) {
