@@ -2,6 +2,7 @@
 
 mod binaries;
 mod buildspecs;
+mod console;
 mod deployments;
 mod docs;
 mod generated;

@@ -24,12 +24,12 @@ fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-fn shop() -> PathBuf {
+pub(crate) fn shop() -> PathBuf {
     workspace().join("examples/shop")
 }
 
 /// The folder of the programs as they are shipped, built once.
-fn programs() -> &'static Path {
+pub(crate) fn programs() -> &'static Path {
     static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
         let built = Command::new(env!("CARGO"))
@@ -46,7 +46,7 @@ fn programs() -> &'static Path {
 
 /// A `local.yaml` of the shop with ports of its own, so that several releases can run at once, and its state folder; with
 /// a variant of it, when that is another file.
-fn account(name: &str, file: &str, ports: u16) -> (PathBuf, PathBuf) {
+pub(crate) fn account(name: &str, file: &str, ports: u16) -> (PathBuf, PathBuf) {
     let folder = programs().join("releases").join(name);
     drop(std::fs::remove_dir_all(&folder));
     std::fs::create_dir_all(&folder).unwrap();
@@ -126,7 +126,7 @@ impl Release {
 }
 
 /// The processes whose environment names this state folder.
-fn processes_of(state: &Path) -> Vec<String> {
+pub(crate) fn processes_of(state: &Path) -> Vec<String> {
     let needle = format!("{}/", state.display());
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let with = entries.filter(|entry| {

@@ -11,6 +11,7 @@ use shared::Manifest;
 
 use crate::account::Account;
 use crate::check::{self, Outcome, fits};
+use crate::console::{Console, Lasts};
 use crate::local_yaml;
 use crate::real::{self, Binaries, Machine, Ports, Setting};
 use crate::show::{self, Show};
@@ -127,6 +128,9 @@ struct Files {
     /// The folder for what a release leaves to look at: databases, the functions' logs.
     #[arg(long, value_name = "DIR", default_value = ".cutover")]
     state: PathBuf,
+    /// The port of the console, the page that shows the release; any free one unless given.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    console_port: u16,
 }
 
 /// Exit status when a release could not start.
@@ -151,7 +155,7 @@ pub fn main() -> ExitCode {
         None => on_runtime(release_here(Release {
             folder: None,
             approve: false,
-            files: Files { local: None, template: None, state: ".cutover".into() },
+            files: Files { local: None, template: None, state: ".cutover".into(), console_port: 0 },
         })),
     }
 }
@@ -327,6 +331,16 @@ async fn machine(prepared: &Prepared, port: u16, show: &Show) -> Result<Machine,
     Ok(machine)
 }
 
+/// Serves the page that shows this machine's world; a machine that nobody can look at is shut down again.
+async fn console(prepared: &Prepared, machine: &Machine, port: u16, lasts: Lasts) -> Result<Console, Mistake> {
+    let manifest = prepared.folder.join(shared::manifest::FILE);
+    let console = Console::start(machine, manifest, port, lasts).await;
+    if console.is_err() {
+        machine.shut_down().await;
+    }
+    console
+}
+
 /// The old version must run before a new one comes.
 async fn wait_until_settled(machine: &Machine) -> Result<(), Mistake> {
     const PATIENCE: Duration = Duration::from_secs(60);
@@ -355,12 +369,15 @@ async fn release_here(release: Release) -> Result<ExitCode, Mistake> {
     let prepared = prepare(release.folder, &release.files).await?;
     let mut show = Show::new();
     let machine = machine(&prepared, 0, &show).await?;
+    let console = console(&prepared, &machine, release.files.console_port, Lasts::AsLongAsItsRelease).await?;
+    show.console(&console);
     let name = machine.world().pipeline_name().to_owned();
     let started = machine.call("CodePipeline_20150709.StartPipelineExecution", &json!({"name": name}))?;
     let execution = started["pipelineExecutionId"].as_str().unwrap_or_default().to_owned();
     show.begin(&machine, &execution);
     let status = follow(&machine, &execution, release.approve, &mut show).await;
     show.end(&machine, &execution, status, &prepared.state);
+    console.end().await;
     machine.shut_down().await;
     Ok(if status == ExecutionStatus::Succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -480,7 +497,9 @@ async fn serve_here(serve: Serve) -> Result<ExitCode, Mistake> {
     let prepared = prepare(serve.folder, &serve.files).await?;
     let show = Show::new();
     let machine = machine(&prepared, serve.port, &show).await?;
+    let console = console(&prepared, &machine, serve.files.console_port, Lasts::UntilEnded).await?;
     show.serving(&machine, &prepared.account);
+    show.console(&console);
     let mut signals = Signals::new();
     loop {
         tokio::select! {
@@ -488,6 +507,7 @@ async fn serve_here(serve: Serve) -> Result<ExitCode, Mistake> {
             () = signals.next() => break,
         }
     }
+    console.end().await;
     machine.shut_down().await;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 mod cloud;
 mod init;
+pub mod console;
 pub mod local_yaml;
 mod mistakes;
 pub mod real;

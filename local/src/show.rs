@@ -13,6 +13,7 @@ use shared::Time;
 use shared::time::spoken;
 
 use crate::account::Account;
+use crate::console::Console;
 use crate::real::Machine;
 use crate::world::{ActionStatus, ActionView, ExecutionStatus, Life};
 
@@ -235,6 +236,11 @@ impl Show {
             ));
         }
         self.styled(&format!("What it left to look at: {} (remove it when you like)", state.display()));
+    }
+
+    /// Where all of this can be seen and done in a browser.
+    pub fn console(&self, console: &Console) {
+        self.styled(&format!("{} {}", style("Console").bold(), console.link()));
     }
 
     /// How to use the world that is kept up.

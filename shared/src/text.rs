@@ -52,35 +52,69 @@ pub fn last_state(line: &str) -> &str {
 /// characters.
 #[must_use]
 pub fn plain(line: &str) -> String {
+    styled(line).into_iter().map(|part| part.text).collect()
+}
+
+/// A part of a line, which looks alike from its beginning to its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Part {
+    /// The SGR parameters, such as `1;31`, of the sequence right before it; nothing else of a sequence is kept.
+    pub sgr: String,
+    /// What it says, without escape sequences and control characters.
+    pub text: String,
+}
+
+/// The same as [`plain`] in parts, each with what the program wanted it to look like.
+#[must_use]
+pub fn styled(line: &str) -> Vec<Part> {
     let line = last_state(line);
-    let mut text = String::with_capacity(line.len());
+    let mut parts = vec![Part { sgr: String::new(), text: String::with_capacity(line.len()) }];
     let mut chars = line.chars().peekable();
     while let Some(char) = chars.next() {
+        if char == '\u{1b}' {
+            if let Some(sgr) = skip_escape(&mut chars) {
+                parts.push(Part { sgr, text: String::new() });
+            }
+            continue;
+        }
+        let Some(Part { text, .. }) = parts.last_mut() else { break };
         match char {
             // Characters that turn the direction of a line show something else than what stands there; others break it.
             '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}' => {}
             '\u{2028}' | '\u{2029}' => text.push(' '),
-            '\u{1b}' => skip_escape(&mut chars),
             '\t' => text.push_str("    "),
             _ if char.is_control() => {}
             _ => text.push(char),
         }
     }
-    text
+    parts
 }
 
-/// Skips the rest of an escape sequence: CSI (`ESC [ ... letter`), OSC (`ESC ] ... BEL` or `ESC \`), or two characters.
-fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
-    match chars.next() {
-        Some('[') => while chars.next().is_some_and(|char| !('@'..='~').contains(&char)) {},
-        Some(']') => {
+/// Skips the rest of an escape sequence: CSI (`ESC [ ... letter`), OSC (`ESC ] ... BEL` or `ESC \`), or two characters. Of a
+/// CSI that says what text looks like (`ESC [ 1 ; 31 m`), the parameters come back.
+fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<String> {
+    match chars.next()? {
+        '[' => {
+            let mut parameters = String::new();
+            loop {
+                match chars.next()? {
+                    'm' if parameters.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b';' | b':')) => {
+                        return Some(parameters);
+                    }
+                    '@'..='~' => return None,
+                    char => parameters.push(char),
+                }
+            }
+        }
+        ']' => {
             while let Some(char) = chars.next() {
                 if char == '\u{7}' || (char == '\u{1b}' && chars.next_if_eq(&'\\').is_some()) {
                     break;
                 }
             }
+            None
         }
-        _ => {}
+        _ => None,
     }
 }
 
@@ -387,6 +421,20 @@ mod tests {
             ("\u{9b}2Jc1 \u{202e}txt.exe\u{200f} a\u{2028}b", "2Jc1 txt.exe a b"),
         ] {
             assert_eq!(plain(line), said);
+        }
+    }
+
+    #[test]
+    fn of_control_sequences_only_those_that_style_are_told() {
+        for (line, parts) in [
+            ("a\u{1b}[1;31mb\u{1b}[mc", &[("", "a"), ("1;31", "b"), ("", "c")][..]),
+            ("\u{1b}[2J\u{1b}[5Aa\u{1b}[>4;1mb", &[("", "ab")]),
+            ("\u{1b}]0;\u{1b}[31mtitle\u{7}a", &[("", "a")]),
+            ("\u{1b}[38:5:9ma\u{1b}[3", &[("", ""), ("38:5:9", "a")]),
+        ] {
+            let found: Vec<_> = styled(line).into_iter().map(|part| (part.sgr, part.text)).collect();
+            let expected = parts.iter().map(|(sgr, text)| ((*sgr).to_owned(), (*text).to_owned()));
+            assert_eq!(found, expected.collect::<Vec<_>>(), "{line:?}");
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The stage that scenarios play on: the world, the real functions in process, scripts for tasks, in virtual time.
 //!
-//! Invariant: nothing waits for real. Every wait is tokio's, the clock is paused, and a release of an hour takes as
+//! Invariant: on it, nothing waits for real. Every wait is tokio's, the clock is paused, and a release of an hour takes as
 //! long as its decisions do.
 
 mod asks;
+pub mod browser;
 mod client;
 pub mod halt;
 mod kinds;
@@ -11,6 +12,7 @@ mod lambda;
 pub mod laws;
 mod pages;
 mod script;
+pub mod served;
 mod settings;
 mod story;
 

@@ -29,7 +29,7 @@ pub struct Gate {
 }
 
 /// A secret of 128 bits, which nobody guesses.
-pub(super) fn secret() -> Result<String, Mistake> {
+pub(crate) fn secret() -> Result<String, Mistake> {
     let mut bytes = [0; 16];
     let read = std::fs::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes));
     read.map_err(|error| Mistake(format!("/dev/urandom: {error}: no key can be made")))?;
@@ -118,19 +118,28 @@ impl Gate {
 /// Refuses what a browser may have sent: a page that has this machine's address under a name of its own, or one that sends
 /// requests to where it did not come from.
 pub(super) fn not_from_a_page(request: &Request) -> Result<(), Response> {
-    let host = request.headers.get("host").map(String::as_str).unwrap_or_default();
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    if !NAMES.contains(&name) {
-        return Err(refused(&format!("`{}` is no name of this machine", shared::text::plain(host))));
-    }
+    to_this_machine(request).map_err(|why| refused(&why))?;
     let from_a_page =
         ["origin", "referer", "sec-fetch-site"].into_iter().find(|name| request.headers.contains_key(*name));
     match from_a_page {
         Some(header) => Err(refused(&format!("a request with `{header}` comes from a web page"))),
         None => Ok(()),
+    }
+}
+
+/// Refuses what names this machine otherwise than a loopback address is named: a name that somebody else has given it.
+///
+/// # Errors
+/// Which name it is.
+pub(crate) fn to_this_machine(request: &Request) -> Result<(), String> {
+    let host = request.headers.get("host").map(String::as_str).unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    match NAMES.contains(&name) {
+        true => Ok(()),
+        false => Err(format!("`{}` is no name of this machine", shared::text::plain(host))),
     }
 }
 

@@ -1,9 +1,10 @@
-//! The world over HTTP on loopback, good enough for the AWS CLI.
+//! HTTP on loopback: the world, good enough for the AWS CLI, and what else listens here.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt as _, Either, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -22,28 +23,38 @@ pub(super) async fn serve(machine: Machine, listener: TcpListener) {
         let machine = machine.clone();
         tokio::spawn(connection(stream, move |request| {
             let machine = machine.clone();
-            async move {
-                match machine.0.gate.admit(request) {
-                    Ok(request) => machine.handle(&request),
-                    Err(refused) => refused,
-                }
-            }
+            async move { machine.answer(request) }
         }));
     }
 }
 
+/// What is answered.
+pub(crate) enum Reply {
+    /// All of it at once.
+    Whole(world::Response),
+    /// A head, and a body that comes little by little: its end is the sender's.
+    Stream(world::Response, Channel<Bytes>),
+}
+
+impl From<world::Response> for Reply {
+    fn from(response: world::Response) -> Self {
+        Self::Whole(response)
+    }
+}
+
 /// Answers the requests of one connection.
-pub(super) async fn connection<F, Fut>(stream: TcpStream, answer: F)
+pub(crate) async fn connection<F, Fut, R>(stream: TcpStream, answer: F)
 where
     F: Fn(world::Request) -> Fut + Clone + Send + Sync + 'static,
-    Fut: Future<Output = world::Response> + Send,
+    Fut: Future<Output = R> + Send,
+    R: Into<Reply>,
 {
     let service = service_fn(move |request| {
         let answer = answer.clone();
         async move {
             Ok::<_, Infallible>(response(match read(request).await {
-                Ok(request) => answer(request).await,
-                Err(refused) => refused,
+                Ok(request) => answer(request).await.into(),
+                Err(refused) => refused.into(),
             }))
         }
     });
@@ -63,13 +74,7 @@ async fn read(request: hyper::Request<Incoming>) -> Result<world::Request, world
     {
         return Err(super::gate::refused("its request line and its `Host` name different hosts"));
     }
-    let query = parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-    let query: BTreeMap<_, _> = query
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decoded(name), decoded(value))
-        })
-        .collect();
+    let query = pairs(parts.uri.query().unwrap_or_default());
     let body = Limited::new(body, LARGEST_BODY).collect().await.map_err(|error| world::Response {
         status: 413,
         headers: Vec::new(),
@@ -84,16 +89,37 @@ async fn read(request: hyper::Request<Incoming>) -> Result<world::Request, world
     })
 }
 
-fn response(response: world::Response) -> hyper::Response<Full<Bytes>> {
-    let mut built = hyper::Response::new(Full::new(Bytes::from(response.body)));
-    *built.status_mut() =
-        hyper::StatusCode::from_u16(response.status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
-    for (name, value) in response.headers {
+fn response(reply: Reply) -> hyper::Response<Either<Full<Bytes>, Channel<Bytes>>> {
+    let (head, body) = match reply {
+        Reply::Whole(mut response) => {
+            let body = Full::new(Bytes::from(std::mem::take(&mut response.body)));
+            (response, Either::Left(body))
+        }
+        Reply::Stream(head, body) => (head, Either::Right(body)),
+    };
+    let mut built = hyper::Response::new(body);
+    *built.status_mut() = hyper::StatusCode::from_u16(head.status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in head.headers {
         if let (Ok(name), Ok(value)) =
             (hyper::header::HeaderName::try_from(name), hyper::header::HeaderValue::try_from(value))
         {
-            built.headers_mut().insert(name, value);
+            built.headers_mut().append(name, value);
         }
     }
     built
+}
+
+/// The pairs of a query, decoded.
+fn pairs(query: &str) -> BTreeMap<String, String> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let split = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(name), decoded(value))
+    };
+    pairs.map(split).collect()
+}
+
+/// What a form has sent (`application/x-www-form-urlencoded`): a query in which a plus is a blank.
+pub(crate) fn form(body: &[u8]) -> BTreeMap<String, String> {
+    pairs(&String::from_utf8_lossy(body).replace('+', " "))
 }

@@ -7,9 +7,9 @@ mod application;
 mod containers;
 mod engine;
 mod functions;
-mod gate;
+pub(crate) mod gate;
 mod health;
-mod http;
+pub(crate) mod http;
 pub mod supervisor;
 mod traffic;
 
@@ -150,6 +150,21 @@ impl Machine {
     #[must_use]
     pub fn now(&self) -> Time {
         self.0.clock.now()
+    }
+
+    /// Answers a request that has come from outside, if whoever sent it may ask.
+    #[must_use]
+    pub fn answer(&self, request: Request) -> Response {
+        match self.0.gate.admit(request) {
+            Ok(request) => self.handle(&request),
+            Err(refused) => refused,
+        }
+    }
+
+    /// The access key's id of somebody whom the world shall know by this name.
+    #[must_use]
+    pub fn key_of(&self, name: &str) -> String {
+        self.0.gate.key(name)
     }
 
     /// Answers a request.

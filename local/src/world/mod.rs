@@ -413,6 +413,12 @@ impl World {
         self.timers.first_key_value().map(|((at, _), _)| *at)
     }
 
+    /// The Region of the pipeline.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
     /// The log group of the releases, as the stack tells its functions.
     #[must_use]
     pub fn release_log_group(&self) -> Option<String> {

@@ -1,0 +1,55 @@
+//! The workers, and whether one is busy.
+
+use maud::{Markup, html};
+
+use super::{clock, pill, took, trouble};
+use crate::console::aws::Refused;
+use crate::console::look::workers::Worker;
+
+/// The part of the page that shows them.
+pub(crate) fn workers(workers: &Result<Vec<Worker>, Refused>) -> Markup {
+    html! {
+        div #workers-list {
+            @match workers {
+                Err(refused) => (trouble(refused)),
+                Ok(workers) if workers.is_empty() => p.none { "No worker runs." },
+                Ok(workers) => ul.cards { @for worker in workers { li { (one(worker)) } } },
+            }
+        }
+    }
+}
+
+fn one(worker: &Worker) -> Markup {
+    html! {
+        div.head { h3 { (worker.environment) " " (worker.service) } (pill(&worker.standing, "")) }
+        p {
+            strong { (worker.tag.cut(20)) } ", task " code title=(worker.task) { (super::pipeline::short(&worker.task)) }
+            @if let Some(began) = worker.began { ", " (took(began, None)) }
+        }
+        p { @match worker.protected {
+            Some(until) => { "Busy: it protects itself until " (clock(until)) },
+            None => "Not busy, as far as ECS knows",
+        } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::Time;
+
+    #[test]
+    fn a_worker_says_whether_it_is_busy() {
+        let idle = Worker { environment: "us".into(), service: "worker".into(), ..Worker::default() };
+        let busy = Worker { protected: Some(Time::from_millis(1_700_000_000_000)), ..idle.clone() };
+        for (all, said) in [
+            (Ok(vec![idle]), "Not busy"),
+            (Ok(vec![busy]), "Busy: it protects itself until 22:13:20"),
+            (Ok(vec![]), "No worker runs."),
+            (Err(Refused { code: "X".into(), message: "<gone>".into() }), "could not be read: &lt;gone&gt;"),
+        ] {
+            let html = workers(&all).into_string();
+            assert!(html.contains(said), "{said}\n{html}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! `serve` as a program of its own, with what it prints: the console's link, and the keys for AWS's own tools.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A world that is kept up; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Served {
+    process: Child,
+    /// The link that opens the console.
+    pub link: String,
+    endpoint: String,
+    key: String,
+}
+
+impl Served {
+    /// Serves the application in a folder.
+    ///
+    /// # Panics
+    /// It does not come up.
+    #[must_use]
+    pub fn start(program: &Path, folder: &Path, local: &Path, state: &Path) -> Self {
+        let mut command = Command::new(program);
+        command.arg("serve").arg(folder).arg("--local").arg(local).arg("--state").arg(state);
+        let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut process = spawned.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        let Some(out) = process.stdout.take() else { panic!("it has no output") };
+        let mut lines = BufReader::new(out).lines().map_while(Result::ok);
+        let (mut endpoint, mut key, mut said) = (String::new(), String::new(), String::new());
+        let link = lines.find_map(|line| {
+            for word in line.split(' ') {
+                match word.split_once('=') {
+                    Some(("AWS_ENDPOINT_URL", value)) => value.trim_start_matches("http://").clone_into(&mut endpoint),
+                    Some(("AWS_ACCESS_KEY_ID", value)) => value.clone_into(&mut key),
+                    _ => {}
+                }
+            }
+            said.push_str(&line);
+            said.push('\n');
+            line.strip_prefix("Console ").map(str::to_owned)
+        });
+        let Some(link) = link else { panic!("it does not come up:\n{said}") };
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { process, link, endpoint, key }
+    }
+
+    /// Calls an operation as AWS's own tools do.
+    ///
+    /// # Panics
+    /// It is refused.
+    pub fn call(&self, target: &str, input: &Value) -> Value {
+        let body = input.to_string();
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: {}\r\nx-amz-target: {target}\r\nauthorization: AWS4-HMAC-SHA256 \
+             Credential={}/20261124/us-east-1/aws/aws4_request, Signature=0\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            self.endpoint,
+            self.key,
+            body.len()
+        );
+        let answer = ask(&self.endpoint, &request);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{target}: {answer}");
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
+        serde_json::from_str(body).unwrap_or_default()
+    }
+
+    /// Ends it as Ctrl-C does.
+    ///
+    /// # Panics
+    /// It does not end.
+    pub fn interrupt(&mut self) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().is_ok_and(|status| status.success()));
+        let begun = Instant::now();
+        while self.process.try_wait().is_ok_and(|status| status.is_none()) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+/// What is answered at this address to a request that ends its connection.
+///
+/// # Panics
+/// Nobody answers.
+#[must_use]
+pub fn ask(address: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
+    stream.write_all(request.as_bytes()).unwrap_or_else(|error| panic!("{address}: {error}"));
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap_or_else(|error| panic!("{address}: {error}"));
+    String::from_utf8_lossy(&answer).into_owned()
+}
