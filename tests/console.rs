@@ -106,6 +106,8 @@ fn a_release_is_watched_approved_stopped_and_retried_by_clicking() {
     browser.until(&shows("#stage-Approve", "Looks good"));
 
     browser.until(&shows("#stage-Deploy", "In progress"));
+    browser.until("document.querySelector('#services-rows .fresh')");
+    std::fs::write(state.join("deploying-1280-light.png"), browser.picture(true)).unwrap();
     browser.click("#stop summary");
     browser.type_into("#stop input[name=reason]", "lunch");
     browser.click("#stop button");

@@ -168,7 +168,7 @@ impl Browser {
     /// # Panics
     /// The browser does not know how.
     pub fn look(&self, width: u32, height: u32, scheme: &str) {
-        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
         let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme},
             {"name": "prefers-reduced-motion", "value": "reduce"}]});
         for (command, parameters) in

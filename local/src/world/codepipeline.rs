@@ -399,6 +399,9 @@ impl World {
         } else {
             shown["startTime"] = stamp(one.started);
             shown["lastUpdateTime"] = stamp(one.updated);
+            if let Some(reason) = &one.stop_reason {
+                shown["stopTrigger"] = json!({"reason": reason});
+            }
             shown["sourceRevisions"] = revision.map_or(json!([]), |made| {
                 json!([{"actionName": source.map(|action| action.name.clone()), "revisionId": made.revision,
                     "revisionSummary": made.summary}])

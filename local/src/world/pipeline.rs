@@ -91,6 +91,8 @@ pub(super) struct Execution {
     pub(super) id: String,
     pub(super) status: ExecutionStatus,
     pub(super) summary: String,
+    /// What the person said who stopped it.
+    pub(super) stop_reason: Option<String>,
     pub(super) started: Time,
     pub(super) updated: Time,
     stage: usize,
@@ -284,6 +286,7 @@ impl World {
             id: id.clone(),
             status: ExecutionStatus::InProgress,
             summary: String::new(),
+            stop_reason: None,
             started: self.now,
             updated: self.now,
             stage: 0,
@@ -603,6 +606,9 @@ impl World {
 
     /// Stops an execution: at the end of its actions, or at once (fact 11).
     pub(super) fn stop_execution(&mut self, execution: &str, abandon: bool, reason: &str) {
+        if let Some(one) = self.pipeline.execution_mut(execution) {
+            one.stop_reason = Some(reason.to_owned());
+        }
         if !abandon {
             self.set_status(execution, ExecutionStatus::Stopping, reason);
             return;

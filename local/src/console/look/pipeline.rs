@@ -177,10 +177,10 @@ fn seen(action: &DeclaredAction, runs: &[&Run], token: Option<Said>) -> Action {
     let result = run.output.result.clone().unwrap_or_default();
     let configured = |name: &str| run.input.configuration.get(name).cloned().unwrap_or_default();
     let given = configured("ExternalEntityLink");
-    let mut standing = run.standing.clone();
-    if token.is_some() {
-        standing.mark = Mark::Asks;
-    }
+    let standing = match token {
+        Some(_) => asking(),
+        None => run.standing.clone(),
+    };
     Action {
         name: action.name.clone(),
         provider: action.kind.provider.clone(),
@@ -206,12 +206,17 @@ fn is_log(url: &str) -> bool {
     url.contains("console.aws.amazon.com/cloudwatch/") && url.contains("log-events")
 }
 
+/// How an approval stands that nobody has answered: to CodePipeline it is in progress.
+fn asking() -> Standing {
+    Standing { mark: Mark::Asks, word: "Waits for approval".into() }
+}
+
 /// How a stage stands, from its actions.
 fn together(actions: &[Action], is_over: bool) -> Standing {
     let any = |mark: Mark| actions.iter().find(|action| action.standing.mark == mark);
     let all_good = actions.iter().all(|action| action.standing.mark == Mark::Good);
     match (any(Mark::Asks), any(Mark::Runs), any(Mark::Bad), any(Mark::Stopped)) {
-        (Some(_), _, _, _) => Standing { mark: Mark::Asks, word: "Waits for approval".into() },
+        (Some(_), _, _, _) => asking(),
         (None, Some(_), _, _) => Standing::of("InProgress"),
         (None, None, Some(_), _) => Standing::of("Failed"),
         (None, None, None, Some(_)) => Standing::of("Stopped"),
@@ -272,11 +277,19 @@ struct Execution {
     #[serde(default)]
     status_summary: Said,
     #[serde(default)]
+    stop_trigger: StopTrigger,
+    #[serde(default)]
     start_time: Stamp,
     #[serde(default)]
     last_update_time: Stamp,
     #[serde(default, deserialize_with = "list")]
     source_revisions: Vec<Revision>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct StopTrigger {
+    reason: Said,
 }
 
 #[derive(Deserialize, Default, Clone)]
@@ -292,7 +305,7 @@ impl From<Execution> for Release {
         Self {
             id: one.pipeline_execution_id,
             standing: one.status,
-            reason: one.status_summary,
+            reason: if one.stop_trigger.reason.is_empty() { one.status_summary } else { one.stop_trigger.reason },
             commit: revision.revision_id,
             message: revision.revision_summary,
             began: one.start_time.into(),

@@ -71,7 +71,7 @@ pub(crate) fn spoken(word: &str) -> Said {
             '_' => out.push(' '),
             _ if out.is_empty() => out.extend(char.to_uppercase()),
             _ if is_loud => out.extend(char.to_lowercase()),
-            _ if char.is_uppercase() => {
+            _ if char.is_uppercase() && !out.ends_with(' ') => {
                 out.push(' ');
                 out.extend(char.to_lowercase());
             }

@@ -77,7 +77,8 @@ pub(crate) fn release(release: Option<&Release>, newer: usize) -> Markup {
                     @if !release.message.is_empty() || !release.commit.is_empty() {
                         p.commit { code title=(release.commit) { (short(&release.commit)) } " " (release.message.cut(300)) }
                     }
-                    @if !release.reason.is_empty() { p.reason { (release.reason) } }
+                    // Of one that goes on again, why it was stopped is no news.
+                    @if !release.reason.is_empty() && release.standing.word.raw() != "InProgress" { p.reason { (release.reason) } }
                     @if newer > 0 {
                         p.reason { a href="#releases" { (shared::text::count(newer, "newer release")) } " " (if newer == 1 { "is" } else { "are" }) " there." }
                     }
