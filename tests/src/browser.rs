@@ -40,8 +40,13 @@ impl Browser {
         // What else it says is read and thrown away, so that it never waits for a reader.
         std::thread::spawn(move || lines.for_each(drop));
         let mut browser = Self { driver, port: port.ok_or("chromedriver does not start")?, session: String::new() };
-        let mut arguments =
-            vec!["--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,900"];
+        let mut arguments = vec![
+            "--headless=new",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+            "--window-size=1280,900",
+        ];
         // Chromium's sandbox refuses to run as root, which machines that test often are.
         if std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
             arguments.push("--no-sandbox");

@@ -83,7 +83,7 @@ impl Aws {
         let there = Self { region: region.to_owned(), ..self.clone() };
         let Some(role) = role else { return Ok(there) };
         let body = format!("Action=AssumeRole&RoleArn={}&RoleSessionName={PRINCIPAL}", super::address::encoded(role));
-        let response = there.send("sts", None, body.into_bytes());
+        let response = there.send("POST", "/", "sts", None, body.into_bytes());
         let answer = String::from_utf8_lossy(&response.body).into_owned();
         let within = |name: &str| {
             let (_, rest) = answer.split_once(&format!("<{name}>"))?;
@@ -109,7 +109,7 @@ impl Aws {
         input: &Value,
     ) -> Result<T, Refused> {
         let target = format!("{}.{operation}", service.target());
-        let response = self.send("aws", Some(target), input.to_string().into_bytes());
+        let response = self.send("POST", "/", "aws", Some(target), input.to_string().into_bytes());
         if response.status == 200 {
             let body: &[u8] = if response.body.is_empty() { b"null" } else { &response.body };
             return serde_json::from_slice(body)
@@ -120,7 +120,20 @@ impl Aws {
         Err(Refused { code: text("__type"), message: text("message") })
     }
 
-    fn send(&self, service: &str, target: Option<String>, body: Vec<u8>) -> Response {
+    /// An object of S3's, if it is there.
+    ///
+    /// # Errors
+    /// What S3 says otherwise.
+    pub(crate) fn object(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, Refused> {
+        let response = self.send("GET", &format!("/{bucket}/{key}"), "s3", None, Vec::new());
+        match response.status {
+            200 => Ok(Some(response.body)),
+            404 => Ok(None),
+            _ => Err(Refused::new("S3", format!("{bucket}/{key}: {}", String::from_utf8_lossy(&response.body)))),
+        }
+    }
+
+    fn send(&self, method: &str, path: &str, service: &str, target: Option<String>, body: Vec<u8>) -> Response {
         // The gate looks at the key's id; what would be computed over these bytes it knows of already.
         let scope = format!("{}/20261124/{}/{service}/aws4_request", self.key, self.region);
         let headers = [
@@ -130,8 +143,8 @@ impl Aws {
         ];
         let headers = headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         (self.road)(Request {
-            method: "POST".into(),
-            path: "/".into(),
+            method: method.into(),
+            path: path.into(),
             headers: headers.collect(),
             body,
             ..Request::default()

@@ -38,8 +38,8 @@ use self::act::Act;
 use self::address::Wanted;
 use self::aws::Aws;
 use self::door::{Door, Verdict};
-use self::look::Seen;
 use self::look::log::Follow;
+use self::look::{Names, Seen};
 use self::view::log::{MOST, Of};
 use self::view::page::{self, Frame};
 use crate::Mistake;
@@ -72,6 +72,7 @@ struct Inner {
     aws: Aws,
     pipeline: String,
     log_group: String,
+    bucket: String,
     lasts: Lasts,
     manifest: Mutex<Manifest>,
     file: PathBuf,
@@ -98,16 +99,17 @@ impl Console {
         let road = machine.clone();
         let (key, endpoint) = (machine.key_of(aws::PRINCIPAL), machine.address().to_string());
         let (told, all_told) = mpsc::channel(1);
-        let (pipeline, log_group, region) = {
+        let (pipeline, log_group, bucket, region) = {
             let world = machine.world();
-            let group = world.release_log_group().unwrap_or_default();
-            (world.pipeline_name().to_owned(), group, world.region().to_owned())
+            let (group, bucket) = (world.release_log_group(), world.bucket());
+            (world.pipeline_name().to_owned(), group.unwrap_or_default(), bucket, world.region().to_owned())
         };
         let inner = Inner {
             door: Door::new(address)?,
             aws: Aws::new(move |request| road.answer(request), endpoint, key, region),
             pipeline,
             log_group,
+            bucket,
             lasts,
             manifest: Mutex::new(read(&file)?),
             file,
@@ -186,7 +188,8 @@ impl Console {
             *manifest = new;
         }
         let manifest = manifest.clone();
-        look::look(&self.0.aws, &manifest, &self.0.pipeline, wanted.release.as_deref())
+        let names = Names { pipeline: &self.0.pipeline, bucket: &self.0.bucket };
+        look::look(&self.0.aws, &manifest, names, wanted.release.as_deref())
     }
 
     fn page(&self, wanted: &Wanted) -> Response {

@@ -413,6 +413,12 @@ impl World {
         self.timers.first_key_value().map(|((at, _), _)| *at)
     }
 
+    /// The bucket of artifacts, and of what is known of workers.
+    #[must_use]
+    pub fn bucket(&self) -> String {
+        self.pipeline.declared.artifact_store.location.clone()
+    }
+
     /// The Region of the pipeline.
     #[must_use]
     pub fn region(&self) -> &str {

@@ -28,14 +28,22 @@ pub(super) struct Seen {
     pub(super) workers: Result<Vec<Worker>, Refused>,
 }
 
+/// What the stack calls its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Names<'a> {
+    pub(super) pipeline: &'a str,
+    /// The bucket of what is kept.
+    pub(super) bucket: &'a str,
+}
+
 /// Looks at everything.
-pub(super) fn look(aws: &Aws, manifest: &Manifest, pipeline: &str, release: Option<&str>) -> Seen {
+pub(super) fn look(aws: &Aws, manifest: &Manifest, names: Names<'_>, release: Option<&str>) -> Seen {
     Seen {
         application: manifest.application.as_str().into(),
         environments: manifest.environments.keys().cloned().collect(),
-        pipeline: pipeline::look(aws, pipeline, release),
+        pipeline: pipeline::look(aws, names.pipeline, release),
         services: services::look(aws, manifest),
-        workers: workers::look(aws, manifest),
+        workers: workers::look(aws, manifest, names.bucket),
     }
 }
 

@@ -1,13 +1,15 @@
-//! The tasks of the worker services: `ListTasks`, `DescribeTasks`, `GetTaskProtection`.
+//! The workers: the tasks of worker services, by `ListTasks`, `DescribeTasks` and `GetTaskProtection`; and those that are started one by
+//! one, by what `launch-workers` has written down of them in S3.
 //!
-//! What one of them works on is not AWS's affair as long as a job is the worker's own: ECS knows only that a task protects
-//! itself. Workers that are started for one job each have their place here, too.
+//! What a service's task works on is its own affair: ECS knows only that it protects itself.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::manifest::{self, ServiceKind};
+use shared::workers::jobs::Keys;
+use shared::workers::ledger::Ledger;
 use shared::{Manifest, Time};
 
 use super::standing::Standing;
@@ -15,53 +17,113 @@ use super::{Stamp, image, short, version};
 use crate::console::aws::{Aws, Refused, Service};
 use crate::console::said::Said;
 
-/// A task of a worker service.
+/// A worker.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Worker {
     pub(crate) environment: Said,
-    /// The service's name in the manifest.
-    pub(crate) service: Said,
+    /// The service's, or its kind's, name in the manifest.
+    pub(crate) name: Said,
     pub(crate) task: Said,
     pub(crate) tag: Said,
     pub(crate) standing: Standing,
     pub(crate) began: Option<Time>,
-    /// Until when it protects itself, which a worker does while a job runs.
-    pub(crate) protected: Option<Time>,
+    pub(crate) work: Work,
+}
+
+/// Whether a worker works.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) enum Work {
+    /// Not as far as anybody knows.
+    #[default]
+    None,
+    /// It protects itself until then, which a worker does while a job runs.
+    Protected(Time),
+    /// It was started for this job, or was given it.
+    Job {
+        /// The job.
+        id: Said,
+        /// Since when.
+        since: Time,
+    },
 }
 
 /// How many tasks one call describes (fact 20).
 const AT_ONCE: usize = 100;
 
-/// Looks at all workers of the manifest.
+/// Looks at all workers of the manifest. `bucket` has what is known of those that are started one by one.
 ///
 /// # Errors
 /// What AWS does not answer.
-pub(crate) fn look(aws: &Aws, manifest: &Manifest) -> Result<Vec<Worker>, Refused> {
+pub(crate) fn look(aws: &Aws, manifest: &Manifest, bucket: &str) -> Result<Vec<Worker>, Refused> {
     let mut workers = Vec::new();
     for (name, service) in manifest.services.iter().filter(|(_, service)| service.kind == ServiceKind::Worker) {
         for (environment, place) in manifest.environments_of(service.environments.as_ref()) {
             let there = aws.at(&place.region, place.role.as_deref())?;
             let own = manifest::in_environment(&service.service, environment);
             for (task, until) in tasks(&there, &place.cluster, &own)? {
-                let input = json!({"taskDefinition": task.task_definition_arn.raw()});
-                let definition: Value = there.ask(Service::Ecs, "DescribeTaskDefinition", &input)?;
                 workers.push(Worker {
                     environment: environment.into(),
-                    service: name.as_str().into(),
+                    name: name.as_str().into(),
                     task: short(task.task_arn.raw()).into(),
-                    tag: version(image(&definition, &service.container).unwrap_or_default()).into(),
+                    tag: tag(&there, task.task_definition_arn.raw(), &service.container)?,
                     standing: if task.desired_status.raw() == "STOPPED" {
                         Standing::of("STOP_REQUESTED")
                     } else {
                         task.last_status.clone()
                     },
                     began: task.started_at.map(Time::from),
-                    protected: until,
+                    work: until.map_or(Work::None, Work::Protected),
+                });
+            }
+        }
+    }
+    for (name, kind) in &manifest.workers {
+        for (environment, place) in manifest.environments_of(kind.environments.as_ref()) {
+            let key = Keys::new(environment, name).ledger();
+            let Some(content) = aws.object(bucket, &key)? else { continue };
+            let ledger = Ledger::read(&key, &content)
+                .map_err(|error| Refused { code: "Unreadable".into(), message: error.message().to_owned() })?;
+            let there = aws.at(&place.region, place.role.as_deref())?;
+            let container = kind.container.as_deref().unwrap_or_default();
+            for held in launched(ledger) {
+                let tag = tag(&there, held.definition.raw(), container)?;
+                workers.push(Worker {
+                    environment: environment.into(),
+                    name: name.as_str().into(),
+                    tag,
+                    ..held.worker
                 });
             }
         }
     }
     Ok(workers)
+}
+
+/// The version that a task definition has.
+fn tag(aws: &Aws, definition: &str, container: &str) -> Result<Said, Refused> {
+    let found: Value = aws.ask(Service::Ecs, "DescribeTaskDefinition", &json!({"taskDefinition": definition}))?;
+    Ok(version(image(&found, container).unwrap_or_default()).into())
+}
+
+/// A worker of a ledger, with the revision that it runs.
+struct Held {
+    definition: Said,
+    worker: Worker,
+}
+
+/// The workers that a ledger has places for.
+fn launched(ledger: Ledger) -> Vec<Held> {
+    let worker = |place: shared::workers::ledger::Place| Held {
+        definition: place.definition.into(),
+        worker: Worker {
+            task: short(place.task.as_deref().unwrap_or_default()).into(),
+            standing: Standing::of(if place.started.is_some() { "RUNNING" } else { "PENDING" }),
+            began: place.started,
+            work: place.job.map_or(Work::None, |job| Work::Job { id: job.id.into(), since: job.since }),
+            ..Worker::default()
+        },
+    };
+    ledger.places.into_iter().map(worker).collect()
 }
 
 /// The tasks of a service that run, also those that shall end, with until when each is protected.
@@ -134,5 +196,26 @@ struct Protection {
 impl Protection {
     fn until(self) -> Option<(Said, Time)> {
         Some((self.task_arn, self.expiration_date.filter(|_| self.protection_enabled)?.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_workers_that_are_started_one_by_one_it_is_told_what_each_works_on() {
+        let text = br#"{"version":1,"begun":5,"nonce":9,"next":2,"places":[
+            {"start":1,"asked":7,"definition":"exports:3","task":"arn:x:task/c/t1","started":9,"job":{"id":"7","since":8}},
+            {"start":1,"asked":7,"definition":"exports:4","task":"arn:x:task/c/t2","started":9},
+            {"start":2,"asked":7,"definition":"exports:4"}]}"#;
+        let held = launched(Ledger::read("k", text).unwrap());
+        let told = held.iter().map(|one| (one.definition.raw(), one.worker.task.raw(), one.worker.standing.word.raw()));
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [("exports:3", "t1", "RUNNING"), ("exports:4", "t2", "RUNNING"), ("exports:4", "", "PENDING")]
+        );
+        assert_eq!(held[0].worker.work, Work::Job { id: "7".into(), since: Time::from_millis(8) });
+        assert_eq!(held[1].worker.work, Work::None);
     }
 }

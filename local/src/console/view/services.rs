@@ -76,6 +76,8 @@ fn deployment(deployment: &Deployment, row: &Row) -> Markup {
                 (pill(&deployment.standing, "")) " "
                 @match current {
                     Some(step) if !is_over => (step.name_spoken()),
+                    // CodeDeploy's is under way for as long as the old tasks are kept (fact 29).
+                    None if !is_over && done == deployment.steps.len() => "Traffic moved, old tasks kept",
                     _ => { (done) " of " (deployment.steps.len()) " steps" },
                 }
                 span.hidden { " of " (row.environment) " " (row.service) }
