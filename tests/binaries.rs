@@ -880,7 +880,10 @@ fn init_and_verify_read_the_account_that_serve_plays() {
     let (status, said) = ask(&["verify", "--aws", "--parameter", "Architecture=x86_64"]);
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains("us-east-1/web: its group waits at Ready 10 min, and others may take 1h"), "{said}");
-    assert!(said.contains("note: us-east-1/web: its group's termination wait is 5 min") && !said.contains("not asked"), "{said}");
+    assert!(
+        said.contains("note: us-east-1/web: its group's termination wait is 5 min") && !said.contains("not asked"),
+        "{said}"
+    );
     assert!(Command::new("kill").args(["-INT", &serving.id().to_string()]).status().unwrap().success());
     drop(lines);
     serving.wait().unwrap();
@@ -951,11 +954,19 @@ fn real_containers_are_started_by_dockers_client_and_removed_with_it() {
     let state = folder.join(".cutover").display().to_string();
     let (status, said) = run(&["release", "--approve", "--state", &state]);
     assert_eq!(status, Some(0), "{said}");
-    assert!(said.contains("production | posts are there") && said.contains("production/worker: 1 of 1 finished"), "{said}");
+    assert!(
+        said.contains("production | posts are there") && said.contains("production/worker: 1 of 1 finished"),
+        "{said}"
+    );
     let calls = std::fs::read_to_string(folder.join("bin/log")).unwrap();
     let started = calls.lines().filter(|line| line.starts_with("run --rm --name cutover-")).count();
     assert!(started >= 5, "old and new of two services, and a migration: {calls}");
-    assert!(calls.lines().any(|line| line.starts_with("run") && line.contains(":8000 --env") && line.ends_with("python3 app.py serve 8000")), "{calls}");
+    assert!(
+        calls.lines().any(|line| line.starts_with("run")
+            && line.contains(":8000 --env")
+            && line.ends_with("python3 app.py serve 8000")),
+        "{calls}"
+    );
     assert!(calls.contains("exec cutover-"), "its health check runs within it: {calls}");
     assert!(!calls.contains("blog.sqlite"), "no value of a variable is an argument: {calls}");
     std::fs::remove_file(docker).unwrap();

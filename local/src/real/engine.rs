@@ -35,7 +35,12 @@ pub(super) fn own_port(engine: Engine, start: &Start, port: Option<u16>) -> Opti
 }
 
 /// The words that start it.
-pub(super) fn words(engine: Engine, start: &Start, port: Option<u16>, environment: &BTreeMap<String, String>) -> Vec<String> {
+pub(super) fn words(
+    engine: Engine,
+    start: &Start,
+    port: Option<u16>,
+    environment: &BTreeMap<String, String>,
+) -> Vec<String> {
     let command = told(&start.command, own_port(engine, start, port));
     let Some(client) = engine.client() else { return command };
     let mut words = vec![client.to_owned(), "run".into(), "--rm".into(), "--name".into(), name(start)];
@@ -86,7 +91,8 @@ mod tests {
             target: None,
             check: None,
         };
-        let variables = [("PATH", "/bin"), ("TOKEN", "secret")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let variables =
+            [("PATH", "/bin"), ("TOKEN", "secret")].map(|(name, value)| (name.to_owned(), value.to_owned()));
         let words = words(Engine::Docker, &start, Some(20_001), &variables.into());
         assert_eq!(
             words.join(" "),

@@ -301,7 +301,9 @@ pub fn engine_is_there(account: &Account) -> Result<(), Mistake> {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            Err(Mistake(format!("local.yaml: run_with: `{client} version` failed: {said}: start its daemon, or leave `run_with` out")))
+            Err(Mistake(format!(
+                "local.yaml: run_with: `{client} version` failed: {said}: start its daemon, or leave `run_with` out"
+            )))
         }
         Err(error) => Err(Mistake(format!(
             "local.yaml: run_with: {client} cannot be started ({error}): install it, or leave `run_with` out: processes stand for \

@@ -118,7 +118,8 @@ pub fn be() -> ExitCode {
         // One that is gone needs no signal.
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         if let Some((client, name)) = container {
-            let removed = Command::new(client).args(["rm", "--force", &name]).stdin(Stdio::null()).stdout(Stdio::null()).status();
+            let removed =
+                Command::new(client).args(["rm", "--force", &name]).stdin(Stdio::null()).stdout(Stdio::null()).status();
             // Without its client, nothing can be done about it.
             drop(removed);
         }
