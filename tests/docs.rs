@@ -69,7 +69,7 @@ fn every_link_leads_to_a_file_and_to_a_heading_that_are_there() {
 }
 
 /// Who runs an example command, beside those that this test runs itself: a test, or a line of `.ci/run`.
-const RUN_BY: [(&str, &str); 19] = [
+const RUN_BY: [(&str, &str); 20] = [
     ("cargo run", "the_shop_is_released_and_its_customers_notice_nothing"),
     ("cargo test --workspace", "cargo test --locked --workspace"),
     ("cargo run -- init examples/blog", "a_compose_application_is_released_with_what_init_wrote_and_nothing_else"),
@@ -89,6 +89,7 @@ const RUN_BY: [(&str, &str); 19] = [
         "cargo rustc --locked --release --package worker --bin worker -- -C target-feature=+crt-static",
         "cargo rustc --locked --quiet --release --package worker --bin worker -- -C target-feature=+crt-static",
     ),
+    ("cargo run --package tests --bin picture", "cargo run --locked --quiet --package tests --bin picture"),
     ("cargo run -p tests --bin figures", "cargo run --locked --quiet --package tests --bin figures"),
     ("cargo run -- generate", "the_references_in_the_docs_are_those_of_the_types"),
     ("--local examples/shop/local.drifted.yaml", "local.drifted.yaml"),
