@@ -1,4 +1,5 @@
 //! `verify` against an account that the world plays: what is good is not complained of, and each planted mistake is found.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
 use local::verify::{Answers, Report, verify};
 use shared::Manifest;

@@ -19,8 +19,7 @@ pub fn next(expression: &str, zone: &str, after: Time) -> Result<Option<Time>, S
     let any = |field: &str| if field == "?" { "*".to_owned() } else { field.to_owned() };
     // Scheduler's week begins with 1 on Sunday, a crontab's with 0.
     let weekday: String = any(weekday);
-    let weekday: String =
-        weekday.split_inclusive([',', '-', '/']).map(|part| shifted(part)).collect::<Vec<_>>().concat();
+    let weekday: String = weekday.split_inclusive([',', '-', '/']).map(shifted).collect::<Vec<_>>().concat();
     let crontab = format!("{minute} {hour} {} {month} {weekday} {zone}", any(day));
     let crontab = cronexpr::parse_crontab(&crontab).map_err(|_| wrong())?;
     let millis = i64::try_from(after.millis()).map_err(|_| wrong())?;

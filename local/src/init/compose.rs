@@ -28,7 +28,7 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             continue;
         }
         let family = format!("{application}-{service}");
-        if migrates(&[service.clone()]) || migrates(&described.command) {
+        if migrates(std::slice::from_ref(service)) || migrates(&described.command) {
             let command = [described.entrypoint.clone(), described.command.clone()].concat();
             let name = if found.tasks.is_empty() { "migrate".to_owned() } else { service.clone() };
             found.tasks.push(Task { name, family, command });

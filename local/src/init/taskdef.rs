@@ -49,7 +49,7 @@ fn one(found: &mut Found, definition: &Value, file: &str) {
     let stem = Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let family = definition["family"].as_str().map_or_else(|| format!("{}-{stem}", found.application), str::to_owned);
     let command = words(container, "command");
-    if migrates(&command) || migrates(&[family.clone()]) {
+    if migrates(&command) || migrates(std::slice::from_ref(&family)) {
         found.tasks.push(Task { name: "migrate".into(), family, command });
         return;
     }

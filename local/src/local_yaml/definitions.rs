@@ -119,7 +119,7 @@ impl<'a> Definitions<'a> {
         let here = differing.and_then(|one| one.containers.get(family)).cloned().unwrap_or_default();
         let given = here.over(everywhere);
         let mut definition = match &given.taskdef {
-            Some(file) => self.from_file(family, file, name)?,
+            Some(file) => self.file_of(family, file, name)?,
             None => self.generated(family, uses, name, environment, owner),
         };
         let containers = definition.get_mut("containerDefinitions").and_then(Value::as_array_mut)?;
@@ -195,7 +195,7 @@ impl<'a> Definitions<'a> {
         Some(definition)
     }
 
-    fn from_file(&mut self, family: &str, file: &str, name: &str) -> Option<Value> {
+    fn file_of(&mut self, family: &str, file: &str, name: &str) -> Option<Value> {
         let mut definition = match taskdef::read(self.folder, &in_environment(file, name)) {
             Ok(definition) => definition,
             Err(why) => {

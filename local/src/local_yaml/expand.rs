@@ -9,7 +9,7 @@ use shared::manifest::{DeploymentKind, Environment, Service, ServiceKind, Span, 
 use super::compose::Said;
 use super::definitions::Definitions;
 use super::shape::{self, Local, Over as _};
-use crate::account::{Account, Build, Cluster, Controller, Engine, Group, LifecycleHook, OnTimeout, Region, Rollout};
+use crate::account::{Account, Build, Controller, Engine, Group, LifecycleHook, OnTimeout, Region, Rollout};
 use crate::account::{Service as Running, Setup, Strategy};
 
 /// The first port of this machine that stands for a load balancer.
@@ -67,7 +67,7 @@ pub(super) fn expand(local: Local, manifest: &Manifest, folder: &Path) -> Result
         });
         definitions.add(name, environment, owner, region);
         let differing = local.environments.get(name);
-        let cluster = region.clusters.entry(environment.cluster.clone()).or_insert_with(Cluster::default);
+        let cluster = region.clusters.entry(environment.cluster.clone()).or_default();
         cluster.room_for_tasks = differing.and_then(|one| one.room_for_tasks).or(cluster.room_for_tasks);
         for (service_name, service) in &manifest.services {
             let is_here = manifest.environments_of(service.environments.as_ref()).iter().any(|(own, _)| own == name);
