@@ -969,7 +969,10 @@ fn real_containers_are_started_by_dockers_client_and_removed_with_it() {
     );
     assert!(calls.contains("exec cutover-"), "its health check runs within it: {calls}");
     assert!(!calls.contains("blog.sqlite"), "no value of a variable is an argument: {calls}");
-    std::fs::remove_file(docker).unwrap();
+    std::fs::write(docker, "#!/bin/sh\necho no daemon >&2\nexit 1\n").unwrap();
     let (status, said) = run(&["release", "--approve", "--state", &state]);
-    assert!(status == Some(2) && said.contains("run_with: docker cannot be started"), "{said}");
+    assert!(
+        status == Some(2) && said.contains("run_with: `docker version` failed: no daemon: start its daemon"),
+        "{said}"
+    );
 }
