@@ -527,7 +527,7 @@ fn what_cannot_start_says_why_and_leaves_nothing() {
 
 #[test]
 fn a_service_that_ecs_has_stopped_for_its_health_check_is_said_to_be_that() {
-    let (local, state) = account("ill", "local.yaml", 8350);
+    let (local, state) = account("ill", "local.yaml", 8480);
     let text = std::fs::read_to_string(&local).unwrap();
     let asks = "  us: {services: {web: {health_check: {matcher: \"404\", interval: 100ms, grace: 1s}}}, containers";
     let ill = text.replacen("  us: {containers", asks, 1);

@@ -118,11 +118,12 @@ fn by_hand(stage: &Stage, method: &str, schedule: &str) {
 /// Workers: released twice, the second time beside a schedule of nobody's, then written back, by deploy-services or when it is
 /// dead by halt-release.
 fn of_workers(needed: &mut Needed) {
-    let workers = "workers:\n  exports: {family: shop-task, command: [finish], tags: {team: shop}, warm: 1}\n\
-                   schedules:\n  nightly: {cron: 0 3 * * *, worker: exports, environments: [us]}\n";
     for dead in [false, true] {
         let mut setting = in_another_account();
-        setting.manifest.push_str(workers);
+        let own = setting.manifest.replace("    live: 1m\n", "    warm: 1\n    tags: {team: shop}\n");
+        assert_ne!(own, setting.manifest);
+        setting.manifest =
+            format!("{own}schedules:\n  nightly: {{cron: 0 3 * * *, worker: exports, environments: [us]}}\n");
         let mut writes = 0;
         setting.meddle = Box::new(move |call| {
             let is_write = call.function == "deploy-services" && call.operation == "PutParameter";
