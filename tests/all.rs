@@ -13,6 +13,7 @@ mod laws;
 mod logs;
 mod notifications;
 mod objects;
+mod releases;
 mod repeats;
 mod rollouts;
 mod scenarios;

@@ -625,7 +625,7 @@ async fn every_shipped_binary_does_its_part_of_a_release() {
 }
 
 /// The functions' programs.
-const FUNCTIONS: [&str; 8] = [
+const FUNCTIONS: [&str; 10] = [
     "dispatch-jobs",
     "run-tasks",
     "tail-logs",
@@ -634,6 +634,8 @@ const FUNCTIONS: [&str; 8] = [
     "halt-release",
     "notify",
     "launch-workers",
+    "record-release",
+    "check-rollback",
 ];
 
 /// The same with what `sam build` has packaged for this machine's architecture.
@@ -689,6 +691,7 @@ async fn releases_with(programs: &Path, name: &str, ports: u16) {
         account: &account,
         binaries: Binaries::In(programs.to_owned()),
         ports: Ports::claim(0, &account).await.unwrap(),
+        objects: Vec::new(),
     };
     let machine = Machine::start(setting).unwrap();
     // Whoever else is on this machine, or has this address under a name of its own, is not answered.

@@ -261,6 +261,50 @@ fn all_needed() -> Needed {
         needed.release(dying(function, "AcknowledgeJob"));
     }
     needed.release(dying("notify", "AcknowledgeJob"));
+    // Ways back: one that goes well, one that is stopped, one whose check is dead.
+    for dead in [false, true] {
+        let meddle = move |call: &Call<'_>| match dead && call.function == "check-rollback" {
+            true if call.operation == "AcknowledgeJob" => Meddling::CrashBefore,
+            _ => Meddling::Pass,
+        };
+        let registry = "111122223333.dkr.ecr.us-east-1.amazonaws.com".into();
+        let setting = Setting { own_images: true, registry, meddle: Box::new(meddle), ..in_another_account() };
+        play(setting, async |stage| {
+            for _ in 0..2 {
+                let release = stage.start();
+                needed.add(&stage, &release).await;
+            }
+            let back = stage.start_back(None, None);
+            needed.add(&stage, &back).await;
+            if !dead {
+                let stopped = stage.start_back(None, None);
+                stage.until_begun(&stopped, "Approve").await;
+                stage.stop(&stopped);
+                needed.add(&stage, &stopped).await;
+            }
+        });
+    }
+    // One whose image is gone, of which ECR tells only after the function's time.
+    let mut asked = 0;
+    let meddle = move |call: &Call<'_>| {
+        asked += u32::from(call.operation == "BatchGetImage");
+        if call.operation == "BatchGetImage" && asked < 20 { Meddling::Throttle } else { Meddling::Pass }
+    };
+    let hurry = |stack: &mut Stack| {
+        let is_it = |one: &&mut template::Function| one.binary == "check-rollback";
+        stack.functions.iter_mut().filter(is_it).for_each(|one| one.timeout = 30);
+    };
+    let registry = "111122223333.dkr.ecr.us-east-1.amazonaws.com".to_owned();
+    let (change_stack, meddle) = (Box::new(hurry), Box::new(meddle));
+    play(Setting { own_images: true, registry, change_stack, meddle, ..in_another_account() }, async |stage| {
+        for _ in 0..2 {
+            let release = stage.start();
+            needed.add(&stage, &release).await;
+        }
+        stage.world().remove_image("111122223333.dkr.ecr.us-east-1.amazonaws.com/shop:2.0");
+        let back = stage.start_back(None, None);
+        needed.add(&stage, &back).await;
+    });
     // A function that may not be invoked.
     let meddle = |call: &Call<'_>| match call.function == "dispatch-jobs" && call.operation.contains("invocations") {
         true => Meddling::Refuse,
@@ -426,20 +470,25 @@ fn everything_fits_codepipelines_limits() {
             fits("link", link, 2048);
             assert!(link.ends_with("/log-events/{ExternalExecutionId}"), "{link}");
         }
-        fits("pipeline", &stack.pipeline.name, 100);
-        assert!((2..=50).contains(&stack.pipeline.stages.len()));
+        for pipeline in std::iter::once(&stack.pipeline).chain(&stack.other_pipelines) {
+            fits("pipeline", &pipeline.name, 100);
+            assert!((2..=50).contains(&pipeline.stages.len()));
+        }
         let mut names = BTreeSet::new();
-        for pipeline_stage in &stack.pipeline.stages {
+        let pipelines = std::iter::once(&stack.pipeline).chain(&stack.other_pipelines);
+        for (pipeline, pipeline_stage) in
+            pipelines.flat_map(|one| one.stages.iter().map(move |stage| (&one.name, stage)))
+        {
             fits("stage", &pipeline_stage.name, 100);
             assert!((1..=50).contains(&pipeline_stage.actions.len()));
-            assert!(names.insert(pipeline_stage.name.clone()));
+            assert!(names.insert(format!("{pipeline}: {}", pipeline_stage.name)));
             assert!(pipeline_stage.on_failure.is_none(), "a stage with migrations never rolls back");
             for action in &pipeline_stage.actions {
                 fits("action", &action.name, 100);
-                assert!(names.insert(format!("{}/{}", pipeline_stage.name, action.name)));
+                assert!(names.insert(format!("{pipeline}: {}/{}", pipeline_stage.name, action.name)));
                 if let Some(namespace) = &action.namespace {
                     fits("namespace", namespace, 100);
-                    assert!(names.insert(format!("#{namespace}")));
+                    assert!(names.insert(format!("{pipeline}: #{namespace}")));
                 }
                 for (name, value) in &action.configuration {
                     fits("property", name, 50);

@@ -7,19 +7,18 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
-use shared::Manifest;
 
-use crate::account::Account;
-use crate::check::{self, Outcome, fits};
-use crate::console::{Console, Lasts};
-use crate::local_yaml;
-use crate::real::{self, Binaries, Machine, Ports, Setting};
-use crate::show::{self, Show};
-use crate::template::{self, Stack};
-use crate::world::{ActionView, ExecutionStatus, World};
-use crate::{Mistake, real::set_up, reference, workers};
+use crate::check::{self, Outcome};
+use crate::console::Lasts;
+use crate::{Mistake, real, reference, show, template, workers};
 
 mod ask;
+mod begin;
+mod follow;
+mod past;
+
+use begin::With;
+use follow::Signals;
 
 /// Deploys an ECS application through CodePipeline - here, the whole of it on this machine.
 ///
@@ -42,6 +41,10 @@ enum Sub {
     Check(Check),
     /// Show the workers of a stack, the jobs that they have, and what runs by the clock.
     Workers(Workers),
+    /// List the releases that have ended, or show one of them (here; with --aws, those of the account).
+    Releases(past::Releases),
+    /// Go back to an earlier release: the one before the one that runs, or the one that is named.
+    Rollback(past::Rollback),
     /// Write the files that a release of your application needs, from a compose file, task definitions or an account.
     Init(ask::Init),
     /// Ask the account whether it is as a release of the application needs it: nothing is changed.
@@ -78,6 +81,9 @@ struct Release {
     /// Approve without asking.
     #[arg(long)]
     approve: bool,
+    /// Release to the account as the last run left it, with its databases and what runs, instead of a new one.
+    #[arg(long)]
+    again: bool,
     #[command(flatten)]
     files: Files,
 }
@@ -136,10 +142,6 @@ struct Files {
 /// Exit status when a release could not start.
 const COULD_NOT_START: u8 = 2;
 
-/// How long what a stopped release left is waited for: tasks have up to two minutes for ending (fact 22), rollbacks
-/// take about as long.
-const HALTED: Duration = Duration::from_secs(180);
-
 /// Runs the command line.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
@@ -151,10 +153,13 @@ pub fn main() -> ExitCode {
         Some(Sub::Init(given)) => on_runtime(ask::init_here(given)),
         Some(Sub::Verify(given)) => on_runtime(ask::verify_here(given)),
         Some(Sub::Release(release)) => on_runtime(release_here(release)),
+        Some(Sub::Releases(asked)) => on_runtime(past::list(asked)),
+        Some(Sub::Rollback(asked)) => on_runtime(past::go_back(asked)),
         Some(Sub::Serve(serve)) => on_runtime(serve_here(serve)),
         None => on_runtime(release_here(Release {
             folder: None,
             approve: false,
+            again: false,
             files: Files { local: None, template: None, state: ".cutover".into(), console_port: 0 },
         })),
     }
@@ -234,6 +239,8 @@ async fn be_function(name: &str) -> ExitCode {
         "deploy-services" => serve(deploy_services::handle).await,
         "drain-workers" => serve(drain_workers::handle).await,
         "halt-release" => serve(halt_release::handle).await,
+        "record-release" => serve(record_release::handle).await,
+        "check-rollback" => serve(check_rollback::handle).await,
         "notify" => serve(notify::handle).await,
         _ => Err(format!("there is no function `{name}`").into()),
     };
@@ -251,240 +258,11 @@ fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// The application, the account and the stack, checked against each other.
-struct Prepared {
-    folder: PathBuf,
-    state: PathBuf,
-    account: Account,
-    manifest: Manifest,
-    stack: Stack,
-    /// Held for as long as the release lasts.
-    _claim: std::fs::File,
-}
-
-async fn prepare(folder: Option<PathBuf>, files: &Files) -> Result<Prepared, Mistake> {
-    let folder = folder.unwrap_or_else(|| workspace().join("examples/shop"));
-    let shown = folder.display().to_string();
-    let folder =
-        folder.canonicalize().map_err(|error| Mistake(format!("{shown}: {error}. Name the application's folder.")))?;
-    let parent = std::env::current_dir().map(|here| here.join(&files.state)).unwrap_or_else(|_| files.state.clone());
-    // Read once before anything is made: a mistake leaves nothing behind.
-    let application = local_yaml::read_application(&folder, files.local.as_deref(), &parent)?;
-    // All variants of an account are one: their setups go over the same databases.
-    let claim = claim(&application.root)?;
-    let state = real::state_folder(&parent)?;
-    let prepared = prepare_in(&folder, &state, files);
-    if prepared.is_err() {
-        drop(std::fs::remove_dir_all(&state));
-    }
-    let (manifest, account, stack) = prepared?;
-    Ok(Prepared { folder, state, account, manifest, stack, _claim: claim })
-}
-
-/// Claims the account for this run: another one's setup would go over this one's databases.
-fn claim(local: &Path) -> Result<std::fs::File, Mistake> {
-    let failed = |why: String| Mistake(format!("{}: {why}", local.display()));
-    let file = std::fs::File::open(local).map_err(|error| failed(error.to_string()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(failed(
-            "another release or `serve` of it is under way on this machine: let it end, or stop it with Ctrl-C".into(),
-        )),
-        Err(std::fs::TryLockError::Error(error)) => Err(failed(error.to_string())),
-    }
-}
-
-fn prepare_in(folder: &Path, state: &Path, files: &Files) -> Result<(Manifest, Account, Stack), Mistake> {
-    let local_yaml::Application { manifest, account, .. } =
-        local_yaml::read_application(folder, files.local.as_deref(), state)?;
-    let stack =
-        template::read(&template_of(files.template.as_ref())?, &account.parameters, &account.account, &account.region)?;
-    let world = World::new(stack.clone(), &account, 0, shared::Time::default())?;
-    let mut wrong = fits::unfit(&manifest, &account, &world);
-    wrong.extend(check::missing_tasks(&manifest, &stack));
-    let wrong: Vec<_> = wrong.iter().map(|why| format!("{}: {why}", shared::manifest::FILE)).collect();
-    if wrong.is_empty() { Ok((manifest, account, stack)) } else { Err(Mistake(wrong.join("\n"))) }
-}
-
-async fn machine(prepared: &Prepared, port: u16, show: &Show) -> Result<Machine, Mistake> {
-    real::engine_is_there(&prepared.account)?;
-    for note in &prepared.account.notes {
-        show.line(&format!("Note: {note}"));
-    }
-    let program = std::env::current_exe().map_err(|error| Mistake(error.to_string()))?;
-    real::supervisor::start(&program, SUPERVISOR).map_err(|error| Mistake(format!("{SUPERVISOR}: {error}")))?;
-    // Before the setup: whoever comes second must not go over the first one's databases.
-    let ports = Ports::claim(port, &prepared.account).await?;
-    show.line(&format!("Setting up the account that the release comes to ({})", prepared.state.display()));
-    set_up(&prepared.folder, &prepared.account).await?;
-    let setting = Setting {
-        folder: &prepared.folder,
-        state: &prepared.state,
-        stack: prepared.stack.clone(),
-        account: &prepared.account,
-        binaries: Binaries::Within { program, argument: FUNCTION.into() },
-        ports,
-    };
-    let machine = Machine::start(setting)?;
-    machine.world().was_released(&prepared.manifest);
-    wait_until_settled(&machine).await?;
-    Ok(machine)
-}
-
-/// Serves the page that shows this machine's world; a machine that nobody can look at is shut down again.
-async fn console(prepared: &Prepared, machine: &Machine, port: u16, lasts: Lasts) -> Result<Console, Mistake> {
-    let manifest = prepared.folder.join(shared::manifest::FILE);
-    let console = Console::start(machine, manifest, port, lasts).await;
-    if console.is_err() {
-        machine.shut_down().await;
-    }
-    console
-}
-
-/// The old version must run before a new one comes.
-async fn wait_until_settled(machine: &Machine) -> Result<(), Mistake> {
-    const PATIENCE: Duration = Duration::from_secs(60);
-    let begun = tokio::time::Instant::now();
-    let why = loop {
-        {
-            let world = machine.world();
-            if world.is_settled() {
-                return Ok(());
-            }
-            // One that has ended will not come up; only what still runs is waited for.
-            if let Some(ended) = world.ended_service_task() {
-                break ended;
-            }
-            if begun.elapsed() > PATIENCE {
-                break world.unhealthy_services(PATIENCE);
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    machine.shut_down().await;
-    Err(Mistake(why))
-}
-
 async fn release_here(release: Release) -> Result<ExitCode, Mistake> {
-    let prepared = prepare(release.folder, &release.files).await?;
-    let mut show = Show::new();
-    let machine = machine(&prepared, 0, &show).await?;
-    let console = console(&prepared, &machine, release.files.console_port, Lasts::AsLongAsItsRelease).await?;
-    show.console(&console);
-    let name = machine.world().pipeline_name().to_owned();
-    let started = machine.call("CodePipeline_20150709.StartPipelineExecution", &json!({"name": name}))?;
-    let execution = started["pipelineExecutionId"].as_str().unwrap_or_default().to_owned();
-    show.begin(&machine, &execution);
-    let status = follow(&machine, &execution, release.approve, &mut show).await;
-    show.end(&machine, &execution, status, &prepared.state);
-    console.end().await;
-    machine.shut_down().await;
-    Ok(if status == ExecutionStatus::Succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Follows a release to its end; Ctrl-C stops it as "stop and abandon" does, a second one at once.
-async fn follow(machine: &Machine, execution: &str, approve: bool, show: &mut Show) -> ExecutionStatus {
-    const REFRESH: Duration = Duration::from_millis(100);
-    let mut asked: Option<String> = None;
-    let (answers, mut answered) = tokio::sync::mpsc::channel(1);
-    let mut stopped = None;
-    let mut signals = Signals::new();
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(REFRESH) => {}
-            answer = answered.recv() => {
-                if let (Some(answer), Some(token)) = (answer, &asked) {
-                    give_approval(machine, execution, token, answer, show);
-                }
-            }
-            () = signals.next() => {
-                if stopped.is_some() {
-                    show.line("Stopping at once");
-                    return machine.world().status(execution).unwrap_or(ExecutionStatus::Stopped);
-                }
-                show.line("Stopping the release: its tasks are stopped, deployments under way are rolled back (Ctrl-C again: at once)");
-                stop(machine, execution);
-                stopped = Some(tokio::time::Instant::now());
-            }
-        }
-        show.refresh(machine, execution);
-        let (status, actions) = {
-            let world = machine.world();
-            (world.status(execution).unwrap_or(ExecutionStatus::Stopped), world.actions(execution))
-        };
-        if status.is_over() {
-            let waited = stopped.get_or_insert_with(tokio::time::Instant::now).elapsed();
-            // What a stopped release left running is ended by the functions, which see the stop in their loops.
-            let is_over = match status {
-                ExecutionStatus::Failed => machine.world().is_still(execution),
-                _ => machine.world().is_quiet(execution),
-            };
-            if is_over || waited > HALTED {
-                show.refresh(machine, execution);
-                return status;
-            }
-            continue;
-        }
-        if let Some(action) = actions.iter().find(|action| action.approval.is_some())
-            && asked.as_ref() != action.approval.as_ref()
-        {
-            asked.clone_from(&action.approval);
-            ask(approve, action, answers.clone(), show);
-        }
-    }
-}
-
-/// What asks this process to end: Ctrl-C, `kill`, and a terminal that is closed.
-struct Signals(Vec<tokio::signal::unix::Signal>);
-
-impl Signals {
-    fn new() -> Self {
-        use tokio::signal::unix::{SignalKind, signal};
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        // One that cannot be heard of does what it does to any process; the supervisor ends what is left then.
-        Self(kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect())
-    }
-
-    async fn next(&mut self) {
-        let each = self.0.iter_mut().map(|one| Box::pin(one.recv()));
-        futures_util::future::select_all(each).await;
-    }
-}
-
-fn ask(approve: bool, action: &ActionView, answers: tokio::sync::mpsc::Sender<bool>, show: &Show) {
-    if approve {
-        let _ = answers.try_send(true);
-        return;
-    }
-    let tells = action.custom_data.as_deref().unwrap_or("a person's approval is needed");
-    show.line(&format!("{} waits for your answer: {tells}", action.action));
-    show.line("Type yes to approve, anything else to reject:");
-    // Reading a line blocks; the thread ends with the process.
-    std::thread::spawn(move || {
-        let mut line = String::new();
-        let read = std::io::stdin().read_line(&mut line);
-        let yes = read.is_ok() && matches!(line.trim().to_lowercase().as_str(), "y" | "yes");
-        let _ = answers.blocking_send(yes);
-    });
-}
-
-fn give_approval(machine: &Machine, execution: &str, token: &str, yes: bool, show: &Show) {
-    let actions = machine.world().actions(execution);
-    let Some(action) = actions.iter().find(|action| action.approval.as_deref() == Some(token)) else { return };
-    let (status, summary) = if yes { ("Approved", "Approved here") } else { ("Rejected", "Rejected here") };
-    let name = machine.world().pipeline_name().to_owned();
-    let input = json!({"pipelineName": name, "stageName": action.stage, "actionName": action.action,
-        "result": {"status": status, "summary": summary}, "token": token});
-    if let Err(Mistake(why)) = machine.call("CodePipeline_20150709.PutApprovalResult", &input) {
-        show.line(&format!("The answer was not taken: {why}"));
-    }
-}
-
-fn stop(machine: &Machine, execution: &str) {
-    let name = machine.world().pipeline_name().to_owned();
-    let input = json!({"pipelineName": name, "pipelineExecutionId": execution, "abandon": true, "reason": "Ctrl-C"});
-    // An execution that has just ended cannot be stopped, and need not be.
-    drop(machine.call("CodePipeline_20150709.StopPipelineExecution", &input));
+    let with = if release.again { With::WhatWasLeft } else { With::ANewAccount };
+    let prepared = begin::prepare(release.folder, &release.files, with).await?;
+    let console_port = release.files.console_port;
+    follow::play(&prepared, release.approve, console_port, |names| json!({"name": names[0]})).await
 }
 
 /// Asks the account whose credentials the environment has; with `serve`'s, the one on this machine.
@@ -494,10 +272,11 @@ async fn workers_of(workers: Workers) -> Result<ExitCode, Mistake> {
 }
 
 async fn serve_here(serve: Serve) -> Result<ExitCode, Mistake> {
-    let prepared = prepare(serve.folder, &serve.files).await?;
-    let show = Show::new();
-    let machine = machine(&prepared, serve.port, &show).await?;
-    let console = console(&prepared, &machine, serve.files.console_port, Lasts::UntilEnded).await?;
+    let prepared = begin::prepare(serve.folder, &serve.files, With::ANewAccount).await?;
+    let show = show::Show::new();
+    let machine = begin::machine(&prepared, serve.port, &show).await?;
+    let pipeline = machine.world().pipeline_name().to_owned();
+    let console = begin::console(&prepared, &machine, &pipeline, serve.files.console_port, Lasts::UntilEnded).await?;
     show.serving(&machine, &prepared.account);
     show.console(&console);
     let mut signals = Signals::new();

@@ -3,16 +3,10 @@
 //! Invariant: only operations that read are asked. The SDK's clients are for what the functions do; a client for each question
 //! that `verify` and `init` ask would take longer to compile than all the rest.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use aws_credential_types::provider::ProvideCredentials as _;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
-use aws_smithy_runtime::client::orchestrator::operation::Operation;
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
-use aws_smithy_types::body::SdkBody;
-use aws_smithy_types::timeout::TimeoutConfig;
 use serde_json::{Map, Value, json};
+use shared::aws::signed::{self, Question, Unasked};
 use shared::aws::{Aws, Place};
 
 /// How long an answer may take.
@@ -95,84 +89,22 @@ impl<'a> Cloud<'a> {
     }
 
     async fn ask_once(&self, service: Service, operation: &str, input: &Value) -> Result<Value, Refused> {
-        let unanswered = |message: String| Refused { code: String::new(), message };
         let config = self.aws.config_at(&self.place).await;
         let (signed_as, host, begin) = service.names();
         let is_query = matches!(service, Service::Iam | Service::Ec2);
-        let global = service == Service::Iam;
-        let region = if global { "us-east-1" } else { &self.place.region };
-        let address = match config.endpoint_url() {
-            Some(address) => address.trim_end_matches('/').to_owned(),
-            None if global => "https://iam.amazonaws.com".to_owned(),
-            None => format!("https://{host}.{region}.amazonaws.com"),
+        let question = Question {
+            signed_as,
+            host,
+            region: (service != Service::Iam).then_some(self.place.region.as_str()),
+            target: (!is_query).then(|| format!("{begin}{operation}")),
+            kind: if is_query { "application/x-www-form-urlencoded" } else { "application/x-amz-json-1.1" },
+            body: if is_query { form(operation, begin, input) } else { input.to_string() },
+            patience: PATIENCE,
         };
-        let (kind, body) = if is_query {
-            ("application/x-www-form-urlencoded", form(operation, begin, input))
-        } else {
-            ("application/x-amz-json-1.1", input.to_string())
-        };
-        let target = (!is_query).then(|| format!("{begin}{operation}"));
-        let authority = address.split("://").nth(1).unwrap_or_default().to_owned();
-        let provider =
-            config.credentials_provider().ok_or_else(|| unanswered("no credentials are configured".into()))?;
-        let credentials = provider.provide_credentials().await.map_err(|error| Refused {
-            code: "Credentials".into(),
-            message: aws_smithy_types::error::display::DisplayErrorContext(&error).to_string(),
+        let (status, text) = signed::ask(&config, question).await.map_err(|why| match why {
+            Unasked::Credentials(message) => Refused { code: "Credentials".into(), message },
+            Unasked::Unanswered(message) => Refused { code: String::new(), message },
         })?;
-        let identity = credentials.into();
-        let now = config.time_source().map_or_else(SystemTime::now, |source| source.now());
-        let parameters = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(region)
-            .name(signed_as)
-            .time(now)
-            .settings(SigningSettings::default())
-            .build()
-            .map_err(|error| unanswered(error.to_string()))?;
-        let mut headers = vec![("content-type", kind.to_owned()), ("host", authority)];
-        headers.extend(target.map(|target| ("x-amz-target", target)));
-        let url = format!("{address}/");
-        let pairs = headers.iter().map(|(name, value)| (*name, value.as_str()));
-        let signable = SignableRequest::new("POST", &url, pairs, SignableBody::Bytes(body.as_bytes()))
-            .map_err(|error| unanswered(error.to_string()))?;
-        let signed = sign(signable, &parameters.into()).map_err(|error| unanswered(error.to_string()))?;
-        let (instructions, _) = signed.into_parts();
-        let added = instructions.headers().map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let own = headers.into_iter().filter(|(name, _)| *name != "host").map(|(name, value)| (name.to_owned(), value));
-        let headers: Vec<_> = own.chain(added).collect();
-        let mut call = Operation::builder()
-            .service_name("cloud")
-            .operation_name("ask")
-            .behavior_version(aws_config::BehaviorVersion::latest())
-            .endpoint_url(&address)
-            .no_auth()
-            .no_retry()
-            .timeout_config(TimeoutConfig::builder().operation_timeout(PATIENCE).build());
-        if let Some(client) = config.http_client() {
-            call = call.http_client(client);
-        }
-        if let Some(sleep) = config.sleep_impl() {
-            call = call.sleep_impl(sleep);
-        }
-        let call = call
-            .serializer(move |()| {
-                let mut request = HttpRequest::new(SdkBody::from(body.clone()));
-                request.set_method("POST")?;
-                request.set_uri("/")?;
-                for (name, value) in &headers {
-                    request.headers_mut().insert(name.clone(), value.clone());
-                }
-                Ok(request)
-            })
-            .deserializer(|response: &HttpResponse| {
-                let text = response.body().bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-                Ok::<_, OrchestratorError<std::convert::Infallible>>((
-                    response.status().as_u16(),
-                    text.unwrap_or_default(),
-                ))
-            })
-            .build();
-        let (status, text) = call.invoke(()).await.map_err(|_| unanswered(format!("{address} did not answer")))?;
         let answer = if is_query { xml(&text) } else { serde_json::from_str(&text).unwrap_or(Value::Null) };
         if status == 200 { Ok(answer) } else { Err(refusal(&answer, status)) }
     }

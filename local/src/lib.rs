@@ -15,6 +15,7 @@ pub mod local_yaml;
 mod mistakes;
 pub mod real;
 pub mod reference;
+pub mod releases;
 pub mod show;
 pub mod template;
 pub mod verify;

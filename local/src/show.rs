@@ -95,7 +95,7 @@ impl Show {
     pub fn begin(&mut self, machine: &Machine, execution: &str) {
         let world = machine.world();
         self.begun = Some(machine.now());
-        let name = world.pipeline_name().to_owned();
+        let name = world.pipeline_of(execution).to_owned();
         drop(world);
         self.styled(&format!("{} {}, execution {execution}", style("Releasing through").bold(), outside(&name)));
     }

@@ -37,6 +37,8 @@ pub struct Content {
     pub manifest: Manifest,
     /// The release's image; without one, task definitions are used as they are.
     pub image: Option<String>,
+    /// What manifest and image are recognized by ([`record::content`](crate::record::content)).
+    pub hash: String,
 }
 
 /// Reads the manifest (called `file` there, `deploy.yaml` unless given) and the image from the job's input artifacts.
@@ -103,7 +105,11 @@ async fn read_from(
     };
     let manifest = Manifest::read(file, &content).map_err(|mistake| Verdict::misconfigured(format!("{mistake}.")));
     let image = image.map(|text| read_image(&text)).transpose();
-    Ok(manifest.and_then(|manifest| Ok(Content { manifest, image: image? })))
+    Ok(manifest.and_then(|manifest| {
+        let image = image?;
+        let hash = crate::record::content(&content, image.as_deref());
+        Ok(Content { manifest, image, hash })
+    }))
 }
 
 fn no_manifest(file: &str, why: &str) -> Verdict {

@@ -150,14 +150,19 @@ pub fn failure<E: ProvideErrorMetadata>(call: &str, error: &SdkError<E, HttpResp
         SdkError::ConstructionFailure(_) => {
             Verdict::misconfigured(format!("{call}: the request could not be made; a parameter is missing")).into()
         }
-        _ if AGAIN.contains(&code) || status.is_some_and(|status| status == 429 || status >= 500) => {
-            Error::Again(format!("{call}: {code}: {said}"))
-        }
-        _ if REFUSED.contains(&code) => {
-            Verdict { kind: Kind::Permission, message: format!("{call} was refused: {code}: {said}") }.into()
-        }
-        _ => Verdict::misconfigured(format!("{call} failed: {code}: {said}")).into(),
+        _ => answered(call, code, said, status),
     }
+}
+
+/// What an error that the service itself answered means, by its code, its message and the answer's status.
+pub fn answered(call: &str, code: &str, said: &str, status: Option<u16>) -> Error {
+    if AGAIN.contains(&code) || status.is_some_and(|status| status == 429 || status >= 500) {
+        return Error::Again(format!("{call}: {code}: {said}"));
+    }
+    if REFUSED.contains(&code) {
+        return Verdict { kind: Kind::Permission, message: format!("{call} was refused: {code}: {said}") }.into();
+    }
+    Verdict::misconfigured(format!("{call} failed: {code}: {said}")).into()
 }
 
 /// Why the environment's role could not be assumed, when STS has said that it may not.

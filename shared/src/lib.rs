@@ -15,6 +15,7 @@ pub mod lambda;
 pub mod manifest;
 pub mod metrics;
 pub mod names;
+pub mod record;
 pub mod run;
 pub mod survey;
 pub mod targets;

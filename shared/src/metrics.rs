@@ -26,11 +26,11 @@ impl Unit {
 /// How the stack tells its functions the namespace of their metrics.
 const NAMESPACE: &str = "CUTOVER_NAMESPACE";
 
-/// Says metrics, for the whole stack and with these dimensions. Where the process has no namespace, nobody reads them.
+/// Says metrics of this time, for the whole stack and with these dimensions. Where the process has no namespace, nobody reads them.
 #[expect(clippy::print_stdout, reason = "the format is a line that begins with an object of its own")]
-pub fn metrics(dimensions: &[(&str, &str)], values: &[(&str, Unit, f64)]) {
+pub fn metrics(at: Time, dimensions: &[(&str, &str)], values: &[(&str, Unit, f64)]) {
     if let Some(namespace) = std::env::var(NAMESPACE).ok().filter(|namespace| !namespace.is_empty()) {
-        println!("{}", line(&namespace, dimensions, values, Time::of_system()));
+        println!("{}", line(&namespace, dimensions, values, at));
     }
 }
 

@@ -20,6 +20,7 @@ use crate::aws::{ATTEMPT, Aws, LISTED, SHOWN};
 use crate::error::{Error, Kind, Verdict};
 use crate::job::{Claim, Event, Job, Origin, Release};
 use crate::lambda::Invocation;
+use crate::record::{Store, Usual};
 use crate::time::{Time, spoken};
 use crate::token::Envelope;
 
@@ -60,6 +61,8 @@ const _: () = assert!(FRESH.as_secs() + ATTEMPT.as_secs() + LISTED.as_secs() <= 
 /// late.
 const GIVEN_UP: Duration =
     Duration::from_secs(LISTED.as_secs() + FRESH.as_secs() + ATTEMPT.as_secs() + LISTED.as_secs());
+/// How long it is asked how long things usually take.
+const USUAL: Duration = Duration::from_secs(2);
 
 /// The shortest pause between two looks, so that a slow world is not asked without end.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -376,6 +379,7 @@ where
     let Work { release, envelope, memory, progress, halt } = work;
     let codepipeline = Codepipeline::new(aws);
     let mut trouble = Trouble::default();
+    let usual = usual(aws, release).await;
     loop {
         // Sealed before the step: if time runs out in the middle of it, the next job begins where this look began.
         let token = envelope.seal()?;
@@ -413,10 +417,17 @@ where
         let stepped = tokio::time::timeout(invocation.left(), Box::pin(step(&tick, &mut envelope.state, memory))).await;
         let Ok(stepped) = stepped else { return Ok(hand_over(progress)) };
         let pause = match trouble.note(clock.now(), stepped)? {
-            Some(Next::Succeed(success)) => return Ok(Answer::Succeeded(success)),
+            Some(Next::Succeed(success)) => return Ok(Answer::Succeeded(with_usual(success, usual.as_ref(), release))),
             Some(Next::Fail(verdict)) => return Ok(Answer::Failed(verdict)),
             Some(Next::Wait(pause, told)) => {
                 *progress = told;
+                let (stage, action) = (release.stage.as_deref(), release.action.as_deref());
+                let said = usual.as_ref().zip(stage.zip(action));
+                if let Some(said) =
+                    said.and_then(|(usual, (stage, action))| usual.said(stage, action, envelope.begun, now))
+                {
+                    progress.summary = format!("{} ({said})", progress.summary);
+                }
                 // A look that took its time is followed by the next one the sooner, one that found a halt by one at once.
                 let pause = if halt.seen.get() == tick.halted { pause } else { Duration::ZERO };
                 pause.saturating_sub(clock.now().since(now)).max(SHORTEST_PAUSE)
@@ -428,6 +439,29 @@ where
         }
         tokio::time::sleep(pause).await;
     }
+}
+
+/// What an action that has succeeded says of how long it usually takes, and, for the approval, of how long the deployment does.
+fn with_usual(mut success: Success, usual: Option<&Usual>, release: &Release) -> Success {
+    let step = |stage: &str, action: &str| usual.and_then(|usual| usual.step(stage, action));
+    let own = release.stage.as_deref().zip(release.action.as_deref()).and_then(|(stage, action)| step(stage, action));
+    if let Some(own) = own {
+        let said = format!(" ({})", own.said());
+        success.summary.push_str(&said);
+        if let Some((_, summary)) = success.variables.iter_mut().find(|(name, _)| *name == "Summary") {
+            summary.push_str(&said);
+        }
+    }
+    let deploy =
+        step("Deploy", "Deploy").map_or_else(|| "not known yet how long it takes".to_owned(), |one| one.said());
+    success.variables.push(("Usually", deploy));
+    success
+}
+
+/// How long the release's steps usually take, if that is known at once: nothing waits for it, and nothing fails without it.
+async fn usual(aws: &Aws, release: &Release) -> Option<Usual> {
+    let store = Store::new(aws)?;
+    tokio::time::timeout(USUAL, store.usual(&release.pipeline)).await.ok().flatten()
 }
 
 /// How long something has been failing without a success between: bounded patience, one per thing that can fail alone.

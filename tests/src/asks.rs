@@ -18,9 +18,26 @@ impl Stage {
         started["pipelineExecutionId"].as_str().expect("an execution").to_owned()
     }
 
+    /// Starts a way back: to the release before the one that runs, or to another; `behind` is a task with `no_way_back`.
+    #[must_use]
+    pub fn start_back(&self, to: Option<&str>, behind: Option<&str>) -> String {
+        let names = self.world().pipeline_names();
+        let mut input = json!({"name": names[1]});
+        if let Some(release) = to {
+            let key = shared::record::Store::artifact(&names[0], release);
+            input["sourceRevisions"] =
+                json!([{"actionName": "Source", "revisionType": "S3_OBJECT_KEY", "revisionValue": key}]);
+        }
+        if let Some(task) = behind {
+            input["variables"] = json!([{"name": "Behind", "value": task}]);
+        }
+        let started = self.call("CodePipeline_20150709.StartPipelineExecution", &input);
+        started["pipelineExecutionId"].as_str().expect("an execution").to_owned()
+    }
+
     /// Calls CodePipeline as a person does, for the release.
     pub fn ask(&self, operation: &str, execution: &str, mut input: Value) -> Value {
-        input["pipelineName"] = json!(self.world().pipeline_name());
+        input["pipelineName"] = json!(self.world().pipeline_of(execution));
         input["pipelineExecutionId"] = json!(execution);
         self.call(&format!("CodePipeline_20150709.{operation}"), &input)
     }
@@ -87,7 +104,7 @@ impl Stage {
         let builds = self.0.build_ids.borrow();
         let at = builds.iter().position(|id| *id == build.id)?;
         let version = if self.0.props.own_images { at + 2 } else { 2 };
-        Some(format!("registry.example/shop:{version}.0"))
+        Some(format!("{}/shop:{version}.0", self.0.props.registry))
     }
 
     /// Lets the world look at what has just happened.
@@ -146,7 +163,7 @@ impl Stage {
     pub fn answer_approval(&self, execution: &str, status: &str) {
         let actions = self.actions(execution);
         let action = actions.iter().find(|action| action.approval.is_some()).expect("an approval that waits");
-        let name = self.world().pipeline_name().to_owned();
+        let name = self.world().pipeline_of(execution).to_owned();
         self.call(
             "CodePipeline_20150709.PutApprovalResult",
             &json!({"pipelineName": name, "stageName": action.stage, "actionName": action.action,

@@ -179,9 +179,9 @@ impl InProcess {
     fn abandon(&self) {
         let (name, execution) = {
             let world = self.0.wires.world.lock().unwrap_or_else(PoisonError::into_inner);
-            (world.pipeline_name().to_owned(), world.first_under_way())
+            let Some(execution) = world.first_under_way() else { return };
+            (world.pipeline_of(&execution).to_owned(), execution)
         };
-        let Some(execution) = execution else { return };
         let input = serde_json::json!({"pipelineName": name, "pipelineExecutionId": execution, "abandon": true, "reason": "a test"});
         let target = "CodePipeline_20150709.StopPipelineExecution";
         self.answer(&Request {

@@ -158,6 +158,8 @@ impl Stage {
                 "deploy-services" => deploy_services::handle(aws, event, invocation).await?,
                 "drain-workers" => drain_workers::handle(aws, event, invocation).await?,
                 "halt-release" => halt_release::handle(aws, event, invocation).await?,
+                "record-release" => record_release::handle(aws, event, invocation).await?,
+                "check-rollback" => check_rollback::handle(aws, event, invocation).await?,
                 "notify" => notify::handle(aws, event, invocation).await?,
                 "launch-workers" => return launch_workers::handle(aws, event, invocation).await,
                 other => panic!("no function {other}"),

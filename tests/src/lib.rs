@@ -70,6 +70,8 @@ pub struct Setting {
     pub fate: Fates,
     /// Whether each release has an image of its own: `:2.0`, `:3.0` and so on, rather than `:2.0`.
     pub own_images: bool,
+    /// The registry that images are built into.
+    pub registry: String,
     /// Something beside the manifest in the artifact.
     pub ballast: Vec<u8>,
     /// What all chance of the play follows from: ids, jitter, nonces.
@@ -92,6 +94,7 @@ impl Default for Setting {
             witness: Box::new(|_, _, _, _| {}),
             fate: Box::new(|_, _| None),
             own_images: false,
+            registry: "registry.example".into(),
             ballast: Vec::new(),
             seed: 0,
             keep_story: false,
@@ -124,6 +127,7 @@ struct Props {
     hook: Hook,
     fate: RefCell<Fates>,
     manifest: String,
+    registry: String,
     ballast: Vec<u8>,
     own_images: bool,
     containers: Mutex<BTreeMap<(String, String), tokio::sync::mpsc::UnboundedSender<bool>>>,
@@ -188,6 +192,7 @@ impl Stage {
                 hook: setting.hook,
                 fate: RefCell::new(setting.fate),
                 manifest: setting.manifest,
+                registry: setting.registry,
                 ballast: setting.ballast,
                 own_images: setting.own_images,
                 containers: Mutex::default(),
@@ -226,7 +231,7 @@ impl Props {
     /// What the build of a release makes.
     fn artifact(&self, build: usize) -> Vec<u8> {
         let version = if self.own_images { build + 1 } else { 2 };
-        let image = format!(r#"{{"ImageURI":"registry.example/shop:{version}.0"}}"#);
+        let image = format!(r#"{{"ImageURI":"{}/shop:{version}.0"}}"#, self.registry);
         zip(&[
             ("deploy.yaml", self.manifest.as_bytes()),
             ("imageDetail.json", image.as_bytes()),

@@ -7,6 +7,7 @@
 mod decide;
 mod message;
 mod plan;
+mod turn;
 mod workers;
 
 use serde::Deserialize;
@@ -17,6 +18,7 @@ use shared::{Aws, Error, Event, Invocation, Journal, Next, Tick};
 use decide::{Decision, Observation, State, decide};
 use message::Report;
 use plan::Plan;
+use turn::{Turn, Whose};
 use workers::Workers;
 
 /// The action's parameters.
@@ -43,6 +45,10 @@ struct Memory {
     plan: Plan,
     workers: Workers,
     journal: Journal,
+    /// Whether this invocation has seen that it is this release's turn to deploy.
+    has_turn: bool,
+    /// The execution that it was said to wait for last.
+    waits_for: Option<String>,
 }
 
 async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -> Result<Next, Error> {
@@ -55,6 +61,8 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
                 workers: Workers::new(&content.manifest, content.image.clone()),
                 plan: Plan::new(tick, content, parameters.services.as_deref(), state).await?,
                 journal: Journal::default(),
+                has_turn: false,
+                waits_for: None,
             })
         }
     };
@@ -79,13 +87,19 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
     let next = match decision {
         Decision::Go(acts) => {
             let goes_forward = state.giving_up.is_none() && acts.iter().any(Act::begins);
+            if goes_forward && !memory.has_turn {
+                match turn::take(tick).await? {
+                    Whose::Ours => memory.has_turn = true,
+                    Whose::Theirs(turn) => return wait_for_turn(tick, memory, &turn).await,
+                }
+            }
             if !goes_forward || tick.goes_on().await? {
-                plan.act(&acts, &moment).await;
+                memory.plan.act(&acts, &moment).await;
             }
             if state.giving_up.is_some() {
-                workers.bring_back(tick).await;
+                memory.workers.bring_back(tick).await;
             }
-            let report = Report { tick, targets: &plan.targets, moment, workers };
+            let report = Report { tick, targets: &memory.plan.targets, moment, workers: &memory.workers };
             Next::Wait(decide::LOOK, report.progress())
         }
         Decision::Release => {
@@ -108,5 +122,28 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
         Next::Wait(..) => memory.journal.flush(tick.aws, tick.release).await,
         Next::Succeed(_) | Next::Fail(_) => memory.journal.finish(tick.aws, tick.release).await,
     }
+    Ok(next)
+}
+
+/// Another release deploys: it is waited for by name, for as long as any service here waits for its group.
+async fn wait_for_turn(tick: &Tick<'_>, memory: &mut Memory, turn: &Turn) -> Result<Next, Error> {
+    let longest =
+        memory.plan.targets.iter().map(|target| target.site.service.wait_for_group.0).max().unwrap_or_default();
+    let waited = tick.now.since(tick.begun);
+    let next = if waited > longest {
+        Next::Fail(message::waited_in_vain(turn, waited))
+    } else {
+        Next::Wait(decide::LOOK, message::waits_for_turn(tick, turn))
+    };
+    if let Next::Wait(_, progress) = &next
+        && memory.waits_for.as_ref() != Some(&turn.execution)
+    {
+        memory.waits_for = Some(turn.execution.clone());
+        memory.journal.say(tick.now, progress.summary.clone());
+    }
+    for line in message::ending(&next) {
+        memory.journal.say(tick.now, line);
+    }
+    memory.journal.flush(tick.aws, tick.release).await;
     Ok(next)
 }

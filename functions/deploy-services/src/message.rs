@@ -1,7 +1,9 @@
 //! Every sentence of `deploy-services` that a person reads.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
+use serde_json::json;
 use shared::aws::ecs::Strategy;
 use shared::targets::{Kind, Moment, Phase, Target, ecs, words};
 use shared::text::{fit, plain};
@@ -9,6 +11,7 @@ use shared::time::spoken;
 use shared::{Next, Progress, Success, Tick, Verdict, names};
 
 use crate::decide::State;
+use crate::turn::Turn;
 use crate::workers::Workers;
 
 /// The longest line of a container in a verdict.
@@ -127,7 +130,12 @@ impl Report<'_> {
             let _ = write!(summary, ". Workers that are started from now on are of it, too ({workers})");
         }
         let ids: Vec<_> = self.targets.iter().filter_map(Target::deployment).collect();
+        let services = self.targets.iter().map(|target| {
+            json!({"environment": target.site.environment_name, "service": target.site.service_name,
+                "before": before(target), "after": tried(target)})
+        });
         let variables = vec![
+            ("Services", json!(services.collect::<Vec<_>>()).to_string()),
             ("Summary", summary.clone()),
             ("Deployments", ids.join(",")),
             ("Seconds", self.tick.now.since(self.tick.begun).as_secs().to_string()),
@@ -268,6 +276,26 @@ impl Report<'_> {
     fn link(&self) -> String {
         names::console_encoded(&names::log_stream(self.tick.release))
     }
+}
+
+/// "Waiting for release R of the pipeline P, which deploys".
+pub(crate) fn waits_for_turn(tick: &Tick<'_>, turn: &Turn) -> Progress {
+    Progress {
+        summary: format!("Waiting for release {} of the pipeline {}, which deploys", turn.execution, turn.pipeline),
+        percent: Some(0),
+        link: Some(names::console_encoded(&names::log_stream(tick.release))),
+    }
+}
+
+/// The verdict when it has not ended in time.
+pub(crate) fn waited_in_vain(turn: &Turn, waited: Duration) -> Verdict {
+    Verdict::failed(format!(
+        "Release {} of the pipeline {} deploys, and has not ended within {}, the longest `wait_for_group`. Nothing was begun. Let it end, or \
+         stop it; then retry the stage.",
+        turn.execution,
+        turn.pipeline,
+        spoken(waited)
+    ))
 }
 
 /// Why a target is not behind the barrier.

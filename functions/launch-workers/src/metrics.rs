@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use shared::Time;
 use shared::metrics::{Unit, metrics};
 use shared::workers::ledger::Ledger;
 
@@ -36,6 +37,7 @@ impl Counts {
 pub(crate) fn emit(environment: &str, worker: &str, counts: &Counts) {
     let number = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
     metrics(
+        Time::of_system(),
         &[("Environment", environment), ("Worker", worker)],
         &[
             ("WorkersRunning", Unit::Count, number(counts.running)),

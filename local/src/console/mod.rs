@@ -84,11 +84,17 @@ struct Inner {
 }
 
 impl Console {
-    /// Serves the console of this machine's world on a port of its own; any free one when 0. `file` is the application's manifest.
+    /// Serves the console of a pipeline of this machine's world on a port of its own; any free one when 0. `file` is the application's manifest.
     ///
     /// # Errors
     /// The port cannot be had, or the manifest cannot be read.
-    pub async fn start(machine: &Machine, file: PathBuf, port: u16, lasts: Lasts) -> Result<Self, Mistake> {
+    pub async fn start(
+        machine: &Machine,
+        file: PathBuf,
+        pipeline: &str,
+        port: u16,
+        lasts: Lasts,
+    ) -> Result<Self, Mistake> {
         let failed = |error: std::io::Error| {
             Mistake(format!(
                 "port {port} of this machine, for the console: {error}: name another one with --console-port"
@@ -99,15 +105,15 @@ impl Console {
         let road = machine.clone();
         let (key, endpoint) = (machine.key_of(aws::PRINCIPAL), machine.address().to_string());
         let (told, all_told) = mpsc::channel(1);
-        let (pipeline, log_group, bucket, region) = {
+        let (log_group, bucket, region) = {
             let world = machine.world();
             let (group, bucket) = (world.release_log_group(), world.bucket());
-            (world.pipeline_name().to_owned(), group.unwrap_or_default(), bucket, world.region().to_owned())
+            (group.unwrap_or_default(), bucket, world.region().to_owned())
         };
         let inner = Inner {
             door: Door::new(address)?,
             aws: Aws::new(move |request| road.answer(request), endpoint, key, region),
-            pipeline,
+            pipeline: pipeline.to_owned(),
             log_group,
             bucket,
             lasts,

@@ -10,6 +10,7 @@ mod functions;
 pub(crate) mod gate;
 mod health;
 pub(crate) mod http;
+pub mod kept;
 pub mod supervisor;
 mod traffic;
 
@@ -64,6 +65,8 @@ pub struct Setting<'a> {
     pub binaries: Binaries,
     /// The ports of this machine that the world stands behind.
     pub ports: Ports,
+    /// The records and artifacts of the runs before.
+    pub objects: Vec<crate::world::KeptObject>,
 }
 
 /// The ports of this machine that a world stands behind, claimed before anything else is done: whoever comes second must
@@ -103,6 +106,7 @@ impl Machine {
         let Ports { endpoint: listener, services } = setting.ports;
         let now = Time::of_system();
         let mut world = World::new(setting.stack.clone(), setting.account, now.millis() << 20, now)?;
+        world.put_back(setting.objects);
         world.endpoint = gate.unsigned(address);
         world.key_suffix = gate.suffix();
         let mut traffic = traffic::Traffic::default();
@@ -353,7 +357,7 @@ pub fn state_folder(parent: &Path) -> Result<PathBuf, Mistake> {
 
 /// That a folder is the developer's own: whoever else may write into it could put a link where a database is to be, and run
 /// what he likes.
-fn is_own(folder: &Path) -> Result<(), Mistake> {
+pub(super) fn is_own(folder: &Path) -> Result<(), Mistake> {
     use std::os::unix::fs::MetadataExt as _;
     let refused = |why: &str| Err(Mistake(format!("{}: {why}", folder.display())));
     let seen = folder.symlink_metadata().map_err(|error| Mistake(format!("{}: {error}", folder.display())))?;

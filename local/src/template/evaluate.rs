@@ -92,7 +92,7 @@ impl<'a> Evaluator<'a> {
     }
 
     pub(super) fn stack(&self) -> Result<Stack, Mistake> {
-        let mut pipeline = None;
+        let (mut pipeline, mut other_pipelines) = (None, Vec::new());
         let mut stack = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (action_types, functions, rules, log_groups) = (&mut stack.0, &mut stack.1, &mut stack.2, &mut stack.3);
         let (mut queues, mut ssm) = (Vec::new(), BTreeMap::new());
@@ -110,7 +110,10 @@ impl<'a> Evaluator<'a> {
                     if read.name.is_empty() {
                         read.name = self.physical(name);
                     }
-                    pipeline = Some(read);
+                    match name.as_str() {
+                        "Pipeline" => pipeline = Some(read),
+                        _ => other_pipelines.push(read),
+                    }
                 }
                 "AWS::CodePipeline::CustomActionType" => action_types.push(typed(name, properties()?)?),
                 "AWS::Logs::LogGroup" => {
@@ -131,10 +134,23 @@ impl<'a> Evaluator<'a> {
         if let Some(outputs) = self.outputs {
             self.eval("Outputs", outputs)?;
         }
-        let pipeline = pipeline.ok_or_else(|| Mistake("template.yaml has no AWS::CodePipeline::Pipeline".into()))?;
+        let pipeline = pipeline.ok_or_else(|| {
+            Mistake("template.yaml has no AWS::CodePipeline::Pipeline that is called Pipeline".into())
+        })?;
         let (action_types, functions, rules, log_groups) = stack;
         let (region, account) = (self.region.to_owned(), self.account.to_owned());
-        Ok(Stack { pipeline, action_types, functions, rules, queues, ssm, log_groups, region, account })
+        Ok(Stack {
+            pipeline,
+            other_pipelines,
+            action_types,
+            functions,
+            rules,
+            queues,
+            ssm,
+            log_groups,
+            region,
+            account,
+        })
     }
 
     fn queue(&self, name: &str, properties: &Value) -> Queue {

@@ -20,8 +20,10 @@ pub use policies::{Grant, Need, Permissions};
 /// What the stack makes, as far as a release needs it.
 #[derive(Debug, Clone)]
 pub struct Stack {
-    /// The pipeline.
+    /// The pipeline that releases.
     pub pipeline: Pipeline,
+    /// The others.
+    pub other_pipelines: Vec<Pipeline>,
     /// The custom action types, by provider.
     pub action_types: Vec<ActionType>,
     /// The Lambda functions.
@@ -56,6 +58,8 @@ pub struct Pipeline {
     pub role_arn: String,
     /// Where artifacts are kept.
     pub artifact_store: ArtifactStore,
+    /// What may be given at its start.
+    pub variables: Option<Vec<Variable>>,
     /// What starts it.
     pub triggers: Option<Value>,
     /// The stages.
@@ -64,6 +68,18 @@ pub struct Pipeline {
     pub restart_execution_on_update: Option<bool>,
     /// Tags.
     pub tags: Option<Value>,
+}
+
+/// What may be given at a pipeline's start, as `#{variables.NAME}`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// What it is unless given.
+    pub default_value: Option<String>,
+    /// What it means.
+    pub description: Option<String>,
 }
 
 /// How executions share the stages (fact 15).

@@ -21,6 +21,12 @@ fn missing(code: &str, what: &str) -> Fault {
 }
 
 impl World {
+    /// A repository's lifecycle policy removes an image, named as in a task definition.
+    pub fn remove_image(&mut self, image: &str) {
+        let name = image.split_once('/').map_or(image, |(_, name)| name);
+        self.beside.gone.push(name.to_owned());
+    }
+
     pub(super) fn is_gone(&self, name: &str) -> bool {
         self.beside.gone.iter().any(|gone| gone == name)
     }
@@ -121,8 +127,10 @@ impl World {
             return Err(Fault::new("RepositoryNotFoundException", why));
         }
         let id = &input["imageIds"][0];
-        let tag = id["imageTag"].as_str().or_else(|| id["imageDigest"].as_str()).unwrap_or_default();
-        let image = format!("{repository}:{tag}");
+        let image = match (id["imageDigest"].as_str(), id["imageTag"].as_str()) {
+            (Some(digest), _) => format!("{repository}@{digest}"),
+            (None, tag) => format!("{repository}:{}", tag.unwrap_or("latest")),
+        };
         if self.is_gone(&image) {
             return Ok(json!({"images": [], "failures": [{"imageId": id, "failureCode": "ImageNotFound"}]}));
         }

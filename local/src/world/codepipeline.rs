@@ -15,8 +15,33 @@ use super::{Fault, Request, World};
 struct Name {
     #[serde(alias = "pipelineName")]
     name: String,
-    client_request_token: Option<String>,
     version: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Start {
+    name: String,
+    client_request_token: Option<String>,
+    #[serde(default)]
+    source_revisions: Vec<SourceRevision>,
+    #[serde(default)]
+    variables: Vec<Variable>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SourceRevision {
+    action_name: String,
+    revision_type: String,
+    revision_value: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Variable {
+    name: String,
+    value: String,
 }
 
 #[derive(Deserialize)]
@@ -125,19 +150,16 @@ fn within(what: &str, value: Option<&String>, most: usize) -> Result<(), Fault> 
 impl World {
     pub(super) fn codepipeline(&mut self, name: &str, request: &Request) -> Result<Value, Fault> {
         match name {
-            "StartPipelineExecution" => {
-                let input: Name = request.input()?;
-                let _ = input.client_request_token;
-                self.known_pipeline(&input.name)?;
-                Ok(json!({"pipelineExecutionId": self.start_execution()}))
-            }
+            "StartPipelineExecution" => self.start(request.input()?),
             "GetPipeline" => {
                 let input: Name = request.input()?;
                 let _ = input.version;
-                self.known_pipeline(&input.name)?;
-                Ok(self.shown_pipeline())
+                Ok(self.shown_pipeline(self.known_pipeline(&input.name)?))
             }
-            "ListPipelines" => Ok(json!({"pipelines": [{"name": self.pipeline.declared.name, "version": 1}]})),
+            "ListPipelines" => {
+                let names = self.pipeline.declared.iter().map(|one| json!({"name": one.name, "version": 1}));
+                Ok(json!({"pipelines": names.collect::<Vec<_>>()}))
+            }
             "ListActionTypes" => {
                 #[derive(Deserialize)]
                 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -162,8 +184,7 @@ impl World {
             }
             "GetPipelineState" => {
                 let input: Name = request.input()?;
-                self.known_pipeline(&input.name)?;
-                Ok(self.pipeline_state())
+                Ok(self.pipeline_state(self.known_pipeline(&input.name)?))
             }
             "GetPipelineExecution" => {
                 let input: OfExecution = request.input()?;
@@ -172,8 +193,9 @@ impl World {
             }
             "ListPipelineExecutions" => {
                 let input: OfExecution = request.input()?;
-                self.known_pipeline(&input.pipeline_name)?;
-                let ids: Vec<_> = self.pipeline.executions.iter().rev().map(|one| one.id.clone()).collect();
+                let pipeline = self.known_pipeline(&input.pipeline_name)?;
+                let own = self.pipeline.executions.iter().rev().filter(|one| one.pipeline == pipeline);
+                let ids: Vec<_> = own.map(|one| one.id.clone()).collect();
                 let shown: Vec<_> = ids.iter().map(|id| self.shown_execution(id, false)).collect();
                 Ok(json!({"pipelineExecutionSummaries": shown}))
             }
@@ -206,22 +228,50 @@ impl World {
         }
     }
 
-    fn known_pipeline(&self, name: &str) -> Result<(), Fault> {
-        let own = &self.pipeline.declared.name;
-        match name == own {
-            true => Ok(()),
-            false => {
-                Err(Fault::new("PipelineNotFoundException", format!("There is no pipeline {name}; there is {own}.")))
+    fn start(&mut self, input: Start) -> Result<Value, Fault> {
+        let _ = input.client_request_token;
+        let pipeline = self.known_pipeline(&input.name)?;
+        let mut overrides = BTreeMap::new();
+        for one in input.source_revisions {
+            let actions = self.pipeline.declared[pipeline].stages.iter().flat_map(|stage| &stage.actions);
+            let action = actions.into_iter().find(|action| action.name == one.action_name);
+            let allows = action.is_some_and(|action| {
+                let allowed = action.configuration.get("AllowOverrideForS3ObjectKey");
+                allowed.is_some_and(|allowed| allowed == "true" || *allowed == Value::Bool(true))
+            });
+            if one.revision_type != "S3_OBJECT_KEY" || !allows {
+                return Err(invalid(format!("{} of {} cannot be overridden", one.revision_type, one.action_name)));
             }
+            overrides.insert(one.action_name, one.revision_value);
         }
+        let mut variables = BTreeMap::new();
+        for declared in self.pipeline.declared[pipeline].variables.iter().flatten() {
+            let given = input.variables.iter().find(|one| one.name == declared.name).map(|one| one.value.clone());
+            let value = given.or_else(|| declared.default_value.clone());
+            variables.insert(
+                declared.name.clone(),
+                value.ok_or_else(|| invalid(format!("no value for {}", declared.name)))?,
+            );
+        }
+        if let Some(unknown) = input.variables.iter().find(|one| !variables.contains_key(&one.name)) {
+            return Err(invalid(format!("there is no variable {}", unknown.name)));
+        }
+        Ok(json!({"pipelineExecutionId": self.start_execution(pipeline, overrides, variables)}))
+    }
+
+    fn known_pipeline(&self, name: &str) -> Result<usize, Fault> {
+        self.pipeline.named(name).ok_or_else(|| {
+            let own = self.pipeline_names().join(", ");
+            Fault::new("PipelineNotFoundException", format!("There is no pipeline {name}; there is {own}."))
+        })
     }
 
     fn known_execution(&self, input: &OfExecution) -> Result<String, Fault> {
-        self.known_pipeline(&input.pipeline_name)?;
+        let pipeline = self.known_pipeline(&input.pipeline_name)?;
         let id = input.pipeline_execution_id.clone().unwrap_or_default();
-        match self.status(&id) {
-            Some(_) => Ok(id),
-            None => Err(Fault::new("PipelineExecutionNotFoundException", format!("There is no execution {id}."))),
+        match self.pipeline.execution(&id) {
+            Some(one) if one.pipeline == pipeline => Ok(id),
+            _ => Err(Fault::new("PipelineExecutionNotFoundException", format!("There is no execution {id}."))),
         }
     }
 
@@ -332,9 +382,10 @@ impl World {
     }
 
     fn put_approval_result(&mut self, input: PutApprovalResult) -> Result<Value, Fault> {
-        self.known_pipeline(&input.pipeline_name)?;
+        let pipeline = self.known_pipeline(&input.pipeline_name)?;
         let found = self.pipeline.actions.iter().find(|one| {
-            self.pipeline.declared.stages[one.stage].name == input.stage_name
+            one.pipeline == pipeline
+                && self.pipeline.stage_of(one).name == input.stage_name
                 && self.pipeline.action_of(one).name == input.action_name
                 && one.token.as_ref() == Some(&input.token)
         });
@@ -367,11 +418,12 @@ impl World {
     fn retry(&mut self, input: &OfExecution) -> Result<Value, Fault> {
         let id = self.known_execution(input)?;
         let name = input.stage_name.clone().unwrap_or_default();
-        let stage = self.pipeline.declared.stages.iter().position(|stage| stage.name == name);
+        let pipeline = self.pipeline.of(&id);
+        let stage = self.pipeline.declared[pipeline].stages.iter().position(|stage| stage.name == name);
         let stage = stage.ok_or_else(|| Fault::new("StageNotFoundException", format!("There is no stage {name}.")))?;
         let retryable = matches!(self.status(&id), Some(ExecutionStatus::Failed | ExecutionStatus::Stopped));
-        let latest =
-            self.pipeline.stages[stage].latest.as_ref() == Some(&id) && self.pipeline.stages[stage].inside.is_none();
+        let state = &self.pipeline.stages[pipeline][stage];
+        let latest = state.latest.as_ref() == Some(&id) && state.inside.is_none();
         if !retryable || !latest {
             let why = "The stage has not failed in this execution, or a newer execution has entered it.";
             return Err(Fault::new("StageNotRetryableException", why));
@@ -383,14 +435,15 @@ impl World {
     fn shown_execution(&self, id: &str, whole: bool) -> Value {
         let Some(one) = self.pipeline.execution(id) else { return Value::Null };
         let revision = one.revision.as_ref();
-        let source = self.pipeline.declared.stages.first().and_then(|stage| stage.actions.first());
+        let declared = &self.pipeline.declared[one.pipeline];
+        let source = declared.stages.first().and_then(|stage| stage.actions.first());
         let mut shown = json!({
             "pipelineExecutionId": one.id, "status": self.status_shown(id, one.status).name(), "statusSummary": one.summary,
             "trigger": {"triggerType": "StartPipelineExecution", "triggerDetail": "local"},
-            "executionMode": mode_name(self.pipeline.declared.execution_mode),
+            "executionMode": mode_name(declared.execution_mode),
         });
         if whole {
-            shown["pipelineName"] = json!(self.pipeline.declared.name);
+            shown["pipelineName"] = json!(declared.name);
             shown["pipelineVersion"] = json!(1);
             shown["artifactRevisions"] = revision.map_or(json!([]), |made| {
                 json!([{"name": source.and_then(|action| action.output_artifacts.first()).map(|named| named.name.clone()),
@@ -410,13 +463,14 @@ impl World {
         shown
     }
 
-    fn pipeline_state(&self) -> Value {
-        let stages = self.pipeline.declared.stages.iter().enumerate().map(|(at, stage)| {
-            let state = &self.pipeline.stages[at];
+    fn pipeline_state(&self, pipeline: usize) -> Value {
+        let declared = &self.pipeline.declared[pipeline];
+        let stages = declared.stages.iter().enumerate().map(|(at, stage)| {
+            let state = &self.pipeline.stages[pipeline][at];
             let latest = state.latest.as_ref();
             let of_action = |(place, action): (usize, &crate::template::Action)| {
                 let runs = self.pipeline.actions.iter().rev();
-                let newest = runs.into_iter().find(|one| one.stage == at && one.action == place);
+                let newest = runs.into_iter().find(|one| one.pipeline == pipeline && one.stage == at && one.action == place);
                 let mut shown = json!({"actionName": action.name});
                 if let Some(one) = newest {
                     shown["latestExecution"] = self.shown_run(one);
@@ -434,7 +488,7 @@ impl World {
             }
             shown
         });
-        json!({"pipelineName": self.pipeline.declared.name, "pipelineVersion": 1, "stageStates": stages.collect::<Vec<_>>()})
+        json!({"pipelineName": declared.name, "pipelineVersion": 1, "stageStates": stages.collect::<Vec<_>>()})
     }
 
     fn stage_status(&self, execution: &str, stage: usize) -> &'static str {
@@ -443,7 +497,7 @@ impl World {
             newest.insert(one.action, one.status);
         }
         let any = |status| newest.values().any(|one| *one == status);
-        let total = self.pipeline.declared.stages[stage].actions.len();
+        let total = self.pipeline.declared[self.pipeline.of(execution)].stages[stage].actions.len();
         if any(ActionStatus::InProgress) {
             "InProgress"
         } else if any(ActionStatus::Failed) {
@@ -486,13 +540,14 @@ impl World {
     }
 
     fn list_action_executions(&self, input: &OfExecution) -> Result<Value, Fault> {
-        self.known_pipeline(&input.pipeline_name)?;
+        let pipeline = self.known_pipeline(&input.pipeline_name)?;
         let filter = input.filter.as_ref();
         if filter.is_some_and(|filter| filter.latest_in_pipeline_execution.is_some()) {
             return Err(Fault::unknown("the filter latestInPipelineExecution"));
         }
         let wanted = filter.and_then(|filter| filter.pipeline_execution_id.as_ref());
-        let own = self.pipeline.actions.iter().rev().filter(|one| wanted.is_none_or(|id| one.execution == *id));
+        let own = self.pipeline.actions.iter().rev().filter(|one| one.pipeline == pipeline);
+        let own = own.filter(|one| wanted.is_none_or(|id| one.execution == *id));
         let all: Vec<_> = own.filter_map(|one| self.run_shown(one)).collect();
         let skip: usize = input.next_token.as_ref().and_then(|token| token.parse().ok()).unwrap_or_default();
         let most = input.max_results.unwrap_or(100);
@@ -506,7 +561,7 @@ impl World {
             }
             json!({
                 "pipelineExecutionId": one.execution, "actionExecutionId": one.id, "pipelineVersion": 1,
-                "stageName": self.pipeline.declared.stages[one.stage].name, "actionName": action.name,
+                "stageName": self.pipeline.stage_of(one).name, "actionName": action.name,
                 "startTime": stamp(one.started), "lastUpdateTime": stamp(one.updated), "status": one.status.name(),
                 "updatedBy": format!("arn:aws:iam::{}:user/local", self.account),
                 "input": {"actionTypeId": {"category": kind.category, "owner": kind.owner, "provider": kind.provider, "version": kind.version},
@@ -524,8 +579,8 @@ impl World {
         Ok(answer)
     }
 
-    fn shown_pipeline(&self) -> Value {
-        let declared = &self.pipeline.declared;
+    fn shown_pipeline(&self, pipeline: usize) -> Value {
+        let declared = &self.pipeline.declared[pipeline];
         let stages = declared.stages.iter().map(|stage| {
             let actions = stage.actions.iter().map(|action| {
                 let kind = &action.action_type_id;

@@ -11,9 +11,9 @@ use crate::template::On;
 const DELIVERY: Duration = Duration::from_millis(50);
 
 impl World {
-    /// Sends an event of CodePipeline's.
-    pub(super) fn emit(&mut self, kind: &str, detail: Value) {
-        let pipeline = self.pipeline.arn(&self.region, &self.account);
+    /// Sends an event of CodePipeline's, about one of the pipelines.
+    pub(super) fn emit(&mut self, pipeline: usize, kind: &str, detail: Value) {
+        let pipeline = self.pipeline.arn(pipeline, &self.region, &self.account);
         let event = self.event("aws.codepipeline", kind, &[&pipeline], detail);
         self.after(DELIVERY, Timer::Deliver(Box::new(event)));
     }

@@ -90,7 +90,7 @@ impl World {
                 let [owner, category, provider, version] = ["owner", "category", "provider", "version"].map(part);
                 vec![need(operation, arn(service, format!("actiontype:{owner}/{category}/{provider}/{version}")))]
             }
-            ("codepipeline", "GetPipelineExecution" | "ListActionExecutions") => {
+            ("codepipeline", "GetPipelineExecution" | "ListActionExecutions" | "ListPipelineExecutions") => {
                 vec![need(operation, arn(service, text("pipelineName").to_owned()))]
             }
             ("ecs", "RunTask") => {
@@ -167,6 +167,7 @@ impl World {
                 let function = function.rsplit(':').next().unwrap_or_default();
                 vec![need("lambda:InvokeFunction", arn(service, format!("function:{function}")))]
             }
+            ("ecr", _) => vec![need(operation, arn(service, format!("repository/{}", text("repositoryName"))))],
             ("ssm", "GetParametersByPath") => {
                 vec![need(operation, arn(service, format!("parameter{}", text("Path").trim_end_matches('/'))))]
             }
@@ -202,6 +203,11 @@ impl World {
                         vec![on_object("s3:PutObject"), on_object("s3:GetObject")]
                     }
                     "PutObject" => vec![on_object("s3:PutObject")],
+                    "CopyObject" => {
+                        let source = request.headers.get("x-amz-copy-source").map(String::as_str).unwrap_or_default();
+                        let source = super::decoded(source.trim_start_matches('/'));
+                        vec![need("s3:GetObject", format!("arn:aws:s3:::{source}")), on_object("s3:PutObject")]
+                    }
                     "DeleteObject" => vec![on_object("s3:DeleteObject")],
                     _ => vec![on_object("s3:GetObject")],
                 }

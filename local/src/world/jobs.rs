@@ -80,7 +80,7 @@ impl World {
             let found = artifacts.and_then(|artifacts| artifacts.get(&named.name));
             json!({"name": named.name, "revision": found.map(|artifact| artifact.revision.clone()),
                 "location": {"type": "S3", "s3Location": {
-                    "bucketName": self.pipeline.declared.artifact_store.location,
+                    "bucketName": self.pipeline.declared_of(one).artifact_store.location,
                     "objectKey": found.map(|artifact| artifact.key.clone()).unwrap_or_default()}}})
         };
         let mut data = json!({
@@ -95,10 +95,10 @@ impl World {
         if action.action_type_id.owner == "Custom" {
             let kind = &action.action_type_id;
             data["actionTypeId"] = json!({"category": kind.category, "owner": kind.owner, "provider": kind.provider, "version": kind.version});
-            data["pipelineContext"] = json!({"pipelineName": self.pipeline.declared.name,
-                "stage": {"name": self.pipeline.declared.stages[one.stage].name},
+            data["pipelineContext"] = json!({"pipelineName": self.pipeline.declared_of(one).name,
+                "stage": {"name": self.pipeline.stage_of(one).name},
                 "action": {"name": action.name, "actionExecutionId": one.id},
-                "pipelineArn": self.pipeline.arn(&self.region, &self.account), "pipelineExecutionId": one.execution});
+                "pipelineArn": format!("arn:aws:codepipeline:{}:{}:{}", self.region, self.account, self.pipeline.declared_of(one).name), "pipelineExecutionId": one.execution});
         }
         data
     }

@@ -217,7 +217,7 @@ impl World {
 
     fn streams_of(&self, execution: &str) -> impl Iterator<Item = (&String, &Stream)> {
         let group = self.release_log_group().and_then(|group| self.logs.group(&self.region, &group).ok());
-        let first = format!("{}/{execution}", self.pipeline_name());
+        let first = format!("{}/{execution}", self.pipeline_of(execution));
         let streams = group.into_iter().flat_map(|group| &group.streams);
         streams.filter(move |(name, _)| name.starts_with(&first))
     }

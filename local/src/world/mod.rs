@@ -14,6 +14,7 @@ mod events;
 mod health;
 mod iam;
 mod jobs;
+mod kept;
 mod lambda;
 mod logs;
 mod mishaps;
@@ -43,6 +44,7 @@ pub use ecs::{Container, Task};
 pub use health::{ContainerCheck, Ill, Prober};
 pub use iam::Granted;
 pub use jobs::SECRET;
+pub use kept::{KeptObject, KeptRegion, take_up};
 pub use logs::{Event as LogEvent, Quirks};
 pub use mishaps::Life;
 pub use past::Lateness;
@@ -328,7 +330,10 @@ impl World {
             sqs: sqs::Sqs::new(&stack.queues),
             scheduler: scheduler::Scheduler::default(),
             told: Vec::new(),
-            pipeline: pipeline::Pipeline::new(stack.pipeline, stack.action_types)?,
+            pipeline: pipeline::Pipeline::new(
+                std::iter::once(stack.pipeline).chain(stack.other_pipelines).collect(),
+                stack.action_types,
+            )?,
             past: past::Pasts::default(),
         };
         for function in &stack.functions {
@@ -416,7 +421,7 @@ impl World {
     /// The bucket of artifacts, and of what is known of workers.
     #[must_use]
     pub fn bucket(&self) -> String {
-        self.pipeline.declared.artifact_store.location.clone()
+        self.pipeline.declared[0].artifact_store.location.clone()
     }
 
     /// The Region of the pipeline.

@@ -14,14 +14,14 @@ use super::{Effect, Made, Timer, World};
 use crate::Mistake;
 use crate::template::{self, Action, ActionType, ExecutionMode};
 
-/// A pipeline and all that became of it.
+/// The pipelines of the stack and all that became of them; the first is the one that releases.
 #[derive(Debug)]
 pub(super) struct Pipeline {
-    pub(super) declared: template::Pipeline,
+    pub(super) declared: Vec<template::Pipeline>,
     pub(super) types: Vec<ActionType>,
     pub(super) executions: Vec<Execution>,
     pub(super) actions: Vec<ActionExecution>,
-    pub(super) stages: Vec<StageState>,
+    pub(super) stages: Vec<Vec<StageState>>,
     pub(super) jobs: BTreeMap<String, Job>,
 }
 
@@ -89,6 +89,10 @@ impl ExecutionStatus {
 #[derive(Debug, Clone)]
 pub(super) struct Execution {
     pub(super) id: String,
+    /// Of which pipeline it is.
+    pub(super) pipeline: usize,
+    /// What was given at its start instead of what a source action's configuration says, by action.
+    pub(super) overrides: BTreeMap<String, String>,
     pub(super) status: ExecutionStatus,
     pub(super) summary: String,
     /// What the person said who stopped it.
@@ -148,6 +152,7 @@ impl ActionStatus {
 pub(super) struct ActionExecution {
     pub(super) id: String,
     pub(super) execution: String,
+    pub(super) pipeline: usize,
     pub(super) stage: usize,
     pub(super) action: usize,
     pub(super) status: ActionStatus,
@@ -194,11 +199,11 @@ pub struct ActionView {
 const APPROVAL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Pipeline {
-    pub(super) fn new(declared: template::Pipeline, types: Vec<ActionType>) -> Result<Self, Mistake> {
-        let stages = vec![StageState::default(); declared.stages.len()];
+    pub(super) fn new(declared: Vec<template::Pipeline>, types: Vec<ActionType>) -> Result<Self, Mistake> {
+        let stages = declared.iter().map(|one| vec![StageState::default(); one.stages.len()]).collect();
         let pipeline =
             Self { declared, types, executions: Vec::new(), actions: Vec::new(), stages, jobs: BTreeMap::new() };
-        for stage in &pipeline.declared.stages {
+        for stage in pipeline.declared.iter().flat_map(|one| &one.stages) {
             for action in &stage.actions {
                 pipeline.check(action).map_err(|why| {
                     Mistake(format!("template.yaml: pipeline stage {}, action {}: {why}", stage.name, action.name))
@@ -212,7 +217,7 @@ impl Pipeline {
     fn check(&self, action: &Action) -> Result<(), String> {
         let id = &action.action_type_id;
         match (id.owner.as_str(), id.category.as_str(), id.provider.as_str()) {
-            ("AWS", "Source", "CodeStarSourceConnection")
+            ("AWS", "Source", "CodeStarSourceConnection" | "S3")
             | ("AWS", "Build", "CodeBuild")
             | ("AWS", "Approval", "Manual")
             | ("AWS", "Invoke", "Lambda") => return Ok(()),
@@ -241,12 +246,30 @@ impl Pipeline {
         Ok(())
     }
 
-    pub(super) fn arn(&self, region: &str, account: &str) -> String {
-        format!("arn:aws:codepipeline:{region}:{account}:{}", self.declared.name)
+    /// Which of the pipelines an execution is of.
+    pub(super) fn of(&self, execution: &str) -> usize {
+        self.execution(execution).map_or(0, |one| one.pipeline)
+    }
+
+    /// The pipeline of this name.
+    pub(super) fn named(&self, name: &str) -> Option<usize> {
+        self.declared.iter().position(|one| one.name == name)
+    }
+
+    pub(super) fn arn(&self, pipeline: usize, region: &str, account: &str) -> String {
+        format!("arn:aws:codepipeline:{region}:{account}:{}", self.declared[pipeline].name)
+    }
+
+    pub(super) fn declared_of(&self, one: &ActionExecution) -> &template::Pipeline {
+        &self.declared[one.pipeline]
+    }
+
+    pub(super) fn stage_of(&self, one: &ActionExecution) -> &template::Stage {
+        &self.declared_of(one).stages[one.stage]
     }
 
     pub(super) fn action_of(&self, one: &ActionExecution) -> &Action {
-        &self.declared.stages[one.stage].actions[one.action]
+        &self.stage_of(one).actions[one.action]
     }
 
     pub(super) fn type_of(&self, action: &Action) -> Option<&ActionType> {
@@ -272,18 +295,25 @@ impl Pipeline {
 
     /// The newest runs of the actions of a stage, by the action's place.
     fn latest_in(&self, execution: &str, stage: usize) -> BTreeMap<usize, &ActionExecution> {
-        let counted = self.actions.iter().skip(self.stages[stage].counts_from);
+        let counted = self.actions.iter().skip(self.stages[self.of(execution)][stage].counts_from);
         let own = counted.filter(|one| one.execution == execution && one.stage == stage);
         own.map(|one| (one.action, one)).collect()
     }
 }
 
 impl World {
-    /// Starts an execution, and returns its id.
-    pub(super) fn start_execution(&mut self) -> String {
+    /// Starts an execution of a pipeline, and returns its id.
+    pub(super) fn start_execution(
+        &mut self,
+        pipeline: usize,
+        overrides: BTreeMap<String, String>,
+        variables: BTreeMap<String, String>,
+    ) -> String {
         let id = self.uuid();
         self.pipeline.executions.push(Execution {
             id: id.clone(),
+            pipeline,
+            overrides,
             status: ExecutionStatus::InProgress,
             summary: String::new(),
             stop_reason: None,
@@ -291,7 +321,7 @@ impl World {
             updated: self.now,
             stage: 0,
             artifacts: BTreeMap::new(),
-            variables: BTreeMap::new(),
+            variables: [("variables".to_owned(), variables)].into(),
             revision: None,
         });
         self.tell_pipeline(&id, ExecutionStatus::InProgress);
@@ -312,7 +342,7 @@ impl World {
         let view = |one: &ActionExecution| {
             let action = self.pipeline.action_of(one);
             ActionView {
-                stage: self.pipeline.declared.stages[one.stage].name.clone(),
+                stage: self.pipeline.stage_of(one).name.clone(),
                 action: action.name.clone(),
                 provider: action.action_type_id.provider.clone(),
                 id: one.id.clone(),
@@ -360,40 +390,56 @@ impl World {
     /// The pipeline's name.
     #[must_use]
     pub fn pipeline_name(&self) -> &str {
-        &self.pipeline.declared.name
+        &self.pipeline.declared[0].name
+    }
+
+    /// The name of the pipeline that an execution is of.
+    #[must_use]
+    pub fn pipeline_of(&self, execution: &str) -> &str {
+        &self.pipeline.declared[self.pipeline.of(execution)].name
+    }
+
+    /// The names of all pipelines, that which releases first.
+    #[must_use]
+    pub fn pipeline_names(&self) -> Vec<String> {
+        self.pipeline.declared.iter().map(|one| one.name.clone()).collect()
     }
 
     fn tell_pipeline(&mut self, execution: &str, status: ExecutionStatus) {
-        let detail = json!({"pipeline": self.pipeline.declared.name, "execution-id": execution,
+        let pipeline = self.pipeline.of(execution);
+        let detail = json!({"pipeline": self.pipeline.declared[pipeline].name, "execution-id": execution,
             "state": status.event(), "version": 1.0});
-        self.emit("CodePipeline Pipeline Execution State Change", detail);
+        self.emit(pipeline, "CodePipeline Pipeline Execution State Change", detail);
     }
 
     fn tell_stage(&mut self, execution: &str, stage: usize, state: &str) {
-        let name = &self.pipeline.declared.stages[stage].name;
-        let detail = json!({"pipeline": self.pipeline.declared.name, "execution-id": execution, "stage": name,
+        let pipeline = self.pipeline.of(execution);
+        let declared = &self.pipeline.declared[pipeline];
+        let detail = json!({"pipeline": declared.name, "execution-id": execution, "stage": declared.stages[stage].name,
             "state": state, "version": 1.0});
-        self.emit("CodePipeline Stage Execution State Change", detail);
+        self.emit(pipeline, "CodePipeline Stage Execution State Change", detail);
     }
 
     fn tell_action(&mut self, id: &str) {
         let Some(one) = self.pipeline.action(id) else { return };
         let action = self.pipeline.action_of(one);
         let kind = &action.action_type_id;
-        let mut detail = json!({"pipeline": self.pipeline.declared.name, "execution-id": one.execution,
-            "stage": self.pipeline.declared.stages[one.stage].name, "action": action.name,
+        let pipeline = one.pipeline;
+        let mut detail = json!({"pipeline": self.pipeline.declared_of(one).name, "execution-id": one.execution,
+            "stage": self.pipeline.stage_of(one).name, "action": action.name,
             "action-execution-id": one.id, "state": one.status.event(), "region": self.region, "version": 1.0,
             "type": {"owner": kind.owner, "category": kind.category, "provider": kind.provider, "version": kind.version}});
         if let Some((code, message)) = &one.error {
             detail["execution-result"] = json!({"external-execution-summary": message, "external-execution-id": one.external_id, "error-code": code});
         }
-        self.emit("CodePipeline Action Execution State Change", detail);
+        self.emit(pipeline, "CodePipeline Action Execution State Change", detail);
     }
 
     /// An execution comes to a stage: it enters, or waits as the execution mode has it (fact 15).
     fn enter(&mut self, execution: &str, stage: usize) {
-        let mode = self.pipeline.declared.execution_mode;
-        let state = &mut self.pipeline.stages[stage];
+        let pipeline = self.pipeline.of(execution);
+        let mode = self.pipeline.declared[pipeline].execution_mode;
+        let state = &mut self.pipeline.stages[pipeline][stage];
         let taken = state.inside.is_some() && mode != ExecutionMode::Parallel;
         if taken {
             if mode == ExecutionMode::Superseded {
@@ -419,7 +465,8 @@ impl World {
 
     /// A stage is free: whoever waits longest enters.
     fn leave(&mut self, execution: &str, stage: usize) {
-        let state = &mut self.pipeline.stages[stage];
+        let pipeline = self.pipeline.of(execution);
+        let state = &mut self.pipeline.stages[pipeline][stage];
         if state.inside.as_deref() != Some(execution) {
             return;
         }
@@ -443,7 +490,7 @@ impl World {
     fn begin_run_order(&mut self, execution: &str, stage: usize) {
         let latest = self.pipeline.latest_in(execution, stage);
         let done = |at: usize| latest.get(&at).is_some_and(|one| one.status == ActionStatus::Succeeded);
-        let actions = &self.pipeline.declared.stages[stage].actions;
+        let actions = &self.pipeline.declared[self.pipeline.of(execution)].stages[stage].actions;
         let left: Vec<_> = (0..actions.len()).filter(|at| !done(*at)).collect();
         let Some(order) = left.iter().map(|at| actions[*at].run_order).min() else {
             return self.stage_succeeded(execution, stage);
@@ -456,7 +503,7 @@ impl World {
 
     fn stage_succeeded(&mut self, execution: &str, stage: usize) {
         self.tell_stage(execution, stage, "SUCCEEDED");
-        if stage + 1 < self.pipeline.declared.stages.len() {
+        if stage + 1 < self.pipeline.declared[self.pipeline.of(execution)].stages.len() {
             self.enter(execution, stage + 1);
         } else {
             self.set_status(execution, ExecutionStatus::Succeeded, "");
@@ -466,11 +513,13 @@ impl World {
 
     fn begin_action(&mut self, execution: &str, stage: usize, at: usize) {
         let id = self.uuid();
-        let action = self.pipeline.declared.stages[stage].actions[at].clone();
+        let pipeline = self.pipeline.of(execution);
+        let action = self.pipeline.declared[pipeline].stages[stage].actions[at].clone();
         let resolved = self.resolve(execution, &action);
         self.pipeline.actions.push(ActionExecution {
             id: id.clone(),
             execution: execution.to_owned(),
+            pipeline,
             stage,
             action: at,
             status: ActionStatus::InProgress,
@@ -490,6 +539,7 @@ impl World {
         }
         let kind = &action.action_type_id;
         match (kind.owner.as_str(), kind.category.as_str()) {
+            ("AWS", "Source") if kind.provider == "S3" => self.fetch_object(&id),
             ("AWS", "Source") => self.effects.push(Effect::FetchSource { action: id }),
             ("AWS", "Build") => {
                 let revision = self.pipeline.execution(execution).and_then(|one| one.revision.clone());
@@ -542,7 +592,7 @@ impl World {
         let artifacts = self.pipeline.execution(&one.execution).map(|execution| &execution.artifacts);
         let shown = named.iter().filter_map(|named| {
             let found = artifacts?.get(&named.name)?;
-            let bucket = &self.pipeline.declared.artifact_store.location;
+            let bucket = &self.pipeline.declared_of(one).artifact_store.location;
             Some(json!({"name": named.name, "s3location": {"bucket": bucket, "key": found.key}}))
         });
         shown.collect::<Vec<_>>().into()
@@ -622,7 +672,7 @@ impl World {
         for id in running {
             self.end_action(&id, ActionStatus::Abandoned);
         }
-        for state in &mut self.pipeline.stages {
+        for state in self.pipeline.stages.iter_mut().flatten() {
             state.waiting.retain(|waiting| waiting != execution);
         }
         let stage = self.pipeline.execution(execution).map_or(0, |one| one.stage);
@@ -635,7 +685,8 @@ impl World {
     pub(super) fn retry_stage(&mut self, execution: &str, stage: usize, all: bool) {
         self.set_status(execution, ExecutionStatus::InProgress, "");
         let runs = self.pipeline.actions.len();
-        let state = &mut self.pipeline.stages[stage];
+        let pipeline = self.pipeline.of(execution);
+        let state = &mut self.pipeline.stages[pipeline][stage];
         state.inside = Some(execution.to_owned());
         if all {
             state.counts_from = runs;
@@ -658,10 +709,10 @@ impl World {
             Err(why) => return self.fail_action(id, "JobFailed", &why),
         };
         let action = self.pipeline.action_of(&one).clone();
-        let bucket = self.pipeline.declared.artifact_store.location.clone();
+        let bucket = self.pipeline.declared_of(&one).artifact_store.location.clone();
         for output in &action.output_artifacts {
             let unique = self.hex();
-            let key = format!("{}/{}/{}", self.pipeline.declared.name, output.name, &unique[..7]);
+            let key = format!("{}/{}/{}", self.pipeline.declared_of(&one).name, output.name, &unique[..7]);
             self.s3.put(&bucket, &key, made.artifact.clone(), self.now);
             if let Some(execution) = self.pipeline.execution_mut(&one.execution) {
                 let artifact = Artifact { key, revision: made.revision.clone() };
@@ -678,5 +729,29 @@ impl World {
             one.variables = made.variables;
         }
         self.end_action(id, ActionStatus::Succeeded);
+    }
+
+    /// A source action of S3's: what its key leads to, or the one that was given at the start (fact 55).
+    fn fetch_object(&mut self, id: &str) {
+        let Some(one) = self.pipeline.action(id).cloned() else { return };
+        let name = self.pipeline.action_of(&one).name.clone();
+        let setting = |name: &str| one.configuration.get(name).cloned().unwrap_or_default();
+        let given =
+            self.pipeline.execution(&one.execution).and_then(|execution| execution.overrides.get(&name).cloned());
+        let (bucket, key) = (setting("S3Bucket"), given.unwrap_or_else(|| setting("S3ObjectKey")));
+        let result = match self.s3.content(&bucket, &key) {
+            Some((artifact, etag)) => Ok(Made {
+                artifact,
+                revision: etag.clone(),
+                summary: format!("Amazon S3 version id: {etag}"),
+                variables: [("BucketName", bucket), ("ObjectKey", key), ("ETag", etag)]
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .into(),
+            }),
+            None => Err(format!(
+                "The specified S3 object {key} in bucket {bucket} cannot be read: make sure that it exists and that the role may read it."
+            )),
+        };
+        self.worked(id, result);
     }
 }

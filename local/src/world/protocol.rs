@@ -156,6 +156,7 @@ pub fn operation(request: &Request) -> String {
         // A path of one part is a bucket.
         ("GET", [_]) => "s3:ListObjectsV2".into(),
         ("GET", _) => "s3:GetObject".into(),
+        ("PUT", [_, _, ..]) if request.headers.contains_key("x-amz-copy-source") => "s3:CopyObject".into(),
         ("PUT", [_, _, ..]) => "s3:PutObject".into(),
         ("DELETE", [_, _, ..]) => "s3:DeleteObject".into(),
         ("HEAD", _) => "s3:HeadObject".into(),

@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use shared::Time;
 
-use super::{Fault, Request, Response, World};
+use super::{Fault, Request, Response, World, decoded};
 
 /// The access key's id in a job's `artifactCredentials`.
 pub(super) const ARTIFACT_KEY: &str = "ASIAARTIFACTCREDENTI";
@@ -53,6 +53,24 @@ impl S3 {
         self.objects.insert((bucket.into(), key.into()), Object { content, modified: now });
     }
 
+    /// The objects whose keys begin with this.
+    pub(super) fn all(&self, prefix: &str) -> Vec<super::KeptObject> {
+        let wanted = self.objects.iter().filter(|((_, key), _)| key.starts_with(prefix));
+        let kept = wanted.map(|((bucket, key), object)| super::KeptObject {
+            bucket: bucket.clone(),
+            key: key.clone(),
+            modified: object.modified,
+            content: object.content.clone(),
+        });
+        kept.collect()
+    }
+
+    /// An object's content and its ETag.
+    pub(super) fn content(&self, bucket: &str, key: &str) -> Option<(Vec<u8>, String)> {
+        let object = self.objects.get(&(bucket.to_owned(), key.to_owned()))?;
+        Some((object.content.clone(), object.etag().trim_matches('"').to_owned()))
+    }
+
     fn get(&self, place: &(String, String)) -> Result<&Object, Fault> {
         self.objects.get(place).ok_or_else(missing)
     }
@@ -94,6 +112,7 @@ impl World {
         match name {
             "ListObjectsV2" => self.list_objects(bucket, request),
             "PutObject" => self.put_object(place, request),
+            "CopyObject" => self.copy_object(place, request),
             "DeleteObject" => {
                 self.s3.objects.remove(&place);
                 Ok(no_body(204, Vec::new()))
@@ -113,10 +132,12 @@ impl World {
         }
     }
 
-    fn may_list(&self, bucket: &str, request: &Request) -> bool {
+    fn may_list(&mut self, bucket: &str, request: &Request) -> bool {
         let Some(function) = self.lambda.function(request.access_key()) else { return true };
         let need = super::iam::need("s3:ListBucket", format!("arn:aws:s3:::{bucket}"));
-        function.permissions.grant(&need).is_some()
+        let may = function.permissions.grant(&need).is_some();
+        // It is noted that this was needed.
+        may && self.allow(request.access_key(), &need).is_ok()
     }
 
     fn get_object(&self, place: &(String, String), request: &Request) -> Result<Response, Fault> {
@@ -165,6 +186,20 @@ impl World {
         let headers = object.headers();
         self.s3.objects.insert(place, object);
         Ok(no_body(200, headers))
+    }
+
+    fn copy_object(&mut self, place: (String, String), request: &Request) -> Result<Response, Fault> {
+        let source = decoded(request.headers.get("x-amz-copy-source").map(String::as_str).unwrap_or_default());
+        let (bucket, key) = source.trim_start_matches('/').split_once('/').unwrap_or_default();
+        let content = self.s3.get(&(bucket.to_owned(), key.to_owned()))?.content.clone();
+        let object = Object { content, modified: self.now };
+        let (etag, modified) = (escaped(&object.etag()), object.modified);
+        self.s3.objects.insert(place, object);
+        let body = format!(
+            "<CopyObjectResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><LastModified>{modified}</LastModified>\
+             <ETag>{etag}</ETag></CopyObjectResult>"
+        );
+        Ok(Response::xml(body))
     }
 
     fn list_objects(&self, bucket: &str, request: &Request) -> Result<Response, Fault> {

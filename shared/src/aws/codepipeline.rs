@@ -72,6 +72,37 @@ pub struct Execution {
     pub trigger: (String, String),
 }
 
+impl Execution {
+    /// Whether nothing of it goes on any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        is_over(&self.status)
+    }
+}
+
+fn is_over(status: &str) -> bool {
+    matches!(status, "Succeeded" | "Failed" | "Stopped" | "Superseded" | "Cancelled")
+}
+
+/// An execution in a pipeline's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedExecution {
+    /// Its id.
+    pub id: String,
+    /// How it stands.
+    pub status: String,
+    /// When it changed last.
+    pub updated: Time,
+}
+
+impl ListedExecution {
+    /// Whether nothing of it goes on any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        is_over(&self.status)
+    }
+}
+
 /// An action of the same release, as `ListActionExecutions` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sibling {
@@ -302,6 +333,60 @@ impl<'a> Codepipeline<'a> {
                 text(seen.trigger().and_then(|trigger| trigger.trigger_detail())),
             ),
         })
+    }
+
+    /// The newest executions of a pipeline: one page of them.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn newest_executions(&self, pipeline: &str) -> Result<Vec<ListedExecution>, Error> {
+        let call = self.client.list_pipeline_executions().pipeline_name(pipeline).max_results(100);
+        let output = call.send().await.map_err(|error| failure("codepipeline:ListPipelineExecutions", &error))?;
+        let executions = output.pipeline_execution_summaries().iter().map(|one| ListedExecution {
+            id: one.pipeline_execution_id().unwrap_or_default().to_owned(),
+            status: one.status().map(|status| status.as_str().to_owned()).unwrap_or_default(),
+            updated: one.last_update_time().copied().map(Time::from).unwrap_or_default(),
+        });
+        Ok(executions.collect())
+    }
+
+    /// The bucket of a pipeline's artifacts.
+    ///
+    /// # Errors
+    /// The call's, or a pipeline without one.
+    pub async fn bucket_of(&self, pipeline: &str) -> Result<String, Error> {
+        let got = self.client.get_pipeline().name(pipeline).send().await;
+        let got = got.map_err(|error| failure("codepipeline:GetPipeline", &error))?;
+        let store = got.pipeline().and_then(|pipeline| pipeline.artifact_store());
+        let bucket = store.map(|store| store.location().to_owned());
+        bucket.ok_or_else(|| Verdict::misconfigured(format!("the pipeline {pipeline} has no artifact store")).into())
+    }
+
+    /// Starts a pipeline, its source action with another object of S3's (fact 55), and with these variables.
+    ///
+    /// Not to be repeated blindly: each call starts an execution.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn start_from(
+        &self,
+        pipeline: &str,
+        (action, key): (&str, &str),
+        variables: &[(&str, &str)],
+    ) -> Result<String, Error> {
+        use aws_sdk_codepipeline::types::{PipelineVariable, SourceRevisionOverride, SourceRevisionType};
+        let revision = SourceRevisionOverride::builder().action_name(action).revision_value(key);
+        let revision = revision.revision_type(SourceRevisionType::S3ObjectKey).build();
+        let malformed =
+            |error| Error::from(Verdict::misconfigured(format!("codepipeline:StartPipelineExecution: {error}")));
+        let mut call = self.client.start_pipeline_execution().name(pipeline);
+        call = call.source_revisions(revision.map_err(malformed)?);
+        for (name, value) in variables {
+            let variable = PipelineVariable::builder().name(*name).value(*value).build();
+            call = call.variables(variable.map_err(malformed)?);
+        }
+        let started = call.send().await.map_err(|error| failure("codepipeline:StartPipelineExecution", &error))?;
+        Ok(started.pipeline_execution_id().unwrap_or_default().to_owned())
     }
 
     /// Whether the release was halted.

@@ -1,7 +1,8 @@
-//! HTTP to others than AWS, through the SDK's own client: one TLS stack, and tests play it in virtual time, too.
+//! HTTP by hand, to others than AWS above all, through the SDK's own client: one TLS stack, and tests play it in virtual time, too.
 
 use std::time::Duration;
 
+use aws_config::SdkConfig;
 use aws_smithy_runtime::client::orchestrator::operation::Operation;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
 use aws_smithy_types::body::SdkBody;
@@ -54,45 +55,10 @@ impl Aws {
             Some(instead) => redirected(instead, &post.url),
             None => post.url.clone(),
         };
-        let (scheme, rest) = url.split_once("://").unwrap_or(("https", &url));
-        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let path = format!("/{path}");
-        let (headers, body) = (post.headers.clone(), post.body.to_string());
-        let mut operation = Operation::builder()
-            .service_name("notifications")
-            .operation_name("post")
-            .behavior_version(aws_config::BehaviorVersion::latest())
-            .endpoint_url(&format!("{scheme}://{host}"))
-            .no_auth()
-            .no_retry()
-            .timeout_config(TimeoutConfig::builder().operation_timeout(ATTEMPT).build());
-        // Without one of its own, a configuration has the SDK's default client.
-        if let Some(client) = self.config().http_client() {
-            operation = operation.http_client(client);
-        }
-        if let Some(sleep) = self.config().sleep_impl() {
-            operation = operation.sleep_impl(sleep);
-        }
-        let operation = operation
-            .serializer(move |()| {
-                let mut request = HttpRequest::new(SdkBody::from(body.clone()));
-                request.set_method("POST")?;
-                request.set_uri(path.clone())?;
-                request.headers_mut().insert("content-type", "application/json");
-                for (name, value) in &headers {
-                    request.headers_mut().insert(*name, value.clone());
-                }
-                Ok(request)
-            })
-            .deserializer(|response: &HttpResponse| {
-                let text = response.body().bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-                Ok::<_, OrchestratorError<std::convert::Infallible>>((
-                    response.status().as_u16(),
-                    text.unwrap_or_default(),
-                ))
-            })
-            .build();
-        match operation.invoke(()).await {
+        let own = post.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let headers = std::iter::once(("content-type".to_owned(), "application/json".to_owned())).chain(own).collect();
+        let request = Request { url, headers, body: post.body.to_string(), patience: ATTEMPT };
+        match send(self.config(), request).await {
             Ok((200..=299, _)) => Ok(()),
             Ok((status, said)) => {
                 let said = format!(
@@ -105,9 +71,60 @@ impl Aws {
                     _ => Err(Verdict::misconfigured(said).into()),
                 }
             }
-            Err(_) => Err(Error::Again(format!("{} could not be reached", post.to))),
+            Err(Unanswered) => Err(Error::Again(format!("{} could not be reached", post.to))),
         }
     }
+}
+
+/// A POST as it goes out.
+pub(super) struct Request {
+    pub(super) url: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: String,
+    /// How long the answer may take.
+    pub(super) patience: Duration,
+}
+
+/// Nobody answered, or not in time.
+pub(super) struct Unanswered;
+
+/// Sends a request through a configuration's client, once; gives the status and the body of the answer.
+pub(super) async fn send(config: &SdkConfig, request: Request) -> Result<(u16, String), Unanswered> {
+    let (scheme, rest) = request.url.split_once("://").unwrap_or(("https", &request.url));
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let path = format!("/{path}");
+    let mut operation = Operation::builder()
+        .service_name("http")
+        .operation_name("post")
+        .behavior_version(aws_config::BehaviorVersion::latest())
+        .endpoint_url(&format!("{scheme}://{host}"))
+        .no_auth()
+        .no_retry()
+        .timeout_config(TimeoutConfig::builder().operation_timeout(request.patience).build());
+    // Without one of its own, a configuration has the SDK's default client.
+    if let Some(client) = config.http_client() {
+        operation = operation.http_client(client);
+    }
+    if let Some(sleep) = config.sleep_impl() {
+        operation = operation.sleep_impl(sleep);
+    }
+    let (headers, body) = (request.headers, request.body);
+    let operation = operation
+        .serializer(move |()| {
+            let mut request = HttpRequest::new(SdkBody::from(body.clone()));
+            request.set_method("POST")?;
+            request.set_uri(path.clone())?;
+            for (name, value) in &headers {
+                request.headers_mut().insert(name.clone(), value.clone());
+            }
+            Ok(request)
+        })
+        .deserializer(|response: &HttpResponse| {
+            let text = response.body().bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+            Ok::<_, OrchestratorError<std::convert::Infallible>>((response.status().as_u16(), text.unwrap_or_default()))
+        })
+        .build();
+    operation.invoke(()).await.map_err(|_| Unanswered)
 }
 
 /// The same address at another host: `http://127.0.0.1:8000/sink/hooks.slack.com/services/...`.

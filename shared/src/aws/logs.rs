@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::config::retry::RetryConfig;
+use aws_sdk_cloudwatchlogs::operation::get_log_events::builders::GetLogEventsFluentBuilder;
 use aws_sdk_cloudwatchlogs::types::InputLogEvent;
 
 use crate::aws::{Aws, Pacer, Place, allowance};
@@ -124,7 +125,10 @@ impl Logs {
     /// The call's.
     pub async fn last_lines(&self, group: &str, stream: &str, most: i32) -> Result<Vec<String>, Error> {
         let call = self.client.get_log_events().log_group_name(group).log_stream_name(stream);
-        let call = call.start_from_head(false).limit(most);
+        self.last(call.start_from_head(false).limit(most)).await
+    }
+
+    async fn last(&self, call: GetLogEventsFluentBuilder) -> Result<Vec<String>, Error> {
         let name = self.call("GetLogEvents");
         let read = async {
             match call.send().await {
@@ -135,6 +139,21 @@ impl Logs {
         };
         let events = self.pacer.pace(read).await?;
         Ok(events.into_iter().filter_map(|event| event.message).collect())
+    }
+
+    /// The last `most` lines of a stream that were written before a moment; none when it does not exist.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn last_lines_until(
+        &self,
+        group: &str,
+        stream: &str,
+        until: Time,
+        most: i32,
+    ) -> Result<Vec<String>, Error> {
+        let call = self.client.get_log_events().log_group_name(group).log_stream_name(stream);
+        self.last(call.start_from_head(false).end_time(millis(until)).limit(most)).await
     }
 
     /// Creates a stream.

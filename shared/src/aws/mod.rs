@@ -5,12 +5,14 @@
 
 pub mod codedeploy;
 pub mod codepipeline;
+pub mod ecr;
 pub mod ecs;
 pub mod http;
 pub mod logs;
 mod pace;
 pub mod s3;
 pub mod scheduler;
+pub mod signed;
 pub mod sqs;
 pub mod ssm;
 mod states;
@@ -76,6 +78,8 @@ pub struct Settings {
     pub bucket: Option<String>,
     /// How workers are asked for and written down, where the stack has any.
     pub workers: Option<WorkerSettings>,
+    /// The pipelines of the stack, that which releases first (`CUTOVER_PIPELINES`, with commas between).
+    pub pipelines: Vec<String>,
     /// The function's own log group (`AWS_LAMBDA_LOG_GROUP_NAME`).
     pub own_log_group: Option<String>,
     /// Where requests to others than AWS go instead, beside their own host and path (`CUTOVER_HTTP`): for a world of its own.
@@ -92,6 +96,7 @@ impl Settings {
             notify: setting("CUTOVER_NOTIFY_FUNCTION"),
             bucket: setting("CUTOVER_BUCKET"),
             workers: WorkerSettings::read(&setting),
+            pipelines: setting("CUTOVER_PIPELINES").unwrap_or_default().split(',').map(str::to_owned).collect(),
             own_log_group: setting("AWS_LAMBDA_LOG_GROUP_NAME"),
             http: setting("CUTOVER_HTTP"),
         }

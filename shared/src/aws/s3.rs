@@ -125,6 +125,25 @@ impl Bucket {
         }
     }
 
+    /// Copies an object within the bucket, over whatever has the other key; false when there is none to be copied.
+    ///
+    /// Safe to repeat: what is copied does not change, so that a second copy is the same.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn copy(&self, from: &str, to: &str) -> Result<bool, Error> {
+        let encode = |byte: u8| match byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        };
+        let source: String = format!("{}/{from}", self.name).bytes().map(encode).collect();
+        match self.client.copy_object().bucket(&self.name).key(to).copy_source(source).send().await {
+            Ok(_) => Ok(true),
+            Err(error) if code(&error) == "NoSuchKey" => Ok(false),
+            Err(error) => Err(failure(&self.call("CopyObject", from), &error)),
+        }
+    }
+
     /// The objects whose keys begin with `prefix`, in the order of their keys.
     ///
     /// # Errors

@@ -239,6 +239,9 @@ pub struct Task {
     /// Whether its containers may go on while their lines wait for being sent.
     #[serde(default)]
     pub log_mode: LogMode,
+    /// Whether what it does forbids going back to a release from before it, unless that is asked for by the task's name.
+    #[serde(default)]
+    pub no_way_back: bool,
     /// Where it runs: everywhere unless given.
     #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<String>>"))]
     pub environments: Option<Vec<Spanned<String>>>,

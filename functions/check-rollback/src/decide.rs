@@ -1,0 +1,166 @@
+//! What lies between, from the records: pure.
+
+use shared::artifact::Content;
+use shared::record::{self, Record};
+
+/// What was seen.
+pub(crate) struct Seen<'a> {
+    /// What is to run again.
+    pub(crate) target: &'a Content,
+    /// The records of all pipelines, the newest first.
+    pub(crate) records: Vec<Record>,
+    /// The executions whose records cannot be read.
+    pub(crate) unreadable: Vec<String>,
+    /// Whether ECR has its image no more.
+    pub(crate) image_is_gone: bool,
+    /// The task that it is gone back behind all the same.
+    pub(crate) behind: Option<String>,
+}
+
+/// What follows.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Decision {
+    /// It cannot be gone back to.
+    Refused(Why),
+    /// A person is asked.
+    Between(Box<Between>),
+}
+
+/// Why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Its image is gone.
+    ImageGone,
+    /// These tasks, each with the release that began it, say that there is no way back behind them.
+    NoWayBack(Vec<(String, String)>),
+}
+
+/// What lies between the release that runs and the one that is to run again.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Between {
+    /// The record of the release that is to run again; none where there is none that can be read.
+    pub(crate) target: Option<Record>,
+    /// What runs.
+    pub(crate) runs: Option<Record>,
+    /// The releases since, the oldest first, whatever became of them.
+    pub(crate) since: Vec<Record>,
+    /// The executions whose records cannot be read.
+    pub(crate) unreadable: Vec<String>,
+    /// The task that it is gone back behind although there is no way.
+    pub(crate) behind: Option<String>,
+}
+
+impl Between {
+    /// Whether what is to run again runs.
+    pub(crate) fn is_there(&self) -> bool {
+        let both = self.target.as_ref().zip(self.runs.as_ref());
+        both.is_some_and(|(target, runs)| target.content == runs.content)
+    }
+
+    /// The tasks that were begun since, each with its release, and that nobody undoes.
+    pub(crate) fn tasks(&self) -> Vec<(&str, &Record)> {
+        self.since.iter().flat_map(|one| one.begun_tasks().into_iter().map(move |task| (task, one))).collect()
+    }
+}
+
+/// Decides.
+pub(crate) fn decide(seen: &Seen<'_>) -> Decision {
+    if seen.image_is_gone {
+        return Decision::Refused(Why::ImageGone);
+    }
+    let is_it = |one: &&Record| !one.back && one.has_succeeded() && one.content == seen.target.hash;
+    let target = seen.records.iter().find(is_it).cloned();
+    let since = target.as_ref().map(|target| {
+        let later = seen.records.iter().filter(|one| !one.back && one.ended > target.ended);
+        later.rev().cloned().collect::<Vec<_>>()
+    });
+    let since = since.unwrap_or_default();
+    let barred = since.iter().flat_map(|one| one.no_way_back.iter().map(|task| (task.clone(), one.what())));
+    let barred: Vec<_> = barred.filter(|(task, _)| seen.behind.as_ref() != Some(task)).collect();
+    if !barred.is_empty() {
+        return Decision::Refused(Why::NoWayBack(barred));
+    }
+    Decision::Between(Box::new(Between {
+        target,
+        runs: record::runs(&seen.records).cloned(),
+        since,
+        unreadable: seen.unreadable.clone(),
+        behind: seen.behind.clone(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::Time;
+    use shared::manifest::Manifest;
+    use shared::record::Step;
+
+    use super::*;
+
+    const MANIFEST: &str = include_str!("../../../examples/shop/deploy.yaml");
+
+    fn content(hash: &str) -> Content {
+        Content { manifest: Manifest::read("deploy.yaml", MANIFEST).unwrap(), image: None, hash: hash.into() }
+    }
+
+    /// A release that ended at this time, deployed this, and migrated.
+    fn release(ended: u64, content: &str, status: &str, no_way_back: &[&str]) -> Record {
+        let migrate = Step { task: Some("migrate".into()), ..Step::default() };
+        Record {
+            execution: format!("e-{ended}"),
+            ended: Time::from_millis(ended),
+            content: content.into(),
+            status: status.into(),
+            actions: vec![migrate],
+            no_way_back: no_way_back.iter().map(|&task| task.to_owned()).collect(),
+            ..Record::default()
+        }
+    }
+
+    fn seen<'a>(target: &'a Content, records: Vec<Record>) -> Seen<'a> {
+        Seen { target, records, unreadable: Vec::new(), image_is_gone: false, behind: None }
+    }
+
+    #[test]
+    fn what_lies_between_is_every_release_since_also_one_that_failed_after_its_migration() {
+        let target = content("a");
+        let back = Record { back: true, ..release(35, "a", "Succeeded", &[]) };
+        let records = vec![
+            release(40, "c", "Succeeded", &[]),
+            back,
+            release(30, "b", "Failed", &[]),
+            release(20, "a", "Succeeded", &[]),
+            release(10, "a", "Succeeded", &[]),
+        ];
+        let Decision::Between(between) = decide(&seen(&target, records)) else { panic!("refused") };
+        assert_eq!(between.target.as_ref().unwrap().execution, "e-20", "the newest that deployed it");
+        assert_eq!(between.runs.as_ref().unwrap().execution, "e-40");
+        assert_eq!(between.tasks().iter().map(|(_, one)| one.ended.millis()).collect::<Vec<_>>(), [30, 40]);
+        assert!(!between.is_there());
+    }
+
+    #[test]
+    fn there_is_no_way_back_behind_a_task_that_says_so_unless_it_is_named() {
+        let target = content("a");
+        let records = vec![release(30, "b", "Failed", &["migrate"]), release(20, "a", "Succeeded", &["migrate"])];
+        let mut seen = seen(&target, records);
+        let barred = vec![("migrate".to_owned(), "execution e-30".to_owned())];
+        assert_eq!(decide(&seen), Decision::Refused(Why::NoWayBack(barred.clone())));
+        seen.behind = Some("other".into());
+        assert_eq!(decide(&seen), Decision::Refused(Why::NoWayBack(barred)));
+        seen.behind = Some("migrate".into());
+        assert!(matches!(decide(&seen), Decision::Between(_)));
+        seen.image_is_gone = true;
+        assert_eq!(decide(&seen), Decision::Refused(Why::ImageGone));
+    }
+
+    #[test]
+    fn without_a_record_of_it_a_person_is_asked_all_the_same_and_nothing_is_made_up() {
+        let target = content("a");
+        let mut seen = seen(&target, vec![release(30, "b", "Succeeded", &[])]);
+        seen.unreadable = vec!["e-20".into()];
+        let Decision::Between(between) = decide(&seen) else { panic!("refused") };
+        assert_eq!((between.target.is_none(), between.since.len()), (true, 0));
+        assert_eq!(between.unreadable, ["e-20"]);
+    }
+}

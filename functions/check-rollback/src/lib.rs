@@ -1,0 +1,71 @@
+//! Says what lies between the release that runs and the one that is to run again, before a person approves it; refuses what cannot
+//! be gone back to.
+//!
+//! Invariant: it changes nothing. What it cannot know it says, in capitals, and leaves to the person who is asked.
+
+mod decide;
+mod message;
+
+use serde::{Deserialize, Serialize};
+use shared::aws::ecr::Image;
+use shared::record::{Entry, Store};
+use shared::{Aws, Error, Event, Invocation, Journal, Next, Tick, Verdict, artifact};
+
+use decide::{Decision, Seen, decide};
+
+/// How many records of each pipeline are looked at.
+const MOST: usize = 60;
+
+/// The action's parameters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct Parameters {
+    /// The task that it is gone back behind although the manifest says `no_way_back`, or `none`.
+    behind: Option<String>,
+    /// The manifest's name in the input artifact, `deploy.yaml` unless given.
+    manifest: Option<String>,
+}
+
+/// Nothing: a look is all there is.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct State {}
+
+/// Handles one job.
+///
+/// # Errors
+/// When the answer could not be delivered.
+pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<(), Error> {
+    shared::run(&aws, &event, invocation, step).await
+}
+
+async fn step(tick: &Tick<'_>, _: &mut State, _: &mut Option<()>) -> Result<Next, Error> {
+    let parameters: Parameters = tick.job.parameters()?;
+    let target = artifact::read(tick.aws, tick.job, parameters.manifest.as_deref()).await?;
+    let Some(store) = Store::new(tick.aws) else {
+        return Err(Verdict::misconfigured("CUTOVER_BUCKET is not set: see template.yaml").into());
+    };
+    let pipelines: Vec<_> = tick.aws.settings().pipelines.iter().map(String::as_str).collect();
+    let (mut records, mut unreadable) = (Vec::new(), Vec::new());
+    for entry in store.newest(&pipelines, MOST).await? {
+        match entry {
+            Entry::Record(record) => records.push(*record),
+            Entry::Newer { execution, .. } | Entry::Unreadable { execution, .. } => unreadable.push(execution),
+        }
+    }
+    let image_is_gone = match target.image.as_deref().and_then(Image::read) {
+        Some(image) => !tick.aws.has_image(&image).await?,
+        None => false,
+    };
+    let behind = parameters.behind.filter(|behind| behind != "none");
+    let seen = Seen { target: &target, records, unreadable, image_is_gone, behind };
+    let next = match decide(&seen) {
+        Decision::Refused(why) => Next::Fail(Verdict::misconfigured(message::refused(&why, &target))),
+        Decision::Between(between) => Next::Succeed(message::asks(tick, &between, &target)),
+    };
+    let mut journal = Journal::default();
+    for line in message::lines(&next) {
+        journal.say(tick.now, line);
+    }
+    journal.finish(tick.aws, tick.release).await;
+    Ok(next)
+}

@@ -1,0 +1,99 @@
+//! Every sentence of `check-rollback` that a person reads.
+
+use std::fmt::Write as _;
+
+use shared::artifact::Content;
+use shared::record::Record;
+use shared::text::{count, fit};
+use shared::time::spoken;
+use shared::{Next, Success, Tick, names};
+
+use crate::decide::{Between, Why};
+
+/// How much of it an approval can show: a configuration value has at most 1,000 characters (fact 2).
+const LONGEST_ASKED: usize = 900;
+
+/// Why it cannot be gone back to.
+pub(crate) fn refused(why: &Why, target: &Content) -> String {
+    match why {
+        Why::ImageGone => format!(
+            "The image of that release is gone from ECR: {}. Its repository's lifecycle policy has removed it. Choose a later release, or \
+             release its commit anew; nothing was changed.",
+            target.image.as_deref().unwrap_or_default()
+        ),
+        Why::NoWayBack(tasks) => {
+            let each: Vec<_> = tasks.iter().map(|(task, release)| format!("`{task}` ({release})")).collect();
+            let name = tasks.first().map_or("", |(task, _)| task.as_str());
+            format!(
+                "There is no way back behind {}: deploy.yaml says `no_way_back`, and it was begun since. If the older version can live with \
+                 what it did, say so by its name: start the pipeline with the variable Behind={name}. Nothing was changed.",
+                each.join(", ")
+            )
+        }
+    }
+}
+
+/// What the approval tells the person who is asked.
+pub(crate) fn asks(tick: &Tick<'_>, between: &Between, target: &Content) -> Success {
+    let mut text = match &between.target {
+        Some(record) => {
+            let age = tick.now.since(record.ended);
+            format!("Back to {} ({} old)", record.what(), spoken(age))
+        }
+        None => "Back to a release that HAS NO RECORD: what lies between is NOT KNOWN".to_owned(),
+    };
+    if between.is_there() {
+        text.push_str(", which runs already");
+    } else if let Some(runs) = &between.runs {
+        let _ = write!(text, ", from {}", runs.what());
+    }
+    text.push('.');
+    if let Some(task) = &between.behind {
+        let _ = write!(text, " BEHIND `{task}`, ALTHOUGH deploy.yaml SAYS THAT THERE IS NO WAY BACK.");
+    }
+    let tasks = between.tasks();
+    if !tasks.is_empty() {
+        let each: Vec<_> = tasks.iter().map(|(task, one)| format!("{task} of {}", one.what())).collect();
+        let _ = write!(text, " MIGRATIONS AND OTHER TASKS RAN SINCE AND ARE NOT UNDONE: {}.", each.join(", "));
+    }
+    if !between.unreadable.is_empty() {
+        let _ = write!(
+            text,
+            " {} CANNOT BE READ by this version of Cutover: {}.",
+            count(between.unreadable.len(), "RECORD"),
+            between.unreadable.join(", ")
+        );
+    }
+    let _ = write!(text, " Deploys {}.", deploys(target));
+    if !between.since.is_empty() {
+        let each: Vec<_> = between.since.iter().rev().map(Record::what).collect();
+        let _ = write!(text, " Since then: {}.", each.join("; "));
+    }
+    let link = names::console_encoded(&names::log_stream(tick.release));
+    let group = tick.aws.settings().log_group.as_ref();
+    let url = group.map(|group| names::log_link(&tick.aws.region(), group, &names::log_stream(tick.release)));
+    let mut variables = vec![("Summary", fit(&text, LONGEST_ASKED))];
+    variables.extend(url.map(|url| ("LogsUrl", url)));
+    Success { summary: text, variables, link: Some(link) }
+}
+
+/// "registry/shop@sha256:... to us/web, us/worker".
+fn deploys(target: &Content) -> String {
+    let manifest = &target.manifest;
+    let each = manifest.services.iter().flat_map(|(name, service)| {
+        let environments = manifest.environments_of(service.environments.as_ref());
+        environments.into_iter().map(move |(environment, _)| format!("{environment}/{name}"))
+    });
+    let each: Vec<_> = each.collect();
+    format!("{} to {}", target.image.as_deref().unwrap_or("the image of the task definitions"), each.join(", "))
+}
+
+/// What stands in the release's log.
+pub(crate) fn lines(next: &Next) -> Vec<String> {
+    let text = match next {
+        Next::Wait(..) => return Vec::new(),
+        Next::Succeed(success) => &success.summary,
+        Next::Fail(verdict) => &verdict.message,
+    };
+    text.split_inclusive(". ").map(|sentence| format!("way back | {}", sentence.trim())).collect()
+}

@@ -1,0 +1,83 @@
+//! Whose turn it is to deploy: a release and a way back are of two pipelines, and never deploy at once.
+//!
+//! Invariant: nothing is begun by whoever has not got the turn. It is an object in S3 that names the execution; it is taken over
+//! when no action that deploys is under way in that execution, so that nobody has to be alive to give it back.
+
+use serde::{Deserialize, Serialize};
+use shared::aws::SHOWN;
+use shared::aws::codepipeline::{Codepipeline, Sibling};
+use shared::aws::s3::Written;
+use shared::job::Release;
+use shared::{Aws, Error, Tick, Time};
+use tracing::warn;
+
+/// The object's key.
+const KEY: &str = "_releases/deploying";
+
+/// Who deploys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Turn {
+    pub(crate) pipeline: String,
+    pub(crate) execution: String,
+    /// When it was taken.
+    pub(crate) since: Time,
+}
+
+/// Whose turn it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// This release's.
+    Ours,
+    /// Another one's, which deploys.
+    Theirs(Turn),
+}
+
+/// Takes the turn, unless another release deploys.
+///
+/// Safe to repeat: the object is written only where there is none, or over what was read (S3's conditions), and one that names this
+/// execution already is its own.
+///
+/// # Errors
+/// The calls': not knowing, nothing begins.
+pub(crate) async fn take(tick: &Tick<'_>) -> Result<Whose, Error> {
+    // Another pipeline than the stack's own may have no part in it.
+    let Some(bucket) = tick.aws.settings().bucket.as_deref() else { return Ok(Whose::Ours) };
+    let bucket = tick.aws.bucket(bucket);
+    let own =
+        Turn { pipeline: tick.release.pipeline.clone(), execution: tick.release.execution.clone(), since: tick.now };
+    let body = serde_json::to_vec(&own).unwrap_or_default();
+    let written = match bucket.get(KEY).await? {
+        None => bucket.create(KEY, body).await?,
+        Some(object) => {
+            match serde_json::from_slice::<Turn>(&object.body) {
+                Ok(turn) if turn.execution == own.execution => return Ok(Whose::Ours),
+                Ok(turn) if deploys(tick.aws, &turn, tick.now).await? => return Ok(Whose::Theirs(turn)),
+                Ok(_) => {}
+                Err(error) => warn!(%error, "whose turn it was cannot be read"),
+            }
+            bucket.replace(KEY, body, &object.etag).await?
+        }
+    };
+    match written {
+        Written::Done(_) => Ok(Whose::Ours),
+        Written::Refused => {
+            Err(Error::Again("another release has taken the turn to deploy at this very moment".into()))
+        }
+    }
+}
+
+/// Whether the release that has the turn deploys. One that has just taken it may not be shown to do so yet.
+async fn deploys(aws: &Aws, turn: &Turn, now: Time) -> Result<bool, Error> {
+    if now.since(turn.since) < SHOWN {
+        return Ok(true);
+    }
+    let release = Release {
+        pipeline: turn.pipeline.clone(),
+        execution: turn.execution.clone(),
+        stage: None,
+        action: None,
+        attempt: 1,
+    };
+    let actions = Codepipeline::new(aws).siblings(&release).await?;
+    Ok(actions.iter().any(|one: &Sibling| one.deploys && one.is_running()))
+}

@@ -1,0 +1,157 @@
+//! A release's record, from what AWS shows of it: pure.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use shared::artifact::Content;
+use shared::aws::codepipeline::{ActionStatus, Execution, Sibling};
+use shared::job::Release;
+use shared::record::{Approval, Commit, Deployed, Ran, Record, SCHEMA, Step, VERSION};
+use shared::text::{fit, plain};
+
+/// How many of a task's last lines are kept for each environment, and how much of each.
+const LAST: usize = 3;
+const LONGEST_LINE: usize = 300;
+
+/// How much is kept of what an action said.
+const LONGEST_SAID: usize = 2048;
+
+/// Everything that is shown of a release that has ended.
+pub(crate) struct Seen {
+    pub(crate) release: Release,
+    pub(crate) execution: Execution,
+    pub(crate) actions: Vec<Sibling>,
+    pub(crate) back: bool,
+    pub(crate) content: Option<Content>,
+    /// The key under which its artifact was kept.
+    pub(crate) artifact: String,
+    /// What each task wrote last.
+    pub(crate) lines: BTreeMap<String, Vec<String>>,
+    pub(crate) log: Option<String>,
+}
+
+/// The record; `others` are those of the releases before, the newest first.
+pub(crate) fn record(seen: &Seen, others: &[Record]) -> Record {
+    let mut actions: Vec<_> = seen.actions.iter().map(step).collect();
+    actions.sort_by_key(|step| step.began);
+    let began = actions.iter().map(|step| step.began).min().unwrap_or_default();
+    let ended = actions.iter().map(|step| step.ended).max().unwrap_or_default();
+    let before =
+        others.iter().find(|one| one.has_succeeded() && one.ended < ended && one.execution != seen.release.execution);
+    let source = seen.actions.iter().find(|one| one.category == "Source").map(|one| &one.variables);
+    let variable = |name: &str| source.and_then(|all| all.get(name)).cloned().unwrap_or_default();
+    let content = seen.content.as_ref();
+    // What is gone back to was released once, and its record says what it is.
+    let target = content.filter(|_| seen.back);
+    let target = target.and_then(|content| others.iter().find(|one| !one.back && one.content == content.hash));
+    let commit = target.map(|target| target.commit.clone()).unwrap_or_else(|| Commit {
+        id: variable("CommitId"),
+        message: variable("CommitMessage").lines().next().unwrap_or_default().to_owned(),
+        date: variable("AuthorDate"),
+        repository: variable("FullRepositoryName"),
+        branch: variable("BranchName"),
+    });
+    let begun = |task: &String| actions.iter().any(|step| step.task.as_ref() == Some(task));
+    let flagged = content.into_iter().flat_map(|content| &content.manifest.tasks).filter(|(_, task)| task.no_way_back);
+    Record {
+        schema: SCHEMA.into(),
+        version: VERSION,
+        pipeline: seen.release.pipeline.clone(),
+        execution: seen.release.execution.clone(),
+        back: seen.back,
+        status: seen.execution.status.clone(),
+        reason: seen.execution.summary.clone(),
+        began,
+        ended,
+        trigger: seen.execution.trigger.clone(),
+        commit,
+        since: before.map(|one| one.commit.id.clone()).unwrap_or_default(),
+        image: content.and_then(|content| content.image.clone()).unwrap_or_default(),
+        content: content.map(|content| content.hash.clone()).unwrap_or_default(),
+        artifact: seen.artifact.clone(),
+        no_way_back: flagged.map(|(name, _)| name.clone()).filter(begun).collect(),
+        tasks: seen.actions.iter().rev().filter(|one| runs_task(one)).flat_map(|one| ran(one, seen)).collect(),
+        services: seen.actions.iter().find(|one| one.deploys).map(deployed).unwrap_or_default(),
+        workers: seen
+            .actions
+            .iter()
+            .find(|one| one.action == "Drain")
+            .and_then(|one| one.summary.clone())
+            .unwrap_or_default(),
+        approval: seen.actions.iter().find(|one| one.category == "Approval").and_then(approval),
+        log: seen.log.clone().unwrap_or_default(),
+        actions,
+    }
+}
+
+fn step(one: &Sibling) -> Step {
+    let said = one.error.as_ref().or(one.summary.as_ref()).map(String::as_str).unwrap_or_default();
+    Step {
+        stage: one.stage.clone(),
+        action: one.action.clone(),
+        began: one.started.unwrap_or_default(),
+        ended: one.updated.or(one.started).unwrap_or_default(),
+        status: match one.status {
+            ActionStatus::InProgress => "InProgress",
+            ActionStatus::Succeeded => "Succeeded",
+            ActionStatus::Failed => "Failed",
+            ActionStatus::Abandoned => "Abandoned",
+            ActionStatus::Unknown => "Unknown",
+        }
+        .into(),
+        said: fit(said, LONGEST_SAID),
+        task: one.task.clone(),
+    }
+}
+
+/// Whether it runs its task, rather than showing its log.
+fn runs_task(one: &Sibling) -> bool {
+    one.task.is_some() && !one.action.ends_with("Logs")
+}
+
+/// A task's runs, by environment: those whose durations it tells, and those that have written something.
+fn ran(one: &Sibling, seen: &Seen) -> Vec<Ran> {
+    let task = one.task.clone().unwrap_or_default();
+    let mut found: BTreeMap<String, Ran> = BTreeMap::new();
+    let durations = one.variables.get("Durations").map(String::as_str).unwrap_or_default();
+    for (environment, seconds) in durations.split(", ").filter_map(|pair| pair.split_once('=')) {
+        let ran = found.entry(environment.to_owned()).or_default();
+        ran.seconds = seconds.parse().ok();
+    }
+    let complete = format!("{task} complete: ");
+    for line in seen.lines.get(&task).into_iter().flatten() {
+        let Some((environment, said)) = line.split_once(" | ") else { continue };
+        if said.starts_with(&complete) {
+            continue;
+        }
+        let known =
+            seen.content.as_ref().is_none_or(|content| content.manifest.environments.contains_key(environment.trim()));
+        if known {
+            let ran = found.entry(environment.trim().to_owned()).or_default();
+            ran.last.push(fit(plain(said).trim_end(), LONGEST_LINE));
+        }
+    }
+    let named = |(environment, mut ran): (String, Ran)| {
+        ran.last.drain(..ran.last.len().saturating_sub(LAST));
+        Ran { task: task.clone(), environment, ..ran }
+    };
+    found.into_iter().map(named).collect()
+}
+
+/// What ran before and after, as the action's output variable tells.
+fn deployed(one: &Sibling) -> Vec<Deployed> {
+    let told: Value =
+        one.variables.get("Services").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    serde_json::from_value(told).unwrap_or_default()
+}
+
+fn approval(one: &Sibling) -> Option<Approval> {
+    let by = one.updated_by.as_deref().unwrap_or_default();
+    let given = match one.status {
+        ActionStatus::Succeeded => true,
+        ActionStatus::Failed => false,
+        ActionStatus::InProgress | ActionStatus::Abandoned | ActionStatus::Unknown => return None,
+    };
+    let said = one.error.clone().or_else(|| one.summary.clone()).unwrap_or_default();
+    Some(Approval { given, by: by.rsplit('/').next().unwrap_or(by).to_owned(), said })
+}

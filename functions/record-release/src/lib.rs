@@ -1,0 +1,216 @@
+//! Writes down each release that has ended, and keeps its artifact for a way back.
+//!
+//! Invariants: an execution has one record, whoever comes, however often and late; an event only hurries the look, and what no event
+//! told of is found by the next one, or by the schedule; the artifact is there before the record that names it.
+
+mod collect;
+mod metrics;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use shared::aws::codepipeline::{Codepipeline, Sibling, tries};
+use shared::job::Release;
+use shared::record::{Entry, Kept, Record, Store, Usual};
+use shared::{Aws, Error, Event, Invocation, Time, Trouble, Verdict, artifact, names, record};
+use tracing::{info, warn};
+
+use collect::Seen;
+
+/// How often it is looked whether an execution shows its end, and how long: what CodePipeline shows lags by seconds.
+const LOOK: Duration = Duration::from_secs(2);
+const SHOWN: Duration = Duration::from_secs(60);
+
+/// How many records tell how long things usually take, and which release ran before.
+const MOST: usize = 15;
+
+/// How many of a task's last lines are looked at: those of all environments, mixed.
+const LINES: i32 = 300;
+
+/// How long ago an execution must have ended for the schedule to take it up: its event is on its way until then.
+const OVERDUE: Duration = Duration::from_secs(120);
+
+/// Handles the event of an execution's end, or the schedule's.
+///
+/// # Errors
+/// What could not be read or written of the release that the event is of: Lambda delivers it again.
+pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<(), Error> {
+    let Some(store) = Store::new(&aws) else {
+        return Err(Verdict::misconfigured("CUTOVER_BUCKET is not set: see template.yaml").into());
+    };
+    let mut recorder = Recorder { aws: &aws, codepipeline: Codepipeline::new(&aws), store, wrote: false };
+    let text = |name: &str| event.value().pointer(name).and_then(|value| value.as_str()).map(str::to_owned);
+    let named = text("/detail/pipeline").zip(text("/detail/execution-id"));
+    if let Some((pipeline, execution)) = &named {
+        recorder.record_when_shown(pipeline, execution, invocation).await?;
+    }
+    if let Err(error) = recorder.catch_up(invocation.clock.now()).await {
+        warn!(%error, "what no event told of is looked for later");
+    }
+    if recorder.wrote || named.is_some() {
+        recorder.leave_word().await?;
+    }
+    Ok(())
+}
+
+struct Recorder<'a> {
+    aws: &'a Aws,
+    codepipeline: Codepipeline<'a>,
+    store: Store,
+    /// Whether a record was written.
+    wrote: bool,
+}
+
+impl Recorder<'_> {
+    /// The stack's pipelines, that which releases first.
+    fn pipelines(&self) -> Vec<&str> {
+        self.aws.settings().pipelines.iter().map(String::as_str).filter(|name| !name.is_empty()).collect()
+    }
+
+    /// Waits until an execution shows its end, and records it; one that goes on is left alone.
+    async fn record_when_shown(
+        &mut self,
+        pipeline: &str,
+        execution: &str,
+        invocation: Invocation,
+    ) -> Result<(), Error> {
+        let begun = invocation.clock.now();
+        let mut trouble = Trouble::default();
+        loop {
+            let now = invocation.clock.now();
+            let looked = self.record(pipeline, execution).await;
+            if trouble.note(now, looked).map_err(Error::Stop)? == Some(true) {
+                return Ok(());
+            }
+            if now.since(begun) > SHOWN.min(invocation.left()) {
+                info!(execution, "it has not come to its end, or does not show it: the schedule looks again");
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Records what has ended without a record, and what has ended once more since its record was written.
+    async fn catch_up(&mut self, now: Time) -> Result<(), Error> {
+        for pipeline in self.pipelines().into_iter().map(str::to_owned).collect::<Vec<_>>() {
+            let known: BTreeMap<_, _> = self.store.executions(&pipeline).await?.into_iter().collect();
+            for one in self.codepipeline.newest_executions(&pipeline).await? {
+                let is_known = known.get(&one.id).is_some_and(|written| *written >= one.updated);
+                let is_due = one.is_over() && now.since(one.updated) > OVERDUE;
+                if !is_known && is_due && !self.record(&pipeline, &one.id).await? {
+                    info!(execution = one.id, "it does not show its end yet");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Records an execution that has ended; false when it does not show its end.
+    async fn record(&mut self, pipeline: &str, execution: &str) -> Result<bool, Error> {
+        let mut release = Release {
+            pipeline: pipeline.to_owned(),
+            execution: execution.to_owned(),
+            stage: None,
+            action: None,
+            attempt: 1,
+        };
+        let shown = self.codepipeline.execution(&release).await?;
+        let actions = self.codepipeline.siblings(&release).await?;
+        let is_over = shown.is_over() && !actions.is_empty() && !actions.iter().any(Sibling::is_running);
+        if !is_over {
+            return Ok(false);
+        }
+        release.attempt = tries(&actions, &release).attempt;
+        let back = self.pipelines().first().is_some_and(|first| *first != pipeline);
+        let carries = actions.iter().find(|one| one.category == "Deploy" && !one.artifacts.is_empty());
+        let content = match carries {
+            Some(action) => {
+                let read = artifact::read_as_self(self.aws, &action.artifacts, action.manifest.as_deref()).await;
+                unless_gone(read)?
+            }
+            None => None,
+        };
+        let mut artifact = String::new();
+        if let Some(from) = carries.and_then(|action| action.artifacts.first())
+            && !back
+            && shown.status == "Succeeded"
+        {
+            let to = Store::artifact(pipeline, execution);
+            if self.store.bucket().copy(&from.key, &to).await? {
+                artifact = to;
+            }
+        }
+        let records = readable(self.store.newest(&self.pipelines(), MOST).await?);
+        let lines = self.last_lines(&release, &actions).await;
+        let log = self.aws.settings().log_group.as_ref();
+        let log = log.map(|group| names::log_link(&self.aws.region(), group, &names::log_stream(&release)));
+        let seen = Seen { release, execution: shown, actions, back, content, artifact, lines, log };
+        let record = collect::record(&seen, &records);
+        let kept = self.store.keep(&record).await?;
+        info!(execution, status = record.status, is_new = matches!(kept, Kept::First), "recorded");
+        let earlier = match &kept {
+            Kept::Already => return Ok(true),
+            Kept::First => None,
+            Kept::Again(earlier) => Some(&**earlier),
+        };
+        self.wrote = true;
+        metrics::tell(&record, &records, earlier);
+        Ok(true)
+    }
+
+    /// What each task wrote last, by task; not knowing is no reason to record nothing.
+    async fn last_lines(&self, release: &Release, actions: &[Sibling]) -> BTreeMap<String, Vec<String>> {
+        let mut lines = BTreeMap::new();
+        let Some(group) = &self.aws.settings().log_group else { return lines };
+        let logs = self.aws.logs(&self.aws.here()).await;
+        for task in actions.iter().filter_map(|one| one.task.as_ref()) {
+            if lines.contains_key(task) {
+                continue;
+            }
+            let until =
+                actions.iter().filter(|one| one.task.as_ref() == Some(task)).filter_map(|one| one.updated).max();
+            let read =
+                logs.last_lines_until(group, &names::log_stream(release), until.unwrap_or_default(), LINES).await;
+            match read {
+                Ok(read) => drop(lines.insert(task.clone(), read)),
+                Err(error) => warn!(%error, task, "its last lines are not recorded"),
+            }
+        }
+        lines
+    }
+
+    /// Leaves word for the releases to come: how long things take, and which release ran before this one.
+    ///
+    /// Safe to repeat: all of it follows from the records.
+    async fn leave_word(&self) -> Result<(), Error> {
+        let pipelines = self.pipelines();
+        for pipeline in &pipelines {
+            let records = readable(self.store.newest(&[pipeline], MOST).await?);
+            self.store.leave_usual(pipeline, &Usual::of(&records)).await?;
+        }
+        let records = readable(self.store.newest(&pipelines, MOST).await?);
+        if let Some(before) = record::before(&records) {
+            self.store.bucket().copy(&before.artifact, &Store::before(&before.pipeline)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn readable(entries: Vec<Entry>) -> Vec<Record> {
+    let record = |entry| match entry {
+        Entry::Record(record) => Some(*record),
+        Entry::Newer { .. } | Entry::Unreadable { .. } => None,
+    };
+    entries.into_iter().filter_map(record).collect()
+}
+
+/// An artifact that is gone or broken is no reason to record nothing.
+fn unless_gone<T>(read: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+    match read {
+        Err(Error::Stop(why)) => {
+            warn!(why = why.message, "what was released is not recorded");
+            Ok(None)
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,159 @@
+//! A release that is followed here from its start to its end, with a person at the terminal.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::begin::{Prepared, console, machine};
+use crate::Mistake;
+use crate::console::Lasts;
+use crate::real::{self, Machine};
+use crate::show::Show;
+use crate::world::{ActionView, ExecutionStatus};
+
+/// How long what a stopped release left is waited for: tasks have up to two minutes for ending (fact 22), rollbacks
+/// take about as long.
+const HALTED: Duration = Duration::from_secs(180);
+
+/// Starts a pipeline, by what it is to be started with, and follows it to its end.
+pub(super) async fn play(
+    prepared: &Prepared,
+    approve: bool,
+    console_port: u16,
+    start: impl FnOnce(&[String]) -> Value,
+) -> Result<ExitCode, Mistake> {
+    let mut show = Show::new();
+    let machine = machine(prepared, 0, &show).await?;
+    let start = start(&machine.world().pipeline_names());
+    let pipeline = start["name"].as_str().unwrap_or_default();
+    let console = console(prepared, &machine, pipeline, console_port, Lasts::AsLongAsItsRelease).await?;
+    show.console(&console);
+    let started = machine.call("CodePipeline_20150709.StartPipelineExecution", &start)?;
+    let execution = started["pipelineExecutionId"].as_str().unwrap_or_default().to_owned();
+    show.begin(&machine, &execution);
+    let status = follow(&machine, &execution, approve, &mut show).await;
+    wait_for_record(&machine, &execution).await;
+    show.end(&machine, &execution, status, &prepared.state);
+    console.end().await;
+    let written = real::kept::write(&prepared.kept, &prepared.state, &machine.world());
+    machine.shut_down().await;
+    if let Err(Mistake(why)) = written {
+        show.line(&format!("What was released is not kept for the next run: {why}"));
+    }
+    Ok(if status == ExecutionStatus::Succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The release's record is written right after its end; a run that does without it goes on.
+async fn wait_for_record(machine: &Machine, execution: &str) {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let begun = tokio::time::Instant::now();
+    while !machine.world().has_record(execution) && begun.elapsed() < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Follows a release to its end; Ctrl-C stops it as "stop and abandon" does, a second one at once.
+async fn follow(machine: &Machine, execution: &str, approve: bool, show: &mut Show) -> ExecutionStatus {
+    const REFRESH: Duration = Duration::from_millis(100);
+    let mut asked: Option<String> = None;
+    let (answers, mut answered) = tokio::sync::mpsc::channel(1);
+    let mut stopped = None;
+    let mut signals = Signals::new();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(REFRESH) => {}
+            answer = answered.recv() => {
+                if let (Some(answer), Some(token)) = (answer, &asked) {
+                    give_approval(machine, execution, token, answer, show);
+                }
+            }
+            () = signals.next() => {
+                if stopped.is_some() {
+                    show.line("Stopping at once");
+                    return machine.world().status(execution).unwrap_or(ExecutionStatus::Stopped);
+                }
+                show.line("Stopping the release: its tasks are stopped, deployments under way are rolled back (Ctrl-C again: at once)");
+                stop(machine, execution);
+                stopped = Some(tokio::time::Instant::now());
+            }
+        }
+        show.refresh(machine, execution);
+        let (status, actions) = {
+            let world = machine.world();
+            (world.status(execution).unwrap_or(ExecutionStatus::Stopped), world.actions(execution))
+        };
+        if status.is_over() {
+            let waited = stopped.get_or_insert_with(tokio::time::Instant::now).elapsed();
+            // What a stopped release left running is ended by the functions, which see the stop in their loops.
+            let is_over = match status {
+                ExecutionStatus::Failed => machine.world().is_still(execution),
+                _ => machine.world().is_quiet(execution),
+            };
+            if is_over || waited > HALTED {
+                show.refresh(machine, execution);
+                return status;
+            }
+            continue;
+        }
+        if let Some(action) = actions.iter().find(|action| action.approval.is_some())
+            && asked.as_ref() != action.approval.as_ref()
+        {
+            asked.clone_from(&action.approval);
+            ask(approve, action, answers.clone(), show);
+        }
+    }
+}
+
+/// What asks this process to end: Ctrl-C, `kill`, and a terminal that is closed.
+pub(super) struct Signals(Vec<tokio::signal::unix::Signal>);
+
+impl Signals {
+    pub(super) fn new() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        // One that cannot be heard of does what it does to any process; the supervisor ends what is left then.
+        Self(kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect())
+    }
+
+    pub(super) async fn next(&mut self) {
+        let each = self.0.iter_mut().map(|one| Box::pin(one.recv()));
+        futures_util::future::select_all(each).await;
+    }
+}
+
+fn ask(approve: bool, action: &ActionView, answers: tokio::sync::mpsc::Sender<bool>, show: &Show) {
+    if approve {
+        let _ = answers.try_send(true);
+        return;
+    }
+    let tells = action.custom_data.as_deref().unwrap_or("a person's approval is needed");
+    show.line(&format!("{} waits for your answer: {tells}", action.action));
+    show.line("Type yes to approve, anything else to reject:");
+    // Reading a line blocks; the thread ends with the process.
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = std::io::stdin().read_line(&mut line);
+        let yes = read.is_ok() && matches!(line.trim().to_lowercase().as_str(), "y" | "yes");
+        let _ = answers.blocking_send(yes);
+    });
+}
+
+fn give_approval(machine: &Machine, execution: &str, token: &str, yes: bool, show: &Show) {
+    let actions = machine.world().actions(execution);
+    let Some(action) = actions.iter().find(|action| action.approval.as_deref() == Some(token)) else { return };
+    let (status, summary) = if yes { ("Approved", "Approved here") } else { ("Rejected", "Rejected here") };
+    let name = machine.world().pipeline_of(execution).to_owned();
+    let input = json!({"pipelineName": name, "stageName": action.stage, "actionName": action.action,
+        "result": {"status": status, "summary": summary}, "token": token});
+    if let Err(Mistake(why)) = machine.call("CodePipeline_20150709.PutApprovalResult", &input) {
+        show.line(&format!("The answer was not taken: {why}"));
+    }
+}
+
+fn stop(machine: &Machine, execution: &str) {
+    let name = machine.world().pipeline_of(execution).to_owned();
+    let input = json!({"pipelineName": name, "pipelineExecutionId": execution, "abandon": true, "reason": "Ctrl-C"});
+    // An execution that has just ended cannot be stopped, and need not be.
+    drop(machine.call("CodePipeline_20150709.StopPipelineExecution", &input));
+}

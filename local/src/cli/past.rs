@@ -1,0 +1,128 @@
+//! `releases` and `rollback`: what was released, here or on AWS, and the way back to it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+use shared::record::{Entry, Store};
+
+use super::{Files, begin, follow};
+use crate::world::KeptObject;
+use crate::{Mistake, real, releases, show, template};
+
+#[derive(Debug, Args)]
+pub(super) struct Releases {
+    /// The application's folder, with its deploy.yaml.
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Which release, by the begin of its id or of its commit's.
+    release: Option<String>,
+    #[command(flatten)]
+    whose: Whose,
+    #[command(flatten)]
+    files: Files,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rollback {
+    /// The application's folder, with its deploy.yaml.
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Which release, by the begin of its id or of its commit's; the one before the one that runs unless given.
+    release: Option<String>,
+    /// Approve without asking.
+    #[arg(long)]
+    approve: bool,
+    /// Go back behind this task, although deploy.yaml says that there is no way back behind it.
+    #[arg(long, value_name = "TASK")]
+    behind: Option<String>,
+    #[command(flatten)]
+    whose: Whose,
+    #[command(flatten)]
+    files: Files,
+}
+
+/// Whose releases: this machine's, or an account's.
+#[derive(Debug, Args)]
+pub(super) struct Whose {
+    /// Those of the AWS account that the usual credentials are of, and not those of this machine.
+    #[arg(long)]
+    aws: bool,
+    /// Cutover's stack there.
+    #[arg(long, value_name = "NAME", default_value = template::STACK, requires = "aws")]
+    stack: String,
+}
+
+/// Lists the releases, or shows one.
+pub(super) async fn list(asked: Releases) -> Result<ExitCode, Mistake> {
+    let entries = match asked.whose.aws {
+        true => on_aws(&asked.whose.stack).await?.1,
+        false => here(asked.folder, &asked.files).await?,
+    };
+    let said = match &asked.release {
+        None => releases::table(&entries, shared::Time::of_system()),
+        Some(name) => releases::timeline(releases::find(&releases::records(&entries), name)?),
+    };
+    show::say(&said);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts the pipeline that goes back, and here follows it.
+pub(super) async fn go_back(asked: Rollback) -> Result<ExitCode, Mistake> {
+    let behind = asked.behind.as_deref().unwrap_or("none");
+    if asked.whose.aws {
+        let (aws, entries) = on_aws(&asked.whose.stack).await?;
+        let records = releases::records(&entries);
+        let target = releases::target(&records, asked.release.as_deref())?;
+        let pipeline = format!("{}-rollback", asked.whose.stack);
+        let codepipeline = shared::aws::codepipeline::Codepipeline::new(&aws);
+        let source = (SOURCE, target.artifact.as_str());
+        let started = codepipeline.start_from(&pipeline, source, &[(BEHIND, behind)]).await;
+        let started = started.map_err(|error| Mistake(error.to_string()))?;
+        show::say(&format!(
+            "Going back to {}: execution {started} of {pipeline} waits for its approval in the console",
+            target.what()
+        ));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let entries = here(asked.folder.clone(), &asked.files).await?;
+    let key = releases::target(&releases::records(&entries), asked.release.as_deref())?.artifact.clone();
+    let prepared = begin::prepare(asked.folder, &asked.files, begin::With::WhatWasLeft).await?;
+    follow::play(&prepared, asked.approve, asked.files.console_port, |names| {
+        json!({"name": names[1], "variables": [{"name": BEHIND, "value": behind}],
+            "sourceRevisions": [{"actionName": SOURCE, "revisionType": "S3_OBJECT_KEY", "revisionValue": key}]})
+    })
+    .await
+}
+
+/// The source action of the pipeline that goes back, and its variable, as the template calls them.
+const SOURCE: &str = "Source";
+const BEHIND: &str = "Behind";
+
+/// How many releases are listed.
+const MOST_LISTED: usize = 50;
+
+/// The releases of a stack in the account that the usual credentials are of.
+async fn on_aws(stack: &str) -> Result<(shared::Aws, Vec<Entry>), Mistake> {
+    let said = |error: shared::Error| Mistake(error.to_string());
+    let aws = shared::Aws::from_env().await;
+    let pipelines = [format!("{stack}-pipeline"), format!("{stack}-rollback")];
+    let bucket = shared::aws::codepipeline::Codepipeline::new(&aws).bucket_of(&pipelines[0]).await.map_err(said)?;
+    let names: Vec<_> = pipelines.iter().map(String::as_str).collect();
+    let entries = Store::within(aws.bucket(&bucket)).newest(&names, MOST_LISTED).await.map_err(said)?;
+    Ok((aws, entries))
+}
+
+/// The releases of this machine.
+async fn here(folder: Option<PathBuf>, files: &Files) -> Result<Vec<Entry>, Mistake> {
+    let (folder, parent) = begin::folders(folder, files)?;
+    let left = real::kept::read(&real::kept::folder(&parent, &folder))?.unwrap_or_default();
+    let record = |object: &KeptObject| {
+        let name = object.key.rsplit('/').next()?.strip_suffix(".json")?;
+        Some(shared::record::read(name, &object.content))
+    };
+    let mut entries: Vec<_> = left.objects.iter().filter_map(record).collect();
+    shared::record::newest_first(&mut entries);
+    Ok(entries)
+}

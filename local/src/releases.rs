@@ -1,0 +1,192 @@
+//! The releases that have ended, as a table and one of them as a timeline: pure, and the same here and on AWS.
+
+use std::fmt::Write as _;
+
+use shared::Time;
+use shared::record::{Entry, Record};
+use shared::text::{fit, plain};
+use shared::time::spoken;
+
+use crate::Mistake;
+
+/// How much of an execution's id stands for it.
+const SHORT: usize = 8;
+
+/// How wide what was released may be.
+const WIDE: usize = 48;
+
+/// The table, the newest first.
+#[must_use]
+pub fn table(entries: &[Entry], now: Time) -> String {
+    if entries.is_empty() {
+        return "No release has ended here yet.".into();
+    }
+    let mut text =
+        format!("{:8}  {:>12}  {:10}  {:>12}  {:48}  approved by", "release", "ended", "how", "took", "what");
+    let runs = shared::record::runs(&records(entries)).map(|record| record.execution.clone());
+    for entry in entries {
+        match entry {
+            Entry::Record(record) => {
+                let what = if record.back { format!("back to {}", record.what()) } else { record.what() };
+                let by = record.approval.as_ref().filter(|one| one.given).map(|one| one.by.as_str());
+                let mark = if runs.as_ref() == Some(&record.execution) { "  <- runs" } else { "" };
+                let ago = format!("{} ago", spoken(now.since(record.ended)));
+                let line = format!(
+                    "{:8}  {ago:>12}  {:10}  {:>12}  {:48}  {}{mark}",
+                    short(&record.execution),
+                    record.status,
+                    spoken(record.ended.since(record.began)),
+                    fit(&plain(&what), WIDE),
+                    plain(by.unwrap_or("-"))
+                );
+                let _ = write!(text, "\n{}", line.trim_end());
+            }
+            Entry::Newer { execution, version } => {
+                let _ = write!(
+                    text,
+                    "\n{:8}  its record is of version {version}: a newer Cutover wrote it",
+                    short(execution)
+                );
+            }
+            Entry::Unreadable { execution, why } => {
+                let _ = write!(text, "\n{:8}  its record cannot be read: {}", short(execution), plain(why));
+            }
+        }
+    }
+    text
+}
+
+/// One release: each action when it began and how long it took, then tasks, services, and who approved.
+#[must_use]
+pub fn timeline(record: &Record) -> String {
+    let mut text = format!("{} {}: {}", record.pipeline, record.execution, record.status);
+    if !record.reason.is_empty() {
+        let _ = write!(text, " ({})", plain(&record.reason));
+    }
+    let _ = write!(text, "\n{}, begun {}", plain(&record.what()), record.began);
+    for (name, value) in [("image", &record.image), ("commit before", &record.since), ("log", &record.log)] {
+        if !value.is_empty() {
+            let _ = write!(text, "\n  {name:13}  {}", plain(value));
+        }
+    }
+    text.push('\n');
+    for step in &record.actions {
+        let name = format!("{}/{}", step.stage, step.action);
+        let line = format!(
+            "{:>12}  {name:22} {:10} {:>12}  {}",
+            spoken(step.began.since(record.began)),
+            step.status,
+            spoken(step.ended.since(step.began)),
+            fit(plain(step.said.lines().next().unwrap_or_default()).trim(), 120)
+        );
+        let _ = write!(text, "\n{}", line.trim_end());
+    }
+    for ran in &record.tasks {
+        let took = ran.seconds.map_or_else(|| "did not end well".to_owned(), shared::record::seconds);
+        let _ = write!(text, "\n\n{} in {}: {took}", ran.task, ran.environment);
+        for line in &ran.last {
+            let _ = write!(text, "\n    {}", plain(line));
+        }
+    }
+    if !record.services.is_empty() {
+        text.push_str("\n\nWhat ran before, and runs since");
+    }
+    for one in &record.services {
+        let _ = write!(text, "\n  {}/{}: {} to {}", one.environment, one.service, one.before, one.after);
+    }
+    if let Some(approval) = &record.approval {
+        let did = if approval.given { "Approved" } else { "Rejected" };
+        let _ = write!(text, "\n\n{did} by {}: {}", plain(&approval.by), plain(&approval.said));
+    }
+    text
+}
+
+/// The records that can be read.
+#[must_use]
+pub fn records(entries: &[Entry]) -> Vec<Record> {
+    let record = |entry: &Entry| match entry {
+        Entry::Record(record) => Some((**record).clone()),
+        Entry::Newer { .. } | Entry::Unreadable { .. } => None,
+    };
+    entries.iter().filter_map(record).collect()
+}
+
+/// The newest release whose execution or commit begins with this.
+///
+/// # Errors
+/// There is none.
+pub fn find<'a>(records: &'a [Record], name: &str) -> Result<&'a Record, Mistake> {
+    let is_it = |one: &&Record| one.execution.starts_with(name) || (!one.back && one.commit.id.starts_with(name));
+    let found = records.iter().filter(|_| !name.is_empty()).find(is_it);
+    found.ok_or_else(|| {
+        Mistake(format!(
+            "there is no release `{name}`: `releases` lists them; name one by the begin of its id or its commit's"
+        ))
+    })
+}
+
+/// The release that is gone back to: the one that is named, or the one before what runs.
+///
+/// # Errors
+/// There is none, or nothing of it was kept.
+pub fn target<'a>(records: &'a [Record], name: Option<&str>) -> Result<&'a Record, Mistake> {
+    let found = match name {
+        Some(name) => find(records, name)?,
+        None => shared::record::before(records)
+            .ok_or_else(|| Mistake("there is no release before the one that runs: name one".into()))?,
+    };
+    match found.artifact.is_empty() {
+        false => Ok(found),
+        true => Err(Mistake(format!(
+            "release {} ({}) cannot be gone back to: only of releases that have succeeded the artifact is kept",
+            short(&found.execution),
+            found.status
+        ))),
+    }
+}
+
+fn short(execution: &str) -> &str {
+    execution.get(..SHORT).unwrap_or(execution)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(execution: &str, content: &str, status: &str, ended: u64) -> Entry {
+        Entry::Record(Box::new(Record {
+            execution: execution.into(),
+            content: content.into(),
+            artifact: if status == "Succeeded" { format!("{execution}.zip") } else { String::new() },
+            status: status.into(),
+            ended: Time::from_millis(ended * 60_000),
+            ..Record::default()
+        }))
+    }
+
+    #[test]
+    fn the_table_says_what_runs_and_what_cannot_be_read() {
+        let newer = Entry::Newer { execution: "eeeeeeeeeeee".into(), version: 9 };
+        let entries = [newer, release("cccccccccccc", "c", "Failed", 3), release("bbbbbbbbbbbb", "b", "Succeeded", 2)];
+        let table = table(&entries, Time::from_millis(240_000));
+        let lines: Vec<_> = table.lines().collect();
+        assert_eq!(lines[1], "eeeeeeee  its record is of version 9: a newer Cutover wrote it");
+        assert!(lines[2].starts_with("cccccccc  1 min 00 s ago  Failed") && !lines[2].contains("runs"), "{table}");
+        assert!(lines[3].ends_with("<- runs"), "{table}");
+    }
+
+    #[test]
+    fn without_a_name_it_goes_to_the_release_before_and_never_to_one_of_which_nothing_was_kept() {
+        let entries =
+            [release("c", "c", "Succeeded", 3), release("b", "b", "Failed", 2), release("a", "a", "Succeeded", 1)];
+        let records = records(&entries);
+        assert_eq!(target(&records, None).unwrap().execution, "a");
+        assert_eq!(target(&records, Some("c")).unwrap().execution, "c");
+        for (name, said) in
+            [("b", "cannot be gone back to"), ("x", "there is no release `x`"), ("", "there is no release")]
+        {
+            let Mistake(why) = target(&records, Some(name)).unwrap_err();
+            assert!(why.contains(said), "{why}");
+        }
+    }
+}

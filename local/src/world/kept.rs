@@ -1,0 +1,95 @@
+//! What one run on this machine leaves to the next: the records and artifacts, and what runs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::Time;
+
+use super::World;
+use super::ecs::short;
+use crate::account::Account;
+
+/// What a Region has: the task definitions with all their revisions, and which of them each service runs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct KeptRegion {
+    /// The task definitions, each family's revisions in order.
+    pub definitions: Vec<Value>,
+    /// By cluster and service, as `family:revision`.
+    pub services: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// An object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptObject {
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// When it was written.
+    pub modified: Time,
+    /// What is in it.
+    pub content: Vec<u8>,
+}
+
+/// What ECS adds to a definition that was registered.
+const ADDED: [&str; 4] = ["revision", "status", "taskDefinitionArn", "registeredAt"];
+
+impl World {
+    /// What runs, by Region.
+    #[must_use]
+    pub fn kept_regions(&self) -> BTreeMap<String, KeptRegion> {
+        let mut regions: BTreeMap<String, KeptRegion> = BTreeMap::new();
+        for (((_, region), _), revisions) in &self.ecs.definitions {
+            let plain = revisions.iter().cloned().map(|mut definition| {
+                if let Some(fields) = definition.as_object_mut() {
+                    fields.retain(|name, _| !ADDED.contains(&name.as_str()));
+                }
+                definition
+            });
+            regions.entry(region.clone()).or_default().definitions.extend(plain);
+        }
+        for service in self.ecs.services.values() {
+            let Some(set) = service.sets.first() else { continue };
+            let services = regions.entry(service.scope.1.clone()).or_default().services.entry(service.cluster.clone());
+            services.or_default().insert(service.name.clone(), short(&set.definition).to_owned());
+        }
+        regions
+    }
+
+    /// The objects whose keys begin with this.
+    #[must_use]
+    pub fn kept_objects(&self, prefix: &str) -> Vec<KeptObject> {
+        self.s3.all(prefix)
+    }
+
+    /// Whether an execution has a record, and whoever writes it has ended.
+    #[must_use]
+    pub fn has_record(&self, execution: &str) -> bool {
+        let key = shared::record::Store::key(self.pipeline_of(execution), execution);
+        self.invocations() == 0 && self.s3.all(&key).len() == 1
+    }
+
+    /// Puts objects where they were.
+    pub fn put_back(&mut self, objects: Vec<KeptObject>) {
+        for object in objects {
+            self.s3.put(&object.bucket, &object.key, object.content, object.modified);
+        }
+    }
+}
+
+/// Lets an account be as the last run left it.
+pub fn take_up(account: &mut Account, regions: &BTreeMap<String, KeptRegion>) {
+    for (name, kept) in regions {
+        let Some(region) = account.regions.get_mut(name) else { continue };
+        region.task_definitions.clone_from(&kept.definitions);
+        for (cluster_name, services) in &kept.services {
+            let Some(cluster) = region.clusters.get_mut(cluster_name) else { continue };
+            for (service_name, definition) in services {
+                if let Some(service) = cluster.services.get_mut(service_name) {
+                    service.task_definition.clone_from(definition);
+                }
+            }
+        }
+    }
+}

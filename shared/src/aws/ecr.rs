@@ -1,0 +1,135 @@
+//! ECR: whether an image is still there.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::aws::signed::{self, Question, Unasked};
+use crate::aws::{ATTEMPT, Aws};
+use crate::error::{Error, Kind, Verdict, answered};
+
+/// An image in ECR, from what a task definition calls it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// The registry's account.
+    pub account: String,
+    /// Its Region.
+    pub region: String,
+    /// The repository.
+    pub repository: String,
+    /// The tag, or the digest.
+    pub version: Version,
+}
+
+/// How an image is named within its repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Version {
+    /// By what it is.
+    Digest(String),
+    /// By a name that can be given to another one.
+    Tag(String),
+}
+
+impl Image {
+    /// Reads `111122223333.dkr.ecr.us-east-1.amazonaws.com/shop@sha256:...`; `None` where it is not in ECR.
+    #[must_use]
+    pub fn read(name: &str) -> Option<Self> {
+        let (host, rest) = name.split_once('/')?;
+        let (account, host) = host.split_once(".dkr.ecr.")?;
+        let (region, _) = host.split_once(".amazonaws.")?;
+        let (repository, version) = match rest.split_once('@') {
+            Some((repository, digest)) => {
+                let repository = repository.split_once(':').map_or(repository, |(repository, _)| repository);
+                (repository, Version::Digest(digest.to_owned()))
+            }
+            None => {
+                let (repository, tag) = rest.split_once(':').unwrap_or((rest, "latest"));
+                (repository, Version::Tag(tag.to_owned()))
+            }
+        };
+        Some(Self { account: account.into(), region: region.into(), repository: repository.into(), version })
+    }
+}
+
+/// How often it is asked while nobody answers, or "not now" is answered, and the pause after the first time.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(1);
+
+impl Aws {
+    /// Whether an image is there.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn has_image(&self, image: &Image) -> Result<bool, Error> {
+        let mut pause = PAUSE;
+        for _ in 1..TRIES {
+            match self.has_image_once(image).await {
+                Err(Error::Again(_)) => tokio::time::sleep(pause).await,
+                answered => return answered,
+            }
+            pause *= 2;
+        }
+        self.has_image_once(image).await
+    }
+
+    async fn has_image_once(&self, image: &Image) -> Result<bool, Error> {
+        const CALL: &str = "ecr:BatchGetImage";
+        let id = match &image.version {
+            Version::Digest(digest) => json!({"imageDigest": digest}),
+            Version::Tag(tag) => json!({"imageTag": tag}),
+        };
+        let input =
+            json!({"registryId": image.account, "repositoryName": image.repository, "imageIds": [id]}).to_string();
+        let question = Question {
+            signed_as: "ecr",
+            host: "api.ecr",
+            region: Some(&image.region),
+            target: Some("AmazonEC2ContainerRegistry_V20150921.BatchGetImage".into()),
+            kind: "application/x-amz-json-1.1",
+            body: input,
+            patience: ATTEMPT,
+        };
+        let (status, text) = signed::ask(self.config(), question).await.map_err(|why| match why {
+            Unasked::Credentials(why) => {
+                Error::Stop(Verdict { kind: Kind::Permission, message: format!("{CALL}: {why}") })
+            }
+            Unasked::Unanswered(why) => Error::Again(format!("{CALL}: {why}")),
+        })?;
+        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+        if status == 200 {
+            let gone = |one: &Value| one["failureCode"] == "ImageNotFound";
+            return Ok(!answer["failures"].as_array().is_some_and(|failures| failures.iter().any(gone)));
+        }
+        let code = answer["__type"].as_str().map(|name| name.rsplit('#').next().unwrap_or(name)).unwrap_or("no code");
+        if code == "RepositoryNotFoundException" {
+            return Ok(false);
+        }
+        let said = answer["message"].as_str().or_else(|| answer["Message"].as_str()).unwrap_or("no message");
+        Err(answered(CALL, code, said, Some(status)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_of_ecrs_is_told_from_others() {
+        let host = "111122223333.dkr.ecr.eu-west-1.amazonaws.com";
+        for (name, repository, version) in [
+            ("shop@sha256:0a", "shop", Version::Digest("sha256:0a".into())),
+            ("team/shop:1.0", "team/shop", Version::Tag("1.0".into())),
+            ("shop:1.0@sha256:0a", "shop", Version::Digest("sha256:0a".into())),
+            ("shop", "shop", Version::Tag("latest".into())),
+        ] {
+            let image = Image::read(&format!("{host}/{name}")).unwrap();
+            assert_eq!(
+                (image.region.as_str(), image.repository.as_str(), image.version),
+                ("eu-west-1", repository, version)
+            );
+        }
+        for other in ["registry.example/shop:1.0", "shop", "shop:1.0"] {
+            assert_eq!(Image::read(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What is kept of a release that has ended: one JSON object per execution, in the artifact bucket.
+//!
+//! Invariants: an execution has one record, whoever writes it and however often; a record that a newer Cutover wrote is never
+//! written over, and says so when it is read; nothing here can fail a release.
+
+mod store;
+mod usual;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Time;
+
+pub use store::{Entry, Kept, Store, newest_first, read};
+pub use usual::{Usual, Usually, seconds};
+
+/// What every record says that it is.
+pub const SCHEMA: &str = "cutover/release";
+
+/// The version of the records that are written here.
+pub const VERSION: u32 = 1;
+
+/// A release that has ended. Times are milliseconds since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// [`VERSION`].
+    pub version: u32,
+    /// The pipeline.
+    pub pipeline: String,
+    /// The execution.
+    pub execution: String,
+    /// Whether it goes back to an earlier release: it has no build and no migrations.
+    pub back: bool,
+    /// How it ended, as CodePipeline says it: `Succeeded`, `Failed`, `Stopped`, `Superseded`, `Cancelled`.
+    pub status: String,
+    /// What a person said who stopped it.
+    pub reason: String,
+    /// When its first action began.
+    pub began: Time,
+    /// When its last action ended.
+    pub ended: Time,
+    /// What started it, as CodePipeline says it: the kind, and the person or webhook.
+    pub trigger: (String, String),
+    /// What was released, as far as the source tells.
+    pub commit: Commit,
+    /// The commit of the release that ran before this one.
+    pub since: String,
+    /// The image.
+    pub image: String,
+    /// What its manifest and image are recognized by: two releases with the same deploy the same.
+    pub content: String,
+    /// The key of its artifact, which a way back begins with; empty where none was kept.
+    pub artifact: String,
+    /// Each run of each action, in the order in which they began.
+    pub actions: Vec<Step>,
+    /// Each one-off task, in each environment, with what it wrote last.
+    pub tasks: Vec<Ran>,
+    /// What ran where before and after, where the deployment says so.
+    pub services: Vec<Deployed>,
+    /// What became of the old workers.
+    pub workers: String,
+    /// Who answered the approval.
+    pub approval: Option<Approval>,
+    /// Tasks of the manifest that must not be gone back behind, and that were begun.
+    pub no_way_back: Vec<String>,
+    /// The link to its log.
+    pub log: String,
+}
+
+/// A commit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Commit {
+    /// Its id.
+    pub id: String,
+    /// The first line of its message.
+    pub message: String,
+    /// When it was written, as the source says it.
+    pub date: String,
+    /// The repository.
+    pub repository: String,
+    /// The branch.
+    pub branch: String,
+}
+
+/// A run of an action.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Step {
+    /// Its stage.
+    pub stage: String,
+    /// Its name.
+    pub action: String,
+    /// When it began.
+    pub began: Time,
+    /// When it ended.
+    pub ended: Time,
+    /// `Succeeded`, `Failed` or `Abandoned`.
+    pub status: String,
+    /// What it said of itself, or its verdict.
+    pub said: String,
+    /// The task of the manifest that it ran.
+    pub task: Option<String>,
+}
+
+/// A one-off task in an environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ran {
+    /// Which task of the manifest.
+    pub task: String,
+    /// Where.
+    pub environment: String,
+    /// How long it took, in seconds, where it has succeeded.
+    pub seconds: Option<u64>,
+    /// What it wrote last.
+    pub last: Vec<String>,
+}
+
+/// A service in an environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Deployed {
+    /// Where.
+    pub environment: String,
+    /// Which service of the manifest.
+    pub service: String,
+    /// The revision that ran before.
+    pub before: String,
+    /// The revision that runs since.
+    pub after: String,
+}
+
+/// An approval that was answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Approval {
+    /// Whether it was given.
+    pub given: bool,
+    /// By whom.
+    pub by: String,
+    /// What they said.
+    pub said: String,
+}
+
+impl Record {
+    /// Whether it has come to its end as it should.
+    #[must_use]
+    pub fn has_succeeded(&self) -> bool {
+        self.status == "Succeeded"
+    }
+
+    /// "4f2a9c1 Sell teapots", or the execution where the source tells nothing.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match self.commit.id.as_str() {
+            "" => format!("execution {}", self.execution),
+            id => format!("{} {}", id.get(..7).unwrap_or(id), self.commit.message).trim_end().to_owned(),
+        }
+    }
+
+    /// The tasks that it began, whatever became of them: a migration that failed may have done a part of its work.
+    #[must_use]
+    pub fn begun_tasks(&self) -> Vec<&str> {
+        let mut names: Vec<_> = self.actions.iter().filter_map(|step| step.task.as_deref()).collect();
+        names.dedup();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+/// What runs now: the newest release that has succeeded, or the newest way back; `records` are the newest first.
+#[must_use]
+pub fn runs(records: &[Record]) -> Option<&Record> {
+    records.iter().find(|one| one.has_succeeded() && !one.content.is_empty())
+}
+
+/// The release before the one that runs: what a way back goes to unless told otherwise.
+#[must_use]
+pub fn before(records: &[Record]) -> Option<&Record> {
+    let runs = runs(records)?;
+    let mut releases = records.iter().filter(|one| !one.back && one.has_succeeded() && !one.artifact.is_empty());
+    releases.find(|one| one.content == runs.content)?;
+    releases.find(|one| one.content != runs.content)
+}
+
+/// What a manifest and an image are recognized by: 64 bits of FNV-1a, for telling a few hundred releases apart.
+#[must_use]
+pub fn content(manifest: &str, image: Option<&str>) -> String {
+    let bytes = manifest.bytes().chain([0]).chain(image.unwrap_or_default().bytes());
+    let hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{hash:016x}")
+}
