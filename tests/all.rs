@@ -20,5 +20,6 @@ mod scenarios;
 mod tasks;
 mod template;
 mod verify;
+mod ways_back;
 mod workers;
 mod world;

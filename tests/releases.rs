@@ -258,6 +258,8 @@ fn a_way_back_that_is_halted_in_the_middle_leaves_what_ran() {
     play(own_images(), async |stage| {
         let first = release(&stage).await;
         release(&stage).await;
+        // The quick way is another story: see `ways_back.rs`.
+        tokio::time::sleep(Duration::from_secs(400)).await;
         let back = stage.start_back(Some(&first), None);
         stage.until_begun(&back, "Approve").await;
         stage.answer_approval(&back, "Approved");

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use shared::artifact::Content;
-use shared::record::Record;
+use shared::record::{Record, Step};
+use shared::targets::quick::{Runs, UNKNOWN};
 use shared::text::{count, fit};
 use shared::time::spoken;
 use shared::{Next, Success, Tick, names};
@@ -73,8 +74,17 @@ pub(crate) fn asks(tick: &Tick<'_>, between: &Between, target: &Content) -> Succ
     let group = tick.aws.settings().log_group.as_ref();
     let url = group.map(|group| names::log_link(&tick.aws.region(), group, &names::log_stream(tick.release)));
     let mut variables = vec![("Summary", fit(&text, LONGEST_ASKED))];
+    let runs = between.runs.as_ref().and_then(runs).map_or_else(|| UNKNOWN.to_owned(), |runs| runs.written());
+    variables.push(("Runs", runs));
     variables.extend(url.map(|url| ("LogsUrl", url)));
     Success { summary: text, variables, link: Some(link) }
+}
+
+/// The release that runs, as the action that deploys is told it.
+fn runs(record: &Record) -> Option<Runs> {
+    let deploys = |step: &&Step| step.action == "Deploy" && step.status == "Succeeded";
+    let began = record.actions.iter().filter(deploys).map(|step| step.began).min()?;
+    Some(Runs { pipeline: record.pipeline.clone(), execution: record.execution.clone(), began })
 }
 
 /// "registry/shop@sha256:... to us/web, us/worker".

@@ -34,6 +34,30 @@ pub(crate) struct State {
     /// Since when everything is being taken back.
     #[serde(rename = "g", skip_serializing_if = "Option::is_none")]
     pub(crate) giving_up: Option<Time>,
+    /// Which way it goes back, if it does.
+    #[serde(rename = "q", skip_serializing_if = "Way::is_open")]
+    pub(crate) way: Way,
+}
+
+/// Which way it goes back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Way {
+    /// It is not decided, or it does not go back.
+    #[default]
+    #[serde(rename = "o")]
+    Open,
+    /// The quick way, for web services; there is a deployment for the others.
+    #[serde(rename = "q")]
+    Quick,
+    /// By a deployment, for this reason.
+    #[serde(rename = "d")]
+    Deployment(String),
+}
+
+impl Way {
+    pub(crate) fn is_open(&self) -> bool {
+        *self == Self::Open
+    }
 }
 
 /// The place of a cause that is of no target but of the release's workers.
@@ -406,8 +430,13 @@ mod tests {
     #[test]
     fn fifty_targets_with_a_cause_fit_the_token() {
         let cause = Cause { target: 49, what: "x".repeat(LONGEST_CAUSE) };
-        let state =
-            State { before: vec![12_345; 50], said: vec![u16::MAX; 50], cause: Some(cause), giving_up: Some(NOW) };
+        let state = State {
+            before: vec![12_345; 50],
+            said: vec![u16::MAX; 50],
+            cause: Some(cause),
+            giving_up: Some(NOW),
+            way: Way::Deployment("x".repeat(200)),
+        };
         let text = serde_json::to_string(&state).unwrap();
         assert!(text.len() < 1_900, "{}", text.len());
     }

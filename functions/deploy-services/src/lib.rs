@@ -5,21 +5,22 @@
 //! deployment has moved its traffic, or none is under way any more.
 
 mod decide;
+mod memory;
 mod message;
 mod plan;
+mod quick;
 mod turn;
 mod workers;
 
 use serde::Deserialize;
 use shared::artifact;
+use shared::targets::quick::Runs;
 use shared::targets::{Act, Purpose};
-use shared::{Aws, Error, Event, Invocation, Journal, Next, Tick};
+use shared::{Aws, Error, Event, Invocation, Next, Tick};
 
 use decide::{Decision, Observation, State, decide};
+use memory::Memory;
 use message::Report;
-use plan::Plan;
-use turn::{Turn, Whose};
-use workers::Workers;
 
 /// The action's parameters.
 #[derive(Debug, Deserialize)]
@@ -29,6 +30,8 @@ struct Parameters {
     services: Option<String>,
     /// The manifest's name in the input artifact, `deploy.yaml` unless given.
     manifest: Option<String>,
+    /// Going back, the release that runs ([`Runs`]).
+    quick_from: Option<String>,
 }
 
 /// Handles one job.
@@ -39,33 +42,19 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
     shared::run(&aws, &event, invocation, step).await
 }
 
-/// What an invocation keeps between two looks.
-#[derive(Debug)]
-struct Memory {
-    plan: Plan,
-    workers: Workers,
-    journal: Journal,
-    /// Whether this invocation has seen that it is this release's turn to deploy.
-    has_turn: bool,
-    /// The execution that it was said to wait for last.
-    waits_for: Option<String>,
-}
-
 async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -> Result<Next, Error> {
     let memory = match memory {
         Some(memory) => memory,
         None => {
             let parameters: Parameters = tick.job.parameters()?;
             let content = artifact::read(tick.aws, tick.job, parameters.manifest.as_deref()).await?;
-            memory.insert(Memory {
-                workers: Workers::new(&content.manifest, content.image.clone()),
-                plan: Plan::new(tick, content, parameters.services.as_deref(), state).await?,
-                journal: Journal::default(),
-                has_turn: false,
-                waits_for: None,
-            })
+            let runs = parameters.quick_from.as_deref().and_then(Runs::read);
+            memory.insert(Memory::new(tick, content, parameters.services.as_deref(), runs, state).await?)
         }
     };
+    if let Some(next) = quick::go(tick, state, memory).await? {
+        return memory.say(tick, next).await;
+    }
     let (plan, workers) = (&mut memory.plan, &mut memory.workers);
     let takes_back = state.giving_up.is_some() || tick.halted;
     let (moment, ()) = futures_util::future::join(plan.look(tick, state), workers.look(tick, takes_back)).await;
@@ -79,19 +68,16 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
     };
     let decision = decide(&seen, state);
     let purpose = if state.giving_up.is_some() { Purpose::TakeBack } else { moment.purpose };
-    let moment = moment.with(purpose);
-    let report = Report { tick, targets: &plan.targets, moment, workers };
+    let (moment, way) = (moment.with(purpose), state.way.clone());
+    let report = Report { tick, targets: &plan.targets, moment, workers, quick: memory.quick.as_ref(), way: &way };
     for line in report.news(state) {
         memory.journal.say(tick.now, line);
     }
     let next = match decision {
         Decision::Go(acts) => {
             let goes_forward = state.giving_up.is_none() && acts.iter().any(Act::begins);
-            if goes_forward && !memory.has_turn {
-                match turn::take(tick).await? {
-                    Whose::Ours => memory.has_turn = true,
-                    Whose::Theirs(turn) => return wait_for_turn(tick, memory, &turn).await,
-                }
+            if goes_forward && let Some(next) = memory.take_turn(tick).await? {
+                return memory.say(tick, next).await;
             }
             if !goes_forward || tick.goes_on().await? {
                 memory.plan.act(&acts, &moment).await;
@@ -99,7 +85,14 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
             if state.giving_up.is_some() {
                 memory.workers.bring_back(tick).await;
             }
-            let report = Report { tick, targets: &memory.plan.targets, moment, workers: &memory.workers };
+            let report = Report {
+                tick,
+                targets: &memory.plan.targets,
+                moment,
+                workers: &memory.workers,
+                quick: memory.quick.as_ref(),
+                way: &state.way,
+            };
             Next::Wait(decide::LOOK, report.progress())
         }
         Decision::Release => {
@@ -115,35 +108,5 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
             Next::Fail(report.failed(state, &lines))
         }
     };
-    for line in message::ending(&next) {
-        memory.journal.say(tick.now, line);
-    }
-    match next {
-        Next::Wait(..) => memory.journal.flush(tick.aws, tick.release).await,
-        Next::Succeed(_) | Next::Fail(_) => memory.journal.finish(tick.aws, tick.release).await,
-    }
-    Ok(next)
-}
-
-/// Another release deploys: it is waited for by name, for as long as any service here waits for its group.
-async fn wait_for_turn(tick: &Tick<'_>, memory: &mut Memory, turn: &Turn) -> Result<Next, Error> {
-    let longest =
-        memory.plan.targets.iter().map(|target| target.site.service.wait_for_group.0).max().unwrap_or_default();
-    let waited = tick.now.since(tick.begun);
-    let next = if waited > longest {
-        Next::Fail(message::waited_in_vain(turn, waited))
-    } else {
-        Next::Wait(decide::LOOK, message::waits_for_turn(tick, turn))
-    };
-    if let Next::Wait(_, progress) = &next
-        && memory.waits_for.as_ref() != Some(&turn.execution)
-    {
-        memory.waits_for = Some(turn.execution.clone());
-        memory.journal.say(tick.now, progress.summary.clone());
-    }
-    for line in message::ending(&next) {
-        memory.journal.say(tick.now, line);
-    }
-    memory.journal.flush(tick.aws, tick.release).await;
-    Ok(next)
+    memory.say(tick, next).await
 }

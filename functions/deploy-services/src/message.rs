@@ -3,16 +3,21 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::aws::ecs::Strategy;
+use shared::targets::quick::Quick;
 use shared::targets::{Kind, Moment, Phase, Target, ecs, words};
 use shared::text::{fit, plain};
 use shared::time::spoken;
 use shared::{Next, Progress, Success, Tick, Verdict, names};
 
-use crate::decide::State;
+use crate::decide::{State, Way};
 use crate::turn::Turn;
 use crate::workers::Workers;
+
+mod quick;
+
+pub(crate) use quick::{closed, goes_quickly, looks_for_the_quick_way, quickly, stuck_quickly, went_quickly};
 
 /// The longest line of a container in a verdict.
 const LONGEST_LINE: usize = 300;
@@ -25,6 +30,10 @@ pub(crate) struct Report<'a> {
     pub(crate) moment: Moment,
     /// The workers that are started one by one.
     pub(crate) workers: &'a Workers,
+    /// The quick way, where it goes back.
+    pub(crate) quick: Option<&'a Quick>,
+    /// Which way it goes back.
+    pub(crate) way: &'a Way,
 }
 
 impl Report<'_> {
@@ -120,20 +129,23 @@ impl Report<'_> {
             _ => format!("{} ({} to {})", target.name(), before(target), tried(target)),
         });
         let each: Vec<_> = each.collect();
-        let mut summary = match each.is_empty() {
-            true => "There was nothing to deploy".to_owned(),
-            false => format!("Traffic is on the new version everywhere after {took}: {}", each.join(", ")),
+        let went = self.quick.filter(|_| *self.way == Way::Quick);
+        let mut summary = match (went, each.is_empty()) {
+            (Some(quick), _) => quick::succeeded(quick, &took, &each),
+            (None, true) => "There was nothing to deploy".to_owned(),
+            (None, false) => format!("Traffic is on the new version everywhere after {took}: {}", each.join(", ")),
         };
+        if let Way::Deployment(why) = self.way {
+            let _ = write!(summary, ". {}", closed(why));
+        }
         summary.push_str(&self.remarks());
         let workers = self.workers.count();
         if workers > 0 {
             let _ = write!(summary, ". Workers that are started from now on are of it, too ({workers})");
         }
         let ids: Vec<_> = self.targets.iter().filter_map(Target::deployment).collect();
-        let services = self.targets.iter().map(|target| {
-            json!({"environment": target.site.environment_name, "service": target.site.service_name,
-                "before": before(target), "after": tried(target)})
-        });
+        let services = self.targets.iter().map(|target| service(target, before(target), tried(target)));
+        let services = services.chain(quick::services(went));
         let variables = vec![
             ("Services", json!(services.collect::<Vec<_>>()).to_string()),
             ("Summary", summary.clone()),
@@ -171,8 +183,12 @@ impl Report<'_> {
                 }
             }
         }
-        if stuck.is_empty() {
-            message.push_str("\nTraffic is on the old version everywhere.");
+        match self.quick.filter(|_| *self.way == Way::Quick) {
+            Some(quick) => {
+                let _ = write!(message, "\n{}", quick::stays(quick));
+            }
+            None if stuck.is_empty() => message.push_str("\nTraffic is on the old version everywhere."),
+            None => {}
         }
         let title = "What became of each";
         let width = self.targets.iter().map(|target| target.name().len() + 2).max().unwrap_or_default();
@@ -381,6 +397,11 @@ pub(crate) fn ending(next: &Next) -> Vec<String> {
             vec![format!("deploy failed: {first}")]
         }
     }
+}
+
+/// A service in an environment, as the release's record has it.
+fn service(target: &Target, before: String, after: String) -> Value {
+    json!({"environment": target.site.environment_name, "service": target.site.service_name, "before": before, "after": after})
 }
 
 fn before(target: &Target) -> String {

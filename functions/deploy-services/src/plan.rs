@@ -2,11 +2,12 @@
 
 use futures_util::future::join_all;
 use shared::artifact::Content;
+use shared::manifest::ServiceKind;
 use shared::targets::{self, Act, Moment, Of, Purpose, Site, Target, Whose};
 use shared::{Aws, Error, Tick, Time, Verdict, text};
 use tracing::info;
 
-use crate::decide::State;
+use crate::decide::{State, Way};
 
 /// How long before the action's first look a deployment of its may have been begun, where CodePipeline does not say when
 /// the action began: the first function died, and Lambda delivered its event again (fact 3).
@@ -42,6 +43,10 @@ impl Plan {
                 ))
                 .into());
             };
+            // Those have gone another way, and what is remembered is of the others.
+            if state.way == Way::Quick && service.kind == ServiceKind::Web {
+                continue;
+            }
             for environment in manifest.environments_of(service.environments.as_ref()) {
                 let site = Site::new(tick.aws, environment, (name, service)).await;
                 targets.push(Target::new(site, state.before.get(targets.len()).copied().unwrap_or_default()));
@@ -54,6 +59,11 @@ impl Plan {
             image: content.image,
         };
         Ok(Self { targets, aws: tick.aws.clone(), whose })
+    }
+
+    /// Web services go back another way: only the others are deployed.
+    pub(crate) fn leave_to_the_quick_way(&mut self) {
+        self.targets.retain(|target| target.site.service.kind != ServiceKind::Web);
     }
 
     /// Looks at every target; what was seen is of this moment.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use shared::Time;
 use shared::aws::codepipeline::Sibling;
+use shared::targets::quick::Runs;
 
 /// How often what was stopped is looked at.
 pub(crate) const LOOK: Duration = Duration::from_secs(2);
@@ -62,6 +63,8 @@ pub(crate) struct Deployed {
     pub(crate) facts: BTreeSet<String>,
     /// Whether such an action has succeeded: then what was released of workers is a fact, too.
     pub(crate) has_succeeded: bool,
+    /// Going back, the release that ran, whose deployments such an action may have stopped.
+    pub(crate) runs: Option<Runs>,
 }
 
 /// What of a release's deployments may be taken back, from its actions. Those of an action that has succeeded are facts:
@@ -71,7 +74,9 @@ pub(crate) fn deployed(actions: &[Sibling]) -> Deployed {
     let succeeded = actions.iter().filter(|one| one.has_succeeded());
     let ids = succeeded.filter_map(|one| one.variables.get("Deployments"));
     let has_succeeded = actions.iter().any(|one| one.deploys && one.has_succeeded());
-    Deployed { since, facts: ids.flat_map(|ids| ids.split(',').map(str::to_owned)).collect(), has_succeeded }
+    let facts = ids.flat_map(|ids| ids.split(',').map(str::to_owned)).collect();
+    let runs = actions.iter().filter(|one| one.deploys).find_map(|one| Runs::read(one.quick_from.as_deref()?));
+    Deployed { since, facts, has_succeeded, runs }
 }
 
 /// Where the release's tasks were done, by task and environment, as the actions say that ran them: they are remembered for
@@ -134,10 +139,12 @@ mod tests {
         };
         let found = deployed(&[action(true, "d-1,d-2"), action(false, "d-3"), Sibling::default()]);
         let facts = ["d-1", "d-2"].map(str::to_owned).into();
-        assert_eq!(found, Deployed { since: None, facts, has_succeeded: false });
+        assert_eq!(found, Deployed { since: None, facts, has_succeeded: false, runs: None });
         assert!(deployed(&[Sibling { deploys: true, ..action(true, "") }]).has_succeeded);
         let deploys = |at| Sibling { deploys: true, started: Some(Time::from_millis(at)), ..action(false, "") };
         assert_eq!(deployed(&[deploys(7), deploys(5), action(false, "")]).since, Some(Time::from_millis(5)));
+        let goes_back = Sibling { quick_from: Some("cutover-pipeline 5f0e 7".into()), ..deploys(9) };
+        assert_eq!(deployed(&[action(true, ""), goes_back]).runs.unwrap().execution, "5f0e");
     }
 
     #[test]

@@ -9,6 +9,11 @@ use shared::text::fit;
 use shared::time::spoken;
 use shared::{Verdict, names};
 
+/// A quick way back was begun, and is brought to its end.
+pub(crate) fn goes_on_quickly() -> String {
+    "the quick way back had begun, and half of it would be traffic on two versions: it is brought to its end".into()
+}
+
 /// What new workers run is what it was before the release.
 pub(crate) fn workers_are_back() -> String {
     "workers that are started from now on are of the release before again".into()

@@ -3,6 +3,7 @@
 //! Invariant: only what carries this release's own name is touched.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use shared::artifact::Content;
@@ -11,7 +12,8 @@ use shared::aws::codepipeline::Sibling;
 use shared::aws::ecs::{Definition, Ecs, Half, Of, Task};
 use shared::end::{End, judge};
 use shared::job::Release;
-use shared::manifest::in_environment;
+use shared::manifest::{Manifest, in_environment};
+use shared::targets::quick::{self, Quick};
 use shared::targets::{self, Act, Kind, Moment, Phase, Purpose, Site, Target, Whose};
 use shared::workers::Pointers;
 use shared::{Aws, Error, Time, Trouble, Verdict, names};
@@ -29,6 +31,9 @@ pub(crate) struct Sweep {
     clear: Vec<Option<Time>>,
     /// What was released of workers.
     workers: Watch,
+    /// The quick way back, where the release may have begun one.
+    quick: Option<(Quick, Watch)>,
+    manifest: Manifest,
     image: Option<String>,
     /// The manifest's tasks, each with its environments.
     tasks: Vec<(String, Vec<String>)>,
@@ -102,6 +107,8 @@ impl Sweep {
                 .collect(),
             targets,
             workers: Watch::default(),
+            quick: None,
+            manifest,
             image: content.image,
             tasks,
             asked: carried.asked.clone(),
@@ -135,8 +142,9 @@ impl Sweep {
     ) -> Result<bool, Verdict> {
         let tasks = self.look_at_tasks(release, seen, said).await;
         let workers = self.look_at_workers(aws, release, &deployed, seen, said).await;
+        let quick = self.look_at_the_quick_way(aws, &deployed, seen, said).await;
         let deployments = self.look_at_targets(aws, release, deployed, seen, said).await;
-        Ok(tasks? | workers? | deployments?)
+        Ok(tasks? | workers? | quick? | deployments?)
     }
 
     /// Writes back what the release has written down of workers, unless it is a fact; whether there was anything.
@@ -163,10 +171,52 @@ impl Sweep {
         Ok(under_way)
     }
 
+    /// Brings a quick way back that was begun to its end: half of it would be traffic on two versions. One that was not begun is not.
+    ///
+    /// Safe to repeat: see [`Quick::act`].
+    async fn look_at_the_quick_way(
+        &mut self,
+        aws: &Aws,
+        deployed: &Deployed,
+        seen: Time,
+        said: &mut Vec<String>,
+    ) -> Result<bool, Verdict> {
+        let Some(runs) = deployed.runs.clone().filter(|_| deployed.since.is_some() && !deployed.has_succeeded) else {
+            return Ok(false);
+        };
+        if self.quick.is_none() {
+            let quick = Quick::new(aws, runs, &self.manifest, self.image.clone()).await;
+            self.quick = Some((quick, Watch::default()));
+        }
+        let Some((quick, watch)) = &mut self.quick else { return Ok(false) };
+        // Never begun here: what stands where, and for which image, is looked at each time.
+        let looked = quick.look(aws, seen, false, Duration::ZERO).await;
+        let looked = match looked {
+            Ok(_) if !quick.is_begun(seen) => Ok(false),
+            Ok(quick::Decision::Go(acts)) => {
+                if !acts.is_empty() {
+                    said.push(message::goes_on_quickly());
+                }
+                quick.act(&acts, seen).await;
+                Ok(true)
+            }
+            Ok(quick::Decision::Look) => Ok(true),
+            Ok(quick::Decision::Stuck(why)) => {
+                let name = why.split(':').next().unwrap_or_default().to_owned();
+                self.stuck.insert(name, why);
+                Ok(false)
+            }
+            Ok(quick::Decision::Back | quick::Decision::Closed(_)) => Ok(false),
+            Err(error) => Err(error),
+        };
+        watch.note(seen, looked)
+    }
+
     /// Whether each list was seen, at this moment or later, to have nothing under way.
     pub(crate) fn is_clear_since(&self, moment: Time) -> bool {
         let families = self.families.iter().map(|family| family.watch.clear);
-        let mut watched = families.chain(self.clear.iter().copied()).chain([self.workers.clear]);
+        let watched = families.chain(self.clear.iter().copied()).chain([self.workers.clear]);
+        let mut watched = watched.chain(self.quick.iter().map(|(_, watch)| watch.clear));
         watched.all(|clear| clear.is_some_and(|clear| clear >= moment))
     }
 

@@ -122,6 +122,8 @@ pub struct Sibling {
     pub variables: BTreeMap<String, String>,
     /// The manifest's name that its configuration gives, if it gives one.
     pub manifest: Option<String>,
+    /// The release whose deployments it stops instead of beginning its own, where its configuration says which runs.
+    pub quick_from: Option<String>,
     /// What an approval tells the person who is asked: the text, and the link.
     pub asks: (Option<String>, Option<String>),
     /// What it said last.
@@ -496,6 +498,7 @@ fn sibling(detail: &ActionExecutionDetail) -> Sibling {
         artifacts: input.map(|input| input.input_artifacts().iter().filter_map(artifact).collect()).unwrap_or_default(),
         variables: variables.map(|(name, value)| (name.clone(), value.clone())).collect(),
         manifest: parameter("Manifest"),
+        quick_from: resolved(crate::targets::quick::PARAMETER),
         asks: (resolved("CustomData"), resolved("ExternalEntityLink")),
         summary: result.and_then(|result| result.external_execution_summary()).map(str::to_owned),
         error: result.and_then(|result| result.error_details()?.message()).map(str::to_owned),

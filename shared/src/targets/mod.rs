@@ -10,6 +10,7 @@ pub mod dead;
 pub mod ecs;
 mod look;
 mod phase;
+pub mod quick;
 mod site;
 mod target;
 pub mod words;

@@ -1,0 +1,100 @@
+//! What one invocation of the action knows, and its turn to deploy.
+
+use shared::artifact::Content;
+use shared::targets::quick::{Quick, Runs};
+use shared::{Error, Journal, Next, Tick};
+
+use crate::decide::{LOOK, State};
+use crate::message;
+use crate::plan::Plan;
+use crate::turn::{self, Turn, Whose};
+use crate::workers::Workers;
+
+/// What an invocation keeps between two looks.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) plan: Plan,
+    pub(crate) workers: Workers,
+    pub(crate) journal: Journal,
+    /// Whether this invocation has seen that it is this release's turn to deploy.
+    pub(crate) has_turn: bool,
+    /// The quick way, where it goes back.
+    pub(crate) quick: Option<Quick>,
+    /// Whether web services were seen to be back.
+    pub(crate) is_back: bool,
+    /// The execution that it was said to wait for last.
+    waits_for: Option<String>,
+}
+
+impl Memory {
+    /// What there is to deploy; `runs` where it goes back from something.
+    ///
+    /// # Errors
+    /// The manifest does not have what the action's parameters name.
+    pub(crate) async fn new(
+        tick: &Tick<'_>,
+        content: Content,
+        services: Option<&str>,
+        runs: Option<Runs>,
+        state: &State,
+    ) -> Result<Self, Error> {
+        let quick = match runs {
+            Some(runs) => Some(Quick::new(tick.aws, runs, &content.manifest, content.image.clone()).await),
+            None => None,
+        };
+        Ok(Self {
+            workers: Workers::new(&content.manifest, content.image.clone()),
+            plan: Plan::new(tick, content, services, state).await?,
+            quick,
+            is_back: false,
+            journal: Journal::default(),
+            has_turn: false,
+            waits_for: None,
+        })
+    }
+
+    /// Takes the turn to deploy; what to answer where another release has it.
+    ///
+    /// # Errors
+    /// Whose turn it is cannot be known now.
+    pub(crate) async fn take_turn(&mut self, tick: &Tick<'_>) -> Result<Option<Next>, Error> {
+        if self.has_turn {
+            return Ok(None);
+        }
+        match turn::take(tick).await? {
+            Whose::Ours => {
+                self.has_turn = true;
+                Ok(None)
+            }
+            Whose::Theirs(turn) => Ok(Some(self.wait_for(tick, &turn))),
+        }
+    }
+
+    /// Another release deploys: it is waited for by name, for as long as any service here waits for its group.
+    fn wait_for(&mut self, tick: &Tick<'_>, turn: &Turn) -> Next {
+        let each = self.plan.targets.iter().map(|target| target.site.service.wait_for_group.0);
+        let longest = each.max().unwrap_or_default();
+        let waited = tick.now.since(tick.begun);
+        if waited > longest {
+            return Next::Fail(message::waited_in_vain(turn, waited));
+        }
+        let progress = message::waits_for_turn(tick, turn);
+        if self.waits_for.as_ref() != Some(&turn.execution) {
+            self.waits_for = Some(turn.execution.clone());
+            self.journal.say(tick.now, progress.summary.clone());
+        }
+        Next::Wait(LOOK, progress)
+    }
+
+    /// Says in the release's log what is new.
+    pub(crate) async fn say(&mut self, tick: &Tick<'_>, next: Next) -> Result<Next, Error> {
+        for line in message::ending(&next) {
+            self.journal.say(tick.now, line);
+        }
+        match next {
+            Next::Wait(..) => self.journal.flush(tick.aws, tick.release).await,
+            Next::Succeed(_) | Next::Fail(_) => self.journal.finish(tick.aws, tick.release).await,
+        }
+        Ok(next)
+    }
+}

@@ -1,0 +1,87 @@
+//! What is said of the quick way back.
+
+use serde_json::Value;
+use shared::targets::quick::Quick;
+use shared::targets::{Phase, Target};
+use shared::{Progress, Tick, Verdict, names};
+
+use super::{before, service, tried};
+
+fn progress(tick: &Tick<'_>, summary: String) -> Progress {
+    Progress { summary, percent: None, link: Some(names::console_encoded(&names::log_stream(tick.release))) }
+}
+
+/// It is not decided yet.
+pub(crate) fn looks_for_the_quick_way(tick: &Tick<'_>) -> Progress {
+    progress(tick, "Looking whether the quick way back is open".into())
+}
+
+/// Why it is not gone.
+pub(crate) fn closed(why: &str) -> String {
+    format!("By a deployment, since the quick way back is closed: {why}")
+}
+
+/// What is about to be done, for the release's log.
+pub(crate) fn goes_quickly(quick: &Quick) -> Vec<String> {
+    let each = quick.targets.iter().map(|target| {
+        let deployment = target.deployment().unwrap_or_default();
+        format!(
+            "{} | the quick way back: {deployment} is stopped, and its traffic goes back to {}",
+            target.name(),
+            before(target)
+        )
+    });
+    each.collect()
+}
+
+/// How far it is.
+pub(crate) fn quickly(tick: &Tick<'_>, quick: &Quick) -> Progress {
+    let moment = quick.moment(tick.now);
+    let is_back = |target: &&Target| target.phase(&moment) == Phase::RolledBack;
+    let (back, total) = (quick.targets.iter().filter(is_back).count(), quick.targets.len());
+    progress(tick, format!("The quick way back: {back} of {total} are back"))
+}
+
+/// It is done, for the release's log.
+pub(crate) fn went_quickly(quick: &Quick) -> Vec<String> {
+    quick
+        .targets
+        .iter()
+        .map(|target| format!("{} | its traffic is back on {}", target.name(), before(target)))
+        .collect()
+}
+
+/// "us/web (2 to 1), eu/web (2 to 1)".
+fn each(quick: &Quick) -> String {
+    let each =
+        quick.targets.iter().map(|target| format!("{} ({} to {})", target.name(), tried(target), before(target)));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// Everything is done: web services went this way, and the others were deployed.
+pub(super) fn succeeded(quick: &Quick, took: &str, deployed: &[String]) -> String {
+    let others = if deployed.is_empty() { String::new() } else { format!(". Deployed: {}", deployed.join(", ")) };
+    format!(
+        "Traffic is back after {took}, the quick way (the deployments of release {} were stopped): {}{others}",
+        quick.runs.execution,
+        each(quick)
+    )
+}
+
+/// What ran where before and after.
+pub(super) fn services(went: Option<&Quick>) -> impl Iterator<Item = Value> {
+    went.into_iter().flat_map(|quick| &quick.targets).map(|target| service(target, tried(target), before(target)))
+}
+
+/// What a failure or a halt does not undo.
+pub(super) fn stays(quick: &Quick) -> String {
+    format!("WEB SERVICES HAVE GONE BACK the quick way, and that is not undone: {}.", each(quick))
+}
+
+/// Something could not be brought back.
+pub(crate) fn stuck_quickly(quick: &Quick, why: &str) -> Verdict {
+    Verdict::failed(format!(
+        "NOT BACK: {why}. Deploy its revision before by hand. The quick way back of the others came to its end: {}.",
+        each(quick)
+    ))
+}

@@ -1,0 +1,75 @@
+//! Going back, the quick way where it is open, and saying which.
+//!
+//! Invariant: once it was begun it is gone to its end, also when the release is stopped: half of it would be traffic on two versions.
+
+use shared::targets::quick::Decision;
+use shared::{Error, Next, Tick};
+use tracing::info;
+
+use crate::decide::{LOOK, State, Way};
+use crate::memory::Memory;
+use crate::message;
+use crate::workers::Standing;
+
+/// Goes the quick way as far as it goes; `None` when there is nothing more to do for it, and the rest is to be deployed.
+pub(crate) async fn go(tick: &Tick<'_>, state: &mut State, memory: &mut Memory) -> Result<Option<Next>, Error> {
+    let Some(quick) = memory.quick.as_mut().filter(|_| !memory.is_back) else { return Ok(None) };
+    let begun = match state.way {
+        Way::Open => false,
+        Way::Quick => true,
+        Way::Deployment(_) => return Ok(None),
+    };
+    let decision = quick.look(tick.aws, tick.now, begun, tick.now.since(tick.begun)).await?;
+    // The function that has begun it may have died before it could say so.
+    let begun = begun || (quick.is_begun(tick.now) && matches!(decision, Decision::Go(_) | Decision::Back));
+    match decision {
+        _ if tick.halted && !begun => Ok(None),
+        Decision::Look => Ok(Some(Next::Wait(LOOK, message::looks_for_the_quick_way(tick)))),
+        Decision::Closed(why) => {
+            info!(why, "the quick way is closed");
+            memory.journal.say(tick.now, message::closed(&why));
+            state.way = Way::Deployment(why);
+            Ok(None)
+        }
+        Decision::Go(acts) => {
+            if !begun {
+                if let Some(next) = memory.take_turn(tick).await? {
+                    return Ok(Some(next));
+                }
+                memory.workers.look(tick, false).await;
+                match memory.workers.standing(tick) {
+                    Standing::Ready | Standing::Released => {}
+                    // The action's own verdict tells of it.
+                    Standing::Broken { .. } => return Ok(None),
+                    Standing::Preparing => return Ok(Some(Next::Wait(LOOK, message::looks_for_the_quick_way(tick)))),
+                }
+                if !tick.goes_on().await? {
+                    return Ok(Some(Next::Wait(LOOK, message::looks_for_the_quick_way(tick))));
+                }
+            }
+            let Some(quick) = &mut memory.quick else { return Ok(None) };
+            if state.way != Way::Quick {
+                state.way = Way::Quick;
+                memory.plan.leave_to_the_quick_way();
+                for line in message::goes_quickly(quick) {
+                    memory.journal.say(tick.now, line);
+                }
+            }
+            quick.act(&acts, tick.now).await;
+            Ok(Some(Next::Wait(LOOK, message::quickly(tick, quick))))
+        }
+        Decision::Back => {
+            // What an invocation before this one has begun is over by now.
+            if state.way != Way::Quick {
+                state.way = Way::Quick;
+                memory.plan.leave_to_the_quick_way();
+            }
+            for line in message::went_quickly(quick) {
+                memory.journal.say(tick.now, line);
+            }
+            memory.is_back = true;
+            Ok(None)
+        }
+        Decision::Stuck(why) => Ok(Some(Next::Fail(message::stuck_quickly(quick, &why)))),
+    }
+}

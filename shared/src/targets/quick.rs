@@ -1,0 +1,347 @@
+//! The quick way back: while a release's old tasks still wait, stopping its deployments brings the traffic back to them within
+//! seconds (facts 30, 31, 45). Nothing is registered, placed or waited for.
+//!
+//! Invariants: nothing is stopped unless what the traffic goes back to is the very image that is to run; it is of web services alone,
+//! and of all of them: whoever sees that it was begun at one brings it to its end at all.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::aws::Aws;
+use crate::error::Error;
+use crate::job::Release;
+use crate::manifest::{Manifest, ServiceKind};
+use crate::targets::look::look;
+use crate::targets::phase::{Act, Observed, Phase, take_back};
+use crate::targets::site::{Moment, Of, Purpose, Site, Whose};
+use crate::targets::target::Target;
+use crate::text::fit;
+use crate::time::Time;
+
+/// The parameter of the action that deploys, which says what runs.
+pub const PARAMETER: &str = "QuickFrom";
+
+/// What it says when that is not known: a value must not be empty (fact 2).
+pub const UNKNOWN: &str = "unknown";
+
+/// The release that runs, whose deployments are stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runs {
+    /// Its pipeline.
+    pub pipeline: String,
+    /// Its execution.
+    pub execution: String,
+    /// When its action that deploys began: none of its deployments is older.
+    pub began: Time,
+}
+
+impl Runs {
+    /// As one action tells another, and a configuration value can hold it.
+    #[must_use]
+    pub fn written(&self) -> String {
+        format!("{} {} {}", self.pipeline, self.execution, self.began.millis())
+    }
+
+    /// Reads what was written; `None` of anything else.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let mut parts = text.split(' ');
+        let (pipeline, execution) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+        let began = Time::from_millis(parts.next()?.parse().ok()?);
+        let is_whole = parts.next().is_none() && !pipeline.is_empty() && !execution.is_empty();
+        is_whole.then_some(Self { pipeline, execution, began })
+    }
+
+    /// Whose deployments are looked for.
+    #[must_use]
+    pub fn whose(&self) -> Whose {
+        let (pipeline, execution) = (self.pipeline.clone(), self.execution.clone());
+        Whose {
+            release: Release { pipeline, execution, stage: None, action: None, attempt: 1 },
+            of: Of::Release { facts: BTreeSet::new(), until: None },
+            since: self.began,
+            image: None,
+        }
+    }
+}
+
+/// How long it may take to see how the targets stand; after that, a deployment is begun.
+const SEEN: Duration = Duration::from_secs(30);
+
+/// How much of a reason is said, in characters.
+const LONGEST_WHY: usize = 200;
+
+/// A target, and what it would go back to.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Its name.
+    pub name: String,
+    /// How it stands.
+    pub observed: Observed,
+    /// The image that ran before, once it is known.
+    pub before: Option<String>,
+}
+
+/// What follows from a look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Look again.
+    Look,
+    /// It is not open, for this reason.
+    Closed(String),
+    /// Do this, then look again.
+    Go(Vec<Act>),
+    /// Everything is back.
+    Back,
+    /// This could not be brought back.
+    Stuck(String),
+}
+
+/// Decides; `image` is what is to run, and `begun` says that it was decided before to go this way.
+#[must_use]
+pub fn decide(seen: &[Seen], image: Option<&str>, begun: bool, waited: Duration, now: Time) -> Decision {
+    let observed: Vec<_> = seen.iter().map(|one| one.observed.clone()).collect();
+    if !begun {
+        match is_open(seen, image) {
+            Open::Yes => {}
+            Open::Unknown if waited <= SEEN => return Decision::Look,
+            Open::Unknown => return Decision::Closed("how the deployments stand cannot be seen".into()),
+            Open::No(why) => return Decision::Closed(fit(&why, LONGEST_WHY)),
+        }
+    }
+    match take_back(&observed, now) {
+        Some(acts) => Decision::Go(acts),
+        None => {
+            let stuck = seen.iter().find_map(|one| match &one.observed.phase {
+                Phase::RolledBack => None,
+                Phase::Stuck { what } => Some(format!("{}: {what}", one.name)),
+                _ => Some(one.observed.broken.clone().unwrap_or_else(|| format!("{} is not back", one.name))),
+            });
+            stuck.map_or(Decision::Back, Decision::Stuck)
+        }
+    }
+}
+
+/// Whether something that had succeeded goes back, or has.
+fn goes_back(phase: &Phase) -> bool {
+    matches!(phase, Phase::RollingBack { .. } | Phase::BackWaits | Phase::RolledBack)
+}
+
+enum Open {
+    Yes,
+    Unknown,
+    No(String),
+}
+
+/// Whether stopping what runs reaches the image everywhere. One that was stopped already, by a function before this one or by hand,
+/// does not close it.
+fn is_open(seen: &[Seen], image: Option<&str>) -> Open {
+    let Some(image) = image else { return Open::No("the release names no image of its own".into()) };
+    if seen.is_empty() {
+        return Open::No("it has no web service".into());
+    }
+    let mut open = Open::Yes;
+    let is_begun = seen.iter().any(|one| goes_back(&one.observed.phase));
+    for one in seen {
+        match &one.observed.phase {
+            Phase::Unknown => open = Open::Unknown,
+            Phase::Done if !is_begun => return Open::No(format!("the old tasks of {} are gone", one.name)),
+            Phase::Done | Phase::Moved | Phase::RollingBack { .. } | Phase::RolledBack | Phase::BackWaits => {
+                match &one.before {
+                    None => open = Open::Unknown,
+                    Some(before) if before != image => {
+                        return Open::No(format!("before what runs, {} ran another version", one.name));
+                    }
+                    Some(_) => {}
+                }
+            }
+            Phase::Same
+            | Phase::Empty
+            | Phase::Busy { .. }
+            | Phase::Going
+            | Phase::Held
+            | Phase::Ready
+            | Phase::Shifting => {
+                return Open::No(format!("what runs at {} is not of the last release", one.name));
+            }
+            Phase::Between
+            | Phase::Failed { .. }
+            | Phase::Over { .. }
+            | Phase::Stranded { .. }
+            | Phase::Stuck { .. } => {
+                return Open::No(format!("what runs at {} is not of the last release", one.name));
+            }
+        }
+    }
+    open
+}
+
+/// The quick way, as one invocation knows it.
+#[derive(Debug)]
+pub struct Quick {
+    /// The release that runs.
+    pub runs: Runs,
+    /// Its targets.
+    pub targets: Vec<Target>,
+    before: Vec<Option<String>>,
+    image: Option<String>,
+}
+
+impl Quick {
+    /// The web services of what is to run, in all their environments.
+    pub async fn new(aws: &Aws, runs: Runs, manifest: &Manifest, image: Option<String>) -> Self {
+        let mut targets = Vec::new();
+        for (name, service) in manifest.services.iter().filter(|(_, service)| service.kind == ServiceKind::Web) {
+            for environment in manifest.environments_of(service.environments.as_ref()) {
+                targets.push(Target::new(Site::new(aws, environment, (name, service)).await, 0));
+            }
+        }
+        Self { runs, before: vec![None; targets.len()], targets, image }
+    }
+
+    /// Looks at every target, and decides: `begun` as for [`decide`], which has waited for so long.
+    ///
+    /// # Errors
+    /// What ran before cannot be read.
+    pub async fn look(&mut self, aws: &Aws, now: Time, begun: bool, waited: Duration) -> Result<Decision, Error> {
+        let moment = self.moment(now);
+        look(&mut self.targets, aws, &moment, &self.runs.whose()).await;
+        if !begun {
+            self.look_at_images().await?;
+        }
+        Ok(decide(&self.seen(&moment), self.image.as_deref(), begun, waited, now))
+    }
+
+    /// When it is looked, and what for: what is stopped then, was stopped by us.
+    #[must_use]
+    pub fn moment(&self, now: Time) -> Moment {
+        Moment::new(now, Purpose::Sweep)
+    }
+
+    fn seen(&self, moment: &Moment) -> Vec<Seen> {
+        let one = |(target, before): (&Target, &Option<String>)| Seen {
+            name: target.name(),
+            observed: target.observed(moment),
+            before: before.clone(),
+        };
+        self.targets.iter().zip(&self.before).map(one).collect()
+    }
+
+    /// Whether it was begun, as was seen last: something that had succeeded goes back, or has.
+    #[must_use]
+    pub fn is_begun(&self, now: Time) -> bool {
+        let moment = self.moment(now);
+        self.targets.iter().any(|target| goes_back(&target.phase(&moment)))
+    }
+
+    /// Which image each target's revision before has.
+    async fn look_at_images(&mut self) -> Result<(), Error> {
+        let unread = self.targets.iter().zip(&mut self.before).filter(|(_, before)| before.is_none());
+        let read = join_all(unread.map(async |(target, image)| {
+            let Some(before) = target.before.as_ref().filter(|_| target.deployment().is_some()) else { return Ok(()) };
+            let definition = target.site.ecs.definition(before).await?;
+            let container = &target.site.service.container;
+            *image = definition.containers.into_iter().find(|one| one.name == *container).map(|one| one.image);
+            Ok::<_, Error>(())
+        }))
+        .await;
+        read.into_iter().collect()
+    }
+
+    /// Does what was decided, at every target at once.
+    ///
+    /// Safe to repeat: see the acts.
+    pub async fn act(&mut self, acts: &[Act], now: Time) {
+        let (whose, moment) = (self.runs.whose(), self.moment(now));
+        join_all(self.targets.iter_mut().enumerate().map(async |(at, target)| {
+            for act in acts.iter().filter(|act| act.at() == at) {
+                target.act(act, &moment, &whose).await;
+            }
+        }))
+        .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_is_read_as_it_was_written_and_nothing_else_is() {
+        let runs = Runs {
+            pipeline: "cutover-pipeline".into(),
+            execution: "5f0e".into(),
+            began: Time::from_millis(1_700_000_000_123),
+        };
+        assert_eq!(Runs::read(&runs.written()), Some(runs));
+        for text in ["", UNKNOWN, "a b", "a b c", " b 1", "a  1", "a b 1 2", "#{Check.Runs}"] {
+            assert_eq!(Runs::read(text), None, "{text:?}");
+        }
+    }
+
+    const IMAGE: &str = "registry.example/shop:1";
+
+    fn one(phase: Phase) -> Seen {
+        let hour = Duration::from_secs(3600);
+        let observed = Observed {
+            phase,
+            behind_barrier: true,
+            is_proven: true,
+            timeout: hour,
+            wait_for_group: hour,
+            asked: None,
+            broken: None,
+            dying: None,
+        };
+        Seen { name: "us/web".into(), observed, before: Some(IMAGE.into()) }
+    }
+
+    const NOW: Time = Time::from_millis(10_000_000);
+
+    fn decided(seen: &[Seen], begun: bool) -> Decision {
+        decide(seen, Some(IMAGE), begun, Duration::from_secs(1), NOW)
+    }
+
+    #[test]
+    fn everything_is_stopped_at_once_or_nothing() {
+        let stop = |at| Act::Stop { at };
+        let both = [one(Phase::Moved), one(Phase::Moved)];
+        assert_eq!(decided(&both, false), Decision::Go(vec![stop(0), stop(1)]));
+        let why = |phase| match decided(&[one(Phase::Moved), one(phase)], false) {
+            Decision::Closed(why) => why,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(why(Phase::Done), "the old tasks of us/web are gone");
+        for phase in [Phase::Empty, Phase::Busy { with: "d-1".into(), released: None }, Phase::Shifting, Phase::Ready] {
+            assert_eq!(why(phase), "what runs at us/web is not of the last release");
+        }
+        let other = Seen { before: Some("registry.example/shop:0".into()), ..one(Phase::Moved) };
+        let closed = Decision::Closed("before what runs, us/web ran another version".into());
+        assert_eq!(decided(&[one(Phase::Moved), other], false), closed);
+        assert_eq!(decided(&[], false), Decision::Closed("it has no web service".into()));
+    }
+
+    #[test]
+    fn what_is_not_seen_yet_is_waited_for_and_not_for_ever() {
+        let unread = Seen { before: None, ..one(Phase::Moved) };
+        for seen in [vec![one(Phase::Unknown), one(Phase::Moved)], vec![unread]] {
+            assert_eq!(decided(&seen, false), Decision::Look);
+            let late = decide(&seen, Some(IMAGE), false, Duration::from_secs(31), NOW);
+            assert_eq!(late, Decision::Closed("how the deployments stand cannot be seen".into()));
+        }
+    }
+
+    #[test]
+    fn what_was_begun_is_brought_to_its_end_also_where_the_old_tasks_have_gone_meanwhile() {
+        let begun = [one(Phase::RollingBack { what: None }), one(Phase::Done), one(Phase::Moved)];
+        for knows in [true, false] {
+            let rest = vec![Act::Back { at: 1 }, Act::Stop { at: 2 }];
+            assert_eq!(decided(&begun, knows), Decision::Go(rest), "also when who has begun it died");
+        }
+        assert_eq!(decided(&[one(Phase::RolledBack), one(Phase::RolledBack)], true), Decision::Back);
+        let stuck = [one(Phase::RolledBack), one(Phase::Stuck { what: "its rollback failed".into() })];
+        assert_eq!(decided(&stuck, true), Decision::Stuck("us/web: its rollback failed".into()));
+    }
+}
