@@ -687,6 +687,7 @@ async fn releases_with(programs: &Path, name: &str, ports: u16) {
     let setting = Setting {
         folder: &shop(),
         state: &state,
+        images: &state.join("images"),
         stack,
         account: &account,
         binaries: Binaries::In(programs.to_owned()),

@@ -1,6 +1,7 @@
 //! The releases that have ended, as a table and one of them as a timeline: pure, and the same here and on AWS.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use shared::Time;
 use shared::record::{Entry, Record};
@@ -12,8 +13,8 @@ use crate::Mistake;
 /// How much of an execution's id stands for it.
 const SHORT: usize = 8;
 
-/// How wide what was released may be.
-const WIDE: usize = 48;
+/// How wide what was released may be: a line fits 80 columns.
+const WIDE: usize = 38;
 
 /// The table, the newest first.
 #[must_use]
@@ -21,39 +22,45 @@ pub fn table(entries: &[Entry], now: Time) -> String {
     if entries.is_empty() {
         return "No release has ended here yet.".into();
     }
-    let mut text =
-        format!("{:8}  {:>12}  {:10}  {:>12}  {:48}  approved by", "release", "ended", "how", "took", "what");
     let runs = shared::record::runs(&records(entries)).map(|record| record.execution.clone());
+    let mut text = format!("   {:8}  {:>6}  {:10} {:>6}  what", "release", "ago", "how", "took");
     for entry in entries {
-        match entry {
+        let line = match entry {
             Entry::Record(record) => {
                 let what = if record.back { format!("back to {}", record.what()) } else { record.what() };
-                let by = record.approval.as_ref().filter(|one| one.given).map(|one| one.by.as_str());
-                let mark = if runs.as_ref() == Some(&record.execution) { "  <- runs" } else { "" };
-                let ago = format!("{} ago", spoken(now.since(record.ended)));
-                let line = format!(
-                    "{:8}  {ago:>12}  {:10}  {:>12}  {:48}  {}{mark}",
+                let mark = if runs.as_ref() == Some(&record.execution) { "->" } else { "" };
+                format!(
+                    "{mark:2} {:8}  {:>6}  {:10} {:>6}  {}",
                     short(&record.execution),
+                    about(now.since(record.ended)),
                     record.status,
-                    spoken(record.ended.since(record.began)),
+                    about(record.ended.since(record.began)),
                     fit(&plain(&what), WIDE),
-                    plain(by.unwrap_or("-"))
-                );
-                let _ = write!(text, "\n{}", line.trim_end());
+                )
             }
             Entry::Newer { execution, version } => {
-                let _ = write!(
-                    text,
-                    "\n{:8}  its record is of version {version}: a newer Cutover wrote it",
-                    short(execution)
-                );
+                format!("   {:8}  its record is of version {version}: a newer Cutover wrote it", short(execution))
             }
             Entry::Unreadable { execution, why } => {
-                let _ = write!(text, "\n{:8}  its record cannot be read: {}", short(execution), plain(why));
+                format!("   {:8}  its record cannot be read: {}", short(execution), plain(why))
             }
-        }
+        };
+        let _ = write!(text, "\n{}", line.trim_end());
+    }
+    if runs.is_some() {
+        text.push_str("\n-> runs");
     }
     text
+}
+
+/// About how long, in one unit.
+fn about(span: Duration) -> String {
+    match span.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
 }
 
 /// One release: each action when it began and how long it took, then tasks, services, and who approved.
@@ -170,9 +177,16 @@ mod tests {
         let entries = [newer, release("cccccccccccc", "c", "Failed", 3), release("bbbbbbbbbbbb", "b", "Succeeded", 2)];
         let table = table(&entries, Time::from_millis(240_000));
         let lines: Vec<_> = table.lines().collect();
-        assert_eq!(lines[1], "eeeeeeee  its record is of version 9: a newer Cutover wrote it");
-        assert!(lines[2].starts_with("cccccccc  1 min 00 s ago  Failed") && !lines[2].contains("runs"), "{table}");
-        assert!(lines[3].ends_with("<- runs"), "{table}");
+        assert_eq!(lines[1], "   eeeeeeee  its record is of version 9: a newer Cutover wrote it");
+        assert!(lines[2].starts_with("   cccccccc    60 s  Failed "), "{table}");
+        assert!(lines[3].starts_with("-> bbbbbbbb   2 min  Succeeded "), "{table}");
+        assert_eq!(lines[4], "-> runs");
+        let long = Record {
+            commit: shared::record::Commit { id: "4".repeat(40), message: "x".repeat(99), ..Default::default() },
+            ..Record::default()
+        };
+        let table = super::table(&[Entry::Record(Box::new(long))], Time::from_millis(u64::MAX / 4));
+        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
     }
 
     #[test]

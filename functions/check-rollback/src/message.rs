@@ -76,6 +76,13 @@ pub(crate) fn asks(tick: &Tick<'_>, between: &Between, target: &Content) -> Succ
     let mut variables = vec![("Summary", fit(&text, LONGEST_ASKED))];
     let runs = between.runs.as_ref().and_then(runs).map_or_else(|| UNKNOWN.to_owned(), |runs| runs.written());
     variables.push(("Runs", runs));
+    // As a source says it: whoever tells people of a release finds it there.
+    let commit = between.target.as_ref().map(|target| &target.commit);
+    let commit = commit.map(|commit| {
+        [("CommitId", &commit.id), ("CommitMessage", &commit.message), ("FullRepositoryName", &commit.repository)]
+    });
+    let commit = commit.into_iter().flatten().filter(|(_, value)| !value.is_empty());
+    variables.extend(commit.map(|(name, value)| (name, value.clone())));
     variables.extend(url.map(|url| ("LogsUrl", url)));
     Success { summary: text, variables, link: Some(link) }
 }

@@ -133,7 +133,10 @@ impl Report<'_> {
         let mut summary = match (went, each.is_empty()) {
             (Some(quick), _) => quick::succeeded(quick, &took, &each),
             (None, true) => "There was nothing to deploy".to_owned(),
-            (None, false) => format!("Traffic is on the new version everywhere after {took}: {}", each.join(", ")),
+            (None, false) => {
+                let which = if self.quick.is_some() { "back on the earlier" } else { "on the new" };
+                format!("Traffic is {which} version everywhere after {took}: {}", each.join(", "))
+            }
         };
         if let Way::Deployment(why) = self.way {
             let _ = write!(summary, ". {}", closed(why));

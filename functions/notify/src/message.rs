@@ -72,11 +72,11 @@ pub(crate) fn misconfigured(why: &str) -> String {
 /// One message for Slack: what happened, what it is about, where to look.
 pub(crate) fn slack(told: &Told, news: &News, warnings: &[String], now: Time) -> Value {
     let after = spoken(now.since(told.started));
-    let name = within(&told.application, LONGEST_NAME, escaped);
+    let (name, kind) = (within(&told.application, LONGEST_NAME, escaped), told.kind());
     let body_of = |text: &str| within(text, LONGEST_BODY, escaped);
     let (title, body) = match news {
         News::Started => {
-            (format!(":rocket: {name}: release started"), format!("by {}", within(&told.who, LONGEST_ABOUT, escaped)))
+            (format!(":rocket: {name}: {kind} started"), format!("by {}", within(&told.who, LONGEST_ABOUT, escaped)))
         }
         News::ApprovalWanted { asks, .. } => (
             format!(":raised_hand: {name}: approval wanted"),
@@ -86,10 +86,11 @@ pub(crate) fn slack(told: &Told, news: &News, warnings: &[String], now: Time) ->
             (format!(":no_entry: {name}: rejected by {}", within(by, LONGEST_NAME, escaped)), body_of(why))
         }
         News::Succeeded => {
-            (format!(":white_check_mark: {name}: released after {after}"), body_of(&told.stages_spoken()))
+            let what = if told.is_back { "went back" } else { "released" };
+            (format!(":white_check_mark: {name}: {what} after {after}"), body_of(&told.stages_spoken()))
         }
-        News::Failed { verdicts } => (format!(":x: {name}: release failed after {after}"), failed(verdicts)),
-        News::Halted { said } => (format!(":octagonal_sign: {name}: release stopped"), body_of(said)),
+        News::Failed { verdicts } => (format!(":x: {name}: {kind} failed after {after}"), failed(verdicts)),
+        News::Halted { said } => (format!(":octagonal_sign: {name}: {kind} stopped"), body_of(said)),
     };
     let mut text = format!("*{title}*\n{}", about(told));
     if !body.is_empty() {
@@ -270,6 +271,7 @@ mod tests {
 
     fn release() -> Told {
         Told {
+            is_back: false,
             application: "shop".into(),
             pipeline: "shop-pipeline".into(),
             execution: "e-1".into(),

@@ -1,6 +1,5 @@
 //! What there is to tell of a release: from CodePipeline, which knows it all.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shared::aws::codepipeline::{Execution, Sibling};
@@ -8,12 +7,17 @@ use shared::job::Release;
 use shared::time::spoken;
 use shared::{Time, names};
 
+/// The output variable that only `check-rollback` has.
+const RUNS: &str = "Runs";
+
 /// A release, as people are told of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) application: String,
     pub(crate) pipeline: String,
     pub(crate) execution: String,
+    /// Whether it goes back to an earlier release.
+    pub(crate) is_back: bool,
     pub(crate) commit: String,
     pub(crate) message: String,
     pub(crate) repository: String,
@@ -35,15 +39,19 @@ impl Told {
         execution: &Execution,
         actions: &[Sibling],
         (region, log_group): (&str, Option<&str>),
+        is_back: bool,
     ) -> Self {
-        let empty = BTreeMap::new();
-        let source = actions.iter().find(|one| one.category == "Source").map_or(&empty, |one| &one.variables);
-        let variable = |name: &str| source.get(name).cloned().unwrap_or_default();
+        // Going back, the source is an artifact, and the action that checks it says what it is of.
+        let variable = |name: &str| {
+            let says = actions.iter().filter(|one| one.category == "Source" || one.variables.contains_key(RUNS));
+            says.filter_map(|one| one.variables.get(name)).next().cloned().unwrap_or_default()
+        };
         let started = actions.iter().filter_map(|one| one.started).min().unwrap_or_default();
         Self {
             application: application.to_owned(),
             pipeline: release.pipeline.clone(),
             execution: release.execution.clone(),
+            is_back,
             commit: variable("CommitId"),
             message: variable("CommitMessage").lines().next().unwrap_or_default().to_owned(),
             repository: variable("FullRepositoryName"),
@@ -56,6 +64,11 @@ impl Told {
             ),
             log_url: log_group.map(|group| names::log_link(region, group, &names::log_stream(release))),
         }
+    }
+
+    /// "release" or "way back".
+    pub(crate) fn kind(&self) -> &'static str {
+        if self.is_back { "way back" } else { "release" }
     }
 
     /// The commit as git shortens it.

@@ -121,7 +121,8 @@ fn ran(one: &Sibling, seen: &Seen) -> Vec<Ran> {
     let complete = format!("{task} complete: ");
     for line in seen.lines.get(&task).into_iter().flatten() {
         let Some((environment, said)) = line.split_once(" | ") else { continue };
-        if said.starts_with(&complete) {
+        // What `tail-logs` says itself is no line of the task's.
+        if said.starts_with(&complete) || said.starts_with(&format!("{task}: container `")) {
             continue;
         }
         let known =

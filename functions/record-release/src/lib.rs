@@ -121,7 +121,7 @@ impl Recorder<'_> {
             return Ok(false);
         }
         release.attempt = tries(&actions, &release).attempt;
-        let back = self.pipelines().first().is_some_and(|first| *first != pipeline);
+        let back = self.aws.settings().goes_back(pipeline);
         let carries = actions.iter().find(|one| one.category == "Deploy" && !one.artifacts.is_empty());
         let content = match carries {
             Some(action) => {

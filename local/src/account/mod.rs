@@ -2,6 +2,7 @@
 //! parameters. `local_yaml` makes it of an application's two files.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -93,13 +94,15 @@ pub struct Setup {
 }
 
 /// What CodeBuild does here, in the application's folder.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Build {
     /// The command.
     pub command: Vec<String>,
     /// The image's name; its tag is the commit.
     pub image: String,
+    /// What the image has beside the source, so that containers run in a copy of it: files and folders that the build makes.
+    pub files: Option<Vec<PathBuf>>,
 }
 
 /// What a Region has.

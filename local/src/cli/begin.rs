@@ -25,6 +25,8 @@ pub(super) struct Prepared {
     stack: Stack,
     /// Where the next run finds what this one leaves.
     pub(super) kept: PathBuf,
+    /// Where the images of its releases are.
+    images: PathBuf,
     /// What the runs before have left.
     objects: Vec<KeptObject>,
     /// Whether the account is new, and has to be set up.
@@ -78,7 +80,18 @@ pub(super) async fn prepare(folder: Option<PathBuf>, files: &Files, with: With) 
     if let Some(regions) = &regions {
         take_up(&mut account, regions);
     }
-    Ok(Prepared { folder, state, account, manifest, stack, kept, objects, is_new, _claim: claim })
+    Ok(Prepared {
+        folder,
+        state,
+        account,
+        manifest,
+        stack,
+        images: real::kept::images(&kept),
+        kept,
+        objects,
+        is_new,
+        _claim: claim,
+    })
 }
 
 /// Claims the account for this run: another one's setup would go over this one's databases.
@@ -124,6 +137,7 @@ pub(super) async fn machine(prepared: &Prepared, port: u16, show: &Show) -> Resu
     let setting = Setting {
         folder: &prepared.folder,
         state: &prepared.state,
+        images: &prepared.images,
         stack: prepared.stack.clone(),
         account: &prepared.account,
         binaries: Binaries::Within { program, argument: FUNCTION.into() },

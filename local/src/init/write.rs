@@ -93,8 +93,9 @@ pub(super) fn local_yaml(found: &Found) -> String {
     let mut out = format!(
         "# How this machine stands in for the account that a release of {} comes to: processes of this folder are its\n\
          # containers. All that can be said here: docs/local.md of Cutover.\n\
-         # What builds the application here; `true` where nothing is to be built.\n\
-         build: {{command: [\"true\"]}}\n",
+         # What builds the application here; `true` where nothing is to be built. `files` is what it makes and git does not have: each release\n\
+         # runs in a copy of its source and of that, so that `rollback` runs what ran then.\n\
+         build: {{command: [\"true\"], files: []}}\n",
         found.application
     );
     out.push_str(

@@ -128,7 +128,11 @@ pub(super) fn expand(local: Local, manifest: &Manifest, folder: &Path) -> Result
     Ok(Account {
         parameters: parameters(&local, manifest, &home, &home_region),
         setup,
-        build: Build { command: build.command.clone(), image },
+        build: Build {
+            command: build.command.clone(),
+            image,
+            files: build.files.as_ref().map(|files| files.iter().map(Into::into).collect()),
+        },
         regions,
         ssm: secrets(&local, manifest),
         hooks: local.hooks,

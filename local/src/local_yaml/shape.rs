@@ -70,6 +70,9 @@ pub(crate) struct Build {
     pub(crate) command: Vec<String>,
     /// The image's name, `registry.example/APPLICATION` unless given; its tag is the commit.
     pub(crate) image: Option<String>,
+    /// What the image has beside what git has of the folder: files and folders that the command makes. With it (`[]` where it makes none),
+    /// containers run in a copy of both, so that `rollback` runs what ran then; without it, in the folder itself.
+    pub(crate) files: Option<Vec<String>>,
 }
 
 /// How the container of a family is started. What is said here goes before what `compose` or `taskdef` say.

@@ -10,6 +10,7 @@ use tokio::process::Command;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+use super::images::Images;
 use crate::account::{Account, Build, Setup};
 use crate::world::Made;
 
@@ -18,6 +19,7 @@ pub(super) struct Application {
     folder: PathBuf,
     build: Build,
     hooks: BTreeMap<String, Setup>,
+    images: Images,
 }
 
 /// How many characters of a commit stand for it, as in git.
@@ -27,8 +29,8 @@ const SHORT: usize = 7;
 const LAST_LINES: usize = 20;
 
 impl Application {
-    pub(super) fn new(folder: &Path, account: &Account) -> Self {
-        Self { folder: folder.to_owned(), build: account.build.clone(), hooks: account.hooks.clone() }
+    pub(super) fn new(folder: &Path, account: &Account, images: Images) -> Self {
+        Self { folder: folder.to_owned(), build: account.build.clone(), hooks: account.hooks.clone(), images }
     }
 
     /// Calls a function of the application's own at a stage of a deployment: a command, told the stage by $STAGE.
@@ -48,13 +50,11 @@ impl Application {
     /// The source artifact: what git would have in the folder.
     pub(super) fn fetch(&self) -> Result<Made, String> {
         let mut files = Vec::new();
-        for entry in ignore::WalkBuilder::new(&self.folder).require_git(false).sort_by_file_path(Path::cmp).build() {
-            let entry = entry.map_err(|error| error.to_string())?;
-            if entry.file_type().is_some_and(|kind| kind.is_file()) {
-                let name = entry.path().strip_prefix(&self.folder).unwrap_or(entry.path()).display().to_string();
-                let content = std::fs::read(entry.path()).map_err(|error| format!("{name}: {error}"))?;
-                files.push((name, content));
-            }
+        for path in source(&self.folder) {
+            let path = path.map_err(|error| error.to_string())?;
+            let name = path.strip_prefix(&self.folder).unwrap_or(&path).display().to_string();
+            let content = std::fs::read(&path).map_err(|error| format!("{name}: {error}"))?;
+            files.push((name, content));
         }
         let artifact = zip(&files)?;
         let commit = self.commit().unwrap_or_else(|| Commit::of_content(&artifact));
@@ -89,6 +89,7 @@ impl Application {
         let image = format!("{}:{tag}", self.build.image);
         let command: Vec<_> = self.build.command.iter().map(|word| word.replace("{image}", &image)).collect();
         run(&self.folder, &command, &BTreeMap::new()).await?;
+        self.images.make(&image)?;
         let manifest = std::fs::read(self.folder.join(shared::manifest::FILE)).map_err(|error| error.to_string())?;
         let detail = json!({"ImageURI": image}).to_string().into_bytes();
         let files = [(shared::manifest::FILE.to_owned(), manifest), ("imageDetail.json".to_owned(), detail)];
@@ -99,6 +100,15 @@ impl Application {
             variables: BTreeMap::from([("Image".to_owned(), image)]),
         })
     }
+}
+
+/// The files that git would have of a folder.
+pub(super) fn source(folder: &Path) -> impl Iterator<Item = Result<PathBuf, ignore::Error>> {
+    let walk = ignore::WalkBuilder::new(folder).require_git(false).sort_by_file_path(Path::cmp).build();
+    walk.filter_map(|entry| match entry {
+        Ok(entry) => entry.file_type().is_some_and(|kind| kind.is_file()).then(|| Ok(entry.into_path())),
+        Err(error) => Some(Err(error)),
+    })
 }
 
 struct Commit {

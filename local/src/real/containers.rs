@@ -1,9 +1,9 @@
-//! Containers as processes in the application's folder.
+//! Containers as processes in what their image has, the application's folder unless it says.
 //!
 //! Invariant: a container's lines are all told before its end is; nothing of its process group outlives it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
+use super::images::Images;
 use super::{Machine, engine, health, supervisor};
 use crate::account::Engine;
 use crate::world::{Happening, Start};
@@ -28,7 +29,7 @@ const LONGEST_LINE: usize = 256 * 1024 - 26;
 
 /// The containers that run.
 pub(super) struct Containers {
-    folder: PathBuf,
+    images: Images,
     engine: Engine,
     groups: Mutex<BTreeMap<(String, String), Pid>>,
     ports: Mutex<BTreeMap<String, u16>>,
@@ -37,14 +38,8 @@ pub(super) struct Containers {
 }
 
 impl Containers {
-    pub(super) fn new(folder: &Path, engine: Engine) -> Self {
-        Self {
-            folder: folder.to_owned(),
-            engine,
-            groups: Mutex::default(),
-            ports: Mutex::default(),
-            ending: AtomicBool::new(false),
-        }
+    pub(super) fn new(images: Images, engine: Engine) -> Self {
+        Self { images, engine, groups: Mutex::default(), ports: Mutex::default(), ending: AtomicBool::new(false) }
     }
 
     /// The port of this machine that a task was given.
@@ -75,7 +70,7 @@ impl Containers {
         if self.are_ending() {
             return;
         }
-        let (folder, engine) = (self.folder.clone(), self.engine);
+        let (folder, engine) = (self.images.of(&start.image), self.engine);
         tokio::spawn(async move {
             let port = start.port.and_then(|_| free_port());
             let (task, container) = (start.task.clone(), start.container.clone());
@@ -193,7 +188,7 @@ async fn run(machine: Machine, start: Start, mut child: Child, group: supervisor
         target.map(|(check, port)| tokio::spawn(health::ask_target(machine.clone(), task.clone(), port, check))),
         start.check.clone().map(|mut check| {
             check.command = engine::check(containers.engine, &start, port, &check.command);
-            let (folder, environment) = (containers.folder.clone(), environment(&start, port));
+            let (folder, environment) = (containers.images.of(&start.image), environment(&start, port));
             tokio::spawn(health::ask_container(machine.clone(), task.clone(), check, folder, environment))
         }),
     ];

@@ -48,6 +48,12 @@ pub fn folder(parent: &Path, folder: &Path) -> PathBuf {
     parent.join(format!("kept-{}", shared::record::content(&folder.display().to_string(), None)))
 }
 
+/// The folder of the application's images, beside it: it stays when that is put in another's place.
+#[must_use]
+pub fn images(folder: &Path) -> PathBuf {
+    folder.with_extension("images")
+}
+
 /// Reads what the last run left; `None` when there was none.
 ///
 /// # Errors

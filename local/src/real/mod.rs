@@ -10,6 +10,7 @@ mod functions;
 pub(crate) mod gate;
 mod health;
 pub(crate) mod http;
+mod images;
 pub mod kept;
 pub mod supervisor;
 mod traffic;
@@ -57,6 +58,8 @@ pub struct Setting<'a> {
     pub folder: &'a Path,
     /// Where the release keeps what it leaves to look at.
     pub state: &'a Path,
+    /// Where the images of the application's releases are.
+    pub images: &'a Path,
     /// What the stack makes.
     pub stack: Stack,
     /// What the account has.
@@ -113,14 +116,15 @@ impl Machine {
         for (port, listener) in services {
             traffic.open(port, listener);
         }
+        let images = images::Images::new(setting.folder, setting.images.to_owned(), &setting.account.build);
         let inner = Inner {
             world: Mutex::new(world),
             clock: Clock::set(now),
             changed: Notify::new(),
             address,
             gate,
-            application: application::Application::new(setting.folder, setting.account),
-            containers: containers::Containers::new(setting.folder, setting.account.run_with),
+            application: application::Application::new(setting.folder, setting.account, images.clone()),
+            containers: containers::Containers::new(images, setting.account.run_with),
             functions,
             traffic,
             builds: Mutex::default(),

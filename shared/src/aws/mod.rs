@@ -87,6 +87,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether a pipeline goes back to earlier releases: the stack's own other than its first.
+    #[must_use]
+    pub fn goes_back(&self, pipeline: &str) -> bool {
+        self.pipelines.iter().skip(1).any(|one| one == pipeline)
+    }
+
     /// From an environment.
     pub fn read(setting: impl Fn(&str) -> Option<String>) -> Self {
         Self {

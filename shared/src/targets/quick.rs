@@ -164,14 +164,20 @@ fn is_open(seen: &[Seen], image: Option<&str>) -> Open {
             | Phase::Held
             | Phase::Ready
             | Phase::Shifting => {
-                return Open::No(format!("what runs at {} is not of the last release", one.name));
+                return Open::No(format!(
+                    "{} has no deployment of the release that runs, which could be stopped",
+                    one.name
+                ));
             }
             Phase::Between
             | Phase::Failed { .. }
             | Phase::Over { .. }
             | Phase::Stranded { .. }
             | Phase::Stuck { .. } => {
-                return Open::No(format!("what runs at {} is not of the last release", one.name));
+                return Open::No(format!(
+                    "{} has no deployment of the release that runs, which could be stopped",
+                    one.name
+                ));
             }
         }
     }
@@ -315,7 +321,7 @@ mod tests {
         };
         assert_eq!(why(Phase::Done), "the old tasks of us/web are gone");
         for phase in [Phase::Empty, Phase::Busy { with: "d-1".into(), released: None }, Phase::Shifting, Phase::Ready] {
-            assert_eq!(why(phase), "what runs at us/web is not of the last release");
+            assert_eq!(why(phase), "us/web has no deployment of the release that runs, which could be stopped");
         }
         let other = Seen { before: Some("registry.example/shop:0".into()), ..one(Phase::Moved) };
         let closed = Decision::Closed("before what runs, us/web ran another version".into());

@@ -1,0 +1,145 @@
+//! What the images of this machine's releases have, where containers run as processes: a copy of the application's folder as it was
+//! when the image was built, so that going back runs what ran then.
+//!
+//! Invariant: an image that was made is never changed; a copy that was not finished is not taken for one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::account::Build;
+
+/// How many images are kept.
+const KEPT: usize = 20;
+
+/// The images of an application.
+#[derive(Debug, Clone)]
+pub(super) struct Images {
+    application: PathBuf,
+    /// Below which folder they are.
+    folder: PathBuf,
+    /// What an image has beside the source; none is made without it.
+    files: Option<Vec<PathBuf>>,
+}
+
+impl Images {
+    pub(super) fn new(application: &Path, folder: PathBuf, build: &Build) -> Self {
+        Self { application: application.to_owned(), folder, files: build.files.clone() }
+    }
+
+    /// Makes the image of this name from what the folder has now.
+    ///
+    /// # Errors
+    /// What cannot be copied.
+    pub(super) fn make(&self, image: &str) -> Result<(), String> {
+        let Some(files) = &self.files else { return Ok(()) };
+        let Some(made) = self.place(image) else { return Ok(()) };
+        if made.exists() {
+            return Ok(());
+        }
+        let failed = |path: &Path| {
+            let shown = path.display().to_string();
+            move |error: io::Error| format!("{shown}: {error}, for the image: see `build.files` in local.yaml")
+        };
+        let unfinished = made.with_extension("unfinished");
+        match std::fs::remove_dir_all(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&unfinished)(error)),
+            _ => {}
+        }
+        for entry in super::application::source(&self.application) {
+            let path = entry.map_err(|error| error.to_string())?;
+            self.copy(&path, &unfinished).map_err(failed(&path))?;
+        }
+        for file in files {
+            let path = self.application.join(file);
+            self.copy(&path, &unfinished).map_err(failed(&path))?;
+        }
+        std::fs::create_dir_all(&unfinished).map_err(failed(&unfinished))?;
+        std::fs::rename(&unfinished, &made).map_err(failed(&made))?;
+        self.prune();
+        Ok(())
+    }
+
+    /// Where a container of this image runs: in what its image has, or, of one that was not made here, in the application's folder.
+    pub(super) fn of(&self, image: &str) -> PathBuf {
+        self.place(image).filter(|made| made.exists()).unwrap_or_else(|| self.application.clone())
+    }
+
+    /// A tag cannot lead out of the folder: of others there is no image.
+    fn place(&self, image: &str) -> Option<PathBuf> {
+        let (_, tag) = image.rsplit_once(':')?;
+        let is_plain = |tag: &str| tag.chars().all(|one| one.is_ascii_alphanumeric() || one == '-' || one == '_');
+        (!tag.is_empty() && is_plain(tag)).then(|| self.folder.join(tag))
+    }
+
+    fn copy(&self, path: &Path, to: &Path) -> io::Result<()> {
+        let name = path.strip_prefix(&self.application).map_err(io::Error::other)?;
+        let target = to.join(name);
+        if path.metadata()?.is_dir() {
+            for entry in path.read_dir()? {
+                self.copy(&entry?.path(), to)?;
+            }
+            return Ok(());
+        }
+        if let Some(parent) = target.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::copy(path, target).map(drop)
+    }
+
+    /// Removes the oldest; that it cannot be removed is no reason to fail.
+    fn prune(&self) {
+        let Ok(entries) = self.folder.read_dir() else { return };
+        let dated = entries.flatten().filter_map(|one| Some((one.metadata().ok()?.modified().ok()?, one.path())));
+        let mut dated: Vec<_> = dated.collect();
+        dated.sort();
+        for (_, old) in dated.iter().rev().skip(KEPT) {
+            drop(std::fs::remove_dir_all(old));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn images(name: &str, files: Option<&[&str]>) -> (PathBuf, Images) {
+        let root = std::env::temp_dir().join(format!("cutover-images-{name}-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&root));
+        let application = root.join("app");
+        std::fs::create_dir_all(application.join("target")).unwrap();
+        std::fs::write(application.join("app.py"), "old").unwrap();
+        std::fs::write(application.join(".gitignore"), "target\n").unwrap();
+        std::fs::write(application.join("target/app"), "old").unwrap();
+        let files = files.map(|files| files.iter().map(PathBuf::from).collect());
+        let build = Build { files, ..Build::default() };
+        (application.clone(), Images::new(&application, root.join("images"), &build))
+    }
+
+    #[test]
+    fn an_image_is_what_the_folder_was_when_it_was_built_with_what_git_leaves_out_and_the_build_names() {
+        let (application, images) = images("old", Some(&["target/app"]));
+        images.make("registry.example/app:1").unwrap();
+        std::fs::write(application.join("app.py"), "new").unwrap();
+        std::fs::write(application.join("target/app"), "new").unwrap();
+        images.make("registry.example/app:1").unwrap();
+        let folder = images.of("registry.example/app:1");
+        for file in ["app.py", "target/app"] {
+            assert_eq!(std::fs::read_to_string(folder.join(file)).unwrap(), "old", "{file}");
+        }
+        for not_made_here in ["registry.example/app:2", "registry.example/app", "registry.example/app:.."] {
+            assert_eq!(images.of(not_made_here), application, "{not_made_here}");
+        }
+        std::fs::remove_dir_all(application.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn what_the_build_did_not_make_is_named_and_without_files_there_is_no_image() {
+        let (application, without) = images("missing", Some(&["target/other"]));
+        let why = without.make("registry.example/app:1").unwrap_err();
+        assert!(why.contains("target/other") && why.ends_with("see `build.files` in local.yaml"), "{why}");
+        assert_eq!(without.of("registry.example/app:1"), application);
+        let (application, none) = images("none", None);
+        none.make("registry.example/app:1").unwrap();
+        assert_eq!(none.of("registry.example/app:1"), application);
+    }
+}
