@@ -131,6 +131,11 @@ pub enum Fault {
         /// When.
         at: Duration,
     },
+    /// A person goes back to the first of two releases to which nothing happened; all other faults happen from then on.
+    GoBack {
+        /// How long after the second one's end.
+        after: Duration,
+    },
 }
 
 /// Which calls.
@@ -232,6 +237,12 @@ impl fmt::Display for Fault {
             Self::Reject => f.write_str("a person rejects"),
             Self::ApproveLate(by) => write!(f, "a person approves {by:?} late"),
             Self::Merge { at } => write!(f, "after {at:?}, somebody merges again"),
+            Self::GoBack { after } => {
+                write!(
+                    f,
+                    "{after:?} after two releases, a person goes back to the first; all else happens from then on"
+                )
+            }
         }
     }
 }

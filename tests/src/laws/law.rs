@@ -8,6 +8,7 @@ mod ends;
 mod halts;
 mod limits;
 mod logs;
+mod records;
 mod reports;
 mod tasks;
 mod traffic;
@@ -44,6 +45,8 @@ pub struct Release {
     pub execution: String,
     /// Its image; empty when it was not built.
     pub image: String,
+    /// Whether it goes back to an earlier one, whose image it has.
+    pub is_back: bool,
     /// How it ended.
     pub status: ExecutionStatus,
     /// Its actions' runs.
@@ -52,11 +55,14 @@ pub struct Release {
     pub streams: BTreeMap<String, Vec<LogEvent>>,
 }
 
+/// What halt-release says of a quick way back that another function had begun.
+const QUICK_HALT: &str = "the quick way back had begun";
+
 /// A law.
 pub type Law = fn(&Ended<'_>) -> Result<(), String>;
 
 /// All of them, by name.
-pub const LAWS: [(&str, Law); 23] = [
+pub const LAWS: [(&str, Law); 24] = [
     ("rest", reports::everything_comes_to_rest),
     ("one report", reports::every_action_ends_in_one_report),
     ("known requests", calls::no_request_is_refused_as_wrong),
@@ -76,6 +82,7 @@ pub const LAWS: [(&str, Law); 23] = [
     ("traffic", traffic::traffic_is_where_the_last_good_release_put_it),
     ("new workers", traffic::workers_are_of_the_last_good_release),
     ("old workers", traffic::old_workers_are_gone_or_reported),
+    ("records", records::every_ended_release_has_one_record),
     ("logs", logs::every_line_is_there_once_and_in_order),
     ("secrets", calls::no_secret_is_told),
     ("budget", calls::reads_stay_within_their_budget),
@@ -88,8 +95,10 @@ impl<'a> Ended<'a> {
         let releases = deeds.releases.iter().map(|execution| {
             let status = stage.world().status(execution).unwrap_or(ExecutionStatus::InProgress);
             let streams = stage.world().release_streams(execution);
-            let image = stage.image_of(execution).unwrap_or_default();
-            Release { execution: execution.clone(), image, status, actions: stage.actions(execution), streams }
+            let target = deeds.back.as_ref().filter(|(back, _)| back == execution).map(|(_, target)| target);
+            let image = stage.image_of(target.unwrap_or(execution)).unwrap_or_default();
+            let (execution, is_back) = (execution.clone(), target.is_some());
+            Release { actions: stage.actions(&execution), execution, image, is_back, status, streams }
         });
         let releases = releases.collect();
         Self { plan, stage, deeds, seen, lives, releases }
@@ -115,6 +124,13 @@ impl Release {
     /// The newest run of an action.
     pub(super) fn action(&self, name: &str) -> Option<&ActionView> {
         self.actions.iter().rev().find(|one| one.action == name)
+    }
+
+    /// Whether web services went back the quick way, as far as it says: begun at one, it comes to its end at all.
+    pub(super) fn went_quickly(&self) -> bool {
+        let mut said = self.streams.values().flatten();
+        self.is_back
+            && said.any(|event| event.message.contains("the quick way back: ") || event.message.contains(QUICK_HALT))
     }
 
     /// When its deployment succeeded, if it did and stayed so.

@@ -11,14 +11,29 @@ use std::time::Duration;
 use fastrand::Rng;
 use local::world::{Lateness, Quirks, Start};
 use serde_json::Value;
+use shared::Time;
 
 use super::fault::{Calls, Ending, Fault, Shown};
 use super::plan::{CALM, Plan};
-use super::{START, shape::Shape};
+use super::shape::Shape;
 use crate::{Call, Fate, Meddling, Script};
 
 /// Which fault met which call of which function, and how often.
 pub type Met = BTreeMap<(String, String), u32>;
+
+/// When the plan's faults begin: none happens before.
+#[derive(Debug, Clone, Default)]
+pub struct Origin(Arc<Mutex<Option<Time>>>);
+
+impl Origin {
+    pub(super) fn set(&self, at: Time) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+    }
+
+    pub(super) fn get(&self) -> Option<Time> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Which faults met something.
 #[derive(Debug, Clone, Default)]
@@ -70,7 +85,11 @@ fn concerned(of: &Calls, call: &Call<'_>) -> bool {
 }
 
 /// What happens to each call.
-pub(super) fn of_calls(plan: &Plan, meetings: Meetings) -> impl FnMut(&Call<'_>) -> Meddling + Send + use<> {
+pub(super) fn of_calls(
+    plan: &Plan,
+    meetings: Meetings,
+    origin: Origin,
+) -> impl FnMut(&Call<'_>) -> Meddling + Send + use<> {
     let mut faults: Vec<_> = plan
         .faults
         .iter()
@@ -81,8 +100,9 @@ pub(super) fn of_calls(plan: &Plan, meetings: Meetings) -> impl FnMut(&Call<'_>)
         })
         .collect();
     move |call| {
-        let since = call.at.since(START);
-        if call.at < START || since >= CALM {
+        let Some(begun) = origin.get().filter(|begun| call.at >= *begun) else { return Meddling::Pass };
+        let since = call.at.since(begun);
+        if since >= CALM {
             return Meddling::Pass;
         }
         let mut done = Meddling::Pass;
@@ -110,7 +130,11 @@ pub(super) fn of_calls(plan: &Plan, meetings: Meetings) -> impl FnMut(&Call<'_>)
 }
 
 /// What happens to each invocation.
-pub(super) fn of_invocations(plan: &Plan, meetings: Meetings) -> impl FnMut(&str, &Value) -> Option<Fate> + use<> {
+pub(super) fn of_invocations(
+    plan: &Plan,
+    meetings: Meetings,
+    origin: Origin,
+) -> impl FnMut(&str, &Value) -> Option<Fate> + use<> {
     let faults: Vec<_> = plan
         .faults
         .iter()
@@ -120,6 +144,7 @@ pub(super) fn of_invocations(plan: &Plan, meetings: Meetings) -> impl FnMut(&str
     let mut of_function: BTreeMap<String, u32> = BTreeMap::new();
     let mut events = 0;
     move |function, payload| {
+        origin.get()?;
         let name = function.trim_start_matches("cutover-").to_owned();
         let nth = of_function.entry(name.clone()).or_default();
         let event = payload.get("source").and_then(Value::as_str) == Some("aws.codepipeline");
@@ -137,13 +162,16 @@ pub(super) fn of_invocations(plan: &Plan, meetings: Meetings) -> impl FnMut(&str
 }
 
 /// How each container goes.
-pub(super) fn of_containers(plan: &Plan, meetings: Meetings) -> impl Fn(&Start) -> Script + use<> {
+pub(super) fn of_containers(plan: &Plan, meetings: Meetings, origin: Origin) -> impl Fn(&Start) -> Script + use<> {
     let (shape, faults) = (plan.shape.clone(), plan.faults.clone());
     let begun: Rc<RefCell<BTreeMap<(String, String), u32>>> = Rc::default();
     move |start| {
         let environment = start.environment.get("ENVIRONMENT").map(String::as_str).unwrap_or_default();
         let command = start.command.last().map(String::as_str).unwrap_or_default();
         let is_new = !start.image.ends_with(":1.0");
+        if origin.get().is_none() {
+            return script(&shape, start, command);
+        }
         let nth = {
             let mut begun = begun.borrow_mut();
             let nth = begun.entry((environment.to_owned(), command.to_owned())).or_default();

@@ -64,16 +64,16 @@ pub fn play_for(plan: &Plan, wanted: &Wanted) -> Played {
     // A panic of the harness or of the world is a broken law, too: it has a seed that can be looked at.
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let (record, meetings) = (record::Record::default(), meddle::Meetings::default());
-        let short = meddle::short_lambdas(plan);
+        let (short, origin) = (meddle::short_lambdas(plan), meddle::Origin::default());
         let setting = Setting {
             manifest: plan.shape.manifest(),
             account: plan.shape.account(),
-            script: Box::new(meddle::of_containers(plan, meetings.clone())),
+            script: Box::new(meddle::of_containers(plan, meetings.clone(), origin.clone())),
             quirks: meddle::quirks(plan),
             lateness: meddle::lateness(plan),
-            meddle: Box::new(meddle::of_calls(plan, meetings.clone())),
+            meddle: Box::new(meddle::of_calls(plan, meetings.clone(), origin.clone())),
             witness: Box::new(record.witness(wanted.samples.clone())),
-            fate: Box::new(meddle::of_invocations(plan, meetings.clone())),
+            fate: Box::new(meddle::of_invocations(plan, meetings.clone(), origin.clone())),
             change_stack: Box::new(move |stack| {
                 for function in stack.functions.iter_mut().filter(|_| short.is_some()) {
                     function.timeout = function.timeout.min(short.map_or(900, |short| short.as_secs()));
@@ -86,9 +86,10 @@ pub fn play_for(plan: &Plan, wanted: &Wanted) -> Played {
         };
         play_denied(setting, async |stage| {
             tokio::time::sleep(START.since(stage.now())).await;
-            let deeds = people::act(&stage, plan).await;
+            let deeds = people::act(&stage, plan, &origin).await;
             // What comes late after all of it must not change anything.
             tokio::time::sleep(Duration::from_secs(30)).await;
+            people::wait_for_records(&stage, &deeds).await;
             let ended = Ended::new(plan, &stage, deeds, record.taken());
             let mut played = played.borrow_mut();
             for (name, law) in LAWS {

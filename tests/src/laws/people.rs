@@ -9,6 +9,7 @@ use shared::Time;
 
 use super::START;
 use super::fault::{ByHand, Fault};
+use super::meddle::Origin;
 use super::plan::Plan;
 use super::shape::{By, Shape};
 use crate::Stage;
@@ -18,6 +19,10 @@ use crate::Stage;
 pub struct Deeds {
     /// The releases, in order.
     pub releases: Vec<String>,
+    /// The one among them that goes back, and to which.
+    pub back: Option<(String, String)>,
+    /// When it began to be watched: its faults are counted from then.
+    pub begun: Time,
     /// Each retry: of which release, and when.
     pub retries: Vec<(String, Time)>,
     /// The targets (`e01-s0`) where somebody else deployed, or did something by hand.
@@ -39,10 +44,64 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often they look when nothing has happened for long.
 const LOOK_SELDOM: Duration = Duration::from_secs(10);
 
+/// How long a release takes at the most that nothing happens to.
+const CALM_RELEASE: Duration = Duration::from_secs(1800);
+
+/// How long after a release's end its record is there at the latest: two rounds of the schedule.
+const RECORDED: Duration = Duration::from_secs(2 * 15 * 60 + 60);
+
+/// Starts what the plan is about: a release, or, after two that nothing happens to, the way back to the first of them.
+async fn begin(stage: &Stage, plan: &Plan, origin: &Origin, deeds: &mut Deeds) {
+    let after = plan.faults.iter().find_map(|fault| match fault {
+        Fault::GoBack { after } => Some(*after),
+        _ => None,
+    });
+    let Some(after) = after else {
+        deeds.begun = START;
+        origin.set(deeds.begun);
+        deeds.releases.push(stage.start());
+        return;
+    };
+    for _ in 0..2 {
+        let release = stage.start();
+        deeds.releases.push(release.clone());
+        let patience = stage.now().plus(CALM_RELEASE);
+        while !stage.world().status(&release).is_some_and(ExecutionStatus::is_over) && stage.now() < patience {
+            if stage.world().waiting_approval(&release).is_some() {
+                stage.answer_approval(&release, "Approved");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        // Its artifact is kept.
+        while !stage.world().has_record(&release) && stage.now() < patience {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    tokio::time::sleep(after).await;
+    deeds.begun = stage.now();
+    origin.set(deeds.begun);
+    let back = stage.start_back(Some(&deeds.releases[0]), None);
+    deeds.back = Some((back.clone(), deeds.releases[0].clone()));
+    deeds.releases.push(back);
+}
+
+/// Waits for the records that no event hurried.
+pub(super) async fn wait_for_records(stage: &Stage, deeds: &Deeds) {
+    let patience = stage.now().plus(RECORDED);
+    let is_recorded = |release: &String| {
+        let is_over = stage.world().status(release).is_some_and(ExecutionStatus::is_over);
+        !is_over || stage.world().has_record(release)
+    };
+    while !deeds.releases.iter().all(is_recorded) && stage.now() < patience {
+        tokio::time::sleep(LOOK_SELDOM).await;
+    }
+}
+
 /// Plays all that people do, until everything is at rest or should have been.
-pub(super) async fn act(stage: &Stage, plan: &Plan) -> Deeds {
+pub(super) async fn act(stage: &Stage, plan: &Plan, origin: &Origin) -> Deeds {
     let mut deeds = Deeds::default();
-    deeds.releases.push(stage.start());
+    begin(stage, plan, origin, &mut deeds).await;
+    let begun = deeds.begun;
     protect(stage, plan, &mut deeds);
     let mut due: Vec<(Duration, &Fault)> = plan.faults.iter().filter_map(|fault| Some((at(fault)?, fault))).collect();
     due.sort_by_key(|(at, _)| *at);
@@ -58,7 +117,7 @@ pub(super) async fn act(stage: &Stage, plan: &Plan) -> Deeds {
     let mut quiet = 0;
     loop {
         let now = stage.now();
-        while let Some((_, fault)) = due.next_if(|(at, _)| START.plus(*at) <= now) {
+        while let Some((_, fault)) = due.next_if(|(at, _)| begun.plus(*at) <= now) {
             happen(stage, plan, fault, &mut deeds);
         }
         for execution in deeds.releases.clone() {
@@ -93,12 +152,12 @@ pub(super) async fn act(stage: &Stage, plan: &Plan) -> Deeds {
             deeds.rest = Some(now);
             return deeds;
         }
-        let after = now.since(START);
+        let after = now.since(begun);
         if after > REST_WITHIN {
             return deeds;
         }
         let pause = if after > Duration::from_secs(400) { LOOK_SELDOM } else { LOOK };
-        let next = due.peek().map_or(pause, |(at, _)| START.plus(*at).since(now).min(pause));
+        let next = due.peek().map_or(pause, |(at, _)| begun.plus(*at).since(now).min(pause));
         tokio::time::sleep(next.max(Duration::from_millis(1))).await;
     }
 }
@@ -178,7 +237,7 @@ fn try_again(stage: &Stage, execution: &str, all: bool, deeds: &mut Deeds) {
     else {
         return;
     };
-    let name = stage.world().pipeline_name().to_owned();
+    let name = stage.world().pipeline_of(execution).to_owned();
     let mode = if all { "ALL_ACTIONS" } else { "FAILED_ACTIONS" };
     let input =
         json!({"pipelineName": name, "pipelineExecutionId": execution, "stageName": failed.stage, "retryMode": mode});

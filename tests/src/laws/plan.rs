@@ -99,6 +99,11 @@ impl Plan {
                 faults.push(Fault::Task { environment, task: "migrate", how: Ending::Deaf });
             }
         }
+        // By a chance of its own, so that all else is as it was without it.
+        let mut goes_back = Rng::with_seed(seed ^ 0x6261_636b);
+        if goes_back.u32(0..6) == 0 {
+            faults.push(Fault::GoBack { after: millis(&mut goes_back, 0, 90_000) });
+        }
         Self { seed, shape, faults }
     }
 }

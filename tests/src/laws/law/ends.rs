@@ -29,7 +29,11 @@ pub(super) fn what_passes_fails_no_release(ended: &Ended<'_>) -> Result<(), Stri
         Fault::Late { .. } | Fault::EmptyPages | Fault::LateLines(_) | Fault::ShuffledLines(_) | Fault::LateJobs(_) => {
             true
         }
-        Fault::ShortLambdas(_) | Fault::ApproveLate(_) | Fault::Protected(_) | Fault::Merge { .. } => true,
+        Fault::ShortLambdas(_)
+        | Fault::ApproveLate(_)
+        | Fault::Protected(_)
+        | Fault::Merge { .. }
+        | Fault::GoBack { .. } => true,
         Fault::Lambda { .. } => true,
         Fault::Event { fate, .. } => !matches!(fate, Fate::Lost),
         Fault::Task { how, .. } => matches!(how, Ending::Deaf),
@@ -83,7 +87,9 @@ pub(super) fn a_verdict_comes_when_all_is_over(ended: &Ended<'_>) -> Result<(), 
                         early.push(format!("{} failed while {description} was under way", action.action));
                     }
                 }
-                for one in ended.stage.world().rollouts().iter().filter(|one| one.image == release.image) {
+                let begun = action.started;
+                let rollouts = ended.stage.world().rollouts();
+                for one in rollouts.iter().filter(|one| one.image == release.image && one.span.0 >= begun) {
                     if one.span.0 <= action.updated && one.span.1.is_none_or(|at| at > action.updated) {
                         early.push(format!("{} failed while {one:?} was under way", action.action));
                     }

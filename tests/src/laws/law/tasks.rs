@@ -54,10 +54,15 @@ pub(super) fn a_task_never_runs_twice_at_a_time(ended: &Ended<'_>) -> Result<(),
     none("tasks that ran twice at a time", &wrong)
 }
 
-/// After success, every environment is migrated, and the steps before and after it are done.
+/// After success, every environment is migrated, and the steps before and after it are done; a way back runs no task.
 pub(super) fn after_success_every_environment_is_migrated(ended: &Ended<'_>) -> Result<(), String> {
     let mut missing = Vec::new();
-    for release in ended.releases.iter().filter(|release| release.status == ExecutionStatus::Succeeded) {
+    let of_backs = ended.own_lives().filter(|(_, whose)| {
+        ended.releases.iter().any(|release| release.is_back && release.execution == whose.execution)
+    });
+    none("tasks of a way back", &of_backs.map(|(life, _)| life).collect::<Vec<_>>())?;
+    let released = ended.releases.iter().filter(|release| !release.is_back);
+    for release in released.filter(|release| release.status == ExecutionStatus::Succeeded) {
         let shape = &ended.plan.shape;
         let wanted = shape.environments.iter().map(|place| ("migrate", place));
         let steps = shape.stepped().iter().flat_map(|place| [("prepare", place), ("finish", place)]);

@@ -10,7 +10,10 @@ use crate::laws::shape::{By, How, Shape};
 /// capitals, may it be elsewhere.
 pub(super) fn traffic_is_where_the_last_good_release_put_it(ended: &Ended<'_>) -> Result<(), String> {
     let good = ended.releases.iter().filter_map(|release| Some((release.deployed()?, &release.image)));
-    let expected = good.max_by_key(|(at, _)| *at).map_or("registry.example/shop:1.0", |(_, image)| image);
+    let expected = good.max_by_key(|(at, _)| *at).map_or("registry.example/shop:1.0", |(_, image)| image.as_str());
+    // A quick way back that was begun comes to its end, whatever becomes of its release; so it is of all web services or of none.
+    let quick = ended.releases.iter().find(|release| release.went_quickly() && release.deployed().is_none());
+    let expected_of_web = quick.map_or(expected, |release| release.image.as_str());
     let traffic = ended.stage.world().traffic();
     let said = ended.said();
     let mut wrong = Vec::new();
@@ -19,6 +22,7 @@ pub(super) fn traffic_is_where_the_last_good_release_put_it(ended: &Ended<'_>) -
             let name = Shape::ecs_service(service, place);
             let label = format!("NOT ROLLED BACK: {}/{} ", place.name, service.name);
             let Some(found) = traffic.iter().find(|view| view.service == name) else { continue };
+            let expected = if service.worker { expected } else { expected_of_web };
             let excused = ended.deeds.touched.contains(&name) || said.iter().any(|text| text.contains(&label));
             if found.image != expected && !excused {
                 wrong.push(format!("{name} has {}, expected is {expected}", found.image));
@@ -52,18 +56,22 @@ pub(super) fn no_traffic_moves_before_all_can(ended: &Ended<'_>) -> Result<(), S
         By::CodeDeploy { barrier, .. } => Some((&service.name, barrier)),
         By::Ecs { .. } => None,
     });
-    let targets: Vec<_> = targets.collect();
+    let all: Vec<_> = targets.collect();
+    let workers: Vec<_> = all.iter().filter(|(name, _)| is_worker(shape, name)).copied().collect();
     let milestones = ended.stage.world().milestones_of_deployments();
     let mut early = Vec::new();
     for (description, _, moved) in &milestones {
         let (Some(moved), Some((key, target))) = (moved, key_and_target(description)) else { continue };
         let Some((environment, service)) = target.split_once('/') else { continue };
+        // Web services may have gone another way.
+        let quick = ended.releases.iter().any(|one| one.went_quickly() && description.contains(&one.execution));
+        let targets = if quick { &workers } else { &all };
         let behind = targets.iter().any(|(name, barrier)| *name == service && *barrier);
         if !behind || ended.deeds.touched.contains(&format!("{environment}-{service}")) {
             continue;
         }
         for place in &shape.environments {
-            for (name, _) in &targets {
+            for (name, _) in targets {
                 let other = format!("{}/{name}", place.name);
                 let ready = milestones.iter().any(|(description, ready, moved_too)| {
                     let own = key_and_target(description) == Some((key, &other));
@@ -77,6 +85,10 @@ pub(super) fn no_traffic_moves_before_all_can(ended: &Ended<'_>) -> Result<(), S
     }
     early.extend(early_rollouts(ended));
     none("traffic that moved before all could", &early)
+}
+
+fn is_worker(shape: &Shape, name: &str) -> bool {
+    shape.services.iter().any(|service| service.name == name && service.worker)
 }
 
 /// ECS's deployments, but for those that were replaced as soon as they were begun by another one of the same release: two
@@ -97,11 +109,12 @@ fn rollouts(ended: &Ended<'_>) -> Vec<local::world::RolloutView> {
 /// How long after the first of two functions that do the same job the second one comes to the same call.
 const TWINS: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Which run of its release's action began it, from 1: ECS's deployments have no key that would tell. A release is known by its
-/// image.
-fn run_of(ended: &Ended<'_>, one: &local::world::RolloutView) -> Option<usize> {
-    let release = ended.releases.iter().find(|release| release.image == one.image)?;
-    Some(release.actions.iter().filter(|run| run.action == "Deploy" && run.started <= one.span.0).count())
+/// When the action's run began that began it: ECS's deployments have no key that would tell. A release is known by its image, and a
+/// way back has that of another one.
+fn run_of(ended: &Ended<'_>, one: &local::world::RolloutView) -> Option<shared::Time> {
+    let releases = ended.releases.iter().filter(|release| release.image == one.image);
+    let runs = releases.flat_map(|release| &release.actions).filter(|run| run.action == "Deploy");
+    runs.map(|run| run.started).filter(|started| *started <= one.span.0).max()
 }
 
 /// The same of what ECS deploys: behind the barrier, none moves before all of the release's are ready, and rolling services
@@ -147,7 +160,8 @@ pub(super) fn a_try_deploys_a_target_once(ended: &Ended<'_>) -> Result<(), Strin
     let ours = ours.filter(|description| shared::names::is_ours(description) && !description.contains(" back, key "));
     let twice: Vec<_> = ours.filter(|description| !seen.insert(description.clone())).collect();
     none("deployments that were created twice", &twice)?;
-    let mut rolled_out: std::collections::BTreeMap<(String, String, usize), usize> = std::collections::BTreeMap::new();
+    let mut rolled_out: std::collections::BTreeMap<(String, String, shared::Time), usize> =
+        std::collections::BTreeMap::new();
     for one in rollouts(ended) {
         let Some(run) = run_of(ended, &one) else { continue };
         if !ended.deeds.touched.contains(&one.service) {

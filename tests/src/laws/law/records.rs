@@ -1,0 +1,24 @@
+//! Every release that has ended has one record, and it tells how.
+
+use shared::record::{Entry, read};
+
+use super::{Ended, none};
+
+/// Of every release that is over, however it ended, there is exactly one record, of its last end.
+pub(super) fn every_ended_release_has_one_record(ended: &Ended<'_>) -> Result<(), String> {
+    let mut wrong = Vec::new();
+    let kept = ended.stage.world().kept_objects("_releases/");
+    for release in ended.releases.iter().filter(|release| release.status.is_over()) {
+        let name = format!("/{}.json", release.execution);
+        let own: Vec<_> = kept.iter().filter(|object| object.key.ends_with(&name)).collect();
+        let told = own.first().map(|object| read(&release.execution, &object.content));
+        let is_right = match &told {
+            Some(Entry::Record(record)) => record.status == release.status.name() && record.back == release.is_back,
+            _ => false,
+        };
+        if own.len() != 1 || !is_right {
+            wrong.push(format!("{} {:?}: {} records: {told:?}", release.execution, release.status, own.len()));
+        }
+    }
+    none("releases without a record that tells how they ended", &wrong)
+}
