@@ -97,6 +97,27 @@ fn a_deployment_that_is_created_late_is_not_created_twice() {
 }
 
 #[test]
+fn a_run_that_was_given_up_brings_nothing_back_over_what_its_retry_has_deployed() {
+    // It had asked for the revision before, did not see that halt-release had asked, too, and asked again after a minute.
+    let how = [
+        By::CodeDeploy { barrier: false, termination: Duration::ZERO },
+        By::CodeDeploy { barrier: true, termination: Duration::from_secs(3600) },
+    ];
+    let mut two = shape(2);
+    let first = two.services[0].clone();
+    two.services =
+        how.into_iter().enumerate().map(|(at, by)| Service { name: format!("s{at}"), by, ..first.clone() }).collect();
+    for (stopped, retried) in [(39_808, 18_090), (40_500, 10_000), (41_500, 25_000), (42_500, 40_000)] {
+        let faults = vec![
+            Fault::Stop { at: millis(stopped), abandon: true },
+            Fault::Late { what: Shown::Deployments, by: millis(2553) },
+            Fault::Retry { after: millis(retried), all: true },
+        ];
+        keeps_the_laws(&Plan { seed: 710_692, shape: two.clone(), faults });
+    }
+}
+
+#[test]
 fn what_an_action_has_deployed_stays_although_its_function_dies_right_after_and_the_release_is_stopped() {
     // Lambda brought the event again, and the function took back what was a fact by then.
     for nth in 4..8 {

@@ -384,7 +384,7 @@ where
         // Sealed before the step: if time runs out in the middle of it, the next job begins where this look began.
         let token = envelope.seal()?;
         let hand_over = |progress: &Progress| Answer::Continue { token: token.clone(), progress: progress.clone() };
-        halt.look(&codepipeline, release, clock.now()).await;
+        halt.look(&codepipeline, release, job.run.as_deref(), clock.now()).await;
         let now = clock.now();
         if envelope.tries.is_none() {
             let found = codepipeline.tries(release, job.run.as_deref(), now.since(envelope.begun)).await;
@@ -498,14 +498,34 @@ struct Halt {
 }
 
 impl Halt {
-    async fn look(&self, codepipeline: &Codepipeline<'_>, release: &Release, now: Time) {
+    async fn look(&self, codepipeline: &Codepipeline<'_>, release: &Release, run: Option<&str>, now: Time) {
         if self.looked.get().is_some_and(|looked| now.since(looked) < HALT_EVERY) {
             return;
         }
         // Not knowing is no reason to stop: the next look will tell.
-        if let Err(error) = self.ask(codepipeline, release, now).await {
+        let looked = match run.filter(|_| self.seen.get() && !self.taken_over.get()) {
+            Some(run) => self.ask_for_a_retry(codepipeline, release, run, now).await,
+            None => self.ask(codepipeline, release, now).await,
+        };
+        if let Err(error) = looked {
             warn!(%error, "whether the release was halted is not known");
         }
+    }
+
+    /// Whether the stage of a release that was halted is tried again meanwhile: that run takes up what this one leaves.
+    async fn ask_for_a_retry(
+        &self,
+        codepipeline: &Codepipeline<'_>,
+        release: &Release,
+        run: &str,
+        now: Time,
+    ) -> Result<(), Error> {
+        self.looked.set(Some(now));
+        if codepipeline.is_tried_again(release, run).await? {
+            info!("the release was halted, and its stage is tried again");
+            self.taken_over.set(true);
+        }
+        Ok(())
     }
 
     async fn ask(&self, codepipeline: &Codepipeline<'_>, release: &Release, now: Time) -> Result<(), Error> {

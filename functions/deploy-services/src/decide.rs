@@ -85,6 +85,8 @@ pub(crate) struct Observation {
     pub(crate) workers: Standing,
     /// Whether nothing is written down of them that this release has written.
     pub(crate) workers_are_back: bool,
+    /// Whether the release was stopped and the stage is tried again: that run deploys meanwhile.
+    pub(crate) taken_over: bool,
 }
 
 /// What follows from a look.
@@ -115,14 +117,23 @@ pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
     }
     if seen.halted || state.cause.is_some() || state.giving_up.is_some() {
         let since = *state.giving_up.get_or_insert(seen.now);
-        let acts = match take_back(&seen.targets, seen.now) {
+        let left: Vec<_> = seen.targets.iter().map(|target| left_by(seen, target)).collect();
+        let acts = match take_back(&left, seen.now) {
             _ if seen.now.since(since) > TAKING_BACK => None,
-            None if !seen.workers_are_back => Some(Vec::new()),
+            None if !seen.workers_are_back && !seen.taken_over => Some(Vec::new()),
             acts => acts,
         };
         return acts.map_or(Decision::Failed, Decision::Go);
     }
     go_forward(&seen.targets, &seen.workers)
+}
+
+/// What is to be taken back at a target: when another run of the action deploys there, the revision before is not brought back over
+/// its deployment. What is still under way is stopped all the same: it would keep that one waiting.
+fn left_by(seen: &Observation, target: &Observed) -> Observed {
+    let is_over = matches!(target.phase, Phase::Done | Phase::Over { .. } | Phase::Stranded { .. });
+    let phase = if seen.taken_over && is_over { Phase::Same } else { target.phase.clone() };
+    Observed { phase, ..target.clone() }
 }
 
 /// Three steps, each when the one before is done everywhere. What is behind the barrier gets ready: new tasks that cannot
@@ -218,7 +229,15 @@ mod tests {
     fn seen(minutes: u64, phases: &[Phase]) -> Observation {
         let begun = Time::from_millis(NOW.millis() - minutes * 60_000);
         let targets = phases.iter().cloned().map(target).collect();
-        Observation { now: NOW, begun, halted: false, targets, workers: Standing::Released, workers_are_back: true }
+        Observation {
+            now: NOW,
+            begun,
+            halted: false,
+            targets,
+            workers: Standing::Released,
+            workers_are_back: true,
+            taken_over: false,
+        }
     }
 
     fn failed() -> Phase {
@@ -330,6 +349,19 @@ mod tests {
         assert_eq!(decide(&seen, &mut state), Decision::Go(vec![Act::Continue { at: 1 }]));
         seen.targets[1].phase = Phase::Stuck { what: "the rollback failed".into() };
         assert_eq!(decide(&seen, &mut state), Decision::Failed);
+    }
+
+    #[test]
+    fn nothing_is_brought_back_over_what_a_retry_deploys_and_only_what_is_under_way_is_stopped() {
+        let phases = [Phase::Done, stranded(), Phase::Over { what: None }, Phase::Going, Phase::RolledBack];
+        let seen = Observation { halted: true, taken_over: true, workers_are_back: false, ..seen(1, &phases) };
+        assert_eq!(decide(&seen, &mut State::default()), Decision::Go(vec![Act::Stop { at: 3 }]));
+        let mut over = seen.clone();
+        over.targets[3].phase = Phase::RolledBack;
+        assert_eq!(decide(&over, &mut State::default()), Decision::Failed);
+        let alone = Observation { taken_over: false, ..over };
+        let Decision::Go(acts) = decide(&alone, &mut State::default()) else { panic!("it is not over") };
+        assert_eq!(acts, [Act::Back { at: 0 }, Act::Back { at: 1 }]);
     }
 
     #[test]

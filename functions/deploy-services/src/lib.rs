@@ -65,6 +65,7 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
         targets: plan.targets.iter().map(|target| target.observed(&moment)).collect(),
         workers: workers.standing(tick),
         workers_are_back: workers.is_back(tick),
+        taken_over: tick.taken_over,
     };
     let decision = decide(&seen, state);
     let purpose = if state.giving_up.is_some() { Purpose::TakeBack } else { moment.purpose };
@@ -82,7 +83,7 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
             if !goes_forward || tick.goes_on().await? {
                 memory.plan.act(&acts, &moment).await;
             }
-            if state.giving_up.is_some() {
+            if state.giving_up.is_some() && !tick.taken_over {
                 memory.workers.bring_back(tick).await;
             }
             let report = Report {
@@ -103,6 +104,7 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
             Next::Wait(decide::LOOK, progress)
         }
         Decision::Succeeded => Next::Succeed(report.succeeded()),
+        Decision::Failed if tick.taken_over => Next::Fail(message::taken_over()),
         Decision::Failed => {
             let lines = plan.last_lines(tick, state).await;
             Next::Fail(report.failed(state, &lines))

@@ -306,6 +306,13 @@ pub(crate) fn waits_for_turn(tick: &Tick<'_>, turn: &Turn) -> Progress {
     }
 }
 
+/// Nobody waits for this run any more.
+pub(crate) fn taken_over() -> Verdict {
+    Verdict::failed(
+        "The release was stopped, and this stage is tried again: that try deploys, and nothing is brought back over it.",
+    )
+}
+
 /// The verdict when it has not ended in time.
 pub(crate) fn waited_in_vain(turn: &Turn, waited: Duration) -> Verdict {
     Verdict::failed(format!(

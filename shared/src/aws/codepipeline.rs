@@ -305,6 +305,17 @@ impl<'a> Codepipeline<'a> {
         }
     }
 
+    /// Whether the action was begun again since this run of it, as far as is shown: its stage is tried again.
+    ///
+    /// # Errors
+    /// The calls'.
+    pub async fn is_tried_again(&self, release: &Release, run: &str) -> Result<bool, Error> {
+        let siblings = self.siblings(release).await?;
+        let Some(own) = own_run(&siblings, release, Some(run)) else { return Ok(false) };
+        let is_later = |one: &&Sibling| one.stage == own.stage && one.action == own.action && one.started > own.started;
+        Ok(siblings.iter().any(|one| is_later(&one)))
+    }
+
     /// Whether this run of the action has had its answer, as far as is shown.
     ///
     /// # Errors

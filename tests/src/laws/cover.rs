@@ -31,7 +31,12 @@ impl Cover {
                 .find(|one| matches!(one.status, ActionStatus::Failed | ActionStatus::Abandoned));
             let at = failed.filter(|_| !matches!(release.status, local::world::ExecutionStatus::Succeeded));
             let at = at.map(|one| format!(" in {}", one.stage)).unwrap_or_default();
-            *cover.endings.entry(format!("{:?}{at}", release.status)).or_default() += 1;
+            let way = match (release.is_back, release.went_quickly()) {
+                (false, _) => "",
+                (true, true) => "the quick way back: ",
+                (true, false) => "a way back: ",
+            };
+            *cover.endings.entry(format!("{way}{:?}{at}", release.status)).or_default() += 1;
         }
         for text in ended.said() {
             let first = text.lines().next().unwrap_or_default();

@@ -184,7 +184,12 @@ fn protect(stage: &Stage, plan: &Plan, deeds: &mut Deeds) {
     for fault in &plan.faults {
         if let Fault::Protected(length) = fault {
             let until = stage.now().plus(*length);
-            let old: Vec<_> = stage.world().lives().into_iter().filter(|life| life.service.is_some()).collect();
+            let old: Vec<_> = stage
+                .world()
+                .lives()
+                .into_iter()
+                .filter(|life| life.service.is_some() && life.stopping.is_none() && life.stopped.is_none())
+                .collect();
             let workers = |life: &&local::world::Life| {
                 plan.shape
                     .services

@@ -103,6 +103,7 @@ impl Plan {
         let mut goes_back = Rng::with_seed(seed ^ 0x6261_636b);
         if goes_back.u32(0..6) == 0 {
             faults.push(Fault::GoBack { after: millis(&mut goes_back, 0, 90_000) });
+            faults.extend((0..goes_back.u32(0..3)).map(|_| fault_of_a_way_back(&mut goes_back)));
         }
         Self { seed, shape, faults }
     }
@@ -196,6 +197,35 @@ fn fault(random: &mut Rng, shape: &Shape) -> Fault {
         93..95 => Fault::Reject,
         95..97 => Fault::ApproveLate(millis(random, 1000, 120_000)),
         _ => Fault::Merge { at: moment(random) },
+    }
+}
+
+/// One call, or many, of those that only a way back and the records make.
+fn fault_of_a_way_back(random: &mut Rng) -> Fault {
+    const OF: [(&str, &str); 10] = [
+        ("deploy-services", "StopDeployment"),
+        ("deploy-services", "StopServiceDeployment"),
+        ("deploy-services", "PutObject"),
+        ("deploy-services", "GetObject"),
+        ("check-rollback", "BatchGetImage"),
+        ("check-rollback", "GetObject"),
+        ("check-rollback", "ListObjectsV2"),
+        ("record-release", "PutObject"),
+        ("record-release", "GetObject"),
+        ("record-release", "ListActionExecutions"),
+    ];
+    let (function, operation) = OF[random.usize(0..OF.len())];
+    let of = Calls { function: Some(function), operation: Some(operation), writes: false };
+    if random.bool() {
+        return Fault::Once { what: single(random), of, nth: random.u32(0..4) };
+    }
+    Fault::Storm {
+        what: trouble(random),
+        of,
+        from: Duration::ZERO,
+        lasts: millis(random, 500, 120_000),
+        one_in: 1 + random.u32(0..3),
+        seed: random.u64(..),
     }
 }
 

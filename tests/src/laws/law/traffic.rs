@@ -109,12 +109,13 @@ fn rollouts(ended: &Ended<'_>) -> Vec<local::world::RolloutView> {
 /// How long after the first of two functions that do the same job the second one comes to the same call.
 const TWINS: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// When the action's run began that began it: ECS's deployments have no key that would tell. A release is known by its image, and a
-/// way back has that of another one.
+/// When the action's run began that began it: ECS's deployments have no key that would tell. It is the last one that had begun, if
+/// its release has this image; otherwise it brings the version before back.
 fn run_of(ended: &Ended<'_>, one: &local::world::RolloutView) -> Option<shared::Time> {
-    let releases = ended.releases.iter().filter(|release| release.image == one.image);
-    let runs = releases.flat_map(|release| &release.actions).filter(|run| run.action == "Deploy");
-    runs.map(|run| run.started).filter(|started| *started <= one.span.0).max()
+    let runs = ended.releases.iter().flat_map(|release| release.actions.iter().map(move |run| (run, &release.image)));
+    let begun = runs.filter(|(run, _)| run.action == "Deploy" && run.started <= one.span.0);
+    let (last, image) = begun.max_by_key(|(run, _)| run.started)?;
+    (*image == one.image).then_some(last.started)
 }
 
 /// The same of what ECS deploys: behind the barrier, none moves before all of the release's are ready, and rolling services
@@ -137,7 +138,7 @@ fn early_rollouts(ended: &Ended<'_>) -> Vec<String> {
         };
         let Some(acts) = acts.filter(|_| !ended.deeds.touched.contains(&one.service)) else { continue };
         // What brings the version before back waits for nobody.
-        if one.image.ends_with(":1.0") || !ended.releases.iter().any(|release| release.image == one.image) {
+        if run_of(ended, one).is_none() {
             continue;
         }
         let others =
