@@ -7,7 +7,7 @@ use std::time::Duration;
 use local::world::{ActionStatus, ExecutionStatus, Lateness, Start, World};
 use serde_json::{Value, json};
 use shared::Time;
-use tests::{Call, Meddling, Script, Setting, Stage, is_in, of_task, play, with_parameter};
+use tests::{Call, Meddling, Script, Setting, Stage, is_in, of_task, play, play_denied, with_parameter};
 
 fn is_old_everywhere(stage: &Stage) -> bool {
     stage.world().traffic().iter().all(|one| one.image.ends_with(":1.0"))
@@ -569,6 +569,77 @@ fn what_does_not_fit_the_account_is_found_before_anything_is_started() {
             assert_eq!(stage.started(&release), [""; 0], "{verdict}");
             assert!(is_old_everywhere(&stage));
         });
+    }
+}
+
+/// The shop, whose web has a role of its own.
+fn with_role() -> String {
+    let role = "        taskRoleArn: arn:aws:iam::111122223333:role/shop-pages\n";
+    let good = Setting::default().account;
+    let with = good.replace("      - family: shop-web\n", &format!("      - family: shop-web\n{role}"));
+    assert_eq!(with.matches("shop-pages").count(), 3);
+    with
+}
+
+#[test]
+fn a_role_that_no_task_can_have_is_found_before_anything_is_started() {
+    for (from, to, said) in [
+        (
+            "\nsetup:",
+            "\nbeside: {gone: [shop-pages]}\nsetup:",
+            "there is no role `arn:aws:iam::111122223333:role/shop-pages`",
+        ),
+        (
+            "\nsetup:",
+            "\nbeside: {trust: {shop-pages: [ec2.amazonaws.com]}}\nsetup:",
+            "no task may have the role `arn:aws:iam::111122223333:role/shop-pages`: let it trust ecs-tasks.amazonaws.com",
+        ),
+        (
+            "role/shop-pages\n",
+            "role/other-pages\n",
+            "the functions may not give the role `arn:aws:iam::111122223333:role/other-pages` to a task: list it in the \
+             stack's parameter TaskRoles",
+        ),
+    ] {
+        let account = with_role().replace(from, to);
+        assert_ne!(account, with_role());
+        play_denied(Setting { account, ..Setting::default() }, async |stage| {
+            let release = stage.start();
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+            let verdict = stage.action(&release, "Prepare").error.unwrap();
+            let said = format!("Nothing was started: us/web, eu/web, ap/web: {said}");
+            assert!(verdict.starts_with(&said), "{said}\n{verdict}");
+            assert_eq!(stage.started(&release), [""; 0], "{verdict}");
+            assert!(is_old_everywhere(&stage));
+        });
+    }
+}
+
+#[test]
+fn a_role_that_iam_does_not_tell_of_stops_no_release() {
+    let account = with_role().replace("\nsetup:", "\nbeside: {gone: [shop-pages]}\nsetup:");
+    for how in [Meddling::Refuse, Meddling::Throttle, Meddling::Unreachable, Meddling::Hang] {
+        let asked = Arc::new(Mutex::new(0));
+        let count = asked.clone();
+        let meddle = move |call: &Call<'_>| {
+            if call.operation != "GetRole" {
+                return Meddling::Pass;
+            }
+            *count.lock().unwrap() += 1;
+            how
+        };
+        let setting = Setting { account: account.clone(), meddle: Box::new(meddle), ..Setting::default() };
+        play(setting, async |stage| {
+            let release = stage.start();
+            assert_eq!(
+                stage.end(&release).await,
+                ExecutionStatus::Succeeded,
+                "{how:?}: {:#?}",
+                stage.actions(&release)
+            );
+        });
+        // Two roles, which three Regions and five families name.
+        assert_eq!(*asked.lock().unwrap(), 2, "{how:?}");
     }
 }
 

@@ -95,7 +95,8 @@ impl<'a> Cloud<'a> {
         let question = Question {
             signed_as,
             host,
-            region: (service != Service::Iam).then_some(self.place.region.as_str()),
+            region: &self.place.region,
+            is_global: service == Service::Iam,
             target: (!is_query).then(|| format!("{begin}{operation}")),
             kind: if is_query { "application/x-www-form-urlencoded" } else { "application/x-amz-json-1.1" },
             body: if is_query { form(operation, begin, input) } else { input.to_string() },

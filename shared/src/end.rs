@@ -94,7 +94,11 @@ mod tests {
     fn definition() -> Definition {
         let container =
             |name: &str, essential| ContainerDefinition { name: name.into(), essential, ..Default::default() };
-        Definition { arn: "arn".into(), containers: vec![container("app", true), container("side", false)] }
+        Definition {
+            arn: "arn".into(),
+            containers: vec![container("app", true), container("side", false)],
+            roles: Vec::new(),
+        }
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! What a release will need, looked at before its first task starts: clusters, services and who deploys them, deployment
-//! groups, task definitions and their containers, and that the roles may be assumed and see them.
+//! groups, task definitions, their containers and roles, and that the environments' roles may be assumed and see them.
 //!
 //! Invariants: nothing is changed; a mistake is said together with all the others; what AWS does not answer is asked again, and
-//! what it has answered is not.
+//! what it has answered is not. Roles are the exception: IAM is one service for all Regions, and a release into one of them must not
+//! wait for another; a role that IAM does not tell of is taken for good, and ECS has the last word.
 
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use indexmap::IndexMap;
+use tracing::warn;
 
 use crate::aws::codedeploy::Codedeploy;
 use crate::aws::ecs::{Ecs, Half, Of, chosen};
+use crate::aws::iam::{Iam, Role};
 use crate::aws::{Aws, Place};
 use crate::error::{Error, Kind, Verdict};
 use crate::manifest::{Manifest, in_environment};
@@ -31,6 +34,7 @@ struct Question {
     place: Place,
     ecs: Ecs,
     codedeploy: Codedeploy,
+    iam: Iam,
     what: What,
     /// What is wrong, each with where in the manifest, once that is known.
     answer: Option<Vec<Wrong>>,
@@ -48,6 +52,8 @@ enum What {
     Cluster { name: String, environments: Vec<String>, sites: Vec<Site>, then: Vec<What> },
     /// A family.
     Family { name: String, users: Users },
+    /// A role that task definitions name, and whose they are.
+    Role { role: String, users: Vec<String> },
     /// The groups of a CodeDeploy application.
     Groups { application: String, sites: Vec<(Site, String)> },
 }
@@ -100,8 +106,8 @@ impl Survey {
                 sites: own.collect(),
                 then: families.map(|(name, users)| What::Family { name, users }).collect(),
             };
-            let (ecs, codedeploy) = (aws.ecs(&place).await, aws.codedeploy(&place).await);
-            questions.push(Question { place, ecs, codedeploy, what, answer: None });
+            let (ecs, codedeploy, iam) = (aws.ecs(&place).await, aws.codedeploy(&place).await, aws.iam(&place).await);
+            questions.push(Question { place, ecs, codedeploy, iam, what, answer: None });
         }
         Self { questions }
     }
@@ -124,16 +130,9 @@ impl Survey {
             match answer {
                 Ok((wrong, then)) => {
                     self.questions[at].answer = Some(wrong);
-                    let Question { place, ecs, codedeploy, .. } = &self.questions[at];
-                    let then = then.into_iter().map(|what| Question {
-                        place: place.clone(),
-                        ecs: ecs.clone(),
-                        codedeploy: codedeploy.clone(),
-                        what,
-                        answer: None,
-                    });
-                    let then: Vec<_> = then.collect();
-                    self.questions.extend(then);
+                    for what in then {
+                        self.ask_after(at, what);
+                    }
                 }
                 Err(error) => drop(unanswered.get_or_insert(error)),
             }
@@ -146,6 +145,34 @@ impl Survey {
         }
         let wrong: Vec<_> = self.questions.iter().filter_map(|one| one.answer.as_ref()).flatten().cloned().collect();
         if wrong.is_empty() { Ok(true) } else { Err(words::do_not_fit(&wrong).into()) }
+    }
+}
+
+impl Survey {
+    /// Adds what is to be asked after the question at this place. A role is asked for once, whatever names it: accounts have their
+    /// roles in common for all Regions.
+    fn ask_after(&mut self, at: usize, what: What) {
+        let Question { place, ecs, codedeploy, iam, .. } = &self.questions[at];
+        let new = Question {
+            place: place.clone(),
+            ecs: ecs.clone(),
+            codedeploy: codedeploy.clone(),
+            iam: iam.clone(),
+            what,
+            answer: None,
+        };
+        if let What::Role { role, users } = &new.what {
+            let same = |one: &&mut Question| {
+                one.place.role == new.place.role && matches!(&one.what, What::Role { role: known, .. } if known == role)
+            };
+            if let Some(known) = self.questions.iter_mut().find(same) {
+                if let What::Role { users: all, .. } = &mut known.what {
+                    all.extend(users.iter().cloned());
+                }
+                return;
+            }
+        }
+        self.questions.push(new);
     }
 }
 
@@ -199,19 +226,34 @@ impl Question {
             }
             What::Family { name, users } => {
                 let wrong = |why: &dyn Fn(Option<&str>) -> Option<Verdict>| {
-                    let each = users
-                        .iter()
-                        .filter_map(|(user, container)| Some((user.clone(), why(container.as_deref())?.message)));
-                    Ok((each.collect(), Vec::new()))
+                    let each = users.iter();
+                    each.filter_map(|(user, container)| Some((user.clone(), why(container.as_deref())?.message)))
+                        .collect()
                 };
                 match self.ecs.newest(name).await {
                     Err(again @ Error::Again(_)) => Err(again),
-                    Err(Error::Stop(why)) => wrong(&|_| Some(why.clone())),
+                    Err(Error::Stop(why)) => Ok((wrong(&|_| Some(why.clone())), Vec::new())),
                     Ok(definition) => {
                         let names: Vec<_> = definition.containers.iter().map(|one| one.name.as_str()).collect();
-                        wrong(&|container| chosen(&names, name, container).err())
+                        let users: Vec<_> = users.iter().map(|(user, _)| user.clone()).collect();
+                        let roles = definition.roles.into_iter().map(|role| What::Role { role, users: users.clone() });
+                        Ok((wrong(&|container| chosen(&names, name, container).err()), roles.collect()))
                     }
                 }
+            }
+            What::Role { role, users } => {
+                let seen = match self.iam.role(role).await {
+                    // What an older role of an environment may not ask says nothing of what it may give.
+                    Ok(Role::Unlisted) if self.place.role.is_some() => Role::Good,
+                    Ok(seen) => seen,
+                    Err(error) => {
+                        warn!(%error, role, "a role was not looked at");
+                        Role::Good
+                    }
+                };
+                let why = words::no_role(role, &seen).map(|why| why.message);
+                let each = users.iter().filter_map(|user| Some((user.clone(), why.clone()?)));
+                Ok((each.collect(), Vec::new()))
             }
             What::Groups { application, sites } => {
                 let mut names: Vec<_> = sites.iter().map(|(_, group)| group.clone()).collect();

@@ -310,14 +310,14 @@ impl InProcess {
     }
 }
 
-/// An operation's name; of what is neither one of a JSON protocol nor S3's, the path.
+/// An operation's name; of what is neither one of a JSON protocol nor S3's nor IAM's, the path.
 fn operation(request: &Request) -> String {
     if let Some((_, operation)) = request.headers.get("x-amz-target").and_then(|target| target.split_once('.')) {
         return operation.to_owned();
     }
-    match world::operation(request).strip_prefix("s3:") {
-        Some(operation) => operation.to_owned(),
-        None => request.path.clone(),
+    match world::operation(request).split_once(':') {
+        Some(("s3" | "iam", operation)) => operation.to_owned(),
+        Some(_) | None => request.path.clone(),
     }
 }
 

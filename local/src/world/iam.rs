@@ -67,7 +67,11 @@ impl World {
             need.action, need.resource
         );
         self.effects.push(super::Effect::Note(why.clone()));
-        let code = if need.action.starts_with("s3:") { "AccessDenied" } else { "AccessDeniedException" };
+        let code = if ["s3:", "iam:"].iter().any(|one| need.action.starts_with(one)) {
+            "AccessDenied"
+        } else {
+            "AccessDeniedException"
+        };
         Err(Fault { status: 403, ..Fault::new(code, why) })
     }
 
@@ -211,6 +215,11 @@ impl World {
                     "DeleteObject" => vec![on_object("s3:DeleteObject")],
                     _ => vec![on_object("s3:GetObject")],
                 }
+            }
+            ("iam", "GetRole") => {
+                let body = String::from_utf8_lossy(&request.body);
+                let role = body.split('&').find_map(|pair| pair.strip_prefix("RoleName=")).unwrap_or_default();
+                vec![need(operation, format!("arn:aws:iam::{account}:role/{}", super::decoded(role)))]
             }
             ("sts", _) => {
                 let body = String::from_utf8_lossy(&request.body);

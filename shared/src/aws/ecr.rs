@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::aws::signed::{self, Question, Unasked};
+use crate::aws::signed::{self, Question};
 use crate::aws::{ATTEMPT, Aws};
-use crate::error::{Error, Kind, Verdict, answered};
+use crate::error::{Error, answered};
 
 /// An image in ECR, from what a task definition calls it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,18 +83,14 @@ impl Aws {
         let question = Question {
             signed_as: "ecr",
             host: "api.ecr",
-            region: Some(&image.region),
+            region: &image.region,
+            is_global: false,
             target: Some("AmazonEC2ContainerRegistry_V20150921.BatchGetImage".into()),
             kind: "application/x-amz-json-1.1",
             body: input,
             patience: ATTEMPT,
         };
-        let (status, text) = signed::ask(self.config(), question).await.map_err(|why| match why {
-            Unasked::Credentials(why) => {
-                Error::Stop(Verdict { kind: Kind::Permission, message: format!("{CALL}: {why}") })
-            }
-            Unasked::Unanswered(why) => Error::Again(format!("{CALL}: {why}")),
-        })?;
+        let (status, text) = signed::ask(self.config(), question).await?;
         let answer: Value = serde_json::from_str(&text).unwrap_or_default();
         if status == 200 {
             let gone = |one: &Value| one["failureCode"] == "ImageNotFound";

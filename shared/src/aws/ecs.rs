@@ -105,6 +105,8 @@ pub struct Definition {
     pub arn: String,
     /// Its containers.
     pub containers: Vec<ContainerDefinition>,
+    /// Its task role and its execution role, as far as it has them.
+    pub roles: Vec<String>,
 }
 
 /// What Cutover needs to know of a container's definition.
@@ -560,6 +562,7 @@ fn definition(seen: &TaskDefinition) -> Definition {
     Definition {
         arn: seen.task_definition_arn().unwrap_or_default().to_owned(),
         containers: seen.container_definitions().iter().map(container).collect(),
+        roles: [seen.task_role_arn(), seen.execution_role_arn()].into_iter().flatten().map(str::to_owned).collect(),
     }
 }
 

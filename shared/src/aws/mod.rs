@@ -8,6 +8,7 @@ pub mod codepipeline;
 pub mod ecr;
 pub mod ecs;
 pub mod http;
+pub mod iam;
 pub mod logs;
 mod pace;
 pub mod s3;

@@ -11,6 +11,7 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, si
 use aws_sigv4::sign::v4;
 
 use super::http::{Request, send};
+use crate::error::{Error, Kind, Verdict};
 
 /// A question to a service.
 #[derive(Debug, Clone)]
@@ -19,8 +20,10 @@ pub struct Question<'a> {
     pub signed_as: &'a str,
     /// What its addresses begin with.
     pub host: &'a str,
-    /// The Region that is asked; `None` for a service that has none.
-    pub region: Option<&'a str>,
+    /// The Region that is asked.
+    pub region: &'a str,
+    /// Whether the service is one for all Regions of a partition, such as IAM.
+    pub is_global: bool,
     /// `X-Amz-Target`, where the protocol has it: that of JSON.
     pub target: Option<String>,
     /// `Content-Type`.
@@ -40,8 +43,14 @@ pub enum Unasked {
     Unanswered(String),
 }
 
-/// The Region that signatures name for services that have none.
-const OF_GLOBAL: &str = "us-east-1";
+impl From<Unasked> for Error {
+    fn from(why: Unasked) -> Self {
+        match why {
+            Unasked::Credentials(message) => Self::Stop(Verdict { kind: Kind::Permission, message }),
+            Unasked::Unanswered(message) => Self::Again(message),
+        }
+    }
+}
 
 /// Asks once. Gives the status and the body of the answer, whatever they are.
 ///
@@ -49,11 +58,8 @@ const OF_GLOBAL: &str = "us-east-1";
 /// There was no answer.
 pub async fn ask(config: &SdkConfig, question: Question<'_>) -> Result<(u16, String), Unasked> {
     let unanswered = Unasked::Unanswered;
-    let address = match (config.endpoint_url(), question.region) {
-        (Some(address), _) => address.trim_end_matches('/').to_owned(),
-        (None, None) => format!("https://{}.amazonaws.com", question.host),
-        (None, Some(region)) => format!("https://{}.{region}.{}", question.host, suffix(region)),
-    };
+    let (region, address) = place(&question);
+    let address = config.endpoint_url().map_or(address, |address| address.trim_end_matches('/').to_owned());
     let authority = address.split("://").nth(1).unwrap_or_default().to_owned();
     let provider =
         config.credentials_provider().ok_or_else(|| Unasked::Credentials("no credentials are configured".into()))?;
@@ -63,7 +69,7 @@ pub async fn ask(config: &SdkConfig, question: Question<'_>) -> Result<(u16, Str
     let identity = credentials.into();
     let parameters = v4::SigningParams::builder()
         .identity(&identity)
-        .region(question.region.unwrap_or(OF_GLOBAL))
+        .region(region)
         .name(question.signed_as)
         .time(config.time_source().map_or_else(SystemTime::now, |source| source.now()))
         .settings(SigningSettings::default())
@@ -84,7 +90,47 @@ pub async fn ask(config: &SdkConfig, question: Question<'_>) -> Result<(u16, Str
     send(config, request).await.map_err(|_| unanswered(format!("{address} did not answer")))
 }
 
-/// What the addresses of a Region's partition end with.
-fn suffix(region: &str) -> &'static str {
-    if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" }
+/// The Region that signatures name, and the service's address: what is one for all Regions stands in one of each partition.
+fn place<'a>(question: &Question<'a>) -> (&'a str, String) {
+    let Question { host, region, .. } = *question;
+    match (region, question.is_global) {
+        (china, true) if china.starts_with("cn-") => {
+            ("cn-north-1", format!("https://{host}.cn-north-1.amazonaws.com.cn"))
+        }
+        (government, true) if government.starts_with("us-gov-") => {
+            ("us-gov-west-1", format!("https://{host}.us-gov.amazonaws.com"))
+        }
+        (_, true) => ("us-east-1", format!("https://{host}.amazonaws.com")),
+        (china, false) if china.starts_with("cn-") => (china, format!("https://{host}.{china}.amazonaws.com.cn")),
+        (region, false) => (region, format!("https://{host}.{region}.amazonaws.com")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_found_in_its_region_or_in_the_one_of_its_partition() {
+        for (region, is_global, expected) in [
+            ("eu-west-1", false, ("eu-west-1", "https://x.eu-west-1.amazonaws.com")),
+            ("cn-north-1", false, ("cn-north-1", "https://x.cn-north-1.amazonaws.com.cn")),
+            ("eu-west-1", true, ("us-east-1", "https://x.amazonaws.com")),
+            ("cn-northwest-1", true, ("cn-north-1", "https://x.cn-north-1.amazonaws.com.cn")),
+            ("us-gov-east-1", true, ("us-gov-west-1", "https://x.us-gov.amazonaws.com")),
+        ] {
+            let (signed_as, host, target, kind) = ("x", "x", None, "");
+            let question = Question {
+                signed_as,
+                host,
+                region,
+                is_global,
+                target,
+                kind,
+                body: String::new(),
+                patience: Duration::ZERO,
+            };
+            assert_eq!(place(&question), (expected.0, expected.1.to_owned()));
+        }
+    }
 }

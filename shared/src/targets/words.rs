@@ -2,6 +2,7 @@
 
 use crate::aws::codedeploy::{Deployment, Target as Seen};
 use crate::aws::ecs::{self, HookRun, HookStatus, Stage};
+use crate::aws::iam::Role;
 use crate::end::End;
 use crate::error::Verdict;
 use crate::targets::site::Site;
@@ -160,6 +161,21 @@ pub fn no_cluster(why: Verdict, cluster: &str, region: &str) -> Verdict {
     Verdict::misconfigured(format!(
         "there is no cluster `{cluster}` in {region}: create it, or correct `cluster` in deploy.yaml"
     ))
+}
+
+/// What keeps tasks from having a role that their definition names; nothing, if they can have it.
+#[must_use]
+pub fn no_role(role: &str, seen: &Role) -> Option<Verdict> {
+    let why = match seen {
+        Role::Good => return None,
+        Role::TrustsOthers => format!("no task may have the role `{role}`: let it trust ecs-tasks.amazonaws.com"),
+        Role::Missing => format!("there is no role `{role}`: create it, or correct the task definition"),
+        Role::Unlisted => format!(
+            "the functions may not give the role `{role}` to a task: list it in the stack's parameter TaskRoles, or correct \
+             the task definition"
+        ),
+    };
+    Some(Verdict::misconfigured(why))
 }
 
 /// "Nothing was started: us/web: there is no service ...", the first of all mistakes in front.
