@@ -1,22 +1,28 @@
 //! Everything that is tested beside the units: laws and scenarios in virtual time, and the shipped binaries for real.
 
-mod binaries;
 mod buildspecs;
 mod console;
 mod deployments;
 mod docs;
+mod failures;
 mod generated;
 mod halts;
+mod inits;
+mod interrupts;
 mod kept;
 mod launches;
 mod laws;
 mod logs;
+mod machine;
 mod notifications;
 mod objects;
+mod refusals;
+mod records;
 mod releases;
 mod repeats;
 mod rollouts;
 mod scenarios;
+mod shipped;
 mod tasks;
 mod template;
 mod verify;

@@ -7,7 +7,7 @@ use serde_json::json;
 use tests::browser::Browser;
 use tests::served::{Served, ask};
 
-use crate::binaries::{account, processes_of, programs, shop};
+use crate::machine::{account, ports, processes_of, programs, shop};
 
 /// What is wrong with a page for who does not see it well.
 const ACCESSIBLE: &str = include_str!("src/accessible.js");
@@ -59,7 +59,7 @@ fn write(served: &Served, browser: &Browser, lines: &[&str]) {
 #[test]
 fn a_release_is_watched_approved_stopped_and_retried_by_clicking() {
     let Some(browser) = browser() else { return };
-    let (local, state) = account("console", "local.yaml", 8460);
+    let (local, state) = account("console", "local.yaml", ports());
     let mut served = Served::start(&programs().join("local"), &shop(), &local, &state);
     strangers_are_refused(&served);
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use local::world::{ActionStatus, ExecutionStatus, Quirks, Start};
 use serde_json::json;
 use shared::names::read_started_by;
-use tests::{Call, Meddling, Script, Setting, Stage, of_task, play, wide};
+use tests::{Call, Fate, Meddling, Script, Setting, Stage, of_task, play, wide};
 
 const ENVIRONMENTS: [&str; 3] = ["ap", "eu", "us"];
 
@@ -349,7 +349,24 @@ fn whatever_it_is_that_loses_the_log_is_a_warning_and_fails_no_release() {
         ..Setting::default()
     };
     let meddled = |meddle: fn(&Call<'_>) -> Meddling| Setting { meddle: Box::new(meddle), ..Setting::default() };
+    // Its function hands over in the middle of the migration.
+    let garbled = Setting {
+        change_stack: Box::new(|stack| stack.functions.iter_mut().for_each(|one| one.timeout = one.timeout.min(60))),
+        fate: Box::new(|function, payload| {
+            let token = payload.pointer("/CodePipeline.job/data/continuationToken");
+            (function.ends_with("tail-logs") && token.is_some()).then_some(Fate::Garbled)
+        }),
+        ..migrating(|_| Script::task(90))
+    };
     for (setting, said) in [
+        (garbled, "The continuation token of this job cannot be read"),
+        (
+            meddled(|call| match call.function == "tail-logs" && call.operation == "ListTasks" {
+                true => panic!("a bug"),
+                false => Meddling::Pass,
+            }),
+            "Cutover itself failed: a bug. This is a bug in it",
+        ),
         (configured("Task", "migrat"), "there is no task `migrat`: did you mean `migrate`?"),
         (configured("Manifest", "missing.yaml"), "There is no `missing.yaml` for this action"),
         (

@@ -21,6 +21,8 @@ pub enum Fate {
     Late(Duration),
     /// It never comes.
     Lost,
+    /// The continuation token in it is none that Cutover wrote.
+    Garbled,
 }
 
 impl Stage {
@@ -68,6 +70,10 @@ impl Stage {
             Effect::Route { .. } => {}
             Effect::Invoke { id, function, payload, timeout } => {
                 let fate = (self.0.props.fate.borrow_mut())(&function, &payload);
+                let mut payload = payload;
+                if fate == Some(Fate::Garbled) {
+                    payload["CodePipeline.job"]["data"]["continuationToken"] = "of nobody".into();
+                }
                 if let Some(fate) = fate {
                     self.0.wires.story.tell(self.now(), format_args!("{function} ({id})  <-- {fate:?}"));
                 }
@@ -92,7 +98,7 @@ impl Stage {
                             tokio::time::sleep(by).await;
                             stage.invoke(&function, payload, timeout).await
                         }
-                        Some(Fate::Twice(_)) | None => stage.invoke(&function, payload, timeout).await,
+                        Some(Fate::Twice(_) | Fate::Garbled) | None => stage.invoke(&function, payload, timeout).await,
                     };
                     stage.happened(Happening::Invoked { id, result });
                 });

@@ -1,0 +1,422 @@
+//! The record of every release, and the way back to one.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use local::world::ExecutionStatus;
+use shared::Time;
+use shared::record::{Entry, Record, Store};
+use tests::{Call, Fate, Meddling, SMALL, Script, Setting, Stage, is_in, of_task, play};
+
+/// How long after a release's end its record is there at the latest when no event tells of it: two rounds of the schedule.
+const OVERDUE: Duration = Duration::from_secs(2 * 15 * 60 + 60);
+
+/// Releases that each have an image of their own, in ECR.
+fn own_images() -> Setting {
+    Setting { own_images: true, registry: "111122223333.dkr.ecr.us-east-1.amazonaws.com".into(), ..Setting::default() }
+}
+
+fn store(stage: &Stage) -> Store {
+    Store::within(stage.aws_of_owner().bucket("cutover-artifacts"))
+}
+
+/// The record of an execution, which must be there.
+async fn record(stage: &Stage, execution: &str) -> Record {
+    let pipeline = stage.world().pipeline_of(execution).to_owned();
+    match store(stage).get(&pipeline, execution).await.unwrap() {
+        Some(Entry::Record(record)) => *record,
+        other => panic!("{execution} has no record: {other:?}"),
+    }
+}
+
+/// Releases, and waits for the record.
+async fn release(stage: &Stage) -> String {
+    let release = stage.start();
+    assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    release
+}
+
+/// Where the traffic is: the version of the image, the same everywhere.
+fn version(stage: &Stage) -> String {
+    let traffic = stage.world().traffic();
+    let mut versions: Vec<_> = traffic.iter().map(|one| one.image.rsplit(':').next().unwrap().to_owned()).collect();
+    versions.sort();
+    versions.dedup();
+    assert_eq!(versions.len(), 1, "traffic is on different versions: {traffic:?}");
+    versions.remove(0)
+}
+
+/// What the approval of a way back tells.
+fn asked(stage: &Stage, back: &str) -> String {
+    stage.action(back, "Approve").custom_data.unwrap()
+}
+
+#[test]
+fn a_release_that_has_ended_is_recorded_with_what_it_did_where_and_who_approved_it() {
+    play(own_images(), async |stage| {
+        let first = release(&stage).await;
+        let record = record(&stage, &first).await;
+        assert_eq!((record.status.as_str(), record.back, record.version), ("Succeeded", false, 1));
+        assert_eq!((record.commit.id.as_str(), record.commit.message.as_str()), ("abcdef0123", "Sell teapots"));
+        assert!(record.image.ends_with("/shop:2.0"), "{}", record.image);
+        let actions: Vec<_> = record.actions.iter().map(|step| step.action.as_str()).collect();
+        assert_eq!(actions.len(), stage.actions(&first).len(), "{actions:?}");
+        assert!(record.actions.iter().all(|step| step.status == "Succeeded" && step.ended >= step.began));
+        let migrated: Vec<_> = record.tasks.iter().filter(|ran| ran.task == "migrate").collect();
+        assert_eq!(migrated.iter().map(|ran| ran.environment.as_str()).collect::<Vec<_>>(), ["ap", "eu", "us"]);
+        assert!(migrated.iter().all(|ran| ran.seconds.is_some() && !ran.last.is_empty()), "{migrated:#?}");
+        assert_eq!(record.services.len(), 6);
+        assert!(record.services.iter().all(|one| one.before == "1" && one.after == "2"), "{:?}", record.services);
+        let approval = record.approval.unwrap();
+        assert_eq!((approval.given, approval.by.as_str(), approval.said.as_str()), (true, "local", "by the test"));
+        assert!(record.log.contains(&first) && !record.workers.is_empty());
+    });
+}
+
+#[test]
+fn one_release_back_is_a_minute_and_says_what_is_not_undone() {
+    play(own_images(), async |stage| {
+        let first = release(&stage).await;
+        let second = release(&stage).await;
+        assert_eq!(version(&stage), "3.0");
+        let begun = stage.now();
+        let back = stage.start_back(None, None);
+        stage.until_begun(&back, "Approve").await;
+        let asks = asked(&stage, &back);
+        assert!(asks.contains("MIGRATIONS AND OTHER TASKS RAN SINCE AND ARE NOT UNDONE: finish of"), "{asks}");
+        assert!(asks.contains("migrate of abcdef0 Sell teapots") && asks.contains("shop:2.0 to us/web"), "{asks}");
+        assert_eq!(version(&stage), "3.0", "nothing moves before the approval");
+        assert_eq!(stage.end(&back).await, ExecutionStatus::Succeeded);
+        assert_eq!(version(&stage), "2.0");
+        let took = stage.now().since(begun);
+        assert!(took < Duration::from_secs(120), "{took:?}");
+        assert!(stage.started(&back).is_empty(), "no task of its own is run");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let kept = record(&stage, &back).await;
+        assert!(kept.back && kept.has_succeeded() && kept.content == record(&stage, &first).await.content);
+        // From there, the one before is what ran before all of it: of that there is no release.
+        assert_ne!(record(&stage, &second).await.content, kept.content);
+    });
+}
+
+#[test]
+fn three_releases_back_everything_since_is_told() {
+    play(own_images(), async |stage| {
+        let first = release(&stage).await;
+        for _ in 0..3 {
+            release(&stage).await;
+        }
+        assert_eq!(version(&stage), "5.0");
+        let back = stage.start_back(Some(&first), None);
+        stage.until_begun(&back, "Approve").await;
+        let asks = asked(&stage, &back);
+        assert_eq!(asks.matches("migrate of ").count(), 3, "{asks}");
+        assert_eq!(stage.end(&back).await, ExecutionStatus::Succeeded);
+        assert_eq!(version(&stage), "2.0");
+    });
+}
+
+#[test]
+fn in_the_middle_of_a_failed_release_the_way_back_waits_by_name_and_brings_the_old_version() {
+    let mut setting = own_images();
+    // The third version comes up and never gets well.
+    setting.script = Box::new(|start| match start.port.is_some() && start.image.ends_with(":4.0") {
+        true => Script { healthy_after: None, ..Script::service() },
+        false => Script::of_shop(start),
+    });
+    play(setting, async |stage| {
+        let first = release(&stage).await;
+        release(&stage).await;
+        let failing = stage.start();
+        stage.until_begun(&failing, "Approve").await;
+        stage.answer_approval(&failing, "Approved");
+        stage.until_begun(&failing, "Deploy").await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let back = stage.start_back(Some(&first), None);
+        stage.until_begun(&back, "Approve").await;
+        stage.answer_approval(&back, "Approved");
+        stage.until_begun(&back, "Deploy").await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(!stage.world().traffic().iter().any(|one| one.image.ends_with(":2.0")), "it must not have begun");
+        let waits = format!("Waiting for release {failing} of the pipeline cutover-pipeline, which deploys");
+        assert!(stage.lines(&back).contains(&waits), "{:#?}", stage.lines(&back));
+        stage.stop(&failing);
+        assert_eq!(stage.end_alone(&back).await, ExecutionStatus::Succeeded);
+        assert_eq!(version(&stage), "2.0");
+    });
+}
+
+#[test]
+fn an_image_that_is_gone_is_found_before_anybody_is_asked() {
+    play(own_images(), async |stage| {
+        let first = release(&stage).await;
+        release(&stage).await;
+        let image = record(&stage, &first).await.image;
+        stage.world().remove_image(&image);
+        let back = stage.start_back(Some(&first), None);
+        assert_eq!(stage.end(&back).await, ExecutionStatus::Failed);
+        let check = stage.action(&back, "Check");
+        assert!(check.error.unwrap().starts_with("The image of that release is gone from ECR: 111122223333.dkr"));
+        assert!(!stage.actions(&back).iter().any(|one| matches!(one.action.as_str(), "Approve" | "Deploy")));
+        assert_eq!(version(&stage), "3.0");
+    });
+}
+
+#[test]
+fn what_says_that_there_is_no_way_back_is_gone_behind_only_by_its_name() {
+    let mut setting = own_images();
+    setting.manifest = setting.manifest.replace("    timeout: 30m\n", "    timeout: 30m\n    no_way_back: true\n");
+    play(setting, async |stage| {
+        let first = release(&stage).await;
+        release(&stage).await;
+        let refused = stage.start_back(Some(&first), None);
+        assert_eq!(stage.end(&refused).await, ExecutionStatus::Failed);
+        let why = stage.action(&refused, "Check").error.unwrap();
+        assert!(why.starts_with("There is no way back behind `migrate` (abcdef0 Sell teapots)"), "{why}");
+        let back = stage.start_back(Some(&first), Some("migrate"));
+        stage.until_begun(&back, "Approve").await;
+        assert!(asked(&stage, &back).contains("BEHIND `migrate`, ALTHOUGH"), "{}", asked(&stage, &back));
+        assert_eq!(stage.end(&back).await, ExecutionStatus::Succeeded);
+        assert_eq!(version(&stage), "2.0");
+    });
+}
+
+#[test]
+fn without_a_record_or_with_one_of_a_newer_cutover_it_goes_back_and_says_what_is_not_known() {
+    for newer in [true, false] {
+        play(own_images(), async |stage| {
+            let first = release(&stage).await;
+            release(&stage).await;
+            let (store, name) = (store(&stage), stage.world().pipeline_name().to_owned());
+            let key = Store::key(&name, &first);
+            store.bucket().delete(&key).await.unwrap();
+            if newer {
+                let body = br#"{"schema": "cutover/release", "version": 9, "actions": 1}"#;
+                store.bucket().create(&key, body.to_vec()).await.unwrap();
+            }
+            let back = stage.start_back(Some(&first), None);
+            stage.until_begun(&back, "Approve").await;
+            let asks = asked(&stage, &back);
+            assert!(asks.contains("HAS NO RECORD: what lies between is NOT KNOWN"), "{asks}");
+            assert_eq!(asks.contains("CANNOT BE READ"), newer, "{asks}");
+            assert_eq!(stage.end(&back).await, ExecutionStatus::Succeeded);
+            assert_eq!(version(&stage), "2.0");
+            let entry = store.get(&name, &first).await.unwrap();
+            let is_left = matches!(entry, Some(Entry::Newer { version: 9, .. }));
+            assert_eq!(is_left, newer, "a newer record is never written over: {entry:?}");
+        });
+    }
+}
+
+#[test]
+fn two_ways_back_and_a_release_at_once_deploy_one_after_the_other() {
+    // When each deployment was begun, and what its description says.
+    let begun: Arc<Mutex<Vec<(Time, String)>>> = Arc::default();
+    let seen = begun.clone();
+    let mut setting = own_images();
+    setting.witness = Box::new(move |call, request, _, _| {
+        if call.operation == "CreateDeployment" {
+            seen.lock().unwrap().push((call.at, String::from_utf8_lossy(&request.body).into_owned()));
+        }
+    });
+    play(setting, async |stage| {
+        let first = release(&stage).await;
+        let second = release(&stage).await;
+        release(&stage).await;
+        let all = [stage.start_back(Some(&first), None), stage.start_back(Some(&second), None), stage.start()];
+        let is_over = |one: &String| stage.world().status(one).is_some_and(ExecutionStatus::is_over);
+        let patience = stage.now().plus(Duration::from_secs(3600));
+        while !all.iter().all(is_over) {
+            assert!(stage.now() < patience, "they do not end");
+            for one in &all {
+                if stage.actions(one).iter().any(|action| action.approval.is_some()) {
+                    stage.answer_approval(one, "Approved");
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        version(&stage);
+        let begun = begun.lock().unwrap().clone();
+        let spans = all.each_ref().map(|one| {
+            let status = stage.world().status(one);
+            assert_eq!(status, Some(ExecutionStatus::Succeeded), "{:#?}", stage.action(one, "Deploy"));
+            let own = begun.iter().filter(|(_, description)| description.contains(one.as_str()));
+            let first = own.map(|(at, _)| *at).min().expect("it has begun a deployment");
+            (first, stage.action(one, "Deploy").updated)
+        });
+        for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+            let (a, b) = (spans[a], spans[b]);
+            assert!(a.1 <= b.0 || b.1 <= a.0, "two deploy at once: {spans:?}");
+        }
+    });
+}
+
+#[test]
+fn a_way_back_that_is_halted_in_the_middle_leaves_what_ran() {
+    play(own_images(), async |stage| {
+        let first = release(&stage).await;
+        release(&stage).await;
+        // The quick way is another story: see `ways_back.rs`.
+        tokio::time::sleep(Duration::from_secs(400)).await;
+        let back = stage.start_back(Some(&first), None);
+        stage.until_begun(&back, "Approve").await;
+        stage.answer_approval(&back, "Approved");
+        stage.until_begun(&back, "Deploy").await;
+        stage.until("it deploys", Duration::from_secs(60), |world| world.is_deploying()).await;
+        stage.stop(&back);
+        stage.end(&back).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(version(&stage), "3.0");
+        assert_eq!(record(&stage, &back).await.status, "Stopped");
+    });
+}
+
+#[test]
+fn a_worker_that_is_busy_finishes_its_job_before_it_goes_back() {
+    let mut setting = own_images();
+    setting.script =
+        Box::new(|start| match of_task(start, "work") && start.image.ends_with(":3.0") && is_in(start, "us") {
+            true => Script { on_term: Some((Duration::from_secs(50), 0)), ..Script::service() },
+            false => Script::of_shop(start),
+        });
+    play(setting, async |stage| {
+        let first = release(&stage).await;
+        release(&stage).await;
+        let back = stage.start_back(Some(&first), None);
+        assert_eq!(stage.end(&back).await, ExecutionStatus::Succeeded);
+        assert_eq!(version(&stage), "2.0");
+        let killed = stage.lines(&back).into_iter().filter(|line| line.contains("killed")).count();
+        assert_eq!(killed, 0, "{:#?}", stage.lines(&back));
+    });
+}
+
+#[test]
+fn every_ended_release_has_exactly_one_record_whatever_happens_to_who_writes_it() {
+    type Happens = (&'static str, u32, Meddling);
+    let happens: Vec<Happens> =
+        ["GetPipelineExecution", "ListActionExecutions", "GetObject", "CopyObject", "PutObject", "ListObjectsV2"]
+            .into_iter()
+            .flat_map(|operation| {
+                [
+                    Meddling::CrashBefore,
+                    Meddling::CrashAfter,
+                    Meddling::LoseReply,
+                    Meddling::Throttle,
+                    Meddling::Conflict,
+                ]
+                .into_iter()
+                .map(move |what| (operation, u32::from(what == Meddling::CrashAfter), what))
+            })
+            .filter(|(operation, _, what)| *what != Meddling::Conflict || *operation == "PutObject")
+            .collect();
+    for (operation, nth, what) in happens {
+        let mut setting = Setting { manifest: SMALL.to_owned(), ..own_images() };
+        let mut seen = 0;
+        setting.meddle = Box::new(move |call: &Call<'_>| {
+            if call.function != "record-release" || call.operation != operation {
+                return Meddling::Pass;
+            }
+            seen += 1;
+            if seen == nth + 1 { what } else { Meddling::Pass }
+        });
+        play(setting, async |stage| {
+            let release = stage.start();
+            stage.end(&release).await;
+            tokio::time::sleep(OVERDUE).await;
+            is_recorded_once(&stage, &release, &format!("{what:?} at {operation} {nth}")).await;
+        });
+    }
+}
+
+#[test]
+fn a_release_whose_end_no_event_tells_of_is_recorded_by_the_schedule_and_one_told_twice_once() {
+    for fate in [Fate::Lost, Fate::Twice(Duration::from_secs(1)), Fate::Late(Duration::from_secs(40))] {
+        let mut setting = own_images();
+        setting.fate = Box::new(move |function, event| {
+            let is_it = function == "cutover-record-release" && event.pointer("/detail/execution-id").is_some();
+            is_it.then_some(fate)
+        });
+        play(setting, async |stage| {
+            let failed = stage.start();
+            stage.until_begun(&failed, "Approve").await;
+            stage.answer_approval(&failed, "Rejected");
+            stage.end(&failed).await;
+            let stopped = stage.start();
+            stage.until_begun(&stopped, "Migrate").await;
+            stage.stop(&stopped);
+            stage.end(&stopped).await;
+            tokio::time::sleep(OVERDUE).await;
+            for (release, status) in [(&failed, "Failed"), (&stopped, "Stopped")] {
+                is_recorded_once(&stage, release, &format!("{fate:?}")).await;
+                assert_eq!(record(&stage, release).await.status, status);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_release_that_is_tried_again_after_its_end_has_one_record_of_its_last_end() {
+    play(own_images(), async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        stage.answer_approval(&release, "Rejected");
+        stage.end(&release).await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(record(&stage, &release).await.status, "Failed");
+        stage.ask(
+            "RetryStageExecution",
+            &release,
+            serde_json::json!({"stageName": "Approve", "retryMode": "FAILED_ACTIONS"}),
+        );
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        is_recorded_once(&stage, &release, "tried again").await;
+        assert_eq!(record(&stage, &release).await.status, "Succeeded");
+    });
+}
+
+async fn is_recorded_once(stage: &Stage, release: &str, what: &str) {
+    let name = stage.world().pipeline_of(release).to_owned();
+    let all = store(stage).executions(&name).await.unwrap();
+    assert_eq!(all.iter().filter(|(one, _)| one == release).count(), 1, "{what}: {all:?}");
+    record(stage, release).await;
+}
+
+#[test]
+fn a_migration_that_takes_three_times_as_long_as_ever_is_called_slow_and_the_rest_is_estimated() {
+    let mut setting = own_images();
+    setting.script = Box::new(|start| match (of_task(start, "migrate"), start.image.ends_with(":2.0")) {
+        (true, true) => Script::task(20),
+        (true, false) => Script::task(300),
+        (false, _) => Script::of_shop(start),
+    });
+    // What a function says is shown when it hands over.
+    setting.change_stack =
+        Box::new(|stack| stack.functions.iter_mut().for_each(|one| one.timeout = one.timeout.min(120)));
+    play(setting, async |stage| {
+        release(&stage).await;
+        let name = stage.world().pipeline_name().to_owned();
+        let usual = store(&stage).usual(&name).await.unwrap();
+        let migrate = usual.step("Migrate", "Migrate").unwrap();
+        assert!((20..40).contains(&migrate.median) && migrate.of == 1, "{migrate:?}");
+        let slow = stage.start();
+        stage.until_begun(&slow, "Migrate").await;
+        stage
+            .until("it hands over", Duration::from_secs(600), |world| {
+                world
+                    .actions(&slow)
+                    .iter()
+                    .any(|one| one.action == "Migrate" && one.summary.contains("SLOW: more than 3 times"))
+            })
+            .await;
+        stage.until_begun(&slow, "Approve").await;
+        let asks = asked(&stage, &slow);
+        assert!(asks.contains(" (usually ") && asks.contains("Deploy: usually "), "{asks}");
+        let told = |world: &local::world::World| {
+            world.told(0).iter().any(|told| told.body.to_string().contains("Deploy: usually "))
+        };
+        stage.until("Slack is told, too", Duration::from_secs(60), told).await;
+    });
+}
