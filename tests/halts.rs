@@ -9,6 +9,7 @@ use std::time::Duration;
 use local::world::{ActionStatus, ExecutionStatus, Lateness, Start, World};
 use serde_json::json;
 use tests::halt::{all_late, dead_after};
+use tests::writes::{at_write, telling_writes};
 use tests::{Call, Meddling, SMALL, Script, Setting, Stage, of_task, play};
 
 /// The smallest application, whose functions hand over every few seconds, so that some halts come between two jobs.
@@ -48,25 +49,12 @@ enum Others {
     One,
 }
 
-fn halted_at_every_write(with: Meddling, others: Others) {
-    let count = |nth: usize, with: Meddling, seen: Arc<AtomicUsize>| {
-        Box::new(move |call: &Call<'_>| {
-            let of_halt = matches!(call.function, "halt-release" | "notify");
-            if !call.writes || of_halt {
-                return Meddling::Pass;
-            }
-            if seen.fetch_add(1, Ordering::Relaxed) == nth { with } else { Meddling::Pass }
-        })
-    };
-    let total = Arc::new(AtomicUsize::new(0));
-    play(Setting { meddle: count(usize::MAX, with, total.clone()), ..small() }, async |stage| {
-        let release = stage.start();
-        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded);
-    });
-    let total = total.load(Ordering::Relaxed);
-    assert!(total > 40, "{total} calls that change something");
-    for nth in 0..total {
-        let meddle = count(nth, with, Arc::default());
+fn halted_at_each_write(with: Meddling, others: Others) {
+    let of_the_release = |call: &Call<'_>| !matches!(call.function, "halt-release" | "notify");
+    let calls = telling_writes(small(), of_the_release);
+    assert!(calls.len() > 25, "{} calls that change something", calls.len());
+    for nth in calls {
+        let meddle = at_write(nth, with, of_the_release);
         // What was begun is shown late, as on AWS.
         let mut random = fastrand::Rng::with_seed(nth as u64);
         let late = all_late(&mut random, shared::aws::LISTED);
@@ -99,28 +87,28 @@ fn halted_at_every_write(with: Meddling, others: Others) {
 }
 
 #[test]
-fn before_every_call_with_the_function_alive() {
-    halted_at_every_write(Meddling::AbandonBefore, Others::None);
+fn before_each_call_with_the_function_alive() {
+    halted_at_each_write(Meddling::AbandonBefore, Others::None);
 }
 
 #[test]
-fn after_every_call_with_the_function_alive() {
-    halted_at_every_write(Meddling::AbandonAfter, Others::None);
+fn after_each_call_with_the_function_alive() {
+    halted_at_each_write(Meddling::AbandonAfter, Others::None);
 }
 
 #[test]
-fn before_every_call_with_the_function_dead() {
-    halted_at_every_write(Meddling::AbandonAndCrash, Others::None);
+fn before_each_call_with_the_function_dead() {
+    halted_at_each_write(Meddling::AbandonAndCrash, Others::None);
 }
 
 #[test]
-fn after_every_call_with_the_function_dead() {
-    halted_at_every_write(Meddling::AbandonAndCrashAfter, Others::One);
+fn after_each_call_with_the_function_dead() {
+    halted_at_each_write(Meddling::AbandonAndCrashAfter, Others::One);
 }
 
 #[test]
 fn while_a_call_hangs_that_is_done_all_the_same() {
-    halted_at_every_write(Meddling::AbandonAndHang, Others::None);
+    halted_at_each_write(Meddling::AbandonAndHang, Others::None);
 }
 
 #[test]

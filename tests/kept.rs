@@ -194,7 +194,7 @@ fn the_same_seed_is_the_same_play_in_any_order() {
 
 #[test]
 fn a_few_seeds_keep_the_laws() {
-    for seed in 0..30 {
+    for seed in 0..12 {
         let plan = Plan::of(seed);
         let played = laws::play(&plan, false);
         let faults: Vec<_> = plan.faults.iter().map(ToString::to_string).collect();

@@ -2,10 +2,8 @@
 //! function dies.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use local::world::ExecutionStatus;
+use tests::writes::{at_write, telling_writes};
 use tests::{Call, Meddling, Setting, play};
 
 /// A release of it starts this many tasks, and makes this many deployments.
@@ -16,31 +14,14 @@ fn small() -> Setting {
     Setting { manifest: tests::SMALL.into(), ..Setting::default() }
 }
 
-/// Meddles with the `nth` call that changes something, made by any function.
-fn meddle_with(nth: usize, with: Meddling, seen: Arc<AtomicUsize>) -> Box<dyn FnMut(&Call<'_>) -> Meddling + Send> {
-    Box::new(move |call| {
-        if !call.writes {
-            return Meddling::Pass;
-        }
-        let at = seen.fetch_add(1, Ordering::Relaxed);
-        if at == nth { with } else { Meddling::Pass }
-    })
-}
-
 /// Releases with one fault, and checks the law: whatever happens to one call, every task runs exactly once, and the
 /// release succeeds.
 fn one_fault_changes_nothing(with: Meddling) {
-    let total = Arc::new(AtomicUsize::new(0));
-    play(Setting { meddle: meddle_with(usize::MAX, with, total.clone()), ..small() }, async |stage| {
-        let release = stage.start();
-        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded);
-    });
-    let total = total.load(Ordering::Relaxed);
-    assert!(total > 30, "{total} calls that change something");
-    for nth in 0..total {
-        let seen = Arc::new(AtomicUsize::new(0));
-        let mut inner = meddle_with(nth, with, seen);
-        let met = Arc::new(std::sync::Mutex::new(String::new()));
+    let calls = telling_writes(small(), |_| true);
+    assert!(calls.len() > 25, "{} calls that change something", calls.len());
+    for nth in calls {
+        let mut inner = at_write(nth, with, |_| true);
+        let met = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
         let note = met.clone();
         let meddle = Box::new(move |call: &Call<'_>| {
             let meddling = inner(call);

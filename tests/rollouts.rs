@@ -1,14 +1,16 @@
 //! The services that ECS itself deploys, beside those of CodeDeploy and mixed with them: the same laws for each kind.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use local::template::Stack;
 use local::world::{ActionStatus, ExecutionStatus, Start, World};
 use serde_json::json;
 use shared::Time;
 use tests::halt::{all_late, dead_after};
+use tests::writes::{at_write, telling_writes};
 use tests::{Call, Kind, Meddling, Script, Setting, Stage, is_in, of_task, play, with_kinds};
 
 /// The shop, whose web services and workers are of these kinds.
@@ -205,8 +207,9 @@ fn one_that_is_stopped_by_hand_after_the_barrier_takes_back_those_whose_traffic_
 fn a_halt_at_any_moment_of_a_deployment_takes_everything_back() {
     for mix in MIXES {
         for second in (1..60).step_by(7) {
-            play(shop(mix.0, mix.1), async |stage| {
-                let release = at_deploy(&stage).await;
+            play(deployed_alone(shop(mix.0, mix.1)), async |stage| {
+                let release = stage.start();
+                stage.until_begun(&release, "Deploy").await;
                 tokio::time::sleep(Duration::from_secs(second)).await;
                 stage.stop(&release);
                 let status = stage.end_alone(&release).await;
@@ -494,36 +497,26 @@ fn small((web, worker): (Kind, Kind)) -> Setting {
     Setting { manifest: tests::SMALL.into(), ..shop(&[web], &[worker]) }
 }
 
+/// Through a pipeline that does nothing but deploy: what comes before has its own tests.
+fn deployed_alone(setting: Setting) -> Setting {
+    let only = |stack: &mut Stack| {
+        stack.pipeline.stages.retain(|one| ["Source", "Build", "Deploy"].contains(&one.name.as_str()));
+    };
+    Setting { change_stack: Box::new(only), ..setting }
+}
+
 const PAIRS: [(Kind, Kind); 3] =
     [(Kind::BlueGreen, Kind::BlueGreen), (Kind::Canary, Kind::Rolling), (Kind::Rolling, Kind::Codedeploy)];
 
-/// Meddles with the `nth` call of deploy-services' that changes something; counts them.
-fn at_write(nth: usize, with: Meddling, seen: Arc<AtomicUsize>) -> Box<dyn FnMut(&Call<'_>) -> Meddling + Send> {
-    Box::new(move |call| {
-        if call.function != "deploy-services" || !call.writes {
-            return Meddling::Pass;
-        }
-        if seen.fetch_add(1, Ordering::Relaxed) == nth { with } else { Meddling::Pass }
-    })
-}
-
-/// How many calls of deploy-services' change something in an undisturbed release.
-fn writes(pair: (Kind, Kind)) -> usize {
-    let total = Arc::new(AtomicUsize::new(0));
-    let meddle = at_write(usize::MAX, Meddling::Pass, total.clone());
-    play(Setting { meddle, ..small(pair) }, async |stage| {
-        let release = stage.start();
-        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded);
-    });
-    let total = total.load(Ordering::Relaxed);
-    assert!(total >= 6, "{total} calls that change something");
-    total
+fn deploys(call: &Call<'_>) -> bool {
+    call.function == "deploy-services"
 }
 
 #[test]
 fn whatever_happens_to_one_call_each_target_is_deployed_once() {
     for pair in PAIRS {
-        let total = writes(pair);
+        let calls = telling_writes(deployed_alone(small(pair)), deploys);
+        assert!(calls.len() >= 6, "{calls:?}");
         for with in [
             Meddling::Throttle,
             Meddling::Unreachable,
@@ -531,9 +524,9 @@ fn whatever_happens_to_one_call_each_target_is_deployed_once() {
             Meddling::CrashBefore,
             Meddling::CrashAfter,
         ] {
-            for nth in 0..total {
-                let meddle = at_write(nth, with, Arc::default());
-                play(Setting { meddle, ..small(pair) }, async |stage| {
+            for &nth in &calls {
+                let meddle = at_write(nth, with, deploys);
+                play(Setting { meddle, ..deployed_alone(small(pair)) }, async |stage| {
                     let release = stage.start();
                     let status = stage.end(&release).await;
                     let context = format!("{pair:?}, {with:?} at {nth}: {:#?}", stage.say(&release));
@@ -552,13 +545,14 @@ fn whatever_happens_to_one_call_each_target_is_deployed_once() {
 #[test]
 fn a_stop_before_or_after_any_call_takes_everything_back_with_the_function_alive_or_dead() {
     for pair in PAIRS {
-        let total = writes(pair);
+        let calls = telling_writes(deployed_alone(small(pair)), deploys);
+        assert!(calls.len() >= 6, "{calls:?}");
         for with in
             [Meddling::AbandonBefore, Meddling::AbandonAfter, Meddling::AbandonAndCrash, Meddling::AbandonAndCrashAfter]
         {
-            for nth in 0..total {
-                let meddle = at_write(nth, with, Arc::default());
-                play(Setting { meddle, ..small(pair) }, async |stage| {
+            for &nth in &calls {
+                let meddle = at_write(nth, with, deploys);
+                play(Setting { meddle, ..deployed_alone(small(pair)) }, async |stage| {
                     let release = stage.start();
                     let status = stage.end_alone(&release).await;
                     tokio::time::sleep(Duration::from_secs(300)).await;

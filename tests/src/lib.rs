@@ -15,6 +15,7 @@ mod script;
 pub mod served;
 mod settings;
 mod story;
+pub mod writes;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
