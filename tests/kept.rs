@@ -5,7 +5,7 @@ use std::time::Duration;
 use tests::laws::fault::{Calls, Ending, Fault, Shown};
 use tests::laws::plan::Plan;
 use tests::laws::play;
-use tests::laws::shape::{By, Place, Service, Shape};
+use tests::laws::shape::{By, How, Place, Service, Shape};
 use tests::{Meddling, laws};
 
 fn millis(millis: u64) -> Duration {
@@ -114,6 +114,27 @@ fn a_run_that_was_given_up_brings_nothing_back_over_what_its_retry_has_deployed(
             Fault::Retry { after: millis(retried), all: true },
         ];
         keeps_the_laws(&Plan { seed: 710_692, shape: two.clone(), faults });
+    }
+}
+
+#[test]
+fn an_event_that_comes_again_after_its_stage_was_retried_takes_nothing_back() {
+    // It found the retry's deployment, for ECS has no key that would tell whose it is, and took it for its own.
+    let mut two = shape(1);
+    let ecs = Service {
+        name: "s1".into(),
+        by: By::Ecs { how: How::BlueGreen, barrier: true, bake: Duration::from_secs(60) },
+        ..two.services[0].clone()
+    };
+    two.services.push(ecs);
+    for nth in 1..5 {
+        for after in [5000, 15_361, 30_000] {
+            let faults = vec![
+                Fault::Once { what: Meddling::AbandonAndCrash, of: of("BatchGetDeployments"), nth },
+                Fault::Retry { after: millis(after), all: false },
+            ];
+            keeps_the_laws(&Plan { seed: 720_010, shape: two.clone(), faults });
+        }
     }
 }
 

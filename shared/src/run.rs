@@ -223,8 +223,11 @@ where
         }
     };
     // Without the id of its run, one that was answered cannot be told from one that a retry has begun.
-    if taken_up && job.run.is_some() && is_answered(&codepipeline, &job, &work.release, invocation).await? {
-        info!(job = job.id, "the function died after its answer was taken: what it says stands");
+    if taken_up && job.run.is_some() && is_past(&codepipeline, &job, &work.release, invocation).await? {
+        info!(
+            job = job.id,
+            "the function died after its answer was taken, or its stage was tried again: nothing is left to do"
+        );
         return Ok(());
     }
     let mut step = step;
@@ -257,7 +260,7 @@ async fn deliver(
     info!(job = job.id, answer = answer.name(), message = answer.message(), "answering");
     loop {
         match codepipeline.answer(&job.id, answer).await {
-            Ok(answered) => return Ok(answered),
+            Ok(past) => return Ok(past),
             Err(error) => {
                 let again = matches!(error, Error::Again(_));
                 if !again || invocation.clock.now().plus(TROUBLE_PAUSE + ATTEMPT) > invocation.deadline {
@@ -286,16 +289,17 @@ async fn was_halted(codepipeline: &Codepipeline<'_>, job: &Job, release: &Releas
 }
 
 /// Whether a job whose function died has been answered before it did: then the action is over, and what has become of the release
-/// since is none of its affair. A deployment whose action has succeeded is not taken back with a release that is stopped later.
-async fn is_answered(
+/// since is none of its affair. A deployment whose action has succeeded is not taken back with a release that is stopped later. So it is
+/// when its stage was tried again meanwhile: that run has taken up what was left.
+async fn is_past(
     codepipeline: &Codepipeline<'_>,
     job: &Job,
     release: &Release,
     invocation: Invocation,
 ) -> Result<bool, Error> {
     loop {
-        match codepipeline.is_answered(release, job.run.as_deref()).await {
-            Ok(answered) => return Ok(answered),
+        match codepipeline.is_past(release, job.run.as_deref()).await {
+            Ok(past) => return Ok(past),
             Err(Error::Stop(why)) => {
                 warn!(why = why.message, "whether the job was answered may not be asked");
                 return Ok(false);

@@ -311,18 +311,17 @@ impl<'a> Codepipeline<'a> {
     /// The calls'.
     pub async fn is_tried_again(&self, release: &Release, run: &str) -> Result<bool, Error> {
         let siblings = self.siblings(release).await?;
-        let Some(own) = own_run(&siblings, release, Some(run)) else { return Ok(false) };
-        let is_later = |one: &&Sibling| one.stage == own.stage && one.action == own.action && one.started > own.started;
-        Ok(siblings.iter().any(|one| is_later(&one)))
+        Ok(own_run(&siblings, release, Some(run)).is_some_and(|own| was_begun_again(&siblings, own)))
     }
 
-    /// Whether this run of the action has had its answer, as far as is shown.
+    /// Whether this run of the action has had its answer, or its stage is tried again, as far as is shown.
     ///
     /// # Errors
     /// The calls'.
-    pub async fn is_answered(&self, release: &Release, run: Option<&str>) -> Result<bool, Error> {
+    pub async fn is_past(&self, release: &Release, run: Option<&str>) -> Result<bool, Error> {
         let siblings = self.siblings(release).await?;
-        Ok(own_run(&siblings, release, run).is_some_and(|own| own.has_succeeded() || own.has_failed()))
+        let own = own_run(&siblings, release, run);
+        Ok(own.is_some_and(|own| own.has_succeeded() || own.has_failed() || was_begun_again(&siblings, own)))
     }
 
     /// How an execution stands.
@@ -528,6 +527,11 @@ fn own_run<'a>(siblings: &'a [Sibling], release: &Release, run: Option<&str>) ->
         None => release.stage.as_ref() == Some(&one.stage) && release.action.as_ref() == Some(&one.action),
     };
     siblings.iter().filter(is_own).max_by_key(|one| one.started)
+}
+
+/// Whether the action was begun again after this run of it.
+fn was_begun_again(siblings: &[Sibling], own: &Sibling) -> bool {
+    siblings.iter().any(|one| one.stage == own.stage && one.action == own.action && one.started > own.started)
 }
 
 /// Whether the run of the action itself is among these: by its id, or, where that is not known, one that runs (fact 2).
