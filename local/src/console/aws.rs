@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing is known here that a call of AWS's has not answered.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -133,7 +134,37 @@ impl Aws {
         }
     }
 
+    /// The keys of a bucket that begin with this, at most a page of them, each with when it was written.
+    ///
+    /// # Errors
+    /// What S3 says.
+    pub(crate) fn keys(&self, bucket: &str, prefix: &str) -> Result<Vec<(String, String)>, Refused> {
+        let query = [("list-type", "2"), ("prefix", prefix)].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let response = self.request("GET", &format!("/{bucket}"), query.into(), ("s3", None), Vec::new());
+        let answer = String::from_utf8_lossy(&response.body).into_owned();
+        if response.status != 200 {
+            return Err(Refused::new("S3", format!("{bucket}: {answer}")));
+        }
+        let within = |text: &str, name: &str| {
+            let (_, rest) = text.split_once(&format!("<{name}>"))?;
+            rest.split_once('<').map(|(text, _)| text.to_owned())
+        };
+        let each = answer.split("<Contents>").skip(1);
+        Ok(each.filter_map(|one| Some((within(one, "Key")?, within(one, "LastModified")?))).collect())
+    }
+
     fn send(&self, method: &str, path: &str, service: &str, target: Option<String>, body: Vec<u8>) -> Response {
+        self.request(method, path, BTreeMap::new(), (service, target), body)
+    }
+
+    fn request(
+        &self,
+        method: &str,
+        path: &str,
+        query: BTreeMap<String, String>,
+        (service, target): (&str, Option<String>),
+        body: Vec<u8>,
+    ) -> Response {
         // The gate looks at the key's id; what would be computed over these bytes it knows of already.
         let scope = format!("{}/20261124/{}/{service}/aws4_request", self.key, self.region);
         let headers = [
@@ -142,12 +173,6 @@ impl Aws {
             ("x-amz-target", target),
         ];
         let headers = headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-        (self.road)(Request {
-            method: method.into(),
-            path: path.into(),
-            headers: headers.collect(),
-            body,
-            ..Request::default()
-        })
+        (self.road)(Request { method: method.into(), path: path.into(), query, headers: headers.collect(), body })
     }
 }

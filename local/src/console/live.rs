@@ -93,6 +93,7 @@ mod tests {
             pipeline: Ok(pipeline),
             services: Vec::new(),
             workers: Ok(Vec::new()),
+            records: Ok(Vec::new()),
         }
     }
 

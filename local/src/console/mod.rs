@@ -39,6 +39,7 @@ use self::address::Wanted;
 use self::aws::Aws;
 use self::door::{Door, Verdict};
 use self::look::log::Follow;
+use self::look::records::Known;
 use self::look::{Names, Seen};
 use self::view::log::{MOST, Of};
 use self::view::page::{self, Frame};
@@ -75,6 +76,7 @@ struct Inner {
     bucket: String,
     lasts: Lasts,
     manifest: Mutex<Manifest>,
+    records: Mutex<Known>,
     file: PathBuf,
     /// Whether the run ends.
     ending: watch::Sender<bool>,
@@ -118,6 +120,7 @@ impl Console {
             bucket,
             lasts,
             manifest: Mutex::new(read(&file)?),
+            records: Mutex::default(),
             file,
             ending: watch::Sender::new(false),
             told: Mutex::new(Some(told)),
@@ -195,7 +198,8 @@ impl Console {
         }
         let manifest = manifest.clone();
         let names = Names { pipeline: &self.0.pipeline, bucket: &self.0.bucket };
-        look::look(&self.0.aws, &manifest, names, wanted.release.as_deref())
+        let mut known = self.0.records.lock().unwrap_or_else(PoisonError::into_inner);
+        look::look(&self.0.aws, &manifest, names, wanted.release.as_deref(), &mut known)
     }
 
     fn page(&self, wanted: &Wanted) -> Response {

@@ -3,6 +3,7 @@
 
 pub(super) mod log;
 pub(super) mod pipeline;
+pub(super) mod records;
 pub(super) mod services;
 pub(super) mod standing;
 pub(super) mod workers;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use shared::{Manifest, Time};
 
 use self::pipeline::Pipeline;
+use self::records::{Known, Recorded};
 use self::services::Row;
 use self::workers::Worker;
 use super::aws::{Aws, Refused};
@@ -26,6 +28,7 @@ pub(super) struct Seen {
     pub(super) pipeline: Result<Pipeline, Refused>,
     pub(super) services: Vec<Row>,
     pub(super) workers: Result<Vec<Worker>, Refused>,
+    pub(super) records: Result<Vec<Recorded>, Refused>,
 }
 
 /// What the stack calls its own.
@@ -36,14 +39,15 @@ pub(super) struct Names<'a> {
     pub(super) bucket: &'a str,
 }
 
-/// Looks at everything.
-pub(super) fn look(aws: &Aws, manifest: &Manifest, names: Names<'_>, release: Option<&str>) -> Seen {
+/// Looks at everything; `known` is what was read of records.
+pub(super) fn look(aws: &Aws, manifest: &Manifest, names: Names<'_>, release: Option<&str>, known: &mut Known) -> Seen {
     Seen {
         application: manifest.application.as_str().into(),
         environments: manifest.environments.keys().cloned().collect(),
         pipeline: pipeline::look(aws, names.pipeline, release),
         services: services::look(aws, manifest),
         workers: workers::look(aws, manifest, names.bucket),
+        records: records::look(aws, names.bucket, known),
     }
 }
 

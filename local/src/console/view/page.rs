@@ -29,6 +29,7 @@ pub(crate) fn parts(seen: &Seen, frame: Frame<'_>) -> Vec<(String, Markup)> {
     let mut parts = vec![
         ("services-rows".to_owned(), services::rows(&seen.services)),
         ("workers-list".to_owned(), workers::workers(&seen.workers)),
+        ("records-list".to_owned(), releases::records(&seen.records)),
     ];
     let picture = match &seen.pipeline {
         Ok(picture) => picture,
@@ -90,7 +91,7 @@ pub(crate) fn page(seen: &Seen, frame: Frame<'_>, lines: &Markup) -> Markup {
         header.top {
             h1 { (seen.application) " " span.name { (name) } }
             nav aria-label="Page" {
-                @for (to, said) in [("pipeline", "Pipeline"), ("services", "Services"), ("log", "Log"), ("workers", "Workers"), ("releases", "Releases")] {
+                @for (to, said) in [("pipeline", "Pipeline"), ("services", "Services"), ("log", "Log"), ("workers", "Workers"), ("releases", "Releases"), ("records", "Records")] {
                     a href={ "#" (to) } { (said) }
                 }
                 @if wanted.release.is_some() { a href="./" { "Current release" } }
@@ -123,6 +124,7 @@ pub(crate) fn page(seen: &Seen, frame: Frame<'_>, lines: &Markup) -> Markup {
             }
             section aria-labelledby="workers" { h2 #workers { "Workers" } (take("workers-list")) }
             section aria-labelledby="releases" { h2 #releases { "Releases" } (take("releases-list")) }
+            section aria-labelledby="records" { h2 #records { "Records of releases that have ended" } (take("records-list")) }
         }
         footer { p { "Times are UTC. This page shows what AWS's own operations answer on this machine." } }
     };

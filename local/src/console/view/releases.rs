@@ -1,12 +1,14 @@
-//! The releases, the newest first, each with a page of its own. What a release leaves written down when it has ended has its place
-//! here, too.
+//! The releases of this run, the newest first, each with a page of its own; and what is written down of all that have ended.
 
 use maud::{Markup, html};
+use shared::Time;
 
 use super::pipeline::short;
-use super::{clock, pill, took};
+use super::{clock, pill, took, trouble};
 use crate::console::address::Wanted;
+use crate::console::aws::Refused;
 use crate::console::look::pipeline::Pipeline;
+use crate::console::look::records::Recorded;
 
 /// The list of releases.
 pub(crate) fn releases(pipeline: &Pipeline) -> Markup {
@@ -31,6 +33,32 @@ pub(crate) fn releases(pipeline: &Pipeline) -> Markup {
     }
 }
 
+/// The records, each with its timeline.
+pub(crate) fn records(records: &Result<Vec<Recorded>, Refused>) -> Markup {
+    html! {
+        div #records-list {
+            @match records {
+                Err(refused) => (trouble(refused)),
+                Ok(records) => {
+                    ol.cards reversed {
+                        @for one in records {
+                            li {
+                                div.head { h3 { code { (short(&one.execution)) } } (pill(&one.standing, "")) }
+                                p { @if one.ended != Time::default() { "Ended " (clock(one.ended)) ": " } (one.what.first_line().cut(100)) }
+                                details id={ "record-" (short(&one.execution)) } {
+                                    summary { "Timeline" span.hidden { " of release " (short(&one.execution)) } }
+                                    pre.row { (one.timeline) }
+                                }
+                            }
+                        }
+                        @if records.is_empty() { li.none { "None yet." } }
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +79,21 @@ mod tests {
         ] {
             assert!(html.contains(said), "{said}\n{html}");
         }
+    }
+
+    #[test]
+    fn a_record_is_shown_with_its_timeline_and_formats_nothing() {
+        let one = Recorded {
+            execution: "bbbbbbbbbbbb".into(),
+            what: "4f2a9c1 <b>Sell</b> teapots".into(),
+            standing: Standing::of("Succeeded"),
+            ended: Time::from_millis(1_700_000_000_000),
+            timeline: "p e: Succeeded\n  <script>".into(),
+        };
+        let html = records(&Ok(vec![one])).into_string();
+        for said in ["<code>bbbbbbbb</code>", "&lt;b&gt;Sell", "details id=\"record-bbbbbbbb\"", "&lt;script&gt;"] {
+            assert!(html.contains(said), "{said}\n{html}");
+        }
+        assert!(records(&Ok(Vec::new())).into_string().contains("None yet."));
     }
 }
