@@ -20,6 +20,7 @@ mod records;
 mod refusals;
 mod releases;
 mod repeats;
+mod returns;
 mod rollouts;
 mod scenarios;
 mod shipped;
