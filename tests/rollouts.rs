@@ -586,7 +586,7 @@ fn is_taken_back(stage: &Stage, release: &str, status: ExecutionStatus, context:
 
 #[test]
 fn a_stop_at_any_moment_takes_everything_back_although_everything_is_shown_late() {
-    for seed in 0..40 {
+    for seed in 0..20 {
         let mut random = fastrand::Rng::with_seed(seed);
         let lateness = all_late(&mut random, shared::aws::LISTED);
         let pair = PAIRS[random.usize(0..PAIRS.len())];
