@@ -75,7 +75,12 @@ fn while_the_old_tasks_wait_web_services_are_back_within_seconds_and_the_others_
         let said = stage.action(&back, "Deploy").summary;
         let quick = format!("the quick way (the deployments of release {second} were stopped): ");
         assert!(said.starts_with("Traffic is back after ") && said.contains(&quick), "{said}");
-        assert!(said.contains("us/web (3 to 2)") && said.contains(". Deployed: us/worker (3 to "), "{said}");
+        assert!(
+            said.contains("us/web (3 to 2)")
+                && said.contains(". Deployed, after ")
+                && said.contains(": us/worker (3 to "),
+            "{said}"
+        );
         let asked = asked.lock().unwrap().clone();
         let after = || asked.iter().filter(|(at, function, ..)| *at > begun && function == "deploy-services");
         assert_eq!(after().filter(|(_, _, operation, _)| operation == "StopDeployment").count(), 3);

@@ -37,6 +37,9 @@ pub(crate) struct State {
     /// Which way it goes back, if it does.
     #[serde(rename = "q", skip_serializing_if = "Way::is_open")]
     pub(crate) way: Way,
+    /// After how many seconds the quick way had come to its end.
+    #[serde(rename = "k", skip_serializing_if = "Option::is_none")]
+    pub(crate) back_after: Option<u32>,
 }
 
 /// Which way it goes back.
@@ -467,6 +470,7 @@ mod tests {
             said: vec![u16::MAX; 50],
             cause: Some(cause),
             giving_up: Some(NOW),
+            back_after: None,
             way: Way::Deployment("x".repeat(200)),
         };
         let text = serde_json::to_string(&state).unwrap();

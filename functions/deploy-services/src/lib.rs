@@ -70,7 +70,15 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
     let decision = decide(&seen, state);
     let purpose = if state.giving_up.is_some() { Purpose::TakeBack } else { moment.purpose };
     let (moment, way) = (moment.with(purpose), state.way.clone());
-    let report = Report { tick, targets: &plan.targets, moment, workers, quick: memory.quick.as_ref(), way: &way };
+    let report = Report {
+        tick,
+        targets: &plan.targets,
+        moment,
+        workers,
+        quick: memory.quick.as_ref(),
+        way: &way,
+        back_after: state.back_after,
+    };
     for line in report.news(state) {
         memory.journal.say(tick.now, line);
     }
@@ -93,6 +101,7 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
                 workers: &memory.workers,
                 quick: memory.quick.as_ref(),
                 way: &state.way,
+                back_after: state.back_after,
             };
             Next::Wait(decide::LOOK, report.progress())
         }

@@ -34,6 +34,8 @@ pub(crate) struct Report<'a> {
     pub(crate) quick: Option<&'a Quick>,
     /// Which way it goes back.
     pub(crate) way: &'a Way,
+    /// After how many seconds the quick way had come to its end.
+    pub(crate) back_after: Option<u32>,
 }
 
 impl Report<'_> {
@@ -131,7 +133,11 @@ impl Report<'_> {
         let each: Vec<_> = each.collect();
         let went = self.quick.filter(|_| *self.way == Way::Quick);
         let mut summary = match (went, each.is_empty()) {
-            (Some(quick), _) => quick::succeeded(quick, &took, &each),
+            (Some(quick), _) => {
+                let back =
+                    self.back_after.map_or_else(|| took.clone(), |after| spoken(Duration::from_secs(after.into())));
+                quick::succeeded(quick, (&back, &took), &each)
+            }
             (None, true) => "There was nothing to deploy".to_owned(),
             (None, false) => {
                 let which = if self.quick.is_some() { "back on the earlier" } else { "on the new" };

@@ -68,6 +68,8 @@ pub(crate) async fn go(tick: &Tick<'_>, state: &mut State, memory: &mut Memory) 
                 memory.journal.say(tick.now, line);
             }
             memory.is_back = true;
+            let after = tick.now.since(tick.begun).as_secs();
+            state.back_after.get_or_insert(u32::try_from(after).unwrap_or(u32::MAX));
             Ok(None)
         }
         Decision::Stuck(why) => Ok(Some(Next::Fail(message::stuck_quickly(quick, &why)))),

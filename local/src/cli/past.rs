@@ -80,8 +80,10 @@ pub(super) async fn go_back(asked: Rollback) -> Result<ExitCode, Mistake> {
         let source = (SOURCE, target.artifact.as_str());
         let started = codepipeline.start_from(&pipeline, source, &[(BEHIND, behind)]).await;
         let started = started.map_err(|error| Mistake(error.to_string()))?;
+        let region = aws.region();
         show::say(&format!(
-            "Going back to {}: execution {started} of {pipeline} waits for its approval in the console",
+            "Going back to {}: execution {started} of {pipeline} will ask for its approval\n\
+             https://{region}.console.aws.amazon.com/codesuite/codepipeline/pipelines/{pipeline}/executions/{started}/visualization?region={region}",
             target.what()
         ));
         return Ok(ExitCode::SUCCESS);
@@ -107,6 +109,9 @@ const MOST_LISTED: usize = 50;
 async fn on_aws(stack: &str) -> Result<(shared::Aws, Vec<Entry>), Mistake> {
     let said = |error: shared::Error| Mistake(error.to_string());
     let aws = shared::Aws::from_env().await;
+    if aws.config().region().is_none() {
+        return Err(Mistake("--aws: no Region is configured: set AWS_REGION, or a profile that has one".into()));
+    }
     let pipelines = [format!("{stack}-pipeline"), format!("{stack}-rollback")];
     let bucket = shared::aws::codepipeline::Codepipeline::new(&aws).bucket_of(&pipelines[0]).await.map_err(said)?;
     let names: Vec<_> = pipelines.iter().map(String::as_str).collect();

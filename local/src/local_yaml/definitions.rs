@@ -9,7 +9,6 @@ use shared::Manifest;
 use shared::manifest::{Environment, LaunchType, in_environment};
 
 use super::compose::{Compose, Said};
-use super::expand::plain;
 use super::shape::{Container, Local, Over as _, OwnCheck};
 use super::taskdef;
 use crate::account::{Engine, Region};
@@ -336,4 +335,11 @@ fn add_variables(container: &mut Value, variables: BTreeMap<String, String>) {
     environment.retain(|one| !one["name"].as_str().is_some_and(|name| variables.contains_key(name)));
     environment.extend(variables.iter().map(|(name, value)| json!({"name": name, "value": value})));
     container["environment"] = environment.into();
+}
+
+/// A name that images and roles can have.
+pub(crate) fn plain(name: &str) -> String {
+    let plain = name.to_lowercase().replace(|char: char| !char.is_ascii_lowercase() && !char.is_ascii_digit(), "-");
+    let plain = plain.trim_matches('-').to_owned();
+    if plain.is_empty() { "application".into() } else { plain }
 }

@@ -7,7 +7,7 @@ use shared::Manifest;
 use shared::manifest::{DeploymentKind, Environment, Service, ServiceKind, Span, in_environment};
 
 use super::compose::Said;
-use super::definitions::Definitions;
+use super::definitions::{Definitions, plain};
 use super::shape::{self, Local, Over as _};
 use crate::account::{Account, Build, Controller, Engine, Group, LifecycleHook, OnTimeout, Region, Rollout};
 use crate::account::{Service as Running, Setup, Strategy};
@@ -148,13 +148,6 @@ pub(super) fn expand(local: Local, manifest: &Manifest, folder: &Path) -> Result
 /// Whose account an environment is in, when a role leads there.
 fn owner(environment: &Environment) -> Option<&str> {
     environment.role.as_deref()?.split(':').nth(4).filter(|account| !account.is_empty())
-}
-
-/// A name that images and roles can have.
-pub(crate) fn plain(name: &str) -> String {
-    let plain = name.to_lowercase().replace(|char: char| !char.is_ascii_lowercase() && !char.is_ascii_digit(), "-");
-    let plain = plain.trim_matches('-').to_owned();
-    if plain.is_empty() { "application".into() } else { plain }
 }
 
 fn group(service: &Service, given: &shape::Service, cluster: &str, name: &str) -> Option<Group> {

@@ -20,7 +20,7 @@ use crate::mistakes;
 use shape::{Local, Over as _};
 
 pub(crate) use compose::{Compose, Said, Service as ComposeService};
-pub(crate) use expand::plain;
+pub(crate) use definitions::plain;
 
 /// The name of the file, beside the application's `deploy.yaml`.
 pub const FILE: &str = "local.yaml";

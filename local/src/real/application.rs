@@ -11,6 +11,7 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::images::Images;
+use super::source::source;
 use crate::account::{Account, Build, Setup};
 use crate::world::Made;
 
@@ -100,15 +101,6 @@ impl Application {
             variables: BTreeMap::from([("Image".to_owned(), image)]),
         })
     }
-}
-
-/// The files that git would have of a folder.
-pub(super) fn source(folder: &Path) -> impl Iterator<Item = Result<PathBuf, ignore::Error>> {
-    let walk = ignore::WalkBuilder::new(folder).require_git(false).sort_by_file_path(Path::cmp).build();
-    walk.filter_map(|entry| match entry {
-        Ok(entry) => entry.file_type().is_some_and(|kind| kind.is_file()).then(|| Ok(entry.into_path())),
-        Err(error) => Some(Err(error)),
-    })
 }
 
 struct Commit {

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::source::source;
 use crate::account::Build;
 
 /// How many images are kept.
@@ -45,7 +46,7 @@ impl Images {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&unfinished)(error)),
             _ => {}
         }
-        for entry in super::application::source(&self.application) {
+        for entry in source(&self.application) {
             let path = entry.map_err(|error| error.to_string())?;
             self.copy(&path, &unfinished).map_err(failed(&path))?;
         }

@@ -12,6 +12,7 @@ mod health;
 pub(crate) mod http;
 mod images;
 pub mod kept;
+mod source;
 pub mod supervisor;
 mod traffic;
 

@@ -508,7 +508,7 @@ fn sibling(detail: &ActionExecutionDetail) -> Sibling {
         artifacts: input.map(|input| input.input_artifacts().iter().filter_map(artifact).collect()).unwrap_or_default(),
         variables: variables.map(|(name, value)| (name.clone(), value.clone())).collect(),
         manifest: parameter("Manifest"),
-        quick_from: resolved(crate::targets::quick::PARAMETER),
+        quick_from: resolved("QuickFrom"),
         asks: (resolved("CustomData"), resolved("ExternalEntityLink")),
         summary: result.and_then(|result| result.external_execution_summary()).map(str::to_owned),
         error: result.and_then(|result| result.error_details()?.message()).map(str::to_owned),

@@ -20,10 +20,7 @@ use crate::targets::target::Target;
 use crate::text::fit;
 use crate::time::Time;
 
-/// The parameter of the action that deploys, which says what runs.
-pub const PARAMETER: &str = "QuickFrom";
-
-/// What it says when that is not known: a value must not be empty (fact 2).
+/// What is written when it is not known: a value must not be empty (fact 2).
 pub const UNKNOWN: &str = "unknown";
 
 /// The release that runs, whose deployments are stopped.

@@ -59,10 +59,13 @@ fn each(quick: &Quick) -> String {
 }
 
 /// Everything is done: web services went this way, and the others were deployed.
-pub(super) fn succeeded(quick: &Quick, took: &str, deployed: &[String]) -> String {
-    let others = if deployed.is_empty() { String::new() } else { format!(". Deployed: {}", deployed.join(", ")) };
+pub(super) fn succeeded(quick: &Quick, (back, took): (&str, &str), deployed: &[String]) -> String {
+    let others = match deployed.is_empty() {
+        true => String::new(),
+        false => format!(". Deployed, after {took}: {}", deployed.join(", ")),
+    };
     format!(
-        "Traffic is back after {took}, the quick way (the deployments of release {} were stopped): {}{others}",
+        "Traffic is back after {back}, the quick way (the deployments of release {} were stopped): {}{others}",
         quick.runs.execution,
         each(quick)
     )
