@@ -43,6 +43,8 @@ pub(crate) struct Service {
     /// When the end of its wait was asked for.
     released: Option<Time>,
     listed: bool,
+    /// Whether ECS was seen to let the old tasks live: until then, it starts another one for each that dies.
+    baked: bool,
     looking: Trouble,
     acting: Trouble,
     pub(crate) lost: Option<String>,
@@ -84,6 +86,7 @@ impl Plan {
                     protected: BTreeMap::new(),
                     released: None,
                     listed: false,
+                    baked: false,
                     looking: Trouble::default(),
                     acting: Trouble::default(),
                     lost: None,
@@ -138,6 +141,9 @@ impl Plan {
             let is_absent = matches!(target.kind, Kind::Absent);
             service.lost = service.lost.take().or_else(|| target.failed.clone().filter(|_| !is_absent));
             service.deployed = deployed(target, moment);
+            let bakes = service.phase() == Phase::Baking;
+            service.listed &= bakes || !service.baked;
+            service.baked = bakes;
             // One that was created a moment ago may not be listed yet: Deploy can be over within seconds.
             if matches!(service.deployed, Deployed::Not) && moment.now.since(begun) < SHOWN {
                 service.deployed = Deployed::NotYet(Box::new(Target::new(service.site.clone(), 0)));
@@ -154,7 +160,11 @@ impl Plan {
                 let Deployed::By(target) = &service.deployed else { return };
                 let released = target.end_wait().await;
                 match service.acting.note(tick.now, released) {
-                    Ok(Some(())) => service.released = Some(tick.now),
+                    Ok(Some(())) => {
+                        service.released = Some(tick.now);
+                        // Of those that had died before, others have come in their place.
+                        service.listed = false;
+                    }
                     Ok(None) => {}
                     Err(verdict) => service.lost = Some(verdict.message),
                 }
@@ -246,7 +256,7 @@ impl Service {
                     let bakes =
                         native.tried().is_some_and(|tried| tried.deployment.stage == Some(ecs::Stage::BakeTime));
                     let over = native.tried().is_some_and(|tried| tried.deployment.status.is_over());
-                    if bakes && !over && all_gone() == Phase::Ending { Phase::Baking } else { all_gone() }
+                    if bakes && !over { Phase::Baking } else { all_gone() }
                 }
                 Kind::Unknown | Kind::Absent => Phase::Unknown,
             },

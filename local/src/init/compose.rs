@@ -28,10 +28,16 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             continue;
         }
         let family = format!("{application}-{service}");
-        if migrates(std::slice::from_ref(service)) || migrates(&described.command) {
+        let is_migration = migrates(std::slice::from_ref(service)) || migrates(&described.command);
+        if is_migration || described.ends {
             let command = [described.entrypoint.clone(), described.command.clone()].concat();
-            let name = if found.tasks.is_empty() { "migrate".to_owned() } else { service.clone() };
-            found.tasks.push(Task { name, family, command });
+            let task = Task { name: service.clone(), family, command };
+            // What migrates by its name goes before what only ends by itself.
+            if is_migration {
+                found.tasks.insert(0, task)
+            } else {
+                found.tasks.push(task)
+            }
             continue;
         }
         let start = Start::Compose { service: service.clone(), command: told_its_port(described) };
@@ -58,6 +64,9 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
                 found.reached.push((variable.clone(), here));
             }
         }
+    }
+    if let Some(first) = found.tasks.first_mut() {
+        "migrate".clone_into(&mut first.name);
     }
     without_migration(&mut found);
     if found.tasks.iter().any(|task| task.command.is_empty()) {

@@ -69,6 +69,31 @@ fn nothing_that_is_there_is_overwritten_and_what_differs_is_shown() {
 }
 
 #[test]
+fn a_service_that_ends_by_itself_is_a_task_and_what_migrates_by_its_name_is_the_migration() {
+    let of = |upgrade: &str, web: &str| {
+        let compose = format!(
+            "services:\n  web: {{build: ., command: ./web, ports: [\"80\"]{web}}}\n  upgrade: {{build: ., command: ./upgrade{upgrade}}}\n"
+        );
+        let folder = Folder::with("ends", &[("compose.yaml", &compose)]);
+        init(&folder.0, From::Compose(folder.0.join("compose.yaml")), "us-east-1").unwrap();
+        let manifest = crate::local_yaml::read_application(&folder.0, None, Path::new("state")).unwrap().manifest;
+        let tasks: Vec<_> =
+            manifest.tasks.iter().map(|(name, task)| format!("{name}: {}", task.command.join(" "))).collect();
+        (tasks, manifest.services.keys().cloned().collect::<Vec<_>>())
+    };
+    let awaited = ", depends_on: {upgrade: {condition: service_completed_successfully}}";
+    let task = || vec!["migrate: ./upgrade".to_owned()];
+    assert_eq!(of(", restart: \"no\"", ""), (task(), vec!["web".to_owned()]));
+    assert_eq!(of("", awaited), (task(), vec!["web".to_owned()]));
+    assert_eq!(of(", restart: always", "").1, ["web", "upgrade"]);
+    let both = of(
+        "}\n  db-migrate: {build: ., command: ./m, restart: \"no\"",
+        ", depends_on: {upgrade: {condition: service_completed_successfully}}",
+    );
+    assert_eq!(both.0, ["migrate: ./m", "upgrade: ./upgrade"]);
+}
+
+#[test]
 fn what_is_not_built_runs_outside_and_is_reached_on_this_machine() {
     let compose = "\
 services:

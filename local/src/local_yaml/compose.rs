@@ -47,6 +47,10 @@ pub(crate) struct Service {
     pub(crate) stop_timeout: Option<u64>,
     /// The services that it needs, each with where that stands.
     pub(crate) needs: Vec<(String, String)>,
+    /// Those of them whose end it waits for.
+    awaits: Vec<String>,
+    /// Whether it does one thing and ends: it says that it is not started again, or another one waits for its end.
+    pub(crate) ends: bool,
 }
 
 /// What has a meaning for docker on a developer's machine, and none for a task.
@@ -93,7 +97,11 @@ impl Compose {
         }
         let variable = |name: &str| variables.get(name).cloned().or_else(|| outside(name));
         let mut reader = Reader { file, folder, variable: &variable, wrong: Vec::new(), notes: Vec::new() };
-        let services = reader.file(document);
+        let mut services = reader.file(document);
+        let awaited: Vec<_> = services.iter().flat_map(|(_, service)| service.awaits.clone()).collect();
+        for (name, service) in &mut services {
+            service.ends |= awaited.contains(name);
+        }
         let mut wrong = reader.wrong;
         for (name, service) in &services {
             for (needed, at) in &service.needs {
@@ -171,7 +179,8 @@ impl Reader<'_> {
                 "environment" => service.environment = self.environment(value),
                 "env_file" => files = self.files(value),
                 "healthcheck" => service.health_check = self.health_check(value),
-                "depends_on" => service.needs = self.needs(value),
+                "depends_on" => (service.needs, service.awaits) = (self.needs(value), awaits(value)),
+                "restart" if matches!(scalar(value).as_deref(), Some("no" | "on-failure")) => service.ends = true,
                 "ports" | "expose" => service.port = self.port(value).or(service.port),
                 "stop_grace_period" => service.stop_timeout = self.seconds(value),
                 "init" => {}
@@ -339,6 +348,15 @@ impl Reader<'_> {
         self.find(first, &format!("`{text}` is no port: write it as \"8080\" or \"80:8080\""));
         None
     }
+}
+
+/// The services whose end is waited for.
+fn awaits(node: &MarkedYaml<'_>) -> Vec<String> {
+    let completes = |value: &MarkedYaml<'_>| {
+        let conditions = entries(value).into_iter().filter(|(key, _)| scalar(key).as_deref() == Some("condition"));
+        conditions.into_iter().any(|(_, value)| scalar(value).as_deref() == Some("service_completed_successfully"))
+    };
+    entries(node).into_iter().filter(|(_, value)| completes(value)).filter_map(|(key, _)| scalar(key)).collect()
 }
 
 /// `NAME=VALUE`, a line each; empty lines and those that begin with # are comments.
