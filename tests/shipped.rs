@@ -121,6 +121,7 @@ async fn releases_with(programs: &Path, name: &str) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     let actions = machine.world().actions(&release);
+    asks_before_it_goes_back(&machine, &release).await;
     machine.shut_down().await;
     assert_eq!(status, ExecutionStatus::Succeeded, "{actions:#?}");
     let notes = machine.notes();
@@ -140,4 +141,30 @@ async fn releases_with(programs: &Path, name: &str) {
         assert!(!log.contains("artifactCredentials") && !log.contains("secretAccessKey"), "{function} logs the event");
     }
     assert!(processes_of(&state).is_empty(), "{:?}", processes_of(&state));
+}
+
+/// A way back to what was released, up to the question whether to go it: answered with no.
+async fn asks_before_it_goes_back(machine: &Machine, release: &str) {
+    let begun = Instant::now();
+    let wait = async |what: &str, is_so: &dyn Fn() -> bool| {
+        while !is_so() {
+            assert!(begun.elapsed() < PATIENCE, "{what}: {:?}", machine.notes());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    wait("it is recorded", &|| machine.world().has_record(release)).await;
+    let names = machine.world().pipeline_names();
+    let key = shared::record::Store::artifact(&names[0], release);
+    let start = json!({"name": names[1], "sourceRevisions":
+        [{"actionName": "Source", "revisionType": "S3_OBJECT_KEY", "revisionValue": key}]});
+    let started = machine.call("CodePipeline_20150709.StartPipelineExecution", &start).unwrap();
+    let back = started["pipelineExecutionId"].as_str().unwrap().to_owned();
+    wait("it asks", &|| machine.world().waiting_approval(&back).is_some()).await;
+    let token = machine.world().waiting_approval(&back).unwrap();
+    let asks = machine.world().actions(&back).into_iter().find_map(|one| one.custom_data).unwrap();
+    assert!(asks.contains(", which runs already"), "{asks}");
+    let no = json!({"pipelineName": names[1], "stageName": "Approve", "actionName": "Approve", "token": token,
+        "result": {"status": "Rejected", "summary": "no"}});
+    machine.call("CodePipeline_20150709.PutApprovalResult", &no).unwrap();
+    wait("it is recorded, too", &|| machine.world().has_record(&back)).await;
 }
