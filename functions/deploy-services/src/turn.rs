@@ -50,7 +50,12 @@ pub(crate) async fn take(tick: &Tick<'_>) -> Result<Whose, Error> {
         None => bucket.create(KEY, body).await?,
         Some(object) => {
             match serde_json::from_slice::<Turn>(&object.body) {
-                Ok(turn) if turn.execution == own.execution => return Ok(Whose::Ours),
+                // One that is tried again may not be shown to deploy yet, so an old turn is taken anew: whoever has read it before writes
+                // nothing then.
+                Ok(turn) if turn.execution == own.execution && tick.now.since(turn.since) < SHOWN / 2 => {
+                    return Ok(Whose::Ours);
+                }
+                Ok(turn) if turn.execution == own.execution => {}
                 Ok(turn) if deploys(tick.aws, &turn, tick.now).await? => return Ok(Whose::Theirs(turn)),
                 Ok(_) => {}
                 Err(error) => warn!(%error, "whose turn it was cannot be read"),
