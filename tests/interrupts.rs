@@ -126,7 +126,7 @@ fn busy_for_long(name: &str, with: &str) -> (Child, PathBuf) {
     let text = std::fs::read_to_string(&local).unwrap();
     let script = "sleep 1000 & echo begun > $BEGUN/begun; wait";
     let built = match with {
-        "build" => "build: {command: [cargo, build, --locked, --target-dir, target]",
+        "build" => "build:\n  command: [cargo, build, --locked, --target-dir, target]",
         _ => "setup:\n  - command: [cargo, build, --locked, --target-dir, target]",
     };
     let long = text.replace(
