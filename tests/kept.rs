@@ -118,6 +118,29 @@ fn a_run_that_was_given_up_brings_nothing_back_over_what_its_retry_has_deployed(
 }
 
 #[test]
+fn what_a_stopped_run_brings_and_takes_back_is_not_what_its_retry_takes_for_running_already() {
+    // The retry looked before the rollback, saw its own version on a service of ECS's, and left it alone.
+    let mut one = shape(1);
+    let how = [How::BlueGreen, How::Rolling];
+    let ecs = how.map(|how| By::Ecs { how, barrier: how == How::BlueGreen, bake: Duration::from_secs(120) });
+    let first = one.services[0].clone();
+    one.services.extend(ecs.into_iter().enumerate().map(|(at, by)| Service {
+        name: format!("e{at}"),
+        by,
+        ..first.clone()
+    }));
+    for stopped in [38_000, 40_000, 42_000, 43_946, 46_000] {
+        for retried in [266, 1200] {
+            let faults = vec![
+                Fault::Stop { at: millis(stopped), abandon: true },
+                Fault::Retry { after: millis(retried), all: false },
+            ];
+            keeps_the_laws(&Plan { seed: 1_795_532_520_000_090, shape: one.clone(), faults });
+        }
+    }
+}
+
+#[test]
 fn an_event_that_comes_again_after_its_stage_was_retried_takes_nothing_back() {
     // It found the retry's deployment, for ECS has no key that would tell whose it is, and took it for its own.
     let mut two = shape(1);

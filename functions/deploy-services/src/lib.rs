@@ -43,6 +43,10 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
 }
 
 async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -> Result<Next, Error> {
+    if tick.unsettled && !tick.halted {
+        // What services run now may be what the run before this one brings, and takes back in a moment: it is no revision before.
+        return Ok(Next::Wait(decide::LOOK, message::lets_it_settle(tick)));
+    }
     let memory = match memory {
         Some(memory) => memory,
         None => {

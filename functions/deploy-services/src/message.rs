@@ -312,6 +312,15 @@ pub(crate) fn waits_for_turn(tick: &Tick<'_>, turn: &Turn) -> Progress {
     }
 }
 
+/// Nothing is looked at yet.
+pub(crate) fn lets_it_settle(tick: &Tick<'_>) -> Progress {
+    Progress {
+        summary: "Waiting for what the run before this one, which was stopped, may still begin and take back".into(),
+        percent: Some(0),
+        link: Some(names::console_encoded(&names::log_stream(tick.release))),
+    }
+}
+
 /// Nobody waits for this run any more.
 pub(crate) fn taken_over() -> Verdict {
     Verdict::failed(
