@@ -3,7 +3,6 @@
 //! Invariant: only what carries this release's own name is touched.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use shared::artifact::Content;
@@ -31,8 +30,8 @@ pub(crate) struct Sweep {
     clear: Vec<Option<Time>>,
     /// What was released of workers.
     workers: Watch,
-    /// The quick way back, where the release may have begun one.
-    quick: Option<(Quick, Watch)>,
+    /// The quick way back, where the release may have begun one, and since when it is looked at.
+    quick: Option<(Quick, Watch, Time)>,
     manifest: Manifest,
     image: Option<String>,
     /// The manifest's tasks, each with its environments.
@@ -186,12 +185,14 @@ impl Sweep {
         };
         if self.quick.is_none() {
             let quick = Quick::new(aws, runs, &self.manifest, self.image.clone()).await;
-            self.quick = Some((quick, Watch::default()));
+            self.quick = Some((quick, Watch::default(), seen));
         }
-        let Some((quick, watch)) = &mut self.quick else { return Ok(false) };
+        let Some((quick, watch, since)) = &mut self.quick else { return Ok(false) };
         // Never begun here: what stands where, and for which image, is looked at each time.
-        let looked = quick.look(aws, seen, false, Duration::ZERO).await;
+        let looked = quick.look(aws, seen, false, seen.since(*since)).await;
         let looked = match looked {
+            // What was not seen at this look is not known to be left alone.
+            Ok(quick::Decision::Look) => Ok(true),
             Ok(_) if !quick.is_begun(seen) => Ok(false),
             Ok(quick::Decision::Go(acts)) => {
                 if !acts.is_empty() {
@@ -200,7 +201,6 @@ impl Sweep {
                 quick.act(&acts, seen).await;
                 Ok(true)
             }
-            Ok(quick::Decision::Look) => Ok(true),
             Ok(quick::Decision::Stuck(why)) => {
                 let name = why.split(':').next().unwrap_or_default().to_owned();
                 self.stuck.insert(name, why);
@@ -216,7 +216,7 @@ impl Sweep {
     pub(crate) fn is_clear_since(&self, moment: Time) -> bool {
         let families = self.families.iter().map(|family| family.watch.clear);
         let watched = families.chain(self.clear.iter().copied()).chain([self.workers.clear]);
-        let mut watched = watched.chain(self.quick.iter().map(|(_, watch)| watch.clear));
+        let mut watched = watched.chain(self.quick.iter().map(|(_, watch, _)| watch.clear));
         watched.all(|clear| clear.is_some_and(|clear| clear >= moment))
     }
 
