@@ -97,7 +97,8 @@ impl Release {
         let quoted: Vec<_> = words.iter().map(|word| format!("'{}'", word.display())).collect();
         let mut command = Command::new("script");
         command.args(["--quiet", "--return", "--flush", "--command"]);
-        command.arg(format!("{} --approve", quoted.join(" "))).arg("/dev/null");
+        // Without `exec`, a shell that stays (Debian's sh does, where `SHELL` names none) ends of the Ctrl-C as well: with 130.
+        command.arg(format!("exec {} --approve", quoted.join(" "))).arg("/dev/null");
         Self::of(command, state)
     }
 
