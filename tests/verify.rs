@@ -15,10 +15,13 @@ fn good() -> (String, String) {
 }
 
 fn looked_at(manifest: &str, account: &str, architecture: &str) -> Report {
+    looked_at_with(manifest, account, Answers { architecture: architecture.into(), ..Answers::default() })
+}
+
+fn looked_at_with(manifest: &str, account: &str, answers: Answers) -> Report {
     let setting = Setting { account: account.to_owned(), ..Setting::default() };
     let manifest = Manifest::read("deploy.yaml", manifest).unwrap();
     let (sender, receiver) = std::sync::mpsc::channel();
-    let answers = Answers { architecture: architecture.into() };
     play(setting, async move |stage| {
         let aws = stage.aws_of_owner();
         sender.send(verify(&aws, &manifest, &answers).await).unwrap();
@@ -222,6 +225,37 @@ fn images_secrets_log_drivers_and_architectures_are_looked_at() {
 }
 
 #[test]
+fn what_keeps_the_functions_away_is_found_in_the_stacks_parameters_and_in_other_accounts_trust() {
+    let (manifest, account) = good();
+    let other = account.replace("  eu-west-1:\n", "  eu-west-1:\n    account: \"444455556666\"\n");
+    let role = "    region: eu-west-1\n    role: arn:aws:iam::444455556666:role/deployer\n";
+    let manifest = manifest.replace("    region: eu-west-1\n", role);
+    let given = |pairs: &[(&str, &str)]| {
+        let pairs = [("Architecture", "x86_64")].iter().chain(pairs);
+        Answers::of(pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()).unwrap()
+    };
+    let found = looked_at_with(&manifest, &other, given(&[]));
+    assert_eq!((found.wrong, found.unasked), (Vec::<String>::new(), Vec::new()));
+    // Whom it trusts instead: another account, or only ECS.
+    for trusted in ["\"arn:aws:iam::999999999999:root\"", "ecs-tasks.amazonaws.com", ""] {
+        let planted = other.replacen("\nsetup:", &format!("\nbeside: {{trust: {{deployer: [{trusted}]}}}}\nsetup:"), 1);
+        let said = "eu: the role `deployer` lets no role of the account 111122223333 assume it: its trust must name the stack's output RolesToTrust (the parameter TrustedRoles of examples/environment-role.yaml)";
+        assert_eq!(looked_at_with(&manifest, &planted, given(&[])).wrong, [said], "{trusted}");
+    }
+    let found = looked_at_with(&manifest, &other, given(&[("TaskRoles", "arn:aws:iam::111122223333:role/other-*")]));
+    let said = "us/web: the functions may not give the role `shop-execution` (executionRoleArn) to a task: TaskRoles=arn:aws:iam::111122223333:role/other-* does not list arn:aws:iam::111122223333:role/shop-execution";
+    assert!(found.wrong.iter().any(|line| line == said), "{found:#?}");
+    assert!(!found.wrong.iter().any(|line| line.starts_with("eu/")), "its own role says what it may pass: {found:#?}");
+    let found = looked_at_with(&manifest, &other, given(&[("TaskRoles", "arn:aws:iam::111122223333:role/shop-*")]));
+    assert_eq!(found.wrong, Vec::<String>::new());
+    let found = looked_at_with(&manifest, &other, given(&[("NamesBegin", "blog"), ("EnvironmentRoles", "")]));
+    let said = "environments.eu.role: arn:aws:iam::444455556666:role/deployer is not in EnvironmentRoles, so the functions may not assume it: list it there";
+    assert!(found.wrong.iter().any(|line| line == said), "{found:#?}");
+    let said = "environments.us.cluster: the cluster `shop` does not begin with NamesBegin=blog, so the functions may not touch it: rename it, or answer what all names begin with";
+    assert!(found.wrong.iter().any(|line| line == said), "{found:#?}");
+}
+
+#[test]
 fn what_may_not_be_asked_is_said_to_be_not_known() {
     let (manifest, account) = good();
     let refuse = |call: &tests::Call<'_>| {
@@ -230,7 +264,9 @@ fn what_may_not_be_asked_is_said_to_be_not_known() {
     let setting = Setting { account, meddle: Box::new(refuse), ..Setting::default() };
     let manifest = Manifest::read("deploy.yaml", &manifest).unwrap();
     play(setting, async move |stage| {
-        let found = verify(&stage.aws_of_owner(), &manifest, &Answers { architecture: "x86_64".into() }).await;
+        let found =
+            verify(&stage.aws_of_owner(), &manifest, &Answers { architecture: "x86_64".into(), ..Answers::default() })
+                .await;
         assert!(
             found.unasked.iter().any(|line| line.starts_with("us: the services web, worker (AccessDenied")),
             "{found:#?}"

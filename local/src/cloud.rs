@@ -28,10 +28,11 @@ pub(crate) enum Service {
     Quotas,
     Secrets,
     Ssm,
+    Sts,
 }
 
 impl Service {
-    /// What signatures and addresses call it, and what its operations begin with; EC2 and IAM have versions instead.
+    /// What signatures and addresses call it, and what its operations begin with; EC2, IAM and STS have versions instead.
     fn names(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Codedeploy => ("codedeploy", "codedeploy", "CodeDeploy_20141006."),
@@ -43,6 +44,7 @@ impl Service {
             Self::Quotas => ("servicequotas", "servicequotas", "ServiceQuotasV20190624."),
             Self::Secrets => ("secretsmanager", "secretsmanager", "secretsmanager."),
             Self::Ssm => ("ssm", "ssm", "AmazonSSM."),
+            Self::Sts => ("sts", "sts", "2011-06-15"),
         }
     }
 }
@@ -91,7 +93,7 @@ impl<'a> Cloud<'a> {
     async fn ask_once(&self, service: Service, operation: &str, input: &Value) -> Result<Value, Refused> {
         let config = self.aws.config_at(&self.place).await;
         let (signed_as, host, begin) = service.names();
-        let is_query = matches!(service, Service::Iam | Service::Ec2);
+        let is_query = matches!(service, Service::Iam | Service::Ec2 | Service::Sts);
         let question = Question {
             signed_as,
             host,
@@ -125,7 +127,7 @@ fn refusal(answer: &Value, status: u16) -> Refused {
     }
 }
 
-/// The parameters of EC2's and IAM's protocol: lists are numbered from 1.
+/// The parameters of EC2's, IAM's and STS's protocol: lists are numbered from 1.
 fn form(operation: &str, version: &str, input: &Value) -> String {
     let mut pairs = vec![("Action".to_owned(), operation.to_owned()), ("Version".to_owned(), version.to_owned())];
     flatten("", input, &mut pairs);

@@ -9,7 +9,7 @@ mod metrics;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use shared::aws::codepipeline::{Codepipeline, Sibling, tries};
+use shared::aws::codepipeline::{Codepipeline, ListedExecution, Sibling, tries};
 use shared::job::Release;
 use shared::record::{Entry, Kept, Record, Store, Usual};
 use shared::{Aws, Error, Event, Invocation, Time, Trouble, Verdict, artifact, names, record};
@@ -29,6 +29,10 @@ const LINES: i32 = 300;
 
 /// How long ago an execution must have ended for the schedule to take it up: its event is on its way until then.
 const OVERDUE: Duration = Duration::from_secs(120);
+
+/// How long ago it may have ended at most: as long as the template lets records be kept at least, or one that expired would be
+/// taken for one that was never written, since CodePipeline knows executions for a year.
+const CAUGHT_UP: Duration = Duration::from_secs(7 * 86_400);
 
 /// Handles the event of an execution's end, or the schedule's.
 ///
@@ -96,8 +100,7 @@ impl Recorder<'_> {
             let known: BTreeMap<_, _> = self.store.executions(&pipeline).await?.into_iter().collect();
             for one in self.codepipeline.newest_executions(&pipeline).await? {
                 let is_known = known.get(&one.id).is_some_and(|written| *written >= one.updated);
-                let is_due = one.is_over() && now.since(one.updated) > OVERDUE;
-                if !is_known && is_due && !self.record(&pipeline, &one.id).await? {
+                if !is_known && is_due(&one, now) && !self.record(&pipeline, &one.id).await? {
                     info!(execution = one.id, "it does not show its end yet");
                 }
             }
@@ -196,6 +199,11 @@ impl Recorder<'_> {
     }
 }
 
+/// Whether an execution should have its record by now, and can have none but for want of a look.
+fn is_due(one: &ListedExecution, now: Time) -> bool {
+    one.is_over() && (OVERDUE..CAUGHT_UP).contains(&now.since(one.updated))
+}
+
 fn readable(entries: Vec<Entry>) -> Vec<Record> {
     let record = |entry| match entry {
         Entry::Record(record) => Some(*record),
@@ -212,5 +220,30 @@ fn unless_gone<T>(read: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
             Ok(None)
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schedule_takes_up_what_ended_without_a_record_and_not_what_has_outlived_it() {
+        let now = Time::from_millis(1_800_000_000_000);
+        let day = 86_400;
+        for (status, seconds_ago, expected) in [
+            ("Succeeded", 0, false),
+            ("Succeeded", 119, false),
+            ("Succeeded", 120, true),
+            ("Failed", day, true),
+            ("Stopped", 7 * day - 1, true),
+            ("Succeeded", 7 * day, false),
+            ("Succeeded", 364 * day, false),
+            ("InProgress", day, false),
+        ] {
+            let updated = now.before(Duration::from_secs(seconds_ago));
+            let one = ListedExecution { id: "e".into(), status: status.into(), updated };
+            assert_eq!(is_due(&one, now), expected, "{status} {seconds_ago} s ago");
+        }
     }
 }

@@ -36,7 +36,8 @@ pub(super) struct Verify {
     /// Ask the account that the AWS CLI would ask, too.
     #[arg(long, required = true)]
     aws: bool,
-    /// A parameter of the stack, such as Architecture=x86_64; may be given several times.
+    /// A parameter of the stack that what is asked must fit: Architecture, NamesBegin, TaskRoles, EnvironmentRoles, SecretsPath;
+    /// may be given several times.
     #[arg(long, value_name = "NAME=VALUE")]
     parameter: Vec<String>,
 }
@@ -93,13 +94,7 @@ pub(super) async fn verify_here(given: Verify) -> Result<ExitCode, Mistake> {
     let text = shared::yaml::text_of(&path)
         .map_err(|error| Mistake(format!("{name}: {error}. Name the application's folder.")))?;
     let manifest = Manifest::read(&name, &text)?;
-    let mut answers = verify::Answers::default();
-    for (parameter, value) in pairs(&given.parameter)? {
-        match parameter.as_str() {
-            "Architecture" => answers.architecture = value,
-            other => return Err(Mistake(format!("--parameter {other}: only Architecture matters here"))),
-        }
-    }
+    let answers = verify::Answers::of(pairs(&given.parameter)?)?;
     let aws = shared::aws::Aws::from_env().await;
     let verify::Report { wrong, notes, unasked } = verify::verify(&aws, &manifest, &answers).await;
     wrong.iter().for_each(|line| show::say(line));

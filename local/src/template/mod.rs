@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::Mistake;
 
 pub use evaluate::STACK;
+pub(crate) use policies::is_like;
 pub use policies::{Grant, Need, Permissions};
 
 /// What the stack makes, as far as a release needs it.

@@ -124,7 +124,7 @@ impl Permissions {
 }
 
 /// Whether a text is like a pattern of IAM's, in which `*` is anything and `?` one character.
-fn is_like(pattern: &str, text: &str) -> bool {
+pub(crate) fn is_like(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     let mut star = None;

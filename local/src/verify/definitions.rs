@@ -141,6 +141,14 @@ impl Look<'_> {
     async fn task_role(&mut self, who: &str, field: &str, arn: Option<&str>) {
         let Some(arn) = arn else { return };
         let name = arn.rsplit('/').next().unwrap_or(arn);
+        // In another account, the environment's own role says what it may pass.
+        if self.environment.role.is_none() && !self.answers.may_pass(arn) {
+            let listed = self.answers.task_roles.join(",");
+            let why = format!(
+                "the functions may not give the role `{name}` ({field}) to a task: TaskRoles={listed} does not list {arn}"
+            );
+            self.wrong(who, why);
+        }
         match self.ask(Of::Iam, "GetRole", json!({"RoleName": name})).await {
             Ok(found) if !trust(&found).contains("ecs-tasks.amazonaws.com") => {
                 self.wrong(

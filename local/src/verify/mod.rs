@@ -3,6 +3,7 @@
 //! Invariant: nothing is changed; what is wrong is said all at once, environment by environment, each with what to do; what could
 //! not be asked is said to be that, and never taken for good.
 
+mod answers;
 mod definitions;
 mod network;
 mod services;
@@ -17,6 +18,8 @@ use shared::manifest::Environment;
 
 use crate::cloud::{Cloud, Refused, Service};
 
+pub use answers::Answers;
+
 /// What was found, in the manifest's order of environments.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -28,19 +31,6 @@ pub struct Report {
     pub unasked: Vec<String>,
 }
 
-/// What the stack will be answered, as far as it matters here.
-#[derive(Debug, Clone)]
-pub struct Answers {
-    /// What images and functions are built for: `arm64` or `x86_64`.
-    pub architecture: String,
-}
-
-impl Default for Answers {
-    fn default() -> Self {
-        Self { architecture: "arm64".into() }
-    }
-}
-
 /// One environment, and what was found in it.
 struct Look<'a> {
     name: &'a str,
@@ -48,6 +38,8 @@ struct Look<'a> {
     manifest: &'a Manifest,
     cloud: Cloud<'a>,
     answers: &'a Answers,
+    /// The account that Cutover runs in, where an environment is in another one.
+    own: Option<&'a Result<String, Refused>>,
     report: Report,
     /// What is asked once, however many ask for it.
     asked: BTreeMap<String, Result<Value, Refused>>,
@@ -55,20 +47,34 @@ struct Look<'a> {
 
 /// Looks at everything that the manifest names.
 pub async fn verify(aws: &Aws, manifest: &Manifest, answers: &Answers) -> Report {
+    let own = match manifest.environments.values().any(|environment| environment.role.is_some()) {
+        true => Some(own_account(aws).await),
+        false => None,
+    };
     let looks = manifest.environments.iter().map(async |(name, environment)| {
         let cloud = Cloud::new(aws, Place::from(environment));
         let asked = BTreeMap::new();
-        let mut look = Look { name, environment, manifest, cloud, answers, report: Report::default(), asked };
+        let own = own.as_ref();
+        let mut look = Look { name, environment, manifest, cloud, answers, own, report: Report::default(), asked };
         look.all().await;
         look.report
     });
     let mut report = secrets(aws, manifest).await;
+    report.wrong.splice(..0, answers.unfit(manifest));
     for one in join_all(looks).await {
         report.wrong.extend(one.wrong);
         report.notes.extend(one.notes);
         report.unasked.extend(one.unasked);
     }
     report
+}
+
+/// The account that Cutover runs in, if whoever asks is in it.
+async fn own_account(aws: &Aws) -> Result<String, Refused> {
+    let found = Cloud::new(aws, aws.here()).ask(Service::Sts, "GetCallerIdentity", &json!({})).await?;
+    let account = found.pointer("/GetCallerIdentityResponse/GetCallerIdentityResult/Account");
+    let account = account.or_else(|| found.pointer("/GetCallerIdentityResult/Account")).and_then(Value::as_str);
+    Ok(account.unwrap_or_default().to_owned())
 }
 
 /// The secrets of notifications, in Cutover's own account and Region.
@@ -162,17 +168,27 @@ impl Look<'_> {
         self.quota(&families).await;
     }
 
-    /// That the environment's role trusts the account that Cutover runs in.
+    /// That the environment's role trusts roles of the account that Cutover runs in: whoever runs this is another than they.
     async fn role(&mut self) {
         let Some(role) = self.environment.role.clone() else { return };
         let name = role.rsplit('/').next().unwrap_or(&role).to_owned();
-        match self.ask(Service::Iam, "GetRole", json!({"RoleName": name})).await {
-            Ok(found) => {
-                if !trust(&found).contains("sts:AssumeRole") {
-                    self.wrong("", format!("the role `{name}` lets nobody assume it: its trust must name the stack's output RolesToTrust"));
-                }
+        let found = match self.ask(Service::Iam, "GetRole", json!({"RoleName": name})).await {
+            Ok(found) => found,
+            Err(refused) => return self.unasked(format!("whom the role `{name}` trusts"), &refused),
+        };
+        match self.own {
+            Some(Ok(own)) if !trusts(&found, own) => {
+                let why = format!(
+                    "the role `{name}` lets no role of the account {own} assume it: its trust must name the stack's output \
+                     RolesToTrust (the parameter TrustedRoles of examples/environment-role.yaml)"
+                );
+                self.wrong("", why);
             }
-            Err(refused) => self.unasked(format!("whom the role `{name}` trusts"), &refused),
+            Some(Err(refused)) => {
+                let refused = refused.clone();
+                self.unasked(format!("whether the role `{name}` trusts this account"), &refused);
+            }
+            Some(Ok(_)) | None => {}
         }
     }
 
@@ -218,6 +234,27 @@ impl Look<'_> {
 fn trust(role: &Value) -> String {
     let document = role.pointer("/GetRoleResult/Role/AssumeRolePolicyDocument").and_then(Value::as_str);
     crate::world::decoded(document.unwrap_or_default())
+}
+
+/// Whether a role may be assumed by roles of this account, as far as its trust's principals tell.
+fn trusts(role: &Value, account: &str) -> bool {
+    let document: Value = serde_json::from_str(&trust(role)).unwrap_or_default();
+    let each = |value: &Value| match value {
+        Value::Array(all) => all.clone(),
+        one => vec![one.clone()],
+    };
+    let is_it = |principal: &Value| match principal.as_str() {
+        Some(one) => one == "*" || one == account || one.split(':').nth(4) == Some(account),
+        None => false,
+    };
+    each(&document["Statement"]).iter().any(|statement| {
+        let lets = each(&statement["Action"])
+            .iter()
+            .any(|action| matches!(action.as_str(), Some("sts:AssumeRole" | "sts:*" | "*")));
+        let principal = &statement["Principal"];
+        let named = principal == "*" || each(&principal["AWS"]).iter().any(is_it);
+        statement["Effect"] == "Allow" && lets && named
+    })
 }
 
 /// The texts of a list.

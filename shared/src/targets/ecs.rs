@@ -33,7 +33,7 @@ pub struct Native {
     pub bake: Duration,
     /// Whether a load balancer asks its tasks whether they are healthy.
     pub is_balanced: bool,
-    /// The task definition that the service had when it was looked at.
+    /// The task definition that the service had when it was looked at, or when what had kept it busy was over.
     pub had: String,
     /// What was found there.
     pub standing: Standing,
@@ -218,6 +218,13 @@ impl Native {
             return Ok(());
         }
         let other = found.iter().find(|one| !one.status.is_over());
+        if other.is_none() && matches!(self.standing, Standing::None(Some(_))) {
+            // What kept it busy has brought another version meanwhile, or has taken it back.
+            let services = site.ecs.services(site.cluster(), std::slice::from_ref(&site.ecs_service)).await?;
+            if let Some(seen) = services.get(&site.ecs_service) {
+                self.had.clone_from(&seen.definition);
+            }
+        }
         self.standing = match other {
             Some(other) => {
                 let to = revisions.iter().find(|revision| revision.arn == other.target.arn);

@@ -295,7 +295,13 @@ impl Target {
         match &mut self.kind {
             Kind::Unknown | Kind::Absent => {}
             Kind::Codedeploy(group) => group.look_for_busy(&self.site, whose).await?,
-            Kind::Ecs(native) => native.look_for_busy(&self.site, whose, deploys).await?,
+            Kind::Ecs(native) => {
+                native.look_for_busy(&self.site, whose, deploys).await?;
+                // What was remembered may be what a deployment that is over by now brought, and took back.
+                if matches!(native.standing, ecs::Standing::None(None)) {
+                    self.before = Some(id(&native.had).to_owned()).filter(|before| !before.is_empty());
+                }
+            }
         }
         self.found();
         Ok(())
