@@ -32,5 +32,5 @@ pub use job::{Event, Job};
 pub use journal::Journal;
 pub use lambda::Invocation;
 pub use manifest::Manifest;
-pub use run::{Next, Tick, Trouble, run, run_unless};
+pub use run::{Next, Tick, Trouble, run, run_beside};
 pub use time::{Clock, Time};

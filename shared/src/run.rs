@@ -64,6 +64,12 @@ const GIVEN_UP: Duration =
 /// How long it is asked how long things usually take.
 const USUAL: Duration = Duration::from_secs(2);
 
+/// How much of the Lambda's time must be left for an action to be answered before its work has ended.
+const ROOM: Duration = Duration::from_secs(120);
+
+/// How long before it is broken off that work must have ended: its last words are said then.
+const REST_BEFORE: Duration = Duration::from_secs(20);
+
 /// The shortest pause between two looks, so that a slow world is not asked without end.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -96,6 +102,10 @@ pub struct Tick<'a> {
     /// The run of the action before this one was given up, and may still begin something that is not shown yet: nothing is
     /// begun before it is.
     pub unsettled: bool,
+    /// Whether the action may be answered now and its work go on ([`Next::Answer`]): enough of the Lambda's time is left for it.
+    pub may_answer: bool,
+    /// Until when the work must have ended, once the action has been answered before its end.
+    pub answered: Option<Time>,
     halt: &'a Halt,
 }
 
@@ -140,6 +150,9 @@ pub enum Next {
     Wait(Duration, Progress),
     /// The action has succeeded.
     Succeed(Success),
+    /// The action has succeeded, and nothing that follows it needs the rest of its work: it is answered now, and looked at on
+    /// until the step says that it is over. Only where [`Tick::may_answer`] says so.
+    Answer(Success),
     /// The action has failed.
     Fail(Verdict),
 }
@@ -163,20 +176,36 @@ where
     M: Default,
 {
     // Boxed: see `follow`.
-    Box::pin(run_unless(aws, event, invocation, Answer::Failed, step)).await
+    Box::pin(run_with(aws, event, invocation, (Answer::Failed, false), step)).await
 }
 
-/// The same, where what keeps the action from being done is answered otherwise than with a failure: bad parameters, an
-/// artifact or a token that cannot be read, an error, a panic. What the step itself says is answered as it says.
+/// The same for an action that stands beside the release's way. What keeps it from being done is answered otherwise than with
+/// a failure: bad parameters, an artifact or a token that cannot be read, an error, a panic; what the step itself says is
+/// answered as it says. And its work may go on when it has been answered ([`Next::Answer`]): should the function die then, the
+/// event that comes again ends it.
 ///
 /// # Errors
 /// See [`run`].
-pub async fn run_unless<S, M>(
+pub async fn run_beside<S, M>(
     aws: &Aws,
     event: &Event,
     invocation: Invocation,
     undone: fn(Verdict) -> Answer,
     step: impl AsyncFnMut(&Tick<'_>, &mut S, &mut M) -> Result<Next, Error>,
+) -> Result<(), Error>
+where
+    S: Serialize + DeserializeOwned + Default,
+    M: Default,
+{
+    Box::pin(run_with(aws, event, invocation, (undone, true), step)).await
+}
+
+async fn run_with<S, M>(
+    aws: &Aws,
+    event: &Event,
+    invocation: Invocation,
+    (undone, goes_on): (fn(Verdict) -> Answer, bool),
+    mut step: impl AsyncFnMut(&Tick<'_>, &mut S, &mut M) -> Result<Next, Error>,
 ) -> Result<(), Error>
 where
     S: Serialize + DeserializeOwned + Default,
@@ -224,17 +253,24 @@ where
     };
     // Without the id of its run, one that was answered cannot be told from one that a retry has begun.
     if taken_up && job.run.is_some() && is_past(&codepipeline, &job, &work.release, invocation).await? {
-        info!(
-            job = job.id,
-            "the function died after its answer was taken, or its stage was tried again: nothing is left to do"
+        info!(job = job.id, "the function died after its answer was taken, or its stage was tried again");
+        // Of a run that a retry has taken over, nobody reads the rest.
+        let is_own = matches!(
+            codepipeline.is_tried_again(&work.release, job.run.as_deref().unwrap_or_default()).await,
+            Ok(false)
         );
+        if goes_on && is_own {
+            end_the_rest(aws, &job, invocation, &mut work, undone, &mut step).await;
+        }
         return Ok(());
     }
-    let mut step = step;
     let answer = follow(aws, &job, invocation, &mut work, undone, &mut step).await;
     match deliver(&codepipeline, &job, &answer, invocation).await? {
         Answered::Taken if job.origin == Origin::Custom && matches!(answer, Answer::Continue { .. }) => {
             aws.hurry_dispatch().await;
+        }
+        Answered::Taken if work.goes_on => {
+            end_the_rest(aws, &job, invocation, &mut work, undone, &mut step).await;
         }
         // Whoever had seen the halt has done what it asks for; what failed has taken back what it had begun.
         Answered::Refused if !work.halt.seen.get() && !matches!(answer, Answer::Failed(_)) => {
@@ -248,6 +284,24 @@ where
         Answered::Taken | Answered::Refused => {}
     }
     Ok(())
+}
+
+/// Goes on with an action that has been answered, until its work has ended.
+async fn end_the_rest<S, M>(
+    aws: &Aws,
+    job: &Job,
+    invocation: Invocation,
+    work: &mut Work<S, M>,
+    undone: fn(Verdict) -> Answer,
+    step: &mut impl AsyncFnMut(&Tick<'_>, &mut S, &mut M) -> Result<Next, Error>,
+) where
+    S: Serialize + DeserializeOwned + Default,
+    M: Default,
+{
+    let now = invocation.clock.now();
+    work.answered = Some(now.plus(invocation.left()).before(REST_BEFORE).max(now));
+    let answer = follow(aws, job, invocation, work, undone, step).await;
+    info!(job = job.id, answer = answer.name(), message = answer.message(), "its work has ended, too");
 }
 
 /// What was done must be told: it is tried for as long as the Lambda lives.
@@ -330,6 +384,10 @@ struct Work<S, M> {
     memory: M,
     progress: Progress,
     halt: Halt,
+    /// Whether its work goes on when its answer was taken.
+    goes_on: bool,
+    /// See [`Tick::answered`].
+    answered: Option<Time>,
 }
 
 impl<S: Serialize + DeserializeOwned + Default, M: Default> Work<S, M> {
@@ -339,7 +397,15 @@ impl<S: Serialize + DeserializeOwned + Default, M: Default> Work<S, M> {
             None => Envelope::first(&job.id, now),
             Some(token) => Envelope::open(token)?,
         };
-        Ok(Self { release, envelope, memory: M::default(), progress: Progress::default(), halt: Halt::default() })
+        Ok(Self {
+            release,
+            envelope,
+            memory: M::default(),
+            progress: Progress::default(),
+            halt: Halt::default(),
+            goes_on: false,
+            answered: None,
+        })
     }
 }
 
@@ -380,7 +446,7 @@ where
     M: Default,
 {
     let clock = invocation.clock;
-    let Work { release, envelope, memory, progress, halt } = work;
+    let Work { release, envelope, memory, progress, halt, goes_on, answered } = work;
     let codepipeline = Codepipeline::new(aws);
     let mut trouble = Trouble::default();
     let usual = usual(aws, release).await;
@@ -416,12 +482,18 @@ where
             unsettled: envelope
                 .tries
                 .is_some_and(|tries| tries.given_up && now.since(tries.started.unwrap_or(envelope.begun)) < GIVEN_UP),
+            may_answer: answered.is_none() && invocation.left() >= ROOM,
+            answered: *answered,
             halt,
         };
         let stepped = tokio::time::timeout(invocation.left(), Box::pin(step(&tick, &mut envelope.state, memory))).await;
         let Ok(stepped) = stepped else { return Ok(hand_over(progress)) };
         let pause = match trouble.note(clock.now(), stepped)? {
             Some(Next::Succeed(success)) => return Ok(Answer::Succeeded(with_usual(success, usual.as_ref(), release))),
+            Some(Next::Answer(success)) => {
+                *goes_on = true;
+                return Ok(Answer::Succeeded(with_usual(success, usual.as_ref(), release)));
+            }
             Some(Next::Fail(verdict)) => return Ok(Answer::Failed(verdict)),
             Some(Next::Wait(pause, told)) => {
                 *progress = told;

@@ -109,7 +109,7 @@ fn deploys(target: &Content) -> String {
 pub(crate) fn lines(next: &Next) -> Vec<String> {
     let text = match next {
         Next::Wait(..) => return Vec::new(),
-        Next::Succeed(success) => &success.summary,
+        Next::Succeed(success) | Next::Answer(success) => &success.summary,
         Next::Fail(verdict) => &verdict.message,
     };
     text.split_inclusive(". ").map(|sentence| format!("way back | {}", sentence.trim())).collect()

@@ -93,7 +93,7 @@ impl Memory {
         }
         match next {
             Next::Wait(..) => self.journal.flush(tick.aws, tick.release).await,
-            Next::Succeed(_) | Next::Fail(_) => self.journal.finish(tick.aws, tick.release).await,
+            Next::Succeed(_) | Next::Answer(_) | Next::Fail(_) => self.journal.finish(tick.aws, tick.release).await,
         }
         Ok(next)
     }

@@ -416,7 +416,7 @@ fn hash(text: &str) -> u16 {
 pub(crate) fn ending(next: &Next) -> Vec<String> {
     match next {
         Next::Wait(..) => Vec::new(),
-        Next::Succeed(success) => vec![format!("deploy complete: {}", success.summary)],
+        Next::Succeed(success) | Next::Answer(success) => vec![format!("deploy complete: {}", success.summary)],
         Next::Fail(verdict) => {
             let first = verdict.message.lines().next().unwrap_or_default();
             vec![format!("deploy failed: {first}")]

@@ -263,6 +263,8 @@ pub(crate) struct Observation {
     pub(crate) halted: bool,
     /// When the tail must be over.
     pub(crate) until: Time,
+    /// Whether the action may be answered while its streams are listened to and counted still.
+    pub(crate) may_answer: bool,
     pub(crate) runner: Runner,
     /// How many environments there are.
     pub(crate) environments: usize,
@@ -307,6 +309,12 @@ impl Source {
     fn is_over(&self) -> bool {
         self.lost || self.is_complete()
     }
+
+    /// Whether all of it that can be read is in the merged stream: since its task has stopped, a read has brought nothing.
+    fn is_shown(&self) -> bool {
+        let silent = |stopped: Time| self.read >= stopped && self.read > self.news;
+        self.lost || !self.waits && self.stopped.is_some_and(silent)
+    }
 }
 
 /// What follows from a look.
@@ -314,6 +322,8 @@ impl Source {
 pub(crate) enum Decision {
     /// More may come.
     Follow,
+    /// More may come, and nobody needs to wait for it.
+    Answer,
     /// All is there, or nothing more is waited for.
     Done,
 }
@@ -335,7 +345,13 @@ pub(crate) fn decide(seen: &Observation) -> Decision {
         }
         Runner::Running => false,
     };
-    if complete || halted_for_long || seen.now >= seen.until { Decision::Done } else { Decision::Follow }
+    if complete || halted_for_long || seen.now >= seen.until {
+        return Decision::Done;
+    }
+    // Its tasks have all been seen: each environment has one, unless it has none with a log.
+    let is_shown = !seen.sources.is_empty() && seen.sources.iter().all(Source::is_shown);
+    let has_ended = matches!(seen.runner, Runner::Ended(at) if seen.looked >= at);
+    if seen.may_answer && has_ended && is_shown && !seen.halted { Decision::Answer } else { Decision::Follow }
 }
 
 #[cfg(test)]
@@ -464,9 +480,59 @@ mod tests {
             ),
         ] {
             let until = NOW.plus(Duration::from_secs(1));
-            let seen = Observation { now: NOW, halted, until, runner, environments: 1, looked: NOW, sources };
+            let seen = Observation {
+                now: NOW,
+                halted,
+                until,
+                may_answer: false,
+                runner,
+                environments: 1,
+                looked: NOW,
+                sources,
+            };
             assert_eq!(decide(&seen), expected, "{name}");
             assert_eq!(decide(&Observation { until: NOW, ..seen }), Decision::Done, "{name}, and its time is over");
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_the_count_once_all_that_can_be_read_is_shown_and_the_tasks_have_succeeded() {
+        // A second ago it stopped; since then a read has brought nothing.
+        let shown = source(Some(1), 1);
+        let ended = Runner::Ended(ago(1));
+        for (name, runner, looked, halted, may_answer, sources, expected) in [
+            ("shown", ended, NOW, false, true, vec![shown, shown], Decision::Answer),
+            ("answered already, or too late for it", ended, NOW, false, false, vec![shown], Decision::Follow),
+            ("it is not known that it ended", Runner::Running, NOW, false, true, vec![shown], Decision::Follow),
+            ("alone", Runner::None, NOW, false, true, vec![shown], Decision::Follow),
+            ("no look since it ended", ended, ago(2), false, true, vec![shown], Decision::Follow),
+            ("halted", ended, NOW, true, true, vec![shown], Decision::Follow),
+            ("nothing was seen", ended, NOW, false, true, vec![], Decision::Follow),
+            ("one runs", ended, NOW, false, true, vec![shown, source(None, 9)], Decision::Follow),
+            ("the last read brought something", ended, NOW, false, true, vec![source(Some(1), 0)], Decision::Follow),
+            ("lines wait", ended, NOW, false, true, vec![Source { waits: true, ..shown }], Decision::Follow),
+            (
+                "not read since it stopped",
+                ended,
+                NOW,
+                false,
+                true,
+                vec![Source { read: ago(2), news: ago(3), ..shown }],
+                Decision::Follow,
+            ),
+            (
+                "one is lost",
+                ended,
+                NOW,
+                false,
+                true,
+                vec![Source { lost: true, ..source(None, 9) }, shown],
+                Decision::Answer,
+            ),
+        ] {
+            let until = NOW.plus(Duration::from_secs(1));
+            let seen = Observation { now: NOW, halted, until, may_answer, runner, environments: 2, looked, sources };
+            assert_eq!(decide(&seen), expected, "{name}");
         }
     }
 
@@ -480,8 +546,16 @@ mod tests {
         );
         let runner = Runner::Ended(ago(60));
         let until = NOW.plus(Duration::from_secs(1));
-        let seen =
-            |looked, sources| Observation { now: NOW, halted: false, until, runner, environments: 1, looked, sources };
+        let seen = |looked, sources| Observation {
+            now: NOW,
+            halted: false,
+            until,
+            may_answer: false,
+            runner,
+            environments: 1,
+            looked,
+            sources,
+        };
         assert_eq!(decide(&seen(NOW, vec![unread])), Decision::Follow);
         assert_eq!(decide(&seen(ago(58), vec![])), Decision::Follow, "a task may be there that no look has shown");
         assert_eq!(decide(&seen(NOW, vec![])), Decision::Done);

@@ -3,7 +3,8 @@
 //!
 //! Invariants: a line is forwarded when it is read and its place is remembered with it; a stream is done when its task
 //! has stopped, nothing new came for a quiet period, and its lines, counted once more, are those that were forwarded;
-//! losing the tail never fails the release.
+//! losing the tail never fails the release, and the next stage does not wait for the quiet period and the count: the action is
+//! answered when all that can be read was forwarded, and the function goes on.
 //!
 //! When the task's own action has failed, and the stage with it, this one ends as failed, too: a retry of the stage runs
 //! only the actions that failed, and a migration that is run again must be watched again.
@@ -45,7 +46,7 @@ struct Parameters {
 /// When the answer could not be delivered.
 pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<(), Error> {
     // Losing the log never fails the release, whatever it is that loses it.
-    shared::run_unless(&aws, &event, invocation, message::not_followed, step).await
+    shared::run_beside(&aws, &event, invocation, message::not_followed, step).await
 }
 
 async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Tail>) -> Result<Next, Error> {
@@ -74,7 +75,8 @@ async fn follow(tick: &Tick<'_>, state: &mut State, tail: &mut Tail) -> Result<N
     let seen = Observation {
         now: tick.now,
         halted: tick.halted,
-        until: tick.begun.plus(tail.limit),
+        until: tick.answered.unwrap_or(tick.begun.plus(tail.limit)),
+        may_answer: tick.may_answer && !tail.runner_failed,
         runner: tail.runner,
         environments: tail.sites.len(),
         looked: tail.looked(),
@@ -82,6 +84,7 @@ async fn follow(tick: &Tick<'_>, state: &mut State, tail: &mut Tail) -> Result<N
     };
     match decide(&seen) {
         Decision::Follow => Ok(Next::Wait(LOOK, message::progress(tick, tail))),
+        Decision::Answer => Ok(Next::Answer(message::shown(tick, tail))),
         Decision::Done => {
             let closed = tail.close(tick, state).await;
             if tail.merged.trouble.note(tick.now, closed)?.is_none() {

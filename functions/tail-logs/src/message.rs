@@ -67,6 +67,12 @@ pub(crate) fn done(tick: &Tick<'_>, tail: &Tail) -> Success {
     Success { summary: summary(tail), variables: Vec::new(), link: Some(link(tick)) }
 }
 
+/// What was forwarded, when it is counted still.
+pub(crate) fn shown(tick: &Tick<'_>, tail: &Tail) -> Success {
+    let summary = format!("{}{}", counts(tail), warning(tail, Site::missing));
+    Success { summary, variables: Vec::new(), link: Some(link(tick)) }
+}
+
 /// The task's action has failed, and the stage with it.
 pub(crate) fn failed_with_it(tail: &Tail) -> Verdict {
     Verdict::failed(format!(
@@ -97,10 +103,14 @@ fn link(tick: &Tick<'_>) -> String {
 }
 
 fn summary(tail: &Tail) -> String {
-    let missing = tail.sites.iter().filter_map(|site| Some(format!("{}: {}", site.name, site.incomplete()?)));
+    format!("{}{}", counts(tail), warning(tail, Site::incomplete))
+}
+
+/// What is missing, of each environment where something is.
+fn warning(tail: &Tail, why: impl Fn(&Site) -> Option<String>) -> String {
+    let missing = tail.sites.iter().filter_map(|site| Some(format!("{}: {}", site.name, why(site)?)));
     let missing: Vec<_> = missing.collect();
-    let warning = if missing.is_empty() { String::new() } else { format!(". Not complete: {}", missing.join("; ")) };
-    format!("{}{warning}", counts(tail))
+    if missing.is_empty() { String::new() } else { format!(". Not complete: {}", missing.join("; ")) }
 }
 
 fn counts(tail: &Tail) -> String {

@@ -345,15 +345,21 @@ impl Tail {
 
     /// The last lines: what came from where, or what is missing.
     ///
+    /// Safe to repeat: those that are there are not put again, also by whoever takes this up after a death.
+    ///
     /// # Errors
     /// When they could not be put: then nothing was closed.
     pub(crate) async fn close(&mut self, tick: &Tick<'_>, state: &mut State) -> Result<(), Error> {
         let at = tick.now.max(state.floor);
-        let lines = self
-            .sites
-            .iter()
-            .map(|site| (site.label.clone(), vec![Line { at, text: message::closing(&self.task, site) }]));
-        let lines = lines.collect();
+        let there = match tick.answered {
+            Some(_) => self.merged.lines_since(tick, state.floor).await?,
+            None => Vec::new(),
+        };
+        let closing = |site: &Site| (site.label.clone(), vec![Line { at, text: message::closing(&self.task, site) }]);
+        let is_missing = |(label, lines): &(String, Vec<Line>)| {
+            !lines.iter().any(|line| there.iter().any(|put| put.text == format!("{label}{}", line.text)))
+        };
+        let lines = self.sites.iter().map(closing).filter(is_missing).collect();
         self.merged.put(tick, state, lines).await
     }
 }
@@ -361,11 +367,16 @@ impl Tail {
 impl Site {
     /// Why its lines are not all there, when they are not.
     pub(crate) fn incomplete(&self) -> Option<String> {
-        let lost = self.sources.iter().find_map(|source| source.lost.clone());
         let unfinished = || self.sources.iter().any(|source| !source.seen(0).is_complete());
-        let lost = self.lost.clone().or(lost);
-        let lost = lost.or_else(|| (self.unfollowed > 0).then(|| message::unfollowed(self.unfollowed)));
-        lost.or_else(|| unfinished().then(|| "its task had not ended, or had not fallen silent".to_owned()))
+        self.missing().or_else(|| {
+            unfinished().then(|| "its task had not ended, had not fallen silent, or was not counted".to_owned())
+        })
+    }
+
+    /// Why lines are missing that will not come any more.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let lost = self.lost.clone().or_else(|| self.sources.iter().find_map(|source| source.lost.clone()));
+        lost.or_else(|| (self.unfollowed > 0).then(|| message::unfollowed(self.unfollowed)))
     }
 
     /// How many lines of it are in the merged stream.
