@@ -279,6 +279,9 @@ where
                 work.halt.seen.set(true);
                 let answer = follow(aws, &job, invocation.to_the_last(), &mut work, undone, &mut step).await;
                 info!(job = job.id, answer = answer.name(), message = answer.message(), "nobody is answered");
+            } else if work.goes_on {
+                // It was taken before, and only the word of that was lost.
+                end_the_rest(aws, &job, invocation, &mut work, undone, &mut step).await;
             }
         }
         Answered::Taken | Answered::Refused => {}

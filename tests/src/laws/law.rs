@@ -62,7 +62,7 @@ const QUICK_HALT: &str = "the quick way back had begun";
 pub type Law = fn(&Ended<'_>) -> Result<(), String>;
 
 /// All of them, by name.
-pub const LAWS: [(&str, Law); 24] = [
+pub const LAWS: [(&str, Law); 25] = [
     ("rest", reports::everything_comes_to_rest),
     ("one report", reports::every_action_ends_in_one_report),
     ("known requests", calls::no_request_is_refused_as_wrong),
@@ -84,6 +84,7 @@ pub const LAWS: [(&str, Law); 24] = [
     ("old workers", traffic::old_workers_are_gone_or_reported),
     ("records", records::every_ended_release_has_one_record),
     ("logs", logs::every_line_is_there_once_and_in_order),
+    ("closed", logs::every_log_that_was_followed_is_closed),
     ("secrets", calls::no_secret_is_told),
     ("budget", calls::reads_stay_within_their_budget),
     ("limits", limits::limits_are_met_where_they_are_named),

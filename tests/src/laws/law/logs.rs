@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use local::world::LogEvent;
+use local::world::{ActionStatus, LogEvent};
 
 use super::{Ended, none};
 use crate::Meddling;
@@ -74,4 +74,40 @@ pub(super) fn every_line_is_there_once_and_in_order(ended: &Ended<'_>) -> Result
         }
     }
     none("lines lost, doubled or in disorder", &wrong)
+}
+
+/// A log action that succeeded without a warning has said at the latest at rest, for every environment in which its task ran,
+/// how many lines there are, or why not all of them are there: also where it was answered before it had counted them.
+pub(super) fn every_log_that_was_followed_is_closed(ended: &Ended<'_>) -> Result<(), String> {
+    let mut wrong = Vec::new();
+    for release in &ended.releases {
+        let followed = release.actions.iter().filter(|action| {
+            action.status == ActionStatus::Succeeded
+                && action.action.ends_with("Logs")
+                && !action.summary.contains("arning")
+        });
+        for action in followed {
+            let Some((task, _)) = action.summary.split_once(": ") else { continue };
+            for (life, whose) in ended.own_lives() {
+                let is_its =
+                    whose.execution == release.execution && whose.task == task && life.created <= action.updated;
+                let id = life.arn.rsplit('/').next().unwrap_or_default();
+                let shown = |event: &LogEvent| event.message.contains(&format!(" of task {id}: "));
+                let closed = |event: &LogEvent| {
+                    [" complete: ", " incomplete after "]
+                        .iter()
+                        .any(|how| event.message.contains(&format!(" {task}{how}")))
+                        && event.message.contains(&format!("(task {id})"))
+                };
+                let streams = || release.streams.values().flatten();
+                if is_its && streams().any(shown) && !streams().any(closed) {
+                    wrong.push(format!(
+                        "{} of {}: {task} in {} ({id}) is not closed",
+                        action.action, release.execution, whose.environment
+                    ));
+                }
+            }
+        }
+    }
+    none("logs that are not closed", &wrong)
 }
