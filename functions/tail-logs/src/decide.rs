@@ -261,6 +261,8 @@ pub(crate) struct Observation {
     pub(crate) now: Time,
     /// Since when the release is halted.
     pub(crate) halted: bool,
+    /// Whether every task is known that there was when this invocation began.
+    pub(crate) has_searched: bool,
     /// When the tail must be over.
     pub(crate) until: Time,
     /// Whether the action may be answered while its streams are listened to and counted still.
@@ -331,8 +333,9 @@ pub(crate) enum Decision {
 /// Whether more may come.
 pub(crate) fn decide(seen: &Observation) -> Decision {
     let quiet = seen.sources.iter().all(Source::is_over);
-    let halted_for_long =
-        seen.halted && seen.sources.iter().all(|source| seen.now.since(source.news) >= HALTED || source.is_over());
+    let halted_for_long = seen.halted
+        && seen.has_searched
+        && seen.sources.iter().all(|source| seen.now.since(source.news) >= HALTED || source.is_over());
     let complete = match seen.runner {
         // A task that has just been started may not be listed yet.
         // When it gave up on a task that ignores its stop, that one's end is not waited for either.
@@ -483,6 +486,7 @@ mod tests {
             let seen = Observation {
                 now: NOW,
                 halted,
+                has_searched: true,
                 until,
                 may_answer: false,
                 runner,
@@ -491,6 +495,11 @@ mod tests {
                 sources,
             };
             assert_eq!(decide(&seen), expected, "{name}");
+            let unsearched = Observation { has_searched: false, ..seen.clone() };
+            assert!(
+                !halted || decide(&unsearched) == Decision::Follow,
+                "{name}, and it does not know yet what is there"
+            );
             assert_eq!(decide(&Observation { until: NOW, ..seen }), Decision::Done, "{name}, and its time is over");
         }
     }
@@ -531,7 +540,17 @@ mod tests {
             ),
         ] {
             let until = NOW.plus(Duration::from_secs(1));
-            let seen = Observation { now: NOW, halted, until, may_answer, runner, environments: 2, looked, sources };
+            let seen = Observation {
+                now: NOW,
+                halted,
+                has_searched: true,
+                until,
+                may_answer,
+                runner,
+                environments: 2,
+                looked,
+                sources,
+            };
             assert_eq!(decide(&seen), expected, "{name}");
         }
     }
@@ -549,6 +568,7 @@ mod tests {
         let seen = |looked, sources| Observation {
             now: NOW,
             halted: false,
+            has_searched: true,
             until,
             may_answer: false,
             runner,

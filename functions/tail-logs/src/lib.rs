@@ -74,7 +74,9 @@ async fn follow(tick: &Tick<'_>, state: &mut State, tail: &mut Tail) -> Result<N
     tail.count(tick).await;
     let seen = Observation {
         now: tick.now,
-        halted: tick.halted,
+        // What becomes of a release after the action was answered is none of its affair.
+        halted: tick.halted && tick.answered.is_none(),
+        has_searched: tail.has_searched(),
         until: tick.answered.unwrap_or(tick.begun.plus(tail.limit)),
         may_answer: tick.may_answer && !tail.runner_failed,
         runner: tail.runner,

@@ -133,6 +133,11 @@ impl Tail {
         seen.map(|site| site.looked).min().unwrap_or(Time::from_millis(u64::MAX))
     }
 
+    /// Whether every task is known that there was when this invocation began.
+    pub(crate) fn has_searched(&self) -> bool {
+        self.searches >= SEARCHES
+    }
+
     /// The streams, as `decide` is told of them.
     pub(crate) fn sources(&self) -> Vec<decide::Source> {
         let each = self.sites.iter().enumerate();
@@ -323,7 +328,7 @@ impl Tail {
             source.lines = position.lines;
         }
         let mut sources = self.sites.iter().flat_map(|site| &site.sources);
-        if self.searches >= SEARCHES && sources.all(|source| source.caught_up || source.lost.is_some()) {
+        if self.has_searched() && sources.all(|source| source.caught_up || source.lost.is_some()) {
             self.merged.settle(state);
         }
         Ok(())

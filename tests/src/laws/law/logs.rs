@@ -89,8 +89,10 @@ pub(super) fn every_log_that_was_followed_is_closed(ended: &Ended<'_>) -> Result
         for action in followed {
             let Some((task, _)) = action.summary.split_once(": ") else { continue };
             for (life, whose) in ended.own_lives() {
-                let is_its =
-                    whose.execution == release.execution && whose.task == task && life.created <= action.updated;
+                // One of an earlier try was that one's to follow, and its log has a stream of its own.
+                let is_its = whose.execution == release.execution
+                    && whose.task == task
+                    && (action.started..=action.updated).contains(&life.created);
                 let id = life.arn.rsplit('/').next().unwrap_or_default();
                 let shown = |event: &LogEvent| event.message.contains(&format!(" of task {id}: "));
                 let closed = |event: &LogEvent| {

@@ -187,9 +187,9 @@ const DRAIN_FOR: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// After success, the old tasks of workers that CodeDeploy deployed are gone, or the drain's action says that some are busy.
 pub(super) fn old_workers_are_gone_or_reported(ended: &Ended<'_>) -> Result<(), String> {
-    let Some(release) = ended.releases.last().filter(|release| release.status == ExecutionStatus::Succeeded) else {
-        return Ok(());
-    };
+    // A merge and a way back deploy in their turns, and not in the order in which they were begun.
+    let last = ended.releases.iter().max_by_key(|release| release.action("Deploy").map(|deploy| deploy.updated));
+    let Some(release) = last.filter(|release| release.status == ExecutionStatus::Succeeded) else { return Ok(()) };
     let Some(drain) = release.action("Drain") else { return Ok(()) };
     let mut left = Vec::new();
     for place in &ended.plan.shape.environments {
