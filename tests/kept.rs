@@ -229,6 +229,21 @@ fn old_workers_are_drained_although_their_deployment_is_listed_late() {
 }
 
 #[test]
+fn a_quick_way_back_that_a_halt_brings_to_its_end_is_not_taken_back_by_the_same_halt() {
+    // Where its wait has ended meanwhile, a service goes back by a deployment, which has the image of what was stopped.
+    let plan = Plan::of(646);
+    for earlier in [0, 700, 1_500] {
+        let mut plan = plan.clone();
+        for fault in &mut plan.faults {
+            if let Fault::Stop { at, .. } = fault {
+                *at = at.saturating_sub(millis(earlier));
+            }
+        }
+        keeps_the_laws(&plan);
+    }
+}
+
+#[test]
 fn the_same_seed_is_the_same_play_in_any_order() {
     let seeds = 100..106;
     let first: Vec<_> = seeds.clone().map(|seed| play(&Plan::of(seed), false).hash).collect();

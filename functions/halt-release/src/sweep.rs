@@ -11,7 +11,7 @@ use shared::aws::codepipeline::Sibling;
 use shared::aws::ecs::{Definition, Ecs, Half, Of, Task};
 use shared::end::{End, judge};
 use shared::job::Release;
-use shared::manifest::{Manifest, in_environment};
+use shared::manifest::{Manifest, ServiceKind, in_environment};
 use shared::targets::quick::{self, Quick};
 use shared::targets::{self, Act, Kind, Moment, Phase, Purpose, Site, Target, Whose};
 use shared::workers::Pointers;
@@ -32,6 +32,7 @@ pub(crate) struct Sweep {
     workers: Watch,
     /// The quick way back, where the release may have begun one, and since when it is looked at.
     quick: Option<(Quick, Watch, Time)>,
+    web: Web,
     manifest: Manifest,
     image: Option<String>,
     /// The manifest's tasks, each with its environments.
@@ -43,6 +44,17 @@ pub(crate) struct Sweep {
     /// What cannot be taken back.
     pub(crate) stuck: BTreeMap<String, String>,
     pub(crate) stopped: Vec<String>,
+}
+
+/// What is done with the web services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Web {
+    /// What the release has begun there is taken back, as everywhere.
+    Swept,
+    /// Whether they are on the quick way back was not seen at this look: nothing is done there.
+    Unknown,
+    /// They are, and are brought to its end.
+    LeftToTheQuickWay,
 }
 
 /// Where tasks of the release may run: one list for all of a cluster's tasks of a family.
@@ -107,6 +119,7 @@ impl Sweep {
             targets,
             workers: Watch::default(),
             quick: None,
+            web: Web::Swept,
             manifest,
             image: content.image,
             tasks,
@@ -180,9 +193,11 @@ impl Sweep {
         seen: Time,
         said: &mut Vec<String>,
     ) -> Result<bool, Verdict> {
+        self.web = Web::Swept;
         let Some(runs) = deployed.runs.clone().filter(|_| deployed.since.is_some() && !deployed.has_succeeded) else {
             return Ok(false);
         };
+        self.web = Web::Unknown;
         if self.quick.is_none() {
             let quick = Quick::new(aws, runs, &self.manifest, self.image.clone()).await;
             self.quick = Some((quick, Watch::default(), seen));
@@ -190,6 +205,11 @@ impl Sweep {
         let Some((quick, watch, since)) = &mut self.quick else { return Ok(false) };
         // Never begun here: what stands where, and for which image, is looked at each time.
         let looked = quick.look(aws, seen, false, seen.since(*since)).await;
+        self.web = match &looked {
+            Ok(quick::Decision::Look) | Err(_) => Web::Unknown,
+            Ok(_) if quick.is_begun(seen) => Web::LeftToTheQuickWay,
+            Ok(_) => Web::Swept,
+        };
         let looked = match looked {
             // What was not seen at this look is not known to be left alone.
             Ok(quick::Decision::Look) => Ok(true),
@@ -312,6 +332,16 @@ impl Sweep {
         let mut under_way = false;
         let mut outcome = Ok(());
         for at in 0..self.targets.len() {
+            let is_web = self.targets[at].site.service.kind == ServiceKind::Web;
+            match self.web {
+                // What brings it back deploys the release's image, too: it is not taken back, and watched there.
+                Web::LeftToTheQuickWay if is_web => {
+                    self.clear[at] = Some(seen);
+                    continue;
+                }
+                Web::Unknown if is_web => continue,
+                Web::LeftToTheQuickWay | Web::Unknown | Web::Swept => {}
+            }
             match self.take_back(at, &moment, &whose, said).await {
                 Ok(true) => under_way = true,
                 Ok(false) if self.targets[at].listed == Some(seen) => self.clear[at] = Some(seen),

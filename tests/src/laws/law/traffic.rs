@@ -10,9 +10,15 @@ use crate::laws::shape::{By, How, Shape};
 /// capitals, may it be elsewhere.
 pub(super) fn traffic_is_where_the_last_good_release_put_it(ended: &Ended<'_>) -> Result<(), String> {
     let good = ended.releases.iter().filter_map(|release| Some((release.deployed()?, &release.image)));
-    let expected = good.max_by_key(|(at, _)| *at).map_or("registry.example/shop:1.0", |(_, image)| image.as_str());
+    let last = good.max_by_key(|(at, _)| *at);
+    let expected = last.map_or("registry.example/shop:1.0", |(_, image)| image.as_str());
     // A quick way back that was begun comes to its end, whatever becomes of its release; so it is of all web services or of none.
+    // What was deployed after it stands.
     let quick = ended.releases.iter().find(|release| release.went_quickly() && release.deployed().is_none());
+    let quick = quick.filter(|release| {
+        let ended = release.action("Deploy").map(|deploy| deploy.updated);
+        last.is_none_or(|(at, _)| ended.is_some_and(|ended| at <= ended))
+    });
     let expected_of_web = quick.map_or(expected, |release| release.image.as_str());
     let traffic = ended.stage.world().traffic();
     let said = ended.said();
@@ -137,13 +143,22 @@ fn early_rollouts(ended: &Ended<'_>) -> Vec<String> {
             _ => None,
         };
         let Some(acts) = acts.filter(|_| !ended.deeds.touched.contains(&one.service)) else { continue };
-        // What brings the version before back waits for nobody.
-        if run_of(ended, one).is_none() {
+        // What brings the version before back waits for nobody, and web services that go back the quick way wait for no worker.
+        let went_quickly = |one: &local::world::RolloutView| {
+            let of = |release: &&super::Release| release.action("Deploy").map(|run| run.started) == run_of(ended, one);
+            let is_web = !ended.plan.shape.services.iter().any(|service| {
+                service.worker
+                    && ended.plan.shape.environments.iter().any(|at| Shape::ecs_service(service, at) == one.service)
+            });
+            is_web && ended.releases.iter().any(|release| of(&release) && release.went_quickly())
+        };
+        if run_of(ended, one).is_none() || went_quickly(one) {
             continue;
         }
         let others =
             rollouts.iter().filter(|other| other.image == one.image && by(&other.service).is_some_and(By::is_held));
         let of_this_try = others.filter(|other| run_of(ended, other) == run_of(ended, one));
+        let of_this_try = of_this_try.filter(|other| !went_quickly(other));
         for other in of_this_try.filter(|other| !ended.deeds.touched.contains(&other.service)) {
             let ready = other.changes.0.or(other.changes.1).is_some_and(|ready| ready <= acts);
             if !ready {
