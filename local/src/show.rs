@@ -302,10 +302,19 @@ fn on_a_terminal(line: &str) -> String {
     format!("{} ({length} characters)", shared::text::fit(&text, LONGEST_LINE))
 }
 
+/// A line without the link that ends it to a container's log in AWS's console: here there is none, and it fills four lines of a
+/// narrow terminal.
+fn without_link(line: &str) -> &str {
+    let header = line.split_once(": https://").filter(|(begin, link)| {
+        begin.contains(": container `") && link.contains(".console.aws.amazon.com/cloudwatch/home?region=")
+    });
+    header.map_or(line, |(begin, _)| begin)
+}
+
 /// A line of the merged log, its environment in a colour of its own.
 fn log_line(message: &str) -> String {
     let Some((environment, rest)) = message.split_once(" | ") else { return on_a_terminal(message) };
-    let (environment, rest) = (shared::text::plain(environment), on_a_terminal(rest));
+    let (environment, rest) = (shared::text::plain(environment), on_a_terminal(without_link(rest)));
     let colour = environment.bytes().map(usize::from).sum::<usize>() % 5;
     let environment = style(environment);
     let environment = match colour {
@@ -348,6 +357,17 @@ mod tests {
         }
         assert_eq!(outside("one\ntwo\u{1b}[1m"), "one two");
         assert_eq!(plain_lines("one\n  two\u{7}"), "one\n  two");
+    }
+
+    #[test]
+    fn a_containers_log_has_no_link_here_and_what_an_application_writes_is_left_as_it_is() {
+        let link =
+            "https://us-east-1.console.aws.amazon.com/cloudwatch/home?region=us-east-1#logsV2:log-groups/log-group/a";
+        let header = "migrate: container `shop` of task 1a2b";
+        assert_eq!(without_link(&format!("{header}: {link}")), header);
+        for own in [format!("see: {link}"), format!("{header}: https://example.com/"), "plain".to_owned()] {
+            assert_eq!(without_link(&own), own);
+        }
     }
 
     #[test]
