@@ -273,15 +273,20 @@ where
             end_the_rest(aws, &job, invocation, &mut work, undone, &mut step).await;
         }
         // Whoever had seen the halt has done what it asks for; what failed has taken back what it had begun.
-        Answered::Refused if !work.halt.seen.get() && !matches!(answer, Answer::Failed(_)) => {
-            if was_halted(&codepipeline, &job, &work.release, invocation).await {
+        Answered::Refused if !work.halt.seen.get() => {
+            let halted = was_halted(&codepipeline, &job, &work.release, invocation).await;
+            if halted && !matches!(answer, Answer::Failed(_)) {
                 info!(job = job.id, "nobody waits for the answer: the release was halted");
                 work.halt.seen.set(true);
                 let answer = follow(aws, &job, invocation.to_the_last(), &mut work, undone, &mut step).await;
                 info!(job = job.id, answer = answer.name(), message = answer.message(), "nobody is answered");
-            } else if work.goes_on {
-                // It was taken before, and only the word of that was lost.
-                end_the_rest(aws, &job, invocation, &mut work, undone, &mut step).await;
+            } else if !halted {
+                // It was taken before, and only the word of that was lost; or the claim took effect after the answer, and the job
+                // waits for it still.
+                deliver(&codepipeline, &job, &answer, invocation).await?;
+                if work.goes_on {
+                    end_the_rest(aws, &job, invocation, &mut work, undone, &mut step).await;
+                }
             }
         }
         Answered::Taken | Answered::Refused => {}

@@ -105,7 +105,39 @@ impl Plan {
             faults.push(Fault::GoBack { after: millis(&mut goes_back, 0, 90_000) });
             faults.extend((0..goes_back.u32(0..3)).map(|_| fault_of_a_way_back(&mut goes_back)));
         }
+        // And what only happens when two things meet within seconds.
+        let mut meets = Rng::with_seed(seed ^ 0x6d65_6574);
+        if meets.u32(0..25) == 0 {
+            faults.extend(meeting(&mut meets, &shape));
+        }
         Self { seed, shape, faults }
+    }
+}
+
+/// Faults that are harmless alone, at moments at which they meet in a release of which nothing else is disturbed.
+fn meeting(random: &mut Rng, shape: &Shape) -> Vec<Fault> {
+    match random.u32(0..2) {
+        // The next release comes to its migration while one that was stopped does not end.
+        0 => {
+            let environment = random.usize(0..shape.environments.len());
+            let at = millis(random, 9_500, 15_000);
+            vec![
+                Fault::Task { environment, task: "migrate", how: Ending::Deaf },
+                Fault::Stop { at, abandon: true },
+                Fault::Merge { at: at.saturating_sub(millis(random, 1, 9_000)) },
+            ]
+        }
+        // A function dies right after the deployment's success was taken, and the release is stopped in a later stage.
+        _ => {
+            let of = Calls { function: Some("deploy-services"), operation: Some("PutJobSuccessResult"), writes: false };
+            match random.bool() {
+                true => vec![Fault::Once { what: Meddling::AbandonAndCrashAfter, of, nth: 0 }],
+                false => vec![
+                    Fault::Once { what: Meddling::CrashAfter, of, nth: 0 },
+                    Fault::Stop { at: millis(random, 25_000, 90_000), abandon: true },
+                ],
+            }
+        }
     }
 }
 
