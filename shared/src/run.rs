@@ -254,12 +254,11 @@ where
     // Without the id of its run, one that was answered cannot be told from one that a retry has begun.
     if taken_up && job.run.is_some() && is_past(&codepipeline, &job, &work.release, invocation).await? {
         info!(job = job.id, "the function died after its answer was taken, or its stage was tried again");
-        // Of a run that a retry has taken over, nobody reads the rest.
-        let is_own = matches!(
-            codepipeline.is_tried_again(&work.release, job.run.as_deref().unwrap_or_default()).await,
-            Ok(false)
-        );
-        if goes_on && is_own {
+        // Of a run that a retry has taken over, nobody reads the rest; where that is not known, it is ended all the same.
+        if goes_on
+            && let Some(run) = &job.run
+            && !matches!(codepipeline.is_tried_again(&work.release, run).await, Ok(true))
+        {
             end_the_rest(aws, &job, invocation, &mut work, undone, &mut step).await;
         }
         return Ok(());
