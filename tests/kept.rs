@@ -244,6 +244,12 @@ fn a_quick_way_back_that_a_halt_brings_to_its_end_is_not_taken_back_by_the_same_
 }
 
 #[test]
+fn a_log_ends_with_a_line_about_each_task_that_an_environment_had() {
+    // A run that was stopped had begun one, its retry another; the tail died between them, and found both when it came back.
+    keeps_the_laws(&Plan::of(1_795_547_506_000_170));
+}
+
+#[test]
 fn the_same_seed_is_the_same_play_in_any_order() {
     let seeds = 100..106;
     let first: Vec<_> = seeds.clone().map(|seed| play(&Plan::of(seed), false).hash).collect();

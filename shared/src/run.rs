@@ -5,7 +5,6 @@
 //! was seen to go on right before, and an answer that nobody waits for any more is a halt, not the end of the work.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -16,17 +15,16 @@ use tracing::{info, warn};
 
 use crate::answer::{Answer, Progress, Success};
 use crate::aws::codepipeline::{Answered, Claimed, Codepipeline, Status};
-use crate::aws::{ATTEMPT, Aws, LISTED, SHOWN};
-use crate::error::{Error, Kind, Verdict};
+use crate::aws::{ATTEMPT, Aws, LISTED};
+use crate::error::{Error, Verdict};
+use crate::halt::Halt;
 use crate::job::{Claim, Event, Job, Origin, Release};
 use crate::lambda::Invocation;
 use crate::record::{Store, Usual};
-use crate::time::{Time, spoken};
+use crate::tick::{FRESH, Next, Tick};
+use crate::time::Time;
 use crate::token::Envelope;
-
-/// How often the loop asks whether somebody stopped the pipeline: soon enough for a person who waits for it, and a
-/// third of a read a second.
-const HALT_EVERY: Duration = Duration::from_secs(3);
+use crate::trouble::Trouble;
 
 /// When a job that was claimed before is taken up all the same. Lambda delivers an event again about a minute after its
 /// function died (fact 3); whoever polled the same job at the same moment comes within seconds.
@@ -38,10 +36,6 @@ const CLAIMS: u32 = 10;
 /// The pause between two such tries.
 const CLAIM_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long looks may fail without one that succeeds between them, before the action gives up: longer than any
-/// throttling or failover that AWS recovers from by itself, and shorter than a person's patience.
-const TROUBLE_LIMIT: Duration = Duration::from_secs(300);
-
 /// When less than this is left, no other look begins: one that is broken off in the middle is repeated by the next job,
 /// which costs what it did.
 const LAST_LOOK: Duration = Duration::from_secs(3);
@@ -49,18 +43,12 @@ const LAST_LOOK: Duration = Duration::from_secs(3);
 /// How long what became of an action's run may take to be shown, after an answer was refused: lists lag by seconds.
 const FATE_SHOWN: Duration = Duration::from_secs(10);
 
-/// How old an answer that the release goes on may be, when something is begun on its word.
-const FRESH: Duration = Duration::from_secs(3);
-
-// A stop that is seen now is not known to whoever was told just before that the release goes on; what he then begins takes an
-// attempt to take effect, and some time to be shown. Until then nobody may say that nothing is under way.
-const _: () = assert!(FRESH.as_secs() + ATTEMPT.as_secs() + LISTED.as_secs() <= SHOWN.as_secs());
-
 /// How long after the begin of a run it may not be known yet what the run before it, which a person has given up, still begins: that
 /// one sees the stop when it is shown, may then have an answer that the release goes on, and its call takes its time, and is shown
 /// late.
 const GIVEN_UP: Duration =
     Duration::from_secs(LISTED.as_secs() + FRESH.as_secs() + ATTEMPT.as_secs() + LISTED.as_secs());
+
 /// How long it is asked how long things usually take.
 const USUAL: Duration = Duration::from_secs(2);
 
@@ -75,87 +63,6 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The pause after a look that failed; the SDK has already tried three times by then.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(2);
-
-/// One look at the world, as a step gets it.
-#[derive(Debug)]
-pub struct Tick<'a> {
-    /// The edges to AWS.
-    pub aws: &'a Aws,
-    /// The job, for its parameters and artifacts.
-    pub job: &'a Job,
-    /// Whose work this is.
-    pub release: &'a Release,
-    /// The id of the action's first job.
-    pub key: &'a str,
-    /// When the action began.
-    pub begun: Time,
-    /// The time of this look.
-    pub now: Time,
-    /// When an earlier try of this action in this execution began, if there was one.
-    pub tried_before: Option<Time>,
-    /// When this run of the action began, as CodePipeline says; before anything that it has begun.
-    pub started: Option<Time>,
-    /// The pipeline was stopped and abandoned (fact 11): take back what is under way, then end.
-    pub halted: bool,
-    /// The same, and a person has had the stage tried again meanwhile: another run of the action does its work now.
-    pub taken_over: bool,
-    /// The run of the action before this one was given up, and may still begin something that is not shown yet: nothing is
-    /// begun before it is.
-    pub unsettled: bool,
-    /// Whether the action may be answered now and its work go on ([`Next::Answer`]): enough of the Lambda's time is left for it.
-    pub may_answer: bool,
-    /// Until when the work must have ended, once the action has been answered before its end.
-    pub answered: Option<Time>,
-    halt: &'a Halt,
-}
-
-impl Tick<'_> {
-    /// Whether something may be begun, asked for right now: before anything that begins something or cannot be taken back. Not
-    /// when the release does not go on; then the next look is a halted one, and comes at once. Nor while it is
-    /// [`unsettled`](Self::unsettled). After a retry the release goes on, and this run of
-    /// the action does not: so its own run is looked at, too, where it is known.
-    ///
-    /// # Errors
-    /// CodePipeline does not say: not knowing, nothing begins. Where it may not be asked, a stop can never be seen, and
-    /// `halt-release` alone does what it asks for.
-    pub async fn goes_on(&self) -> Result<bool, Error> {
-        if self.unsettled {
-            return Ok(false);
-        }
-        let begun = tokio::time::Instant::now();
-        let codepipeline = Codepipeline::new(self.aws);
-        let asked = async {
-            self.halt.ask(&codepipeline, self.release, self.now).await?;
-            self.halt.ask_of_run(&codepipeline, self.release, self.job.run.as_deref()).await
-        };
-        match asked.await {
-            Ok(()) if self.halt.seen.get() => Ok(false),
-            Ok(()) if begun.elapsed() > FRESH => {
-                Err(Error::Again("the answer whether the release goes on was too long on its way".into()))
-            }
-            Ok(()) => Ok(true),
-            Err(again @ Error::Again(_)) => Err(again),
-            Err(Error::Stop(why)) => {
-                warn!(why = why.message, "whether the release was halted may not be asked");
-                Ok(true)
-            }
-        }
-    }
-}
-
-/// What a step wants next.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Look again, this long after this look began.
-    Wait(Duration, Progress),
-    /// The action has succeeded.
-    Succeed(Success),
-    /// The action has succeeded, and nothing that follows it needs the rest of its work: it is answered now, and looked at on
-    /// until the step says that it is over. Only where [`Tick::may_answer`] says so.
-    Answer(Success),
-    /// The action has failed.
-    Fail(Verdict),
-}
 
 /// Runs one job: calls `step` until it ends or the Lambda's time does, then answers.
 ///
@@ -545,112 +452,6 @@ fn with_usual(mut success: Success, usual: Option<&Usual>, release: &Release) ->
 async fn usual(aws: &Aws, release: &Release) -> Option<Usual> {
     let store = Store::new(aws)?;
     tokio::time::timeout(USUAL, store.usual(&release.pipeline)).await.ok().flatten()
-}
-
-/// How long something has been failing without a success between: bounded patience, one per thing that can fail alone.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Trouble(Option<Time>);
-
-impl Trouble {
-    /// Notes an outcome. `None` means: look again later.
-    ///
-    /// # Errors
-    /// An error that looking again does not mend, or one that has lasted for [`TROUBLE_LIMIT`].
-    pub fn note<T>(&mut self, now: Time, outcome: Result<T, Error>) -> Result<Option<T>, Verdict> {
-        match outcome {
-            Ok(value) => {
-                self.0 = None;
-                Ok(Some(value))
-            }
-            Err(Error::Stop(verdict)) => Err(verdict),
-            Err(Error::Again(why)) => {
-                warn!(why, "looking again");
-                let since = now.since(*self.0.get_or_insert(now));
-                if since > TROUBLE_LIMIT { Err(gave_up(&why, since)) } else { Ok(None) }
-            }
-        }
-    }
-}
-
-/// Whether the pipeline was stopped and abandoned; once seen, it stays so.
-#[derive(Debug, Default)]
-struct Halt {
-    seen: Cell<bool>,
-    taken_over: Cell<bool>,
-    looked: Cell<Option<Time>>,
-}
-
-impl Halt {
-    async fn look(&self, codepipeline: &Codepipeline<'_>, release: &Release, run: Option<&str>, now: Time) {
-        if self.looked.get().is_some_and(|looked| now.since(looked) < HALT_EVERY) {
-            return;
-        }
-        // Not knowing is no reason to stop: the next look will tell.
-        let looked = match run.filter(|_| self.seen.get() && !self.taken_over.get()) {
-            Some(run) => self.ask_for_a_retry(codepipeline, release, run, now).await,
-            None => self.ask(codepipeline, release, now).await,
-        };
-        if let Err(error) = looked {
-            warn!(%error, "whether the release was halted is not known");
-        }
-    }
-
-    /// Whether the stage of a release that was halted is tried again meanwhile: that run takes up what this one leaves.
-    async fn ask_for_a_retry(
-        &self,
-        codepipeline: &Codepipeline<'_>,
-        release: &Release,
-        run: &str,
-        now: Time,
-    ) -> Result<(), Error> {
-        self.looked.set(Some(now));
-        if codepipeline.is_tried_again(release, run).await? {
-            info!("the release was halted, and its stage is tried again");
-            self.taken_over.set(true);
-        }
-        Ok(())
-    }
-
-    async fn ask(&self, codepipeline: &Codepipeline<'_>, release: &Release, now: Time) -> Result<(), Error> {
-        if self.seen.get() {
-            return Ok(());
-        }
-        self.looked.set(Some(now));
-        if codepipeline.execution_status(release).await? == Status::Halted {
-            info!("the release was halted");
-            self.seen.set(true);
-        }
-        Ok(())
-    }
-
-    /// Whether this run of the action was given up although the release goes on.
-    async fn ask_of_run(
-        &self,
-        codepipeline: &Codepipeline<'_>,
-        release: &Release,
-        run: Option<&str>,
-    ) -> Result<(), Error> {
-        if self.seen.get() || run.is_none() {
-            return Ok(());
-        }
-        if codepipeline.was_abandoned(release, run).await? == Some(true) {
-            info!("the release was halted, and its stage is tried again");
-            self.seen.set(true);
-            self.taken_over.set(true);
-        }
-        Ok(())
-    }
-}
-
-fn gave_up(why: &str, after: Duration) -> Verdict {
-    Verdict {
-        kind: Kind::Unavailable,
-        message: format!(
-            "AWS did not answer for {}: {why}. What the action had begun may still be running. \
-             Retry the stage: it takes up what it finds.",
-            spoken(after)
-        ),
-    }
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {

@@ -87,6 +87,14 @@ pub enum Meddling {
     CrashAfter,
 }
 
+impl Meddling {
+    /// Whether the function dies of it.
+    #[must_use]
+    pub fn is_death(self) -> bool {
+        matches!(self, Self::CrashBefore | Self::CrashAfter | Self::AbandonAndCrash | Self::AbandonAndCrashAfter)
+    }
+}
+
 /// The world's time, as the SDK asks for it: signatures, and credentials that expire.
 #[derive(Debug)]
 struct VirtualTime(Clock);

@@ -37,6 +37,9 @@ pub(crate) struct State {
     /// Which way it goes back, if it does.
     #[serde(rename = "q", skip_serializing_if = "Way::is_open")]
     pub(crate) way: Way,
+    /// Since when it goes the quick way.
+    #[serde(rename = "s", skip_serializing_if = "Option::is_none")]
+    pub(crate) quick_since: Option<Time>,
     /// After how many seconds the quick way had come to its end.
     #[serde(rename = "k", skip_serializing_if = "Option::is_none")]
     pub(crate) back_after: Option<u32>,
@@ -470,6 +473,7 @@ mod tests {
             said: vec![u16::MAX; 50],
             cause: Some(cause),
             giving_up: Some(NOW),
+            quick_since: None,
             back_after: None,
             way: Way::Deployment("x".repeat(200)),
         };

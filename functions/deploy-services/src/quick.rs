@@ -15,13 +15,13 @@ use crate::workers::Standing;
 pub(crate) async fn go(tick: &Tick<'_>, state: &mut State, memory: &mut Memory) -> Result<Option<Next>, Error> {
     let Some(quick) = memory.quick.as_mut().filter(|_| !memory.is_back) else { return Ok(None) };
     let begun = match state.way {
-        Way::Open => false,
-        Way::Quick => true,
+        Way::Open => None,
+        Way::Quick => Some(*state.quick_since.get_or_insert(tick.now)),
         Way::Deployment(_) => return Ok(None),
     };
     let decision = quick.look(tick.aws, tick.now, begun, tick.now.since(tick.begun)).await?;
     // The function that has begun it may have died before it could say so.
-    let begun = begun || (quick.is_begun(tick.now) && matches!(decision, Decision::Go(_) | Decision::Back));
+    let begun = begun.is_some() || (quick.is_begun(tick.now) && matches!(decision, Decision::Go(_) | Decision::Back));
     match decision {
         _ if tick.halted && !begun => Ok(None),
         Decision::Look => Ok(Some(Next::Wait(LOOK, message::looks_for_the_quick_way(tick)))),
@@ -50,6 +50,7 @@ pub(crate) async fn go(tick: &Tick<'_>, state: &mut State, memory: &mut Memory) 
             let Some(quick) = &mut memory.quick else { return Ok(None) };
             if state.way != Way::Quick {
                 state.way = Way::Quick;
+                state.quick_since = Some(tick.now);
                 memory.plan.leave_to_the_quick_way();
                 for line in message::goes_quickly(quick) {
                     memory.journal.say(tick.now, line);

@@ -204,7 +204,7 @@ impl Sweep {
         }
         let Some((quick, watch, since)) = &mut self.quick else { return Ok(false) };
         // Never begun here: what stands where, and for which image, is looked at each time.
-        let looked = quick.look(aws, seen, false, seen.since(*since)).await;
+        let looked = quick.look(aws, seen, None, seen.since(*since)).await;
         self.web = match &looked {
             Ok(quick::Decision::Look) | Err(_) => Web::Unknown,
             Ok(_) if quick.is_begun(seen) => Web::LeftToTheQuickWay,
@@ -221,9 +221,8 @@ impl Sweep {
                 quick.act(&acts, seen).await;
                 Ok(true)
             }
-            Ok(quick::Decision::Stuck(why)) => {
-                let name = why.split(':').next().unwrap_or_default().to_owned();
-                self.stuck.insert(name, why);
+            Ok(quick::Decision::Stuck(stuck)) => {
+                self.stuck.extend(stuck.into_iter().map(|one| (one.name, one.what)));
                 Ok(false)
             }
             Ok(quick::Decision::Back | quick::Decision::Closed(_)) => Ok(false),

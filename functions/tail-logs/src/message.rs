@@ -34,15 +34,23 @@ pub(crate) fn header(task: &str, id: &str, container: &ContainerDefinition) -> S
 /// The line that ends an environment's part of the stream.
 pub(crate) fn closing(task: &str, site: &Site) -> String {
     let lines = count(usize::try_from(site.lines()).unwrap_or(usize::MAX), "line");
-    let Some(source) = site.sources.last() else {
-        return match site.incomplete() {
-            Some(why) => format!("{task} incomplete: {why}"),
-            None => format!("{task} complete: no task was started here this time, or none with a log that can be read"),
-        };
+    let ids = site.tasks();
+    let tasks = match ids.as_slice() {
+        [] => {
+            return match site.incomplete() {
+                Some(why) => format!("{task} incomplete: {why}"),
+                None => {
+                    format!("{task} complete: no task was started here this time, or none with a log that can be read")
+                }
+            };
+        }
+        [one] => format!("task {one}"),
+        // One that AWS interrupted was run again.
+        _ => format!("tasks {}", ids.join(", ")),
     };
     match site.incomplete() {
-        Some(why) => format!("{task} incomplete after {lines} (task {}): {why}", source.task),
-        None => format!("{task} complete: {lines} (task {})", source.task),
+        Some(why) => format!("{task} incomplete after {lines} ({tasks}): {why}"),
+        None => format!("{task} complete: {lines} ({tasks})"),
     }
 }
 

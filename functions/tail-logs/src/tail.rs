@@ -384,6 +384,12 @@ impl Site {
         lost.or_else(|| (self.unfollowed > 0).then(|| message::unfollowed(self.unfollowed)))
     }
 
+    /// The ids of the tasks that are followed, in alphabetical order: whoever takes this up after a death says the same.
+    pub(crate) fn tasks(&self) -> Vec<&str> {
+        let ids: BTreeSet<_> = self.sources.iter().map(|source| source.task.as_str()).collect();
+        ids.into_iter().collect()
+    }
+
     /// How many lines of it are in the merged stream.
     pub(crate) fn lines(&self) -> u64 {
         self.sources.iter().map(|source| source.lines).sum()

@@ -94,6 +94,12 @@ impl World {
     /// Whether a call that this world has answered is told to nobody yet: an event, a job, an invocation.
     #[must_use]
     pub fn is_idle(&self) -> bool {
+        self.waits_for_nobody() && !self.is_deploying()
+    }
+
+    /// The same, whatever is deployed: no function is at work, nor will be asked to.
+    #[must_use]
+    pub fn waits_for_nobody(&self) -> bool {
         let of_release =
             |task: &String| self.ecs.tasks.get(task).is_some_and(|task| task.group.is_empty() && !task.is_over());
         let waits = |timer: &Timer| match timer {
@@ -103,6 +109,6 @@ impl World {
             Timer::Service(_) | Timer::Deployment(_) | Timer::Rollout(_) => false,
             Timer::Schedule(_) | Timer::Approval(_) | Timer::Clock(..) => false,
         };
-        self.invocations() == 0 && !self.timers.values().any(waits) && !self.is_deploying()
+        self.invocations() == 0 && !self.timers.values().any(waits)
     }
 }

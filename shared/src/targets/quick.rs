@@ -18,7 +18,7 @@ use crate::targets::phase::{Act, Observed, Phase, take_back};
 use crate::targets::site::{Moment, Of, Purpose, Site, Whose};
 use crate::targets::target::Target;
 use crate::text::fit;
-use crate::time::Time;
+use crate::time::{Time, spoken};
 
 /// What is written when it is not known: a value must not be empty (fact 2).
 pub const UNKNOWN: &str = "unknown";
@@ -67,6 +67,10 @@ impl Runs {
 /// How long it may take to see how the targets stand; after that, a deployment is begun.
 const SEEN: Duration = Duration::from_secs(30);
 
+/// How long all of it may take from its begin on: what AWS scaled down is started again, at the worst. What is not back by then needs
+/// a person.
+const BACK_WITHIN: Duration = Duration::from_secs(60 * 60);
+
 /// How much of a reason is said, in characters.
 const LONGEST_WHY: usize = 200;
 
@@ -92,15 +96,24 @@ pub enum Decision {
     Go(Vec<Act>),
     /// Everything is back.
     Back,
-    /// This could not be brought back.
-    Stuck(String),
+    /// These could not be brought back.
+    Stuck(Vec<Stuck>),
 }
 
-/// Decides; `image` is what is to run, and `begun` says that it was decided before to go this way.
+/// A target whose traffic is not back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stuck {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub what: String,
+}
+
+/// Decides; `image` is what is to run, and `begun` says since when it goes this way, if that was decided before.
 #[must_use]
-pub fn decide(seen: &[Seen], image: Option<&str>, begun: bool, waited: Duration, now: Time) -> Decision {
+pub fn decide(seen: &[Seen], image: Option<&str>, begun: Option<Time>, waited: Duration, now: Time) -> Decision {
     let observed: Vec<_> = seen.iter().map(|one| one.observed.clone()).collect();
-    if !begun {
+    if begun.is_none() {
         match is_open(seen, image) {
             Open::Yes => {}
             Open::Unknown if waited <= SEEN => return Decision::Look,
@@ -108,17 +121,22 @@ pub fn decide(seen: &[Seen], image: Option<&str>, begun: bool, waited: Duration,
             Open::No(why) => return Decision::Closed(fit(&why, LONGEST_WHY)),
         }
     }
-    match take_back(&observed, now) {
-        Some(acts) => Decision::Go(acts),
-        None => {
-            let stuck = seen.iter().find_map(|one| match &one.observed.phase {
-                Phase::RolledBack => None,
-                Phase::Stuck { what } => Some(format!("{}: {what}", one.name)),
-                _ => Some(one.observed.broken.clone().unwrap_or_else(|| format!("{} is not back", one.name))),
-            });
-            stuck.map_or(Decision::Back, Decision::Stuck)
-        }
+    let took = begun.map_or(Duration::ZERO, |begun| now.since(begun));
+    if took <= BACK_WITHIN
+        && let Some(acts) = take_back(&observed, now)
+    {
+        return Decision::Go(acts);
     }
+    let stuck = seen.iter().filter_map(|one| {
+        let what = match &one.observed.phase {
+            Phase::RolledBack => return None,
+            Phase::Stuck { what } => what.clone(),
+            _ => one.observed.broken.clone().unwrap_or_else(|| format!("it is not back after {}", spoken(took))),
+        };
+        Some(Stuck { name: one.name.clone(), what })
+    });
+    let stuck: Vec<_> = stuck.collect();
+    if stuck.is_empty() { Decision::Back } else { Decision::Stuck(stuck) }
 }
 
 /// Whether something that had succeeded goes back, or has.
@@ -204,14 +222,20 @@ impl Quick {
         Self { runs, before: vec![None; targets.len()], targets, image }
     }
 
-    /// Looks at every target, and decides: `begun` as for [`decide`], which has waited for so long.
+    /// Looks at every target, and decides: `begun` is as for [`decide`], which has waited for so long.
     ///
     /// # Errors
     /// What ran before cannot be read.
-    pub async fn look(&mut self, aws: &Aws, now: Time, begun: bool, waited: Duration) -> Result<Decision, Error> {
+    pub async fn look(
+        &mut self,
+        aws: &Aws,
+        now: Time,
+        begun: Option<Time>,
+        waited: Duration,
+    ) -> Result<Decision, Error> {
         let moment = self.moment(now);
         look(&mut self.targets, aws, &moment, &self.runs.whose()).await;
-        if !begun {
+        if begun.is_none() {
             self.look_at_images().await?;
         }
         Ok(decide(&self.seen(&moment), self.image.as_deref(), begun, waited, now))
@@ -304,7 +328,7 @@ mod tests {
     const NOW: Time = Time::from_millis(10_000_000);
 
     fn decided(seen: &[Seen], begun: bool) -> Decision {
-        decide(seen, Some(IMAGE), begun, Duration::from_secs(1), NOW)
+        decide(seen, Some(IMAGE), begun.then_some(NOW), Duration::from_secs(1), NOW)
     }
 
     #[test]
@@ -331,7 +355,7 @@ mod tests {
         let unread = Seen { before: None, ..one(Phase::Moved) };
         for seen in [vec![one(Phase::Unknown), one(Phase::Moved)], vec![unread]] {
             assert_eq!(decided(&seen, false), Decision::Look);
-            let late = decide(&seen, Some(IMAGE), false, Duration::from_secs(31), NOW);
+            let late = decide(&seen, Some(IMAGE), None, Duration::from_secs(31), NOW);
             assert_eq!(late, Decision::Closed("how the deployments stand cannot be seen".into()));
         }
     }
@@ -345,6 +369,15 @@ mod tests {
         }
         assert_eq!(decided(&[one(Phase::RolledBack), one(Phase::RolledBack)], true), Decision::Back);
         let stuck = [one(Phase::RolledBack), one(Phase::Stuck { what: "its rollback failed".into() })];
-        assert_eq!(decided(&stuck, true), Decision::Stuck("us/web: its rollback failed".into()));
+        let what = |what: &str| vec![Stuck { name: "us/web".into(), what: what.into() }];
+        assert_eq!(decided(&stuck, true), Decision::Stuck(what("its rollback failed")));
+        // A deployment whose tasks never start.
+        let waits = [one(Phase::RolledBack), one(Phase::RollingBack { what: None })];
+        let after = |seconds| {
+            let now = NOW.plus(BACK_WITHIN + Duration::from_secs(seconds));
+            decide(&waits, Some(IMAGE), Some(NOW), Duration::from_secs(9_000), now)
+        };
+        assert_eq!(after(0), Decision::Go(vec![]), "however long it had waited for its turn before");
+        assert_eq!(after(1), Decision::Stuck(what("it is not back after 1 h 00 min")));
     }
 }

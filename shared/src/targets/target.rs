@@ -5,7 +5,6 @@ use crate::aws::SHOWN;
 use crate::aws::ecs::{Controller, Service, id};
 use crate::error::{Error, Verdict};
 use crate::manifest::{CodedeployNames, DeploymentKind, LogMode, in_environment};
-use crate::run::Trouble;
 use crate::targets::codedeploy::{self, Begun, Context, Group};
 use crate::targets::dead::Dead;
 use crate::targets::ecs::{self, Deploys, Native};
@@ -13,6 +12,7 @@ use crate::targets::phase::{Act, Observed, Phase};
 use crate::targets::site::{Moment, Purpose, Site, Whose};
 use crate::targets::words;
 use crate::time::Time;
+use crate::trouble::Trouble;
 
 /// A target, as one invocation knows it.
 #[derive(Debug, Clone)]

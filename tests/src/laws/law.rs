@@ -17,10 +17,11 @@ use local::world::{ActionStatus, ActionView, ExecutionStatus, Life, LogEvent};
 use shared::names::{StartedBy, read_started_by};
 use std::collections::BTreeMap;
 
+use super::fault::Fault;
 use super::people::Deeds;
 use super::plan::Plan;
 use super::record::Seen;
-use crate::Stage;
+use crate::{Fate, Stage};
 
 /// A play that has come to its end.
 pub struct Ended<'a> {
@@ -108,6 +109,16 @@ impl<'a> Ended<'a> {
     /// The releases' own tasks, with whose they are.
     pub(super) fn own_lives(&self) -> impl Iterator<Item = (&Life, StartedBy<'_>)> {
         self.lives.iter().filter_map(|life| Some((life, read_started_by(&life.started_by)?)))
+    }
+
+    /// The functions that died, or may have, once for each death.
+    pub(super) fn deaths(&self) -> impl Iterator<Item = &str> {
+        let killed = self.plan.faults.iter().filter_map(|fault| match fault {
+            Fault::Lambda { function, fate: Fate::Killed(_), .. } => Some(*function),
+            _ => None,
+        });
+        let crashed = self.seen.iter().filter(|seen| seen.meddling.is_death());
+        killed.chain(crashed.map(|seen| seen.function.as_str()))
     }
 
     /// Everything that the releases' logs and actions say.

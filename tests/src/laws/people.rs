@@ -35,8 +35,8 @@ pub struct Deeds {
     pub rest: Option<Time>,
 }
 
-/// When everything must be at rest: after the longest wait that a manifest or a group has here, twice.
-pub const REST_WITHIN: Duration = Duration::from_secs(2 * 3600);
+/// When everything must be at rest: a way back is waited for for an hour, and halt-release then goes on for two.
+pub const REST_WITHIN: Duration = Duration::from_secs(4 * 3600);
 
 /// How often people look.
 const LOOK: Duration = Duration::from_secs(1);

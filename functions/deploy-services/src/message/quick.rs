@@ -1,7 +1,7 @@
 //! What is said of the quick way back.
 
 use serde_json::Value;
-use shared::targets::quick::Quick;
+use shared::targets::quick::{Quick, Stuck};
 use shared::targets::{Phase, Target};
 use shared::{Progress, Tick, Verdict, names};
 
@@ -82,9 +82,14 @@ pub(super) fn stays(quick: &Quick) -> String {
 }
 
 /// Something could not be brought back.
-pub(crate) fn stuck_quickly(quick: &Quick, why: &str) -> Verdict {
-    Verdict::failed(format!(
-        "NOT BACK: {why}. Deploy its revision before by hand. The quick way back of the others came to its end: {}.",
-        each(quick)
-    ))
+pub(crate) fn stuck_quickly(quick: &Quick, stuck: &[Stuck]) -> Verdict {
+    let each_stuck = stuck.iter().map(|one| {
+        format!(
+            "NOT ROLLED BACK: {} ({}). Deploy the revision before by hand.",
+            one.name,
+            one.what.trim_end_matches('.')
+        )
+    });
+    let each_stuck: Vec<_> = each_stuck.collect();
+    Verdict::failed(format!("{} The quick way back of all: {}.", each_stuck.join(" "), each(quick)))
 }

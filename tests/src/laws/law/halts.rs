@@ -4,8 +4,8 @@ use local::world::ExecutionStatus;
 use shared::Time;
 
 use super::{Ended, Release, none};
+use crate::Fate;
 use crate::laws::fault::Fault;
-use crate::{Fate, Meddling};
 
 /// Of a release that a person has stopped, its log says in the end that its halt is complete, or what of it is not.
 ///
@@ -17,17 +17,8 @@ pub(super) fn a_stop_is_told(ended: &Ended<'_>) -> Result<(), String> {
         let begun = release.actions.iter().any(|one| one.provider.starts_with("cutover"));
         let told = last_said(release, &["halt complete", "halt incomplete"]).is_some();
         // Whoever speaks is found out by who creates a stream first; should that one die, nobody speaks (see the README).
-        let died =
-            ended.seen.iter().any(|seen| {
-                let crash = matches!(
-                    seen.meddling,
-                    Meddling::CrashBefore
-                        | Meddling::CrashAfter
-                        | Meddling::AbandonAndCrash
-                        | Meddling::AbandonAndCrashAfter
-                );
-                crash && seen.function == "halt-release"
-            }) || ended.plan.faults.iter().any(|fault| matches!(fault, Fault::Lambda { function: "halt-release", .. }));
+        let lambda = |fault: &Fault| matches!(fault, Fault::Lambda { function: "halt-release", .. });
+        let died = ended.deaths().any(|of| of == "halt-release") || ended.plan.faults.iter().any(lambda);
         if begun && !told && !died {
             silent.push(&release.execution);
         }

@@ -2,8 +2,6 @@
 //! other.
 
 use super::{Ended, none};
-use crate::laws::fault::Fault;
-use crate::{Fate, Meddling};
 
 /// In which circumstances something may be said.
 #[derive(Clone, Copy)]
@@ -12,13 +10,15 @@ enum When {
     Never,
     /// A function has died.
     AfterADeath,
+    /// Something could not be brought back, as is said in capitals.
+    NotRolledBack,
     /// ECS has forgotten what ended: the release has lasted for so long.
     AfterAnHour,
 }
 
 /// Words that people are told of a limit, or of a failure of Cutover's own.
 const SAID: [(&str, When); 8] = [
-    ("halt incomplete", When::Never),
+    ("halt incomplete", When::NotRolledBack),
     ("Cutover itself failed", When::Never),
     ("AWS did not answer for", When::Never),
     ("within an hour", When::Never),
@@ -31,19 +31,13 @@ const SAID: [(&str, When); 8] = [
 /// Nothing of it is said in other circumstances.
 pub(super) fn limits_are_met_where_they_are_named(ended: &Ended<'_>) -> Result<(), String> {
     let forgets = std::time::Duration::from_secs(50 * 60);
-    let has_died = || {
-        let killed = |fault: &Fault| matches!(fault, Fault::Lambda { fate: Fate::Killed(_), .. });
-        let crash = |what: &Meddling| {
-            use Meddling::{AbandonAndCrash, AbandonAndCrashAfter, CrashAfter, CrashBefore};
-            matches!(what, CrashBefore | CrashAfter | AbandonAndCrash | AbandonAndCrashAfter)
-        };
-        ended.plan.faults.iter().any(killed) || ended.seen.iter().any(|seen| crash(&seen.meddling))
-    };
     let long = || ended.stage.now().since(crate::laws::START) > forgets;
     let said = ended.said();
+    let stuck = || said.iter().any(|line| line.contains("NOT ROLLED BACK"));
     let wrong = SAID.iter().filter(|(_, when)| match when {
         When::Never => true,
-        When::AfterADeath => !has_died(),
+        When::AfterADeath => ended.deaths().next().is_none(),
+        When::NotRolledBack => !stuck(),
         When::AfterAnHour => !long(),
     });
     let wrong: Vec<_> = wrong.flat_map(|(words, _)| said.iter().filter(move |line| line.contains(words))).collect();

@@ -9,6 +9,15 @@ use super::{Ended, none};
 use crate::Meddling;
 use crate::laws::fault::Fault;
 
+/// How often Lambda tries an event (fact 3).
+const LAMBDAS_TRIES: usize = 3;
+
+/// Whether a log's last line is about this task: "(task a)", or "(tasks a, b)" where one was run again.
+fn names_task(line: &str, id: &str) -> bool {
+    let within = line.split_once("(task").and_then(|(_, rest)| rest.split_once(')'));
+    within.is_some_and(|(ids, _)| ids.contains(id))
+}
+
 /// What a task has written is in a stream of its release at most once and in its order; all of it where the stream says that
 /// it is complete, with as many lines as it says.
 ///
@@ -47,8 +56,7 @@ pub(super) fn every_line_is_there_once_and_in_order(ended: &Ended<'_>) -> Result
                 }
                 let complete = events.iter().enumerate().find_map(|(at, event)| {
                     let rest = event.message.split_once(" complete: ")?.1;
-                    rest.contains(&format!("(task {id})"))
-                        .then(|| (at, rest.split(' ').next().unwrap_or_default().to_owned()))
+                    names_task(rest, id).then(|| (at, rest.split(' ').next().unwrap_or_default().to_owned()))
                 });
                 let Some((completed, complete)) = complete else { continue };
                 let missing = found.iter().filter(|places| places.is_empty()).count();
@@ -78,8 +86,13 @@ pub(super) fn every_line_is_there_once_and_in_order(ended: &Ended<'_>) -> Result
 
 /// A log action that succeeded without a warning has said at the latest at rest, for every environment in which its task ran,
 /// how many lines there are, or why not all of them are there: also where it was answered before it had counted them.
+///
+/// Not when its function has died so often that Lambda does not try its event again: the line is missing then, as the README says.
 pub(super) fn every_log_that_was_followed_is_closed(ended: &Ended<'_>) -> Result<(), String> {
     let mut wrong = Vec::new();
+    if ended.deaths().filter(|of| *of == "tail-logs").count() >= LAMBDAS_TRIES {
+        return Ok(());
+    }
     for release in &ended.releases {
         let followed = release.actions.iter().filter(|action| {
             action.status == ActionStatus::Succeeded
@@ -99,7 +112,7 @@ pub(super) fn every_log_that_was_followed_is_closed(ended: &Ended<'_>) -> Result
                     [" complete: ", " incomplete after "]
                         .iter()
                         .any(|how| event.message.contains(&format!(" {task}{how}")))
-                        && event.message.contains(&format!("(task {id})"))
+                        && names_task(&event.message, id)
                 };
                 let streams = || release.streams.values().flatten();
                 if is_its && streams().any(shown) && !streams().any(closed) {

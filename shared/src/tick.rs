@@ -1,0 +1,103 @@
+//! What a step is told at each look, and what it answers.
+//!
+//! Invariant: what cannot be taken back begins only when the release was seen to go on right before ([`Tick::goes_on`]).
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::answer::{Progress, Success};
+use crate::aws::codepipeline::Codepipeline;
+use crate::aws::{ATTEMPT, Aws, LISTED, SHOWN};
+use crate::error::{Error, Verdict};
+use crate::halt::Halt;
+use crate::job::{Job, Release};
+use crate::time::Time;
+
+/// How old an answer that the release goes on may be, when something is begun on its word.
+pub(crate) const FRESH: Duration = Duration::from_secs(3);
+
+// A stop that is seen now is not known to whoever was told just before that the release goes on; what he then begins takes an
+// attempt to take effect, and some time to be shown. Until then nobody may say that nothing is under way.
+const _: () = assert!(FRESH.as_secs() + ATTEMPT.as_secs() + LISTED.as_secs() <= SHOWN.as_secs());
+
+/// One look at the world, as a step gets it.
+#[derive(Debug)]
+pub struct Tick<'a> {
+    /// The edges to AWS.
+    pub aws: &'a Aws,
+    /// The job, for its parameters and artifacts.
+    pub job: &'a Job,
+    /// Whose work this is.
+    pub release: &'a Release,
+    /// The id of the action's first job.
+    pub key: &'a str,
+    /// When the action began.
+    pub begun: Time,
+    /// The time of this look.
+    pub now: Time,
+    /// When an earlier try of this action in this execution began, if there was one.
+    pub tried_before: Option<Time>,
+    /// When this run of the action began, as CodePipeline says; before anything that it has begun.
+    pub started: Option<Time>,
+    /// The pipeline was stopped and abandoned (fact 11): take back what is under way, then end.
+    pub halted: bool,
+    /// The same, and a person has had the stage tried again meanwhile: another run of the action does its work now.
+    pub taken_over: bool,
+    /// The run of the action before this one was given up, and may still begin something that is not shown yet: nothing is
+    /// begun before it is.
+    pub unsettled: bool,
+    /// Whether the action may be answered now and its work go on ([`Next::Answer`]): enough of the Lambda's time is left for it.
+    pub may_answer: bool,
+    /// Until when the work must have ended, once the action has been answered before its end.
+    pub answered: Option<Time>,
+    pub(crate) halt: &'a Halt,
+}
+
+impl Tick<'_> {
+    /// Whether something may be begun, asked for right now: before anything that begins something or cannot be taken back. Not
+    /// when the release does not go on; then the next look is a halted one, and comes at once. Nor while it is
+    /// [`unsettled`](Self::unsettled). After a retry the release goes on, and this run of
+    /// the action does not: so its own run is looked at, too, where it is known.
+    ///
+    /// # Errors
+    /// CodePipeline does not say: not knowing, nothing begins. Where it may not be asked, a stop can never be seen, and
+    /// `halt-release` alone does what it asks for.
+    pub async fn goes_on(&self) -> Result<bool, Error> {
+        if self.unsettled {
+            return Ok(false);
+        }
+        let begun = tokio::time::Instant::now();
+        let codepipeline = Codepipeline::new(self.aws);
+        let asked = async {
+            self.halt.ask(&codepipeline, self.release, self.now).await?;
+            self.halt.ask_of_run(&codepipeline, self.release, self.job.run.as_deref()).await
+        };
+        match asked.await {
+            Ok(()) if self.halt.seen.get() => Ok(false),
+            Ok(()) if begun.elapsed() > FRESH => {
+                Err(Error::Again("the answer whether the release goes on was too long on its way".into()))
+            }
+            Ok(()) => Ok(true),
+            Err(again @ Error::Again(_)) => Err(again),
+            Err(Error::Stop(why)) => {
+                warn!(why = why.message, "whether the release was halted may not be asked");
+                Ok(true)
+            }
+        }
+    }
+}
+
+/// What a step wants next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Look again, this long after this look began.
+    Wait(Duration, Progress),
+    /// The action has succeeded.
+    Succeed(Success),
+    /// The action has succeeded, and nothing that follows it needs the rest of its work: it is answered now, and looked at on
+    /// until the step says that it is over. Only where [`Tick::may_answer`] says so.
+    Answer(Success),
+    /// The action has failed.
+    Fail(Verdict),
+}
