@@ -18,20 +18,35 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
         environments: vec![production(application, region)],
         ..Found::default()
     };
-    let built: Vec<_> =
-        compose.services.iter().filter(|(_, one)| one.builds).filter_map(|(_, one)| one.image.clone()).collect();
-    let is_own =
-        |service: &ComposeService| service.builds || service.image.as_ref().is_some_and(|image| built.contains(image));
+    let images =
+        compose.services.iter().filter(|(_, one)| one.built.is_some()).filter_map(|(_, one)| one.image.clone());
+    let images: Vec<_> = images.collect();
+    let is_own = |service: &ComposeService| {
+        service.built.is_some() || service.image.as_ref().is_some_and(|image| images.contains(image))
+    };
     for (service, described) in &compose.services {
         if !is_own(described) {
-            found.outside.push(service.clone());
+            let at = described.published.map_or_else(|| "localhost".to_owned(), |port| format!("localhost:{port}"));
+            found.outside.push((service.clone(), at));
             continue;
         }
         let family = format!("{application}-{service}");
-        let is_migration = migrates(std::slice::from_ref(service)) || migrates(&described.command);
-        if is_migration || described.ends {
-            let command = [described.entrypoint.clone(), described.command.clone()].concat();
-            let task = Task { name: service.clone(), family, command };
+        let command = match described.command.as_slice() {
+            [] => described.image_starts.command.clone(),
+            own => own.to_vec(),
+        };
+        let start = Start::Compose { service: service.clone(), command: told_its_port(described.port, &command) };
+        // What is asked for something goes on running, whatever it does before.
+        let serves = described.port.is_some() || described.health_check.is_some();
+        let is_migration = migrates(std::slice::from_ref(service)) || migrates(&command);
+        if is_migration && serves {
+            found.notes.push(format!(
+                "{service}: its command migrates, and serves: let it only serve, and say in deploy.yaml what migrates (`tasks.migrate`), so \
+                 that it is done once, and before anything is deployed."
+            ));
+        }
+        if !serves && (is_migration || described.ends) {
+            let task = Task { name: service.clone(), family, command, start };
             // What migrates by its name goes before what only ends by itself.
             if is_migration {
                 found.tasks.insert(0, task)
@@ -40,7 +55,6 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             }
             continue;
         }
-        let start = Start::Compose { service: service.clone(), command: told_its_port(described) };
         found.services.push(Service {
             name: service.clone(),
             is_web: described.port.is_some(),
@@ -53,16 +67,30 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
         });
     }
     if found.services.is_empty() {
-        return Err(Mistake(format!(
-            "{name}: no service of it is built (`build`), so none is the application's: name the file that says how it is started"
-        )));
+        let why = match found.tasks.as_slice() {
+            [] => "no service of it is built (`build`), so none is the application's".to_owned(),
+            [first, ..] => format!(
+                "every service of it that is built ends by itself or migrates, such as `{}`, and so is a task: what serves has `ports` or a \
+                 `healthcheck`",
+                first.name
+            ),
+        };
+        return Err(Mistake(format!("{name}: {why}")));
     }
-    for (_, service) in &compose.services {
-        for (variable, value) in &service.environment {
-            let Some(here) = found.outside.iter().find_map(|outside| here(value, outside)) else { continue };
-            if !found.reached.iter().any(|(known, _)| known == variable) {
-                found.reached.push((variable.clone(), here));
-            }
+    let builds: Vec<_> = compose.services.iter().filter_map(|(name, one)| Some((name, one.built.as_ref()?))).collect();
+    if let Some((first, built)) = builds.first() {
+        found.built = (*built).clone();
+        let others = builds.iter().filter(|(_, other)| other != built).map(|(name, _)| name.as_str());
+        let others: Vec<_> = others.collect();
+        if !others.is_empty() {
+            found.notes.push(format!(
+                "{} built otherwise than {first}, and a release has one image, which all its services and tasks have: build one image for \
+                 all of them, or make an application of each.",
+                match others.as_slice() {
+                    [one] => format!("{one} is"),
+                    several => format!("{} are", several.join(", ")),
+                }
+            ));
         }
     }
     if let Some(first) = found.tasks.first_mut() {
@@ -72,33 +100,24 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
     if found.tasks.iter().any(|task| task.command.is_empty()) {
         found.notes.push("A migration has no command of its own: give it one in deploy.yaml.".into());
     }
-    found.notes.extend(compose.notes);
+    found.notes.extend(
+        compose
+            .notes
+            .into_iter()
+            .filter(|note| !found.outside.iter().any(|(name, _)| note.contains(&format!(" of {name} ")))),
+    );
     found.compose = Some(name);
     Ok(found)
 }
 
 /// The command with `{port}` where it says the container's own port; nothing when it does not.
-fn told_its_port(service: &ComposeService) -> Vec<String> {
-    let Some(port) = service.port.map(|port| port.to_string()) else { return Vec::new() };
+fn told_its_port(port: Option<u16>, command: &[String]) -> Vec<String> {
+    let Some(port) = port.map(|port| port.to_string()) else { return Vec::new() };
     let told = |word: &String| match word.strip_suffix(&port) {
         Some("") => "{port}".to_owned(),
         Some(before) if before.ends_with([':', '=']) => format!("{before}{{port}}"),
         _ => word.clone(),
     };
-    let command: Vec<_> = service.command.iter().map(told).collect();
-    if command == service.command { Vec::new() } else { command }
-}
-
-/// An address at a service of the compose file, as it is on this machine.
-fn here(value: &str, outside: &str) -> Option<String> {
-    let at = value.match_indices(outside).map(|(at, _)| at).find(|at| {
-        let (before, after) = (&value[..*at], &value[*at + outside.len()..]);
-        let is_edge = |char: Option<char>| {
-            !char.is_some_and(|char| char.is_alphanumeric() || char == '-' || char == '_' || char == '.')
-        };
-        is_edge(before.chars().last())
-            && is_edge(after.chars().next())
-            && (before.ends_with(['@', '/']) || value == outside)
-    })?;
-    Some(format!("{}localhost{}", &value[..at], &value[at + outside.len()..]))
+    let told: Vec<_> = command.iter().map(told).collect();
+    if told == command { Vec::new() } else { told }
 }

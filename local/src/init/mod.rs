@@ -12,6 +12,7 @@ mod write;
 use std::path::{Path, PathBuf};
 
 use crate::Mistake;
+use crate::local_yaml::Built;
 
 pub(crate) use account::Asked;
 
@@ -24,10 +25,10 @@ pub(crate) struct Found {
     services: Vec<Service>,
     /// docker compose's file, where there is one.
     compose: Option<String>,
-    /// What runs beside the application, and is not started here.
-    outside: Vec<String>,
-    /// Variables that lead to what runs outside, as they would be on this machine.
-    reached: Vec<(String, String)>,
+    /// What its image is built from.
+    built: Built,
+    /// What runs beside the application and is not started here, with where it would be on this machine.
+    outside: Vec<(String, String)>,
     /// What a person should look at, a line each.
     notes: Vec<String>,
 }
@@ -52,6 +53,7 @@ struct Task {
     name: String,
     family: String,
     command: Vec<String>,
+    start: Start,
 }
 
 /// A service.
@@ -118,7 +120,7 @@ pub(crate) fn init(folder: &Path, from: From, region: &str) -> Result<(Vec<Outco
     let files = [
         (shared::manifest::FILE, write::deploy_yaml(&found)),
         (crate::local_yaml::FILE, write::local_yaml(&found)),
-        ("buildspec.yml", write::BUILDSPEC.to_owned()),
+        ("buildspec.yml", write::buildspec(&found.built)),
     ];
     let outcomes = files.into_iter().map(|(name, text)| put(&folder.join(name), &text)).collect::<Result<_, _>>()?;
     Ok((outcomes, found.notes))
@@ -193,7 +195,7 @@ fn without_migration(found: &mut Found) {
         && let Some(first) = found.services.first()
     {
         let (name, command) = ("migrate".into(), vec!["true".into()]);
-        found.tasks.push(Task { name, family: first.family.clone(), command });
+        found.tasks.push(Task { name, family: first.family.clone(), command, start: Start::Unknown });
         found
             .notes
             .push("No migration was found: say in deploy.yaml what migrates the databases (`tasks.migrate`).".into());

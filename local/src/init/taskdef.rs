@@ -49,14 +49,20 @@ fn one(found: &mut Found, definition: &Value, file: &str) {
     let stem = Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let family = definition["family"].as_str().map_or_else(|| format!("{}-{stem}", found.application), str::to_owned);
     let command = words(container, "command");
-    if migrates(&command) || migrates(std::slice::from_ref(&family)) {
-        found.tasks.push(Task { name: "migrate".into(), family, command });
+    let secrets = container["secrets"].as_array().into_iter().flatten();
+    let start = Start::Taskdef {
+        file: file.to_owned(),
+        has_command: !command.is_empty() || !words(container, "entryPoint").is_empty(),
+        secrets: secrets.filter_map(|one| one["name"].as_str()).map(str::to_owned).collect(),
+    };
+    // What is asked for something goes on running, whatever it does before.
+    let serves = port(container).is_some();
+    if !serves && (migrates(&command) || migrates(std::slice::from_ref(&family))) {
+        found.tasks.push(Task { name: "migrate".into(), family, command, start });
         return;
     }
     let begin = format!("{}-", found.application);
     let name = crate::local_yaml::plain(family.strip_prefix(&begin).unwrap_or(&family));
-    let secrets = container["secrets"].as_array().into_iter().flatten();
-    let has_command = !command.is_empty() || !words(container, "entryPoint").is_empty();
     found.services.push(Service {
         name,
         is_web: port(container).is_some(),
@@ -65,10 +71,6 @@ fn one(found: &mut Found, definition: &Value, file: &str) {
         container: container["name"].as_str().unwrap_or_default().to_owned(),
         port: port(container),
         codedeploy: None,
-        start: Start::Taskdef {
-            file: file.to_owned(),
-            has_command,
-            secrets: secrets.filter_map(|one| one["name"].as_str()).map(str::to_owned).collect(),
-        },
+        start,
     });
 }

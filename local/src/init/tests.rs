@@ -105,11 +105,38 @@ services:
     assert_eq!(notes, ["No migration was found: say in deploy.yaml what migrates the databases (`tasks.migrate`)."]);
     let local = folder.text("local.yaml");
     assert!(
-        local.contains("outside: [db]\n")
-            && local.contains("DATABASE_URL: \"postgres://blog:p@localhost:5432/blog\"\n"),
-        "{local}"
+        local.contains("outside: {db: localhost}\n") && !local.contains("postgres://"),
+        "no value is copied, which may be a secret: {local}"
     );
-    crate::local_yaml::read_application(&folder.0, None, Path::new("state")).unwrap();
+    let read = crate::local_yaml::read_application(&folder.0, None, Path::new("state")).unwrap();
+    let web = &read.account.regions["us-east-1"].task_definitions[0]["containerDefinitions"][0];
+    let url = json!({"name": "DATABASE_URL", "value": "postgres://blog:p@localhost:5432/blog"});
+    assert!(web["environment"].as_array().unwrap().contains(&url), "{web:#}");
+}
+
+#[test]
+fn what_serves_is_a_service_whatever_it_does_before_and_a_migration_has_what_compose_gives_it() {
+    let compose = "\
+services:
+  web: {build: {context: ., dockerfile: web.Dockerfile, target: run, args: {V: \"1 2\"}}, command: sh -c 'migrate && serve', ports: [\"80\"]}
+  migrate: {build: {context: ., dockerfile: web.Dockerfile, target: run, args: {V: \"1 2\"}}, command: up, environment: {MODE: once}}
+  mail: {build: ./mail, command: ./mail}
+";
+    let dockerfile = "FROM x AS run\nENTRYPOINT [\"sh\", \"run\"]\nFROM run\nCMD [\"no\"]\n";
+    let folder = Folder::with("serves", &[("compose.yaml", compose), ("web.Dockerfile", dockerfile)]);
+    let (_, notes) = init(&folder.0, From::Compose(folder.0.join("compose.yaml")), "us-east-1").unwrap();
+    assert!(notes[0].starts_with("web: its command migrates, and serves: let it only serve"), "{notes:?}");
+    assert!(notes[1].starts_with("mail is built otherwise than web, and a release has one image"), "{notes:?}");
+    let read = crate::local_yaml::read_application(&folder.0, None, Path::new("state")).unwrap();
+    assert_eq!(read.manifest.services.keys().collect::<Vec<_>>(), ["web", "mail"]);
+    assert_eq!(read.manifest.tasks["migrate"].command, ["up"], "the image's entrypoint stays in the definition");
+    let definitions = &read.account.regions["us-east-1"].task_definitions;
+    let migrate = definitions.iter().find(|one| one["family"] == "blog-migrate").unwrap();
+    let container = &migrate["containerDefinitions"][0];
+    assert_eq!(container["entryPoint"], json!(["sh", "run"]));
+    assert!(container["environment"].as_array().unwrap().contains(&json!({"name": "MODE", "value": "once"})));
+    let build = "docker build --tag \"$image\" --file web.Dockerfile --target run --build-arg 'V=1 2' . && docker push";
+    assert!(folder.text("buildspec.yml").contains(build), "{}", folder.text("buildspec.yml"));
 }
 
 #[test]

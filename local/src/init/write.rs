@@ -1,9 +1,32 @@
 //! The files, with the comments that a person needs who sees them for the first time.
 
 use super::{Found, Place, Service, Start};
+use crate::local_yaml::Built;
 
 /// Builds the application's image in CodeBuild.
-pub(super) const BUILDSPEC: &str = include_str!("buildspec.yml");
+const BUILDSPEC: &str = include_str!("buildspec.yml");
+
+/// How the image is built where nothing else is said.
+const BUILD: &str = "docker build --tag \"$image\" .";
+
+/// `buildspec.yml`.
+pub(super) fn buildspec(built: &Built) -> String {
+    let mut build = "docker build --tag \"$image\"".to_owned();
+    let context = built.context.trim_start_matches("./").trim_end_matches('/');
+    let context = if context.is_empty() { "." } else { context };
+    let file = built.dockerfile.as_ref().map(|file| match context {
+        "." => file.clone(),
+        _ => format!("{context}/{file}"),
+    });
+    let args = built.args.iter().map(|(name, value)| ("--build-arg", format!("{name}={value}")));
+    let given = file.map(|file| ("--file", file)).into_iter();
+    for (option, value) in given.chain(built.target.clone().map(|target| ("--target", target))).chain(args) {
+        let quoted = shlex::try_quote(&value).map_or_else(|_| String::new(), |value| value.into_owned());
+        build.push_str(&format!(" {option} {quoted}"));
+    }
+    build.push_str(&format!(" {}", shlex::try_quote(context).unwrap_or(".".into())));
+    BUILDSPEC.replacen(BUILD, &build, 1)
+}
 
 /// Text as YAML has it: in quotes where it could be read as something else.
 fn text(value: &str) -> String {
@@ -32,7 +55,10 @@ pub(super) fn deploy_yaml(found: &Found) -> String {
         text(&found.application)
     );
     if found.environments.iter().any(|place| !place.is_known) {
-        out.push_str("  # Correct these before a release on AWS; here, any names will do. One block for each place in production.\n");
+        out.push_str(
+            "  # Correct these before a release on AWS, and below `family`, `service` and `container`, which are guesses, too; here, any names\n\
+             \x20 # will do. `cargo run -- verify DIR --aws` says which are not there. One block for each place in production.\n",
+        );
     }
     for place in &found.environments {
         out.push_str(&environment(place));
@@ -106,22 +132,22 @@ pub(super) fn local_yaml(found: &Found) -> String {
         out.push_str(&format!("compose: {}\n", text(compose)));
     }
     if !found.outside.is_empty() {
-        out.push_str("# Not started here: start them yourself, and say below where they are.\n");
-        out.push_str(&format!("outside: {}\n", list(&found.outside)));
+        out.push_str("# Not started here: start them yourself. Addresses in the compose file that lead to them lead to these on this machine.\n");
+        let each = found.outside.iter().map(|(name, at)| format!("{}: {}", text(name), text(at)));
+        out.push_str(&format!("outside: {{{}}}\n", each.collect::<Vec<_>>().join(", ")));
     }
     out.push_str(
         "# Variables of all containers. {environment} is the environment's name, {state} the release's own folder, and {port}, in\n\
          # commands and variables, the port that a container was given, which it also has in PORT.\n",
     );
-    if found.reached.is_empty() {
-        out.push_str("environment: {}\n");
-    } else {
-        let each = found.reached.iter().map(|(name, value)| format!("  {}: {}\n", text(name), text(value)));
-        out.push_str(&format!("environment:\n{}", each.collect::<String>()));
-    }
-    out.push_str("containers:\n");
+    out.push_str("environment: {}\ncontainers:\n");
     for service in &found.services {
-        out.push_str(&container(service));
+        out.push_str(&container(&service.family, &service.start));
+    }
+    // A service that is told what to do may stand for a task, too.
+    let tasks = found.tasks.iter().filter(|task| task.start != Start::Unknown);
+    for task in tasks.filter(|task| !found.services.iter().any(|service| service.family == task.family)) {
+        out.push_str(&container(&task.family, &task.start));
     }
     out.push_str(
         "# What `sam deploy --guided` asks for; answer the same there.\nparameters: {PreTask: none, PostTask: none}\n",
@@ -129,9 +155,9 @@ pub(super) fn local_yaml(found: &Found) -> String {
     out
 }
 
-fn container(service: &Service) -> String {
-    let family = text(&service.family);
-    match &service.start {
+fn container(family: &str, start: &Start) -> String {
+    let family = text(family);
+    match start {
         Start::Compose { service, command } if command.is_empty() => {
             format!("  {family}: {{compose: {}}}\n", text(service))
         }

@@ -10,6 +10,8 @@ use std::path::Path;
 use saphyr::{LoadableYamlNode as _, MarkedYaml, YamlData};
 use serde_json::{Value, json};
 
+use super::dockerfile::{Built, Starts};
+use super::variables::{interpolated, lines_of};
 use crate::mistakes::{entries, place, scalar};
 
 /// Something wrong in the file that is read, or in another one, whose name it begins with.
@@ -33,14 +35,18 @@ pub(crate) struct Compose {
 /// One service.
 #[derive(Debug, Default)]
 pub(crate) struct Service {
-    /// Whether its image is built from the folder, and not somebody else's.
-    pub(crate) builds: bool,
+    /// What its image is built from; nothing when it is somebody else's.
+    pub(crate) built: Option<Built>,
+    /// What that image starts unless it is told otherwise.
+    pub(crate) image_starts: Starts,
     pub(crate) image: Option<String>,
     pub(crate) entrypoint: Vec<String>,
     pub(crate) command: Vec<String>,
     pub(crate) environment: BTreeMap<String, String>,
     /// The container's own port.
     pub(crate) port: Option<u16>,
+    /// The one of this machine at which it is published, where that is another.
+    pub(crate) published: Option<u16>,
     /// As task definitions have it.
     pub(crate) health_check: Option<Value>,
     /// In seconds.
@@ -173,7 +179,7 @@ impl Reader<'_> {
             let field = scalar(key).unwrap_or_default();
             match field.as_str() {
                 "image" => service.image = self.text(value),
-                "build" => service.builds = true,
+                "build" => service.built = Some(self.built(value)),
                 "command" => service.command = self.command(value),
                 "entrypoint" => service.entrypoint = self.command(value),
                 "environment" => service.environment = self.environment(value),
@@ -181,7 +187,8 @@ impl Reader<'_> {
                 "healthcheck" => service.health_check = self.health_check(value),
                 "depends_on" => (service.needs, service.awaits) = (self.needs(value), awaits(value)),
                 "restart" if matches!(scalar(value).as_deref(), Some("no" | "on-failure")) => service.ends = true,
-                "ports" | "expose" => service.port = self.port(value).or(service.port),
+                "ports" => (service.port, service.published) = self.ports(value),
+                "expose" => service.port = service.port.or(self.ports(value).0),
                 "stop_grace_period" => service.stop_timeout = self.seconds(value),
                 "init" => {}
                 extension if extension.starts_with("x-") => {}
@@ -196,6 +203,9 @@ impl Reader<'_> {
                     self.find(key, &why);
                 }
             }
+        }
+        if let Some(built) = &service.built {
+            service.image_starts = built.starts(self.folder);
         }
         for (name, value) in files {
             service.environment.entry(name).or_insert(value);
@@ -257,6 +267,29 @@ impl Reader<'_> {
             }
         }
         variables
+    }
+
+    fn built(&mut self, node: &MarkedYaml<'_>) -> Built {
+        let mut built = Built::default();
+        if !matches!(node.data, YamlData::Mapping(_)) {
+            built.context = self.text(node).unwrap_or(built.context);
+            return built;
+        }
+        for (key, value) in entries(node) {
+            match scalar(key).unwrap_or_default().as_str() {
+                "context" => built.context = self.text(value).unwrap_or_default(),
+                "dockerfile" => built.dockerfile = self.text(value),
+                "target" => built.target = self.text(value),
+                "args" => built.args = self.environment(value),
+                other => {
+                    let at = self.at(key);
+                    self.notes.push(format!(
+                        "{at}: `build.{other}` has no effect: say in buildspec.yml how the image is built"
+                    ));
+                }
+            }
+        }
+        built
     }
 
     fn files(&mut self, node: &MarkedYaml<'_>) -> BTreeMap<String, String> {
@@ -326,27 +359,32 @@ impl Reader<'_> {
         entries(node).into_iter().filter_map(|(key, _)| Some((scalar(key)?, self.at(key)))).collect()
     }
 
-    /// The container's port of the first one: `8080`, `80:8080`, `127.0.0.1:80:8080/tcp`, `{target: 8080}`.
-    fn port(&mut self, node: &MarkedYaml<'_>) -> Option<u16> {
+    /// The container's port of the first one, and where it is published: `8080`, `80:8080`, `127.0.0.1:80:8080/tcp`,
+    /// `{target: 8080, published: 80}`.
+    fn ports(&mut self, node: &MarkedYaml<'_>) -> (Option<u16>, Option<u16>) {
         let YamlData::Sequence(items) = &node.data else {
             self.find(node, "a list is expected, such as [\"8080\"]");
-            return None;
+            return (None, None);
         };
-        let first = items.first()?;
+        let Some(first) = items.first() else { return (None, None) };
         if let [_, others @ ..] = items.as_slice()
             && let Some(second) = others.first()
         {
             let at = self.at(second);
             self.notes.push(format!("{at}: of several ports, the first one is the container's here"));
         }
-        let target = entries(first).into_iter().find(|(key, _)| scalar(key).as_deref() == Some("target"));
-        let text = self.text(target.map_or(first, |(_, value)| value))?;
-        let own = text.rsplit(':').next().unwrap_or_default().split('/').next().unwrap_or_default();
-        if let Ok(port) = own.parse() {
-            return Some(port);
-        }
-        self.find(first, &format!("`{text}` is no port: write it as \"8080\" or \"80:8080\""));
-        None
+        let field = |name: &str| {
+            entries(first).into_iter().find(|(key, _)| scalar(key).as_deref() == Some(name)).map(|(_, value)| value)
+        };
+        let (target, published) = (field("target"), field("published"));
+        let Some(text) = self.text(target.unwrap_or(first)) else { return (None, None) };
+        let mut parts = text.split('/').next().unwrap_or_default().rsplit(':');
+        let Some(port) = parts.next().and_then(|own| own.parse::<u16>().ok()) else {
+            self.find(first, &format!("`{text}` is no port: write it as \"8080\" or \"80:8080\""));
+            return (None, None);
+        };
+        let at = published.and_then(scalar).or_else(|| parts.next().map(str::to_owned));
+        (Some(port), at.and_then(|at| at.parse().ok()).filter(|at| *at != port))
     }
 }
 
@@ -357,65 +395,4 @@ fn awaits(node: &MarkedYaml<'_>) -> Vec<String> {
         conditions.into_iter().any(|(_, value)| scalar(value).as_deref() == Some("service_completed_successfully"))
     };
     entries(node).into_iter().filter(|(_, value)| completes(value)).filter_map(|(key, _)| scalar(key)).collect()
-}
-
-/// `NAME=VALUE`, a line each; empty lines and those that begin with # are comments.
-fn lines_of(text: &str) -> Result<BTreeMap<String, String>, String> {
-    let mut variables = BTreeMap::new();
-    for (at, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let line = line.strip_prefix("export ").unwrap_or(line);
-        let Some((name, value)) = line.split_once('=') else {
-            return Err(format!("line {}: write it as NAME=VALUE", at + 1));
-        };
-        let value = value.trim();
-        let quoted = ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
-        variables.insert(name.trim().to_owned(), quoted.unwrap_or(value).to_owned());
-    }
-    Ok(variables)
-}
-
-/// `$NAME`, `${NAME}`, `${NAME:-otherwise}`, `${NAME-otherwise}`, and `$$` for a dollar sign.
-fn interpolated(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('$') {
-        out.push_str(before);
-        let is_part = |char: char| char.is_ascii_alphanumeric() || char == '_';
-        if let Some(after) = after.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-        } else if let Some(inner) = after.strip_prefix('{') {
-            let (inner, after) = inner.split_once('}').ok_or("`${` is not closed: write `$$` for a dollar sign")?;
-            let end = inner.find(|char| !is_part(char)).unwrap_or(inner.len());
-            let (name, how) = inner.split_at(end);
-            let value = variable(name);
-            out.push_str(&match (value, how) {
-                (Some(value), "") => value,
-                (Some(value), how) if how.starts_with(":-") && !value.is_empty() => value,
-                (_, how) if how.starts_with(":-") => how[2..].to_owned(),
-                (Some(value), how) if how.starts_with('-') => value,
-                (None, how) if how.starts_with('-') => how[1..].to_owned(),
-                (None, "") => {
-                    return Err(format!("`{name}` has no value: set it in .env, or write `${{{name}:-value}}`"));
-                }
-                (_, how) => return Err(format!("`{how}` in `${{{inner}}}` is not supported here")),
-            });
-            rest = after;
-        } else {
-            let end = after.find(|char| !is_part(char)).unwrap_or(after.len());
-            let (name, after) = after.split_at(end);
-            if name.is_empty() {
-                return Err("a single `$`: write `$$` for a dollar sign".into());
-            }
-            let missing = || format!("`{name}` has no value: set it in .env, or write `$$` for a dollar sign");
-            out.push_str(&variable(name).ok_or_else(missing)?);
-            rest = after;
-        }
-    }
-    out.push_str(rest);
-    Ok(out)
 }

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use shared::Manifest;
 use shared::manifest::{Environment, LaunchType, in_environment};
 
-use super::compose::{Compose, Said};
+use super::compose::{Compose, Said, Service};
+use super::dockerfile::Starts;
+use super::outside::reached;
 use super::shape::{Container, Local, Over as _, OwnCheck};
 use super::taskdef;
 use crate::account::{Engine, Region};
@@ -142,7 +144,15 @@ impl<'a> Definitions<'a> {
             let found = self.compose.as_ref().map(|compose| compose.service(service).ok_or(compose));
             match found {
                 Some(Ok(found)) => {
-                    overlay(container, Some(&found.entrypoint), Some(&found.command), found.port.or(uses.port));
+                    let (starts, missing) = started(found, self.folder, self.local.run_with.unwrap_or_default());
+                    let entrypoint = Some(starts.entrypoint.as_slice()).filter(|words| !words.is_empty());
+                    overlay(container, entrypoint, Some(&starts.command), found.port.or(uses.port));
+                    if let Some(program) = missing {
+                        self.notes.push(format!(
+                            "containers.{family}: started without its image's entrypoint, since there is no `{program}` here: say \
+                             `entrypoint`, or `[]` where it needs none"
+                        ));
+                    }
                     let port = found.port.or(uses.port);
                     set(
                         container,
@@ -150,7 +160,9 @@ impl<'a> Definitions<'a> {
                         found.health_check.clone().map(|check| self.at_its_port(check, port)),
                     );
                     set(container, "stopTimeout", found.stop_timeout.map(Value::from));
-                    variables.clone_from(&found.environment);
+                    let here =
+                        |(name, value): (&String, &String)| (name.clone(), reached(name, value, &self.local.outside));
+                    variables = found.environment.iter().map(here).collect();
                     let needs = found.needs.clone();
                     self.needs(service, &needs);
                 }
@@ -256,12 +268,15 @@ impl<'a> Definitions<'a> {
         let released: Vec<_> = self.local.containers.values().filter_map(|one| one.compose.clone()).collect();
         for (needed, at) in needs {
             // What is built from the same folder is the application's own: the release runs it, each thing in its turn.
-            let is_own =
-                self.compose.as_ref().and_then(|compose| compose.service(needed)).is_some_and(|one| one.builds);
-            if !is_own && !released.contains(needed) && !self.local.outside.contains(needed) {
+            let is_own = self
+                .compose
+                .as_ref()
+                .and_then(|compose| compose.service(needed))
+                .is_some_and(|one| one.built.is_some());
+            if !is_own && !released.contains(needed) && !self.local.outside.contains_key(needed) {
                 self.wrong.push(Said::There(format!(
-                    "{at}: `{service}` depends on `{needed}`, which deploy.yaml does not release: start it yourself, say in \
-                     local.yaml's `environment` how it is reached, and add it to `outside` there"
+                    "{at}: `{service}` depends on `{needed}`, which deploy.yaml does not release: start it yourself, and say in \
+                     local.yaml where it is: `outside: {{{needed}: localhost}}`"
                 )));
             }
         }
@@ -295,6 +310,29 @@ impl<'a> Definitions<'a> {
     }
 }
 
+/// What a service of the compose file starts: what it says, and where it says nothing what its image does. A real container's image knows
+/// that itself. A process can only start what is here: the program of an image's entrypoint that is not comes second.
+fn started(service: &Service, folder: &Path, engine: Engine) -> (Starts, Option<String>) {
+    let own = Starts { entrypoint: service.entrypoint.clone(), command: service.command.clone() };
+    if engine != Engine::Processes || !own.entrypoint.is_empty() {
+        return (own, None);
+    }
+    let image = &service.image_starts;
+    let command = if own.command.is_empty() { image.command.clone() } else { own.command };
+    let missing = image.entrypoint.first().filter(|program| !is_here(program, folder)).cloned();
+    let entrypoint = if missing.is_some() { Vec::new() } else { image.entrypoint.clone() };
+    (Starts { entrypoint, command }, missing)
+}
+
+/// Whether this machine has a program, as a process in the application's folder would be started.
+fn is_here(program: &str, folder: &Path) -> bool {
+    if program.contains('/') {
+        return folder.join(program).exists();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|one| one.join(program).exists())
+}
+
 fn set(container: &mut Value, field: &str, value: Option<Value>) {
     if let Some(value) = value {
         container[field] = value;
@@ -306,8 +344,8 @@ fn set_port(container: &mut Value, port: Option<u16>) {
 }
 
 fn overlay(container: &mut Value, entrypoint: Option<&[String]>, command: Option<&[String]>, port: Option<u16>) {
-    // What is not said stays; a new entrypoint takes the command with it, as with images.
-    if let Some(entrypoint) = entrypoint.filter(|words| !words.is_empty()) {
+    // What is not said stays.
+    if let Some(entrypoint) = entrypoint {
         container["entryPoint"] = json!(entrypoint);
     }
     if let Some(command) = command.filter(|words| !words.is_empty()) {

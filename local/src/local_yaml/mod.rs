@@ -5,10 +5,13 @@
 
 mod compose;
 mod definitions;
+mod dockerfile;
 mod expand;
 mod flaws;
+mod outside;
 mod shape;
 pub(crate) mod taskdef;
+mod variables;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +24,7 @@ use shape::{Local, Over as _};
 
 pub(crate) use compose::{Compose, Said, Service as ComposeService};
 pub(crate) use definitions::plain;
+pub(crate) use dockerfile::Built;
 
 /// The name of the file, beside the application's `deploy.yaml`.
 pub const FILE: &str = "local.yaml";

@@ -30,9 +30,10 @@ pub(crate) struct Local {
     pub(crate) environment: BTreeMap<String, String>,
     /// docker compose's file, in the application's folder, whose services `containers` name.
     pub(crate) compose: Option<String>,
-    /// Services of that file that run beside the application and are not started here, such as its database.
+    /// Services of that file that run beside the application and are not started here, such as its database, each with where it is
+    /// reached on this machine: `localhost`, or `localhost:5433`. Addresses in that file lead there.
     #[serde(default)]
-    pub(crate) outside: Vec<String>,
+    pub(crate) outside: BTreeMap<String, String>,
     /// How containers are started, by the families of `deploy.yaml`.
     #[serde(default)]
     pub(crate) containers: BTreeMap<String, Container>,
@@ -198,7 +199,7 @@ impl Over for Local {
             databases: after(self.databases, base.databases),
             environment: with(self.environment, base.environment),
             compose: self.compose.or(base.compose),
-            outside: after(self.outside, base.outside),
+            outside: with(self.outside, base.outside),
             containers: merged(self.containers, base.containers),
             services: merged(self.services, base.services),
             environments: merged(self.environments, base.environments),

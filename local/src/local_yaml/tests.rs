@@ -251,7 +251,7 @@ volumes: {data: }
 const COMPOSED: &str = "\
 build: {command: [make]}
 compose: compose.yaml
-outside: [db]
+outside: {db: localhost}
 containers: {blog-web: {compose: web}, blog-worker: {compose: worker}}
 ";
 
@@ -329,7 +329,7 @@ fn what_a_compose_file_says_and_cannot_be_done_here_is_named_with_its_place() {
     }
     for (from, to, said) in [
         (
-            "outside: [db]\n",
+            "outside: {db: localhost}\n",
             "",
             "compose.yaml:9:18: `web` depends on `db`, which deploy.yaml does not release: start it yourself",
         ),

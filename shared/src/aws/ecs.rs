@@ -36,6 +36,7 @@ pub struct Ecs {
     client: Client,
     region: String,
     pacer: Arc<Pacer>,
+    definitions: Arc<Pacer>,
 }
 
 /// A task, as it was seen.
@@ -246,7 +247,8 @@ impl Aws {
         let config =
             aws_sdk_ecs::config::Builder::from(&self.config_at(place).await).retry_partition(allowance()).build();
         let client = Client::from_conf(config);
-        Ecs { client, region: place.region.clone(), pacer: self.paces(place).control }
+        let paces = self.paces(place);
+        Ecs { client, region: place.region.clone(), pacer: paces.control, definitions: paces.definitions }
     }
 }
 
@@ -274,7 +276,7 @@ impl Ecs {
         let name = self.call("DescribeTaskDefinition");
         let kept = revision::Kept::default();
         let call = call.customize().interceptor(kept.clone());
-        let found = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await;
+        let found = self.definitions.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await;
         let found = found.map_err(|error| no_definition(error, family, &self.region))?;
         let (Some(newest), Some(described)) = (found.task_definition, kept.body()) else {
             return Err(Error::Again(format!("{name}: an empty answer")));
@@ -303,7 +305,7 @@ impl Ecs {
     pub async fn definition(&self, arn: &str) -> Result<Definition, Error> {
         let name = self.call("DescribeTaskDefinition");
         let call = self.client.describe_task_definition().task_definition(arn);
-        let output = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await?;
+        let output = self.definitions.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await?;
         output.task_definition.as_ref().map(definition).ok_or_else(|| Error::Again(format!("{name}: an empty answer")))
     }
 

@@ -53,6 +53,9 @@ const ATTEMPTS: u32 = 3;
 
 /// Control-plane reads a second, per account and Region: what ECS and CodeDeploy give everybody in that account.
 const CONTROL_READS: f64 = 2.0;
+/// Reads of task definitions a second, per account and Region: each is read once, and a release begins with reading all of them. ECS
+/// counts them apart from the reads that are repeated (it refills 20 a second of those of clusters, and leaves out the rest).
+const DEFINITION_READS: f64 = 5.0;
 
 /// `GetLogEvents` a second, per account and Region: half of the smallest quota (fact 34).
 const LOG_READS: f64 = 5.0;
@@ -168,6 +171,7 @@ struct Inner {
 #[derive(Debug, Clone)]
 struct Paces {
     control: Arc<Pacer>,
+    definitions: Arc<Pacer>,
     logs: Arc<Pacer>,
 }
 
@@ -244,7 +248,11 @@ impl Aws {
 
     fn paces(&self, place: &Place) -> Paces {
         let mut paces = self.0.paces.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Paces { control: Arc::new(Pacer::new(CONTROL_READS)), logs: Arc::new(Pacer::new(LOG_READS)) };
+        let new = || {
+            let [control, definitions, logs] =
+                [CONTROL_READS, DEFINITION_READS, LOG_READS].map(|reads| Arc::new(Pacer::new(reads)));
+            Paces { control, definitions, logs }
+        };
         paces.entry(place.clone()).or_insert_with(new).clone()
     }
 

@@ -1,0 +1,80 @@
+//! What runs beside an application here, such as its database: where a compose file's addresses lead on this machine.
+//!
+//! Invariant: a value that is no address stays as it is, though it says the same as a service's name (`CACHE_STORE: redis`).
+
+use std::collections::BTreeMap;
+
+/// The last part of names of variables whose value is a host, or a host and a port.
+const HOSTS: [&str; 5] = ["HOST", "HOSTNAME", "ADDR", "ADDRESS", "SERVER"];
+
+/// A variable's value with the services that run outside where they are on this machine, as `HOST` or `HOST:PORT`.
+pub(crate) fn reached(variable: &str, value: &str, outside: &BTreeMap<String, String>) -> String {
+    let is_host = variable.to_uppercase().rsplit('_').next().is_some_and(|last| HOSTS.contains(&last));
+    outside.iter().fold(value.to_owned(), |value, (service, at)| {
+        let host = at.split(':').next().unwrap_or_default();
+        if is_host && value == *service {
+            return host.to_owned();
+        }
+        let mut done = String::new();
+        let mut rest = value.as_str();
+        while let Some(found) = rest.find(service.as_str()) {
+            let (before, after) = (&rest[..found], &rest[found + service.len()..]);
+            done.push_str(before);
+            // What stands before an @ is who asks, and not where.
+            let is_user = after.find('@').is_some_and(|at| !after[..at].contains('/'));
+            let begins =
+                done.ends_with(['@', '/', ',']) && is_address(&done) && !is_user || (is_host && done.is_empty());
+            let ends = !after.starts_with(|next: char| next.is_alphanumeric() || matches!(next, '-' | '_' | '.'));
+            if begins && ends {
+                let port =
+                    after.strip_prefix(':').map_or(0, |port| port.chars().take_while(char::is_ascii_digit).count());
+                // With the port that it is published at, where that is said; else with its own.
+                let (here, skipped) = match (at.contains(':'), port) {
+                    (true, port @ 1..) => (at.as_str(), port + 1),
+                    (true, 0) => (at.as_str(), 0),
+                    (false, _) => (host, 0),
+                };
+                done.push_str(here);
+                rest = &after[skipped..];
+            } else {
+                done.push_str(service);
+                rest = after;
+            }
+        }
+        done.push_str(rest);
+        done
+    })
+}
+
+/// Whether what stands before is the begin of an address: `redis://`, `postgres://user:password@`, also after others (`,`).
+fn is_address(before: &str) -> bool {
+    before.rfind("://").is_some_and(|scheme| !before[scheme + 3..].contains('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_lead_to_this_machine_and_what_only_sounds_like_one_stays() {
+        let outside: BTreeMap<_, _> = [("db", "localhost:5433"), ("redis", "localhost")]
+            .map(|(name, at)| (name.to_owned(), at.to_owned()))
+            .into();
+        for (variable, value, expected) in [
+            ("DATABASE_URL", "postgres://blog:p@db:5432/db", "postgres://blog:p@localhost:5433/db"),
+            ("DATABASE_URL", "postgres://db:db@db/db?a=db", "postgres://db:db@localhost:5433/db?a=db"),
+            ("CELERY_BROKER_URL", "redis://redis:6379/0", "redis://localhost:6379/0"),
+            ("NODES", "redis://redis:1,redis:2", "redis://localhost:1,localhost:2"),
+            ("DB_HOST", "db", "localhost"),
+            ("CACHE_ADDR", "redis:6379", "localhost:6379"),
+            ("CACHE_STORE", "redis", "redis"),
+            ("QUEUE", "high,redis,db", "high,redis,db"),
+            ("PATH_OF_IT", "/var/db", "/var/db"),
+            ("SITE", "https://blog.example/db/redis", "https://blog.example/db/redis"),
+            ("OTHER", "postgres://p@db.example/x", "postgres://p@db.example/x"),
+            ("DB_HOST", "db-2", "db-2"),
+        ] {
+            assert_eq!(reached(variable, value, &outside), expected, "{variable}={value}");
+        }
+    }
+}
