@@ -35,7 +35,7 @@ pub use job::{Event, Job};
 pub use journal::Journal;
 pub use lambda::Invocation;
 pub use manifest::Manifest;
-pub use run::{run, run_beside};
+pub use run::{run, run_beside, run_leniently};
 pub use tick::{Next, Tick};
 pub use time::{Clock, Time};
 pub use trouble::Trouble;

@@ -21,10 +21,10 @@ use crate::halt::Halt;
 use crate::job::{Claim, Event, Job, Origin, Release};
 use crate::lambda::Invocation;
 use crate::record::{Store, Usual};
+use crate::text::fit;
 use crate::tick::{FRESH, Next, Tick};
 use crate::time::Time;
 use crate::token::Envelope;
-use crate::trouble::Trouble;
 
 /// When a job that was claimed before is taken up all the same. Lambda delivers an event again about a minute after its
 /// function died (fact 3); whoever polled the same job at the same moment comes within seconds.
@@ -57,6 +57,9 @@ const ROOM: Duration = Duration::from_secs(120);
 
 /// How long before it is broken off that work must have ended: its last words are said then.
 const REST_BEFORE: Duration = Duration::from_secs(20);
+
+/// How much is said in the console of what keeps an action from looking at all, in characters.
+const LONGEST_WHY: usize = 500;
 
 /// The shortest pause between two looks, so that a slow world is not asked without end.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -105,6 +108,24 @@ where
     M: Default,
 {
     Box::pin(run_with(aws, event, invocation, (undone, true), step)).await
+}
+
+/// The same for an action that never fails its release: what keeps it from being done is answered as `undone` says.
+///
+/// # Errors
+/// See [`run`].
+pub async fn run_leniently<S, M>(
+    aws: &Aws,
+    event: &Event,
+    invocation: Invocation,
+    undone: fn(Verdict) -> Answer,
+    step: impl AsyncFnMut(&Tick<'_>, &mut S, &mut M) -> Result<Next, Error>,
+) -> Result<(), Error>
+where
+    S: Serialize + DeserializeOwned + Default,
+    M: Default,
+{
+    Box::pin(run_with(aws, event, invocation, (undone, false), step)).await
 }
 
 async fn run_with<S, M>(
@@ -362,7 +383,6 @@ where
     let clock = invocation.clock;
     let Work { release, envelope, memory, progress, halt, goes_on, answered } = work;
     let codepipeline = Codepipeline::new(aws);
-    let mut trouble = Trouble::default();
     let usual = usual(aws, release).await;
     loop {
         // Sealed before the step: if time runs out in the middle of it, the next job begins where this look began.
@@ -372,7 +392,7 @@ where
         let now = clock.now();
         if envelope.tries.is_none() {
             let found = codepipeline.tries(release, job.run.as_deref(), now.since(envelope.begun)).await;
-            if let Some(found) = trouble.note(now, found)? {
+            if let Some(found) = envelope.trouble.note(now, found)? {
                 envelope.tries = Some(found);
             } else if TROUBLE_PAUSE >= invocation.left() {
                 return Ok(hand_over(progress));
@@ -402,7 +422,10 @@ where
         };
         let stepped = tokio::time::timeout(invocation.left(), Box::pin(step(&tick, &mut envelope.state, memory))).await;
         let Ok(stepped) = stepped else { return Ok(hand_over(progress)) };
-        let pause = match trouble.note(clock.now(), stepped)? {
+        if let (Err(Error::Again(why)), true) = (&stepped, progress.summary.is_empty()) {
+            progress.summary = fit(&format!("Looking again: {why}"), LONGEST_WHY);
+        }
+        let pause = match envelope.trouble.note(clock.now(), stepped)? {
             Some(Next::Succeed(success)) => return Ok(Answer::Succeeded(with_usual(success, usual.as_ref(), release))),
             Some(Next::Answer(success)) => {
                 *goes_on = true;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Verdict;
 use crate::time::Time;
+use crate::trouble::Trouble;
 
 /// The version that this code writes. Tokens of older versions are read; see the tests' fixtures.
 const VERSION: u32 = 1;
@@ -26,6 +27,9 @@ pub struct Envelope<S> {
     /// Which try of the release this is; not known when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tries: Option<Tries>,
+    /// How long its looks have failed: a function with little time must give up, too.
+    #[serde(default, skip_serializing_if = "Trouble::is_none")]
+    pub trouble: Trouble,
     /// What the action cannot observe again.
     pub state: S,
 }
@@ -56,7 +60,14 @@ impl<S: Serialize + DeserializeOwned + Default> Envelope<S> {
     /// The token of a first job, which has none: its own id becomes the key.
     #[must_use]
     pub fn first(job: &str, now: Time) -> Self {
-        Self { version: VERSION, key: job.to_owned(), begun: now, tries: None, state: S::default() }
+        Self {
+            version: VERSION,
+            key: job.to_owned(),
+            begun: now,
+            tries: None,
+            trouble: Trouble::default(),
+            state: S::default(),
+        }
     }
 
     /// Reads what [`seal`](Self::seal) wrote, in this version or an older one.

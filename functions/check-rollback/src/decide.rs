@@ -70,11 +70,9 @@ pub(crate) fn decide(seen: &Seen<'_>) -> Decision {
     }
     let is_it = |one: &&Record| !one.back && one.has_succeeded() && one.content == seen.target.hash;
     let target = seen.records.iter().find(is_it).cloned();
-    let since = target.as_ref().map(|target| {
-        let later = seen.records.iter().filter(|one| !one.back && one.ended > target.ended);
-        later.rev().cloned().collect::<Vec<_>>()
-    });
-    let since = since.unwrap_or_default();
+    // Of one without a record, all that were read may be later.
+    let is_later = |one: &&Record| target.as_ref().is_none_or(|target| one.ended > target.ended);
+    let since: Vec<_> = seen.records.iter().filter(|one| !one.back).filter(is_later).rev().cloned().collect();
     let barred = since.iter().flat_map(|one| one.no_way_back.iter().map(|task| (task.clone(), one.what())));
     let barred: Vec<_> = barred.filter(|(task, _)| seen.behind.as_ref() != Some(task)).collect();
     if !barred.is_empty() {
@@ -160,7 +158,9 @@ mod tests {
         let mut seen = seen(&target, vec![release(30, "b", "Succeeded", &[])]);
         seen.unreadable = vec!["e-20".into()];
         let Decision::Between(between) = decide(&seen) else { panic!("refused") };
-        assert_eq!((between.target.is_none(), between.since.len()), (true, 0));
+        assert_eq!((between.target.is_none(), between.since.len()), (true, 1), "what is known may be later");
         assert_eq!(between.unreadable, ["e-20"]);
+        seen.records.push(release(25, "c", "Succeeded", &["migrate"]));
+        assert!(matches!(decide(&seen), Decision::Refused(Why::NoWayBack(_))), "and bars the way");
     }
 }

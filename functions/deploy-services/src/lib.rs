@@ -90,6 +90,10 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
         Decision::Go(acts) => {
             let goes_forward = state.giving_up.is_none() && acts.iter().any(Act::begins);
             if goes_forward && let Some(next) = memory.take_turn(tick).await? {
+                if memory.plan.has_nothing() {
+                    // Nor is it remembered by an invocation after this one.
+                    state.before.clear();
+                }
                 return memory.say(tick, next).await;
             }
             if !goes_forward || tick.goes_on().await? {

@@ -64,6 +64,11 @@ impl Memory {
         match turn::take(tick).await? {
             Whose::Ours => {
                 self.has_turn = true;
+                // What was seen before the turn came is what the release before has changed since.
+                if self.waits_for.take().is_some() {
+                    self.plan.look_anew();
+                    return Ok(Some(Next::Wait(LOOK, message::looks_anew(tick))));
+                }
                 Ok(None)
             }
             Whose::Theirs(turn) => Ok(Some(self.wait_for(tick, &turn))),

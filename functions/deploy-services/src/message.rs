@@ -17,7 +17,9 @@ use crate::workers::Workers;
 
 mod quick;
 
-pub(crate) use quick::{closed, goes_quickly, looks_for_the_quick_way, quickly, stuck_quickly, went_quickly};
+pub(crate) use quick::{
+    closed, goes_quickly, looks_anew, looks_for_the_quick_way, quickly, stuck_quickly, went_quickly,
+};
 
 /// The longest line of a container in a verdict.
 const LONGEST_LINE: usize = 300;

@@ -66,6 +66,18 @@ impl Plan {
         self.targets.retain(|target| target.site.service.kind != ServiceKind::Web);
     }
 
+    /// Whether nothing of this action is anywhere.
+    pub(crate) fn has_nothing(&self) -> bool {
+        self.targets.iter().all(|target| target.deployment().is_none())
+    }
+
+    /// Forgets what was seen where nothing of this action is: what runs there may be another version by now.
+    pub(crate) fn look_anew(&mut self) {
+        for target in self.targets.iter_mut().filter(|target| target.deployment().is_none()) {
+            *target = Target::new(target.site.clone(), 0);
+        }
+    }
+
     /// Looks at every target; what was seen is of this moment.
     pub(crate) async fn look(&mut self, tick: &Tick<'_>, state: &mut State) -> Moment {
         let takes_back = state.giving_up.is_some() || tick.halted;

@@ -36,7 +36,9 @@ pub(crate) struct Workers {
     broken: Option<String>,
     /// What keeps them from being written back.
     pub(crate) stuck: Option<String>,
-    trouble: Trouble,
+    looking: Trouble,
+    /// Of writing: a look that goes well does not make up for a write that never does.
+    writing: Trouble,
 }
 
 impl Workers {
@@ -44,7 +46,16 @@ impl Workers {
         let planned = plan(manifest).into_iter();
         let intended = planned.map(|(name, schedules)| (name, Intended { schedules, ..Intended::default() })).collect();
         let kinds = kinds(manifest).into_iter().map(|kind| (kind, None)).collect();
-        Self { kinds, intended, image, known: None, broken: None, stuck: None, trouble: Trouble::default() }
+        Self {
+            kinds,
+            intended,
+            image,
+            known: None,
+            broken: None,
+            stuck: None,
+            looking: Trouble::default(),
+            writing: Trouble::default(),
+        }
     }
 
     fn has_any(&self) -> bool {
@@ -59,7 +70,9 @@ impl Workers {
     /// Registers what is not registered yet, and reads what was written down.
     pub(crate) async fn look(&mut self, tick: &Tick<'_>, takes_back: bool) {
         let looked = self.try_look(tick, takes_back).await;
-        self.note(tick, looked);
+        if let Err(verdict) = self.looking.note(tick.now, looked) {
+            self.broken.get_or_insert(verdict.message);
+        }
     }
 
     async fn try_look(&mut self, tick: &Tick<'_>, takes_back: bool) -> Result<(), Error> {
@@ -131,7 +144,9 @@ impl Workers {
     pub(crate) async fn release(&mut self, tick: &Tick<'_>) {
         let (Some(pointers), Some(known)) = (Pointers::new(tick.aws), self.known.take()) else { return };
         let published = pointers.publish(&known, &self.intended, tick.release, tick.key).await;
-        self.note(tick, published);
+        if let Err(verdict) = self.writing.note(tick.now, published) {
+            self.broken.get_or_insert(verdict.message);
+        }
     }
 
     /// Writes back what this release has written.
@@ -141,15 +156,9 @@ impl Workers {
         let (Some(pointers), Some(known)) = (Pointers::new(tick.aws), self.known.take()) else { return };
         if known.has_any_of(tick.release) {
             let restored = pointers.restore(&known, tick.release).await;
-            if let Err(verdict) = self.trouble.note(tick.now, restored) {
+            if let Err(verdict) = self.writing.note(tick.now, restored) {
                 self.stuck = Some(verdict.message);
             }
-        }
-    }
-
-    fn note(&mut self, tick: &Tick<'_>, outcome: Result<(), Error>) {
-        if let Err(verdict) = self.trouble.note(tick.now, outcome) {
-            self.broken.get_or_insert(verdict.message);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use shared::aws::ecs::Task;
 use shared::text::count;
 use shared::time::spoken;
-use shared::{Progress, Success, Tick, Time, names};
+use shared::{Answer, Progress, Success, Tick, Time, Verdict, names};
 
 use crate::decide::Phase;
 use crate::service::{Deployed, Plan, Service};
@@ -38,6 +38,16 @@ pub(crate) fn ending(task: &Task) -> Ending {
         return Ending::Killed(ended.since(asked));
     }
     if has(|code| !matches!(code, 0 | 130 | 131 | 143)) { Ending::Failed } else { Ending::Clean }
+}
+
+/// It could not even begin, or broke; the release goes on.
+pub(crate) fn not_drained(why: Verdict) -> Answer {
+    let why = why.message.trim_end_matches('.');
+    let summary = format!(
+        "Warning: the old workers were not watched to their end: {why}. The release goes on; old workers end by themselves when their \
+         deployment does."
+    );
+    Answer::Succeeded(Success { summary, ..Success::default() })
 }
 
 /// "2 old workers still busy: us/worker 1, eu/worker 1".
@@ -106,6 +116,9 @@ fn became(tick: &Tick<'_>, service: &Service, named: &mut Vec<String>) -> (Strin
         Deployed::Not => return ("not deployed by this release".into(), false),
         Deployed::TakenBack => return ("rolled back by this release: its tasks are left alone".into(), false),
         Deployed::By(_) => {}
+    }
+    if service.phase() == Phase::Unknown {
+        return ("its old tasks could not be seen in time: they end when its deployment does".into(), true);
     }
     let mut bad = false;
     let (mut clean, mut failed, mut busy, mut protected) = (0, 0, 0, 0);

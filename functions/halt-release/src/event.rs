@@ -46,12 +46,20 @@ pub(crate) struct Carried {
     pub(crate) begun: Time,
     /// When something of the release was seen under way last; when it was seen to be over, to begin with.
     pub(crate) seen: Option<Time>,
+    /// Whether it is this one of several that says what is done.
+    #[serde(default = "speaks")]
+    pub(crate) speaks: bool,
     /// The tasks that were asked to end, and when.
     pub(crate) asked: BTreeMap<String, Time>,
     /// What was asked to end, in the words of the last line.
     pub(crate) stopped: Vec<String>,
     /// The targets that are being taken back, of which it is not said yet what became of them.
     pub(crate) followed: Vec<String>,
+}
+
+/// What an older version has handed over was said by whoever did so.
+fn speaks() -> bool {
+    true
 }
 
 /// Reads an event of EventBridge's, of Lambda's failure destination, or of our own.

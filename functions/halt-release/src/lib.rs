@@ -28,6 +28,9 @@ const LAST_LOOK: Duration = Duration::from_secs(15);
 /// How the name of the function ends that shows the log, as the stack names it.
 const TAIL: &str = "-tail-logs";
 
+/// The same of the one that waits for old workers.
+const DRAIN: &str = "-drain-workers";
+
 /// Handles one event.
 ///
 /// # Errors
@@ -54,10 +57,14 @@ async fn report(aws: &Aws, function: &str, event: &Event, why: &str) -> Result<(
     if let Some(claim) = &job.claim {
         codepipeline.claim(&job.id, claim).await?;
     }
-    // Losing the log never fails a release.
-    let answer = match function.ends_with(TAIL) {
-        true => Answer::Succeeded(Success { summary: message::lost_tail(function, why), ..Success::default() }),
-        false => Answer::Failed(message::died(function, why)),
+    // Losing the log never fails a release, nor does what waits for old workers.
+    let warning = |summary| Answer::Succeeded(Success { summary, ..Success::default() });
+    let answer = if function.ends_with(TAIL) {
+        warning(message::lost_tail(function, why))
+    } else if function.ends_with(DRAIN) {
+        warning(message::lost_drain(function, why))
+    } else {
+        Answer::Failed(message::died(function, why))
     };
     codepipeline.answer(&job.id, &answer).await.map(drop)
 }
@@ -169,6 +176,12 @@ impl Sweeping<'_> {
             return Ok(Then::LookAgain(LOOK_SELDOM));
         }
         if let Some(sweep) = self.known.as_ref().filter(|_| self.speaks == Some(true)) {
+            // A look at many takes its time: what is promised holds unless somebody has tried the stage again meanwhile.
+            let execution = self.codepipeline.execution(&self.release).await?;
+            let actions = self.codepipeline.siblings(&self.release).await?;
+            if verdict(&execution.status, &actions, now.since(self.carried.begun)) != Verdict::Over {
+                return Ok(Then::LookAgain(LOOK));
+            }
             let outcomes = sweep.outcomes(&self.release, &actions).await.unwrap_or_else(|error| {
                 warn!(%error, "how far the tasks came is not said");
                 Vec::new()
@@ -194,7 +207,7 @@ impl Sweeping<'_> {
     async fn speaks(&mut self) -> bool {
         if self.speaks.is_none() {
             let name = format!("halted/{}/{}", self.release.execution, self.release.attempt);
-            self.speaks = Some(self.goes_on || self.aws.is_first(&name).await);
+            self.speaks = Some(if self.goes_on { self.carried.speaks } else { self.aws.is_first(&name).await });
         }
         self.speaks == Some(true)
     }
@@ -229,13 +242,11 @@ impl Sweeping<'_> {
         }
     }
 
-    /// Goes on in another invocation, with the same event; one of those who wait goes on waiting.
+    /// Goes on in another invocation, with the same event: also one that says nothing, since the one that does may have died.
     ///
     /// Safe to repeat: two of them look and stop the same.
     async fn hand_over(mut self, now: Time, event: &Event) -> Result<(), Error> {
-        if !self.speaks().await {
-            return Ok(());
-        }
+        self.carried.speaks = self.speaks().await;
         if let Some(sweep) = &self.known {
             sweep.carry(&mut self.carried);
         }

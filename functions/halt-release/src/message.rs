@@ -140,6 +140,14 @@ pub(crate) fn lost_tail(function: &str, why: &str) -> String {
     )
 }
 
+/// What the drain's action says whose function is dead.
+pub(crate) fn lost_drain(function: &str, why: &str) -> String {
+    format!(
+        "Warning: the old workers were not watched to their end. Cutover's function {function} failed at every try: {why}. The release goes \
+         on; old workers end by themselves when their deployment does."
+    )
+}
+
 /// The verdict of an action whose function is dead.
 pub(crate) fn died(function: &str, why: &str) -> Verdict {
     Verdict::failed(format!(

@@ -64,6 +64,8 @@ struct Family {
     cluster: String,
     family: String,
     watch: Watch,
+    /// Its tasks that need no other look: over, or somebody else's.
+    settled: BTreeSet<String>,
 }
 
 /// What is known of one list. Each fails alone: while half of all calls are throttled, a look at which none fails hardly comes.
@@ -99,7 +101,8 @@ impl Sweep {
                 let family = in_environment(&task.family, name);
                 if seen.insert((place.clone(), environment.cluster.clone(), family.clone())) {
                     let (ecs, cluster) = (aws.ecs(&place).await, environment.cluster.clone());
-                    families.push(Family { ecs, cluster, family, watch: Watch::default() });
+                    let (watch, settled) = (Watch::default(), BTreeSet::new());
+                    families.push(Family { ecs, cluster, family, watch, settled });
                 }
             }
         }
@@ -268,7 +271,11 @@ impl Sweep {
 
     async fn look_at_tasks(&mut self, release: &Release, seen: Time, said: &mut Vec<String>) -> Result<bool, Verdict> {
         let found = join_all(self.families.iter().map(async |family| {
-            let arns = family.ecs.list_tasks(&family.cluster, Of::Family(&family.family), Half::Running).await?;
+            let of = Of::Family(&family.family);
+            let mut arns = family.ecs.list_tasks(&family.cluster, of, Half::Running).await?;
+            // One that was asked to end, by whomever, is listed there at once, and runs until SIGKILL (facts 19, 22).
+            arns.extend(family.ecs.list_tasks(&family.cluster, of, Half::Stopped).await?);
+            arns.retain(|arn| !family.settled.contains(arn));
             family.ecs.describe_tasks(&family.cluster, &arns).await
         }))
         .await;
@@ -278,6 +285,8 @@ impl Sweep {
             let looked = match found {
                 Err(error) => Err(error),
                 Ok(tasks) => {
+                    let settled = tasks.iter().filter(|task| task.is_over() || !is_of(task, release));
+                    self.families[at].settled.extend(settled.map(|task| task.arn.clone()));
                     let own = |task: &Task| is_of(task, release) && is_of_this_try(task.created, seen);
                     let left = tasks.iter().filter(|task| !task.is_over() && own(task));
                     let mut looked = Ok(false);
@@ -299,7 +308,8 @@ impl Sweep {
 
     /// Safe to repeat: see the call.
     async fn stop_task(&mut self, at: usize, task: &Task, now: Time, said: &mut Vec<String>) -> Result<(), Error> {
-        if !self.is_due(&task.arn, now) {
+        // One that ends already is waited for.
+        if task.desired_status == "STOPPED" || !self.is_due(&task.arn, now) {
             return Ok(());
         }
         let family = &self.families[at];

@@ -152,6 +152,13 @@ impl Record {
         self.status == "Succeeded"
     }
 
+    /// Whether its version has the traffic since: what follows the deployment may fail, or be stopped, and takes nothing back.
+    #[must_use]
+    pub fn has_deployed(&self) -> bool {
+        let deploys = |step: &Step| step.stage == "Deploy" && step.action == "Deploy" && step.status == "Succeeded";
+        self.has_succeeded() || self.actions.iter().any(deploys)
+    }
+
     /// "4f2a9c1 Sell teapots", or the execution where the source tells nothing.
     #[must_use]
     pub fn what(&self) -> String {
@@ -172,19 +179,19 @@ impl Record {
     }
 }
 
-/// What runs now: the newest release that has succeeded, or the newest way back; `records` are the newest first.
+/// What runs now: the newest release, or way back, whose deployment has succeeded; `records` are the newest first.
 #[must_use]
 pub fn runs(records: &[Record]) -> Option<&Record> {
-    records.iter().find(|one| one.has_succeeded() && !one.content.is_empty())
+    records.iter().find(|one| one.has_deployed() && !one.content.is_empty())
 }
 
 /// The release before the one that runs: what a way back goes to unless told otherwise.
 #[must_use]
 pub fn before(records: &[Record]) -> Option<&Record> {
     let runs = runs(records)?;
-    let mut releases = records.iter().filter(|one| !one.back && one.has_succeeded() && !one.artifact.is_empty());
-    releases.find(|one| one.content == runs.content)?;
-    releases.find(|one| one.content != runs.content)
+    let at = records.iter().position(|one| !one.back && one.has_deployed() && one.content == runs.content)?;
+    let is_good = |one: &&Record| !one.back && one.has_succeeded() && !one.artifact.is_empty();
+    records[at..].iter().find(|one| is_good(one) && one.content != runs.content)
 }
 
 /// What a manifest and an image are recognized by: 64 bits of FNV-1a, for telling a few hundred releases apart.

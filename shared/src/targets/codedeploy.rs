@@ -141,10 +141,12 @@ impl Group {
         let ours = found.iter().filter_map(|one| Some((one, names::read_description(&one.description, &self.own)?)));
         let ours = ours.filter(|(one, described)| match &whose.of {
             Of::Action { key } => described.key == key,
-            Of::Release { .. } => whose.may_be(&one.id, one.created),
+            Of::Release { .. } => whose.is_in_time(one.created),
         });
         let ours: Vec<_> = ours.collect();
         let newest = ours.iter().filter(|(_, described)| !described.is_back).max_by_key(|(one, _)| one.created);
+        // Behind a fact there is nothing to take back, whatever became of the tries before it.
+        let newest = newest.filter(|(one, _)| !whose.is_fact(&one.id));
         match newest {
             Some((newest, _))
                 if self.tried().is_none_or(|tried| whose.supersedes(newest.created, tried.deployment.created)) =>
@@ -253,7 +255,9 @@ impl Group {
         let target = self.client.target(&other.id, site.cluster(), &site.ecs_service).await?;
         // Somebody else's old tasks are somebody else's way back.
         let waits = target.is_some_and(|target| target.has_moved()) && names::is_ours(&other.description);
-        let busy = Busy { with: words::busy_with(&other), released: waits.then(|| other.id.clone()) };
+        let own = names::read_description(&other.description, &self.own).filter(|described| !described.is_back);
+        let before = own.map(|described| described.before).filter(|before| waits && *before > 0);
+        let busy = Busy { with: words::busy_with(&other), released: waits.then(|| other.id.clone()), before };
         self.standing = Standing::None(Some(busy));
         Ok(())
     }
@@ -318,16 +322,20 @@ impl Tried {
 
     /// A deployment that did not come about, with its rollback, which is a deployment of its own (fact 31).
     fn phase_over(&self, context: &Context<'_>) -> Phase {
-        let rollback = match (&self.deployment.rollback, &self.rollback) {
-            (Some(_), None) => return Phase::RollingBack { what: None },
-            (Some(_), Some(rollback)) if !rollback.is_over() => return Phase::RollingBack { what: None },
-            (Some(_), Some(rollback)) => Some(rollback),
-            (None, _) => None,
-        };
         let what = words::did_not_come_about(&self.deployment, self.seen.as_ref());
         let stopped_by_us = self.deployment.status == Status::Stopped && context.stopped_by_us;
+        let rollback = match (&self.deployment.rollback, &self.rollback) {
+            (Some(_), Some(rollback)) if rollback.is_over() => Some(rollback),
+            // Why is told at once: it is the first cause, wherever the traffic is by then.
+            (Some(_), _) => return Phase::RollingBack { what: (!stopped_by_us).then_some(what) },
+            (None, _) => None,
+        };
         let settled = || if stopped_by_us { Phase::RolledBack } else { Phase::Failed { what: what.clone() } };
-        if rollback.is_some_and(Deployment::has_succeeded) {
+        let tried = self.deployment.definition();
+        let is_before = tried.as_deref().map(crate::aws::ecs::id) == context.before;
+        // An earlier run of the action had brought the same version: CodeDeploy goes back to that.
+        let to_itself = !is_before && tried.is_some() && rollback.and_then(Deployment::definition) == tried;
+        if rollback.is_some_and(Deployment::has_succeeded) && !to_itself {
             return settled();
         }
         // There is no rollback, or none yet, or it failed: where the traffic is, ECS tells.
@@ -335,12 +343,12 @@ impl Tried {
         let Some(current) = context.current.filter(|_| rollback.is_some() || !appears) else {
             return Phase::Over { what: (!stopped_by_us).then_some(what) };
         };
-        let tried = self.deployment.definition();
         let is_tried = tried.as_deref().is_some_and(|tried| crate::aws::ecs::id(tried) == current);
         if context.before == Some(current) || (context.before.is_none() && !is_tried) {
             return settled();
         }
-        Phase::Stranded { what: rollback.map_or(what, words::rollback_failed) }
+        let failed = rollback.filter(|rollback| !rollback.has_succeeded());
+        Phase::Stranded { what: failed.map_or(what, words::rollback_failed) }
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Dead {
     pub ill: Option<String>,
     /// When they were looked for last.
     pub(super) read: Time,
+    /// When they were seen last.
+    pub(super) seen: Time,
 }
 
 impl Dead {

@@ -131,10 +131,11 @@ impl Native {
         let revision = |arn: &str| revisions.iter().find(|revision| revision.arn == arn);
         let is_ours = |one: &&Deployment| {
             let of_the_release = revision(&one.target.arn).is_some_and(|to| deploys.is(site, whose, to));
-            of_the_release && one.created.is_none_or(|at| at >= whose.since) && whose.may_be(&one.arn, one.created)
+            of_the_release && one.created.is_none_or(|at| at >= whose.since) && whose.is_in_time(one.created)
         };
         let newest = found.iter().filter(is_ours).max_by_key(|one| one.created);
-        let newest = newest.filter(|newest| {
+        // Behind a fact there is nothing to take back, whatever became of the tries before it.
+        let newest = newest.filter(|newest| !whose.is_fact(&newest.arn)).filter(|newest| {
             self.tried().is_none_or(|tried| whose.supersedes(newest.created, tried.deployment.created))
         });
         if newest.is_none() && matches!(self.standing, Standing::NotListed) {
@@ -229,7 +230,7 @@ impl Native {
             Some(other) => {
                 let to = revisions.iter().find(|revision| revision.arn == other.target.arn);
                 let with = words::busy_with_service_deployment(other, to.map(|to| to.definition.as_str()));
-                Standing::None(Some(Busy { with, released: None }))
+                Standing::None(Some(Busy { with, released: None, before: None }))
             }
             // Without a deployment under way, what the service has is what runs.
             None if deploys.definition == Some(self.had.as_str()) => Standing::Same,

@@ -116,7 +116,8 @@ pub fn decide(seen: &[Seen], image: Option<&str>, begun: Option<Time>, waited: D
     if begun.is_none() {
         match is_open(seen, image) {
             Open::Yes => {}
-            Open::Unknown if waited <= SEEN => return Decision::Look,
+            // What was begun is not given up because it cannot be seen.
+            Open::Unknown if is_begun(seen) || waited <= SEEN => return Decision::Look,
             Open::Unknown => return Decision::Closed("how the deployments stand cannot be seen".into()),
             Open::No(why) => return Decision::Closed(fit(&why, LONGEST_WHY)),
         }
@@ -130,7 +131,7 @@ pub fn decide(seen: &[Seen], image: Option<&str>, begun: Option<Time>, waited: D
     let stuck = seen.iter().filter_map(|one| {
         let what = match &one.observed.phase {
             Phase::RolledBack => return None,
-            Phase::Stuck { what } => what.clone(),
+            Phase::Stuck { what } | Phase::Failed { what } => what.clone(),
             _ => one.observed.broken.clone().unwrap_or_else(|| format!("it is not back after {}", spoken(took))),
         };
         Some(Stuck { name: one.name.clone(), what })
@@ -142,6 +143,11 @@ pub fn decide(seen: &[Seen], image: Option<&str>, begun: Option<Time>, waited: D
 /// Whether something that had succeeded goes back, or has.
 fn goes_back(phase: &Phase) -> bool {
     matches!(phase, Phase::RollingBack { .. } | Phase::BackWaits | Phase::RolledBack)
+}
+
+/// Whether something goes back already.
+fn is_begun(seen: &[Seen]) -> bool {
+    seen.iter().any(|one| goes_back(&one.observed.phase))
 }
 
 enum Open {
@@ -158,7 +164,7 @@ fn is_open(seen: &[Seen], image: Option<&str>) -> Open {
         return Open::No("it has no web service".into());
     }
     let mut open = Open::Yes;
-    let is_begun = seen.iter().any(|one| goes_back(&one.observed.phase));
+    let is_begun = is_begun(seen);
     for one in seen {
         match &one.observed.phase {
             Phase::Unknown => open = Open::Unknown,
@@ -184,6 +190,8 @@ fn is_open(seen: &[Seen], image: Option<&str>) -> Open {
                     one.name
                 ));
             }
+            // What cannot be brought back by itself does not keep the others from it, once they are on their way.
+            Phase::Over { .. } | Phase::Stranded { .. } | Phase::Stuck { .. } if is_begun => {}
             Phase::Between
             | Phase::Failed { .. }
             | Phase::Over { .. }
@@ -371,6 +379,12 @@ mod tests {
         let stuck = [one(Phase::RolledBack), one(Phase::Stuck { what: "its rollback failed".into() })];
         let what = |what: &str| vec![Stuck { name: "us/web".into(), what: what.into() }];
         assert_eq!(decided(&stuck, true), Decision::Stuck(what("its rollback failed")));
+        let half =
+            [one(Phase::RolledBack), one(Phase::Moved), one(Phase::Stuck { what: "its rollback failed".into() })];
+        assert_eq!(decided(&half, false), Decision::Go(vec![Act::Stop { at: 1 }]), "the function that began it died");
+        let unseen = [one(Phase::RolledBack), one(Phase::Unknown)];
+        let long = Duration::from_secs(600);
+        assert_eq!(decide(&unseen, Some(IMAGE), None, long, NOW), Decision::Look, "half of it is no end");
         // A deployment whose tasks never start.
         let waits = [one(Phase::RolledBack), one(Phase::RollingBack { what: None })];
         let after = |seconds| {

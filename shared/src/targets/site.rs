@@ -112,16 +112,19 @@ impl Whose {
         }
     }
 
-    /// Whether a deployment that was created then, and has this id, can be one of them.
+    /// Whether a deployment that was created then can be of this try or one before it.
     #[must_use]
-    pub fn may_be(&self, id: &str, created: Option<Time>) -> bool {
+    pub fn is_in_time(&self, created: Option<Time>) -> bool {
         match &self.of {
-            Of::Action { .. } => true,
-            Of::Release { facts, until } => {
-                let in_time = until.is_none_or(|until| created.is_none_or(|created| created <= until));
-                in_time && !facts.contains(id)
-            }
+            Of::Action { .. } | Of::Release { until: None, .. } => true,
+            Of::Release { until: Some(until), .. } => created.is_none_or(|created| created <= *until),
         }
+    }
+
+    /// Whether the deployment of this id is a fact: its action has succeeded.
+    #[must_use]
+    pub fn is_fact(&self, id: &str) -> bool {
+        matches!(&self.of, Of::Release { facts, .. } if facts.contains(id))
     }
 }
 
@@ -182,4 +185,6 @@ pub struct Busy {
     pub with: String,
     /// Its id, when it is Cutover's own and only waits for its old tasks.
     pub released: Option<String>,
+    /// What ran before it, when it is of an earlier run of this very action: what that one has brought is no revision before.
+    pub before: Option<u32>,
 }

@@ -31,6 +31,8 @@ pub struct Target {
     pub dead: Dead,
     /// What failed here: a call that is refused, or never answered.
     pub failed: Option<String>,
+    /// What runs here by now although the release has not deployed it, as `family:revision`: it is not run over.
+    pub overtaken: Option<String>,
     /// When a deployment was asked for, right before the call, until it is known whether it came about.
     pub(super) created: Option<Time>,
     pub(super) asked: Option<Time>,
@@ -38,6 +40,8 @@ pub struct Target {
     pub listed: Option<Time>,
     /// When its details were read last, its status, and what has its traffic.
     pub(super) details_read: Time,
+    /// When its details were seen last: a read may fail.
+    pub(super) details_seen: Time,
     pub(super) statuses_read: Time,
     pub(super) traffic_read: Time,
     looking: Trouble,
@@ -70,10 +74,12 @@ impl Target {
             definition: None,
             dead: Dead::default(),
             failed: None,
+            overtaken: None,
             created: None,
             asked: None,
             listed: None,
             details_read: Time::default(),
+            details_seen: Time::default(),
             statuses_read: Time::default(),
             traffic_read: Time::default(),
             looking: Trouble::default(),
@@ -182,6 +188,9 @@ impl Target {
         {
             return Phase::Failed { what: what.clone() };
         }
+        if let Some(by) = &self.overtaken {
+            return Phase::Failed { what: words::overtaken(by) };
+        }
         let phase = match &self.kind {
             Kind::Unknown => Phase::Unknown,
             Kind::Absent => Phase::Failed { what: self.failed.clone().unwrap_or_default() },
@@ -216,7 +225,7 @@ impl Target {
     fn is_proven(&self, moment: &Moment) -> bool {
         let Kind::Ecs(native) = &self.kind else { return true };
         let Some(tried) = native.tried().filter(|_| !native.is_balanced) else { return true };
-        let is_old_enough = tried.deployment.created.is_none_or(|at| self.dead.read >= at.plus(codedeploy::STEADY));
+        let is_old_enough = tried.deployment.created.is_none_or(|at| self.dead.seen >= at.plus(codedeploy::STEADY));
         is_old_enough && !self.context(moment).is_shaken(false)
     }
 
@@ -263,7 +272,10 @@ impl Target {
             Kind::Ecs(native) => native.tried().and_then(|tried| tried.before.clone()),
         };
         if self.deployment().is_some() {
-            self.created = None;
+            if self.created.take().is_some() {
+                // Its reply was lost, or came late: it has been begun.
+                self.acting = Trouble::default();
+            }
             // The function died and came back: what the service runs by now is not what it ran before.
             let now = self.before.take().filter(|before| self.tried().as_deref() != Some(before));
             self.before = said.or(now);
@@ -294,7 +306,23 @@ impl Target {
         let deploys = Deploys { definition: self.definition.as_deref(), before: self.before.as_deref() };
         match &mut self.kind {
             Kind::Unknown | Kind::Absent => {}
-            Kind::Codedeploy(group) => group.look_for_busy(&self.site, whose).await?,
+            Kind::Codedeploy(group) => {
+                let was_busy = match &group.standing {
+                    codedeploy::Standing::None(Some(busy)) => Some(busy.before),
+                    _ => None,
+                };
+                group.look_for_busy(&self.site, whose).await?;
+                let is_free = matches!(group.standing, codedeploy::Standing::None(None));
+                if let Some(Some(before)) = was_busy.filter(|_| is_free) {
+                    self.before = Some(format!("{}:{before}", self.site.family()));
+                } else if was_busy.is_some() && is_free {
+                    // What kept it busy has brought another version meanwhile, or has taken it back.
+                    let name = std::slice::from_ref(&self.site.ecs_service);
+                    let services = self.site.ecs.services(self.site.cluster(), name).await?;
+                    let runs = services.get(&self.site.ecs_service).map(|seen| id(&seen.definition).to_owned());
+                    self.before = runs.filter(|runs| !runs.is_empty());
+                }
+            }
             Kind::Ecs(native) => {
                 native.look_for_busy(&self.site, whose, deploys).await?;
                 // What was remembered may be what a deployment that is over by now brought, and took back.
@@ -389,6 +417,15 @@ impl Target {
             let why = "its traffic is on the new version, and the revision before is not known";
             return Err(Verdict::failed(why).into());
         };
+        // Another release, or a person, may have deployed since: whoever waited for this one to be over did so first.
+        let name = &self.site.ecs_service;
+        let services = self.site.ecs.services(self.site.cluster(), std::slice::from_ref(name)).await?;
+        let runs = services.get(name).map(|seen| id(&seen.definition).to_owned()).unwrap_or_default();
+        let is_its = |tried: String| tried == runs || before == runs;
+        if !runs.is_empty() && !self.tried().is_none_or(is_its) {
+            self.overtaken = Some(runs);
+            return Ok(());
+        }
         match &mut self.kind {
             Kind::Unknown | Kind::Absent => Ok(()),
             Kind::Codedeploy(group) => group.bring_back(&self.site, whose, &before).await,

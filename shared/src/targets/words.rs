@@ -240,3 +240,8 @@ pub fn unknown_controller(site: &Site, has: &str) -> Verdict {
         site.ecs_service
     ))
 }
+
+/// Something else was deployed meanwhile.
+pub(super) fn overtaken(by: &str) -> String {
+    format!("{by} runs here by now, which the release has not deployed: it is left alone")
+}

@@ -21,7 +21,7 @@ use super::fault::Fault;
 use super::people::Deeds;
 use super::plan::Plan;
 use super::record::Seen;
-use crate::{Fate, Stage};
+use crate::{Fate, Meddling, Stage};
 
 /// A play that has come to its end.
 pub struct Ended<'a> {
@@ -111,6 +111,13 @@ impl<'a> Ended<'a> {
         self.lives.iter().filter_map(|life| Some((life, read_started_by(&life.started_by)?)))
     }
 
+    /// Whether several functions may have done the same job, each not knowing of the others: the answer to a claim was lost, or came late
+    /// (which the README names as a limit).
+    pub(super) fn may_have_two(&self, of: &str) -> bool {
+        let claims = self.seen.iter().filter(|seen| seen.operation == "AcknowledgeJob" && seen.function == of);
+        claims.into_iter().any(|seen| seen.meddling != Meddling::Pass)
+    }
+
     /// The functions that died, or may have, once for each death.
     pub(super) fn deaths(&self) -> impl Iterator<Item = &str> {
         let killed = self.plan.faults.iter().filter_map(|fault| match fault {
@@ -140,9 +147,9 @@ impl Release {
 
     /// Whether web services went back the quick way, as far as it says: begun at one, it comes to its end at all.
     pub(super) fn went_quickly(&self) -> bool {
-        let mut said = self.streams.values().flatten();
-        self.is_back
-            && said.any(|event| event.message.contains("the quick way back: ") || event.message.contains(QUICK_HALT))
+        let words = ["the quick way back: ", "its traffic is back on", "GONE BACK the quick way", QUICK_HALT];
+        let quickly = |event: &LogEvent| words.iter().any(|words| event.message.contains(words));
+        self.is_back && self.streams.values().flatten().any(quickly)
     }
 
     /// When its deployment succeeded, if it did and stayed so.

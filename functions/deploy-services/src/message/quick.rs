@@ -16,6 +16,11 @@ pub(crate) fn looks_for_the_quick_way(tick: &Tick<'_>) -> Progress {
     progress(tick, "Looking whether the quick way back is open".into())
 }
 
+/// The release that was waited for is over.
+pub(crate) fn looks_anew(tick: &Tick<'_>) -> Progress {
+    progress(tick, "Its turn has come: looking what runs now".into())
+}
+
 /// Why it is not gone.
 pub(crate) fn closed(why: &str) -> String {
     format!("By a deployment, since the quick way back is closed: {why}")

@@ -166,7 +166,7 @@ pub(super) fn details(target: &Target, group: &Group, at: usize, due: &mut Vec<(
         return false;
     }
     // What failed says why, once.
-    let final_read = tried.over_since.is_none_or(|since| target.details_read < since);
+    let final_read = tried.over_since.is_none_or(|since| target.details_seen < since);
     if !tried.has_moved() && final_read {
         due.push((!tried.may_move(group.waits), target.details_read, at, Detail::Target));
     }

@@ -158,7 +158,7 @@ async fn look_at_details(moment: &Moment, whose: &Whose, targets: &mut [&mut Tar
             Kind::Unknown | Kind::Absent => continue,
             Kind::Codedeploy(group) => codedeploy::details(target, group, at, &mut due),
             // One that is over is asked why, once: an invocation before this one may have known.
-            Kind::Ecs(native) => ecs::is_under_way(native) || target.dead.read == Time::default(),
+            Kind::Ecs(native) => ecs::is_under_way(native) || target.dead.seen == Time::default(),
         };
         // Also of one that waits for the others, or that has its traffic already: it may fall ill meanwhile.
         let asks_why = moment.purpose != Purpose::Drain && moment.purpose != Purpose::Sweep;
@@ -176,15 +176,19 @@ async fn look_at_details(moment: &Moment, whose: &Whose, targets: &mut [&mut Tar
 async fn read(moment: &Moment, whose: &Whose, target: &mut Target, detail: Detail) -> Result<(), Error> {
     if detail == Detail::Dead {
         target.dead.read = moment.now;
-        return read_dead(target).await;
+        read_dead(target).await?;
+        target.dead.seen = moment.now;
+        return Ok(());
     }
     target.details_read = moment.now;
     match detail {
-        Detail::Dead => Ok(()),
-        Detail::Busy => target.look_for_busy(whose).await,
-        Detail::Target => codedeploy::read_target(target).await,
-        Detail::Back => codedeploy::read_back(target).await,
+        Detail::Dead => {}
+        Detail::Busy => target.look_for_busy(whose).await?,
+        Detail::Target => codedeploy::read_target(target).await?,
+        Detail::Back => codedeploy::read_back(target).await?,
     }
+    target.details_seen = moment.now;
+    Ok(())
 }
 
 /// The tasks of the new version that have died: CodeDeploy starts them as a task set, ECS itself by their definition. The

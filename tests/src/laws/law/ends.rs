@@ -89,7 +89,11 @@ pub(super) fn a_verdict_comes_when_all_is_over(ended: &Ended<'_>) -> Result<(), 
                 }
                 let begun = action.started;
                 let rollouts = ended.stage.world().rollouts();
-                for one in rollouts.iter().filter(|one| one.image == release.image && one.span.0 >= begun) {
+                // Where web services went back the quick way, what has this image is what brings them back: past their traffic, it is over.
+                let own = |one: &&local::world::RolloutView| {
+                    !release.went_quickly() && !ended.may_have_two("deploy-services") && one.image == release.image
+                };
+                for one in rollouts.iter().filter(own).filter(|one| one.span.0 >= begun) {
                     if one.span.0 <= action.updated && one.span.1.is_none_or(|at| at > action.updated) {
                         early.push(format!("{} failed while {one:?} was under way", action.action));
                     }

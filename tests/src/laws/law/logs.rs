@@ -24,11 +24,11 @@ fn names_task(line: &str, id: &str) -> bool {
 /// A line may be there twice in the circumstances that the README names: the answer to a claim of the tail's was lost, or a
 /// `PutLogEvents` arrived after its caller had given it up.
 pub(super) fn every_line_is_there_once_and_in_order(ended: &Ended<'_>) -> Result<(), String> {
-    let in_doubt = ended.seen.iter().any(|seen| match seen.operation.as_str() {
-        "AcknowledgeJob" => seen.function == "tail-logs" && seen.meddling != Meddling::Pass,
-        "PutLogEvents" => seen.function == "tail-logs" && matches!(seen.meddling, Meddling::DoneLate(_)),
-        _ => false,
-    });
+    let late = |seen: &super::Seen| {
+        let puts = seen.operation == "PutLogEvents" && seen.function == "tail-logs";
+        puts && matches!(seen.meddling, Meddling::DoneLate(_))
+    };
+    let in_doubt = ended.may_have_two("tail-logs") || ended.seen.iter().any(late);
     let mut wrong = Vec::new();
     for release in &ended.releases {
         for (stream, events) in &release.streams {
