@@ -236,7 +236,6 @@ fn many_targets_cost_two_reads_a_second_and_their_changes_are_noticed_soon() {
                 "BatchGetDeploymentTargets",
                 "BatchGetDeploymentGroups",
                 "DescribeServices",
-                "DescribeTaskDefinition",
                 "ListTasks",
                 "DescribeTasks",
                 "ListActionExecutions",

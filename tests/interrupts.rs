@@ -83,7 +83,10 @@ fn ctrl_c_in_the_middle_of_a_blue_green_deployment_rolls_it_back_everywhere() {
     let (status, output) = release.end();
     assert_eq!(status, Some(1), "{output}");
     assert!(
-        output.contains("\nStopped after") && output.contains("halt complete: stopped the deployment of "),
+        // Who takes it back first is the function that deployed it, or halt-release.
+        output.contains("\nStopped after")
+            && output.contains("halt complete: ")
+            && output.contains("us web    | rolled back"),
         "{output}"
     );
     let (_, traffic) = output.split_once("\nTraffic\n").unwrap();

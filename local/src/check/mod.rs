@@ -59,7 +59,11 @@ pub fn check(
         said.extend(why.lines().map(str::to_owned));
     }
     if let Ok(manifest) = &manifest {
-        said.extend(missing_tasks(manifest, &stack).into_iter().map(|why| format!("{name}: {why}")));
+        // What the stack is asked to run is not known where local.yaml, which answers for it, is in error.
+        let stack_is_known = account.is_ok();
+        said.extend(
+            missing_tasks(manifest, &stack).into_iter().filter(|_| stack_is_known).map(|why| format!("{name}: {why}")),
+        );
         if let Ok(Some(account)) = &account {
             let unfit =
                 fits::unfit(manifest, account, &World::new(stack.clone(), account, 0, shared::Time::default())?);

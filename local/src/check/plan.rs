@@ -14,9 +14,10 @@ pub(crate) fn missing_tasks(manifest: &Manifest, stack: &Stack) -> Vec<String> {
         let Some(task) = task_of(action) else { continue };
         if !manifest.tasks.contains_key(task) && provider(action) == "RunTasks" {
             let why = shared::text::unknown("task", task, manifest.tasks.keys().map(String::as_str));
+            let stop = if why.ends_with(['?', '.']) { "" } else { "." };
             missing.push(format!(
-                "the pipeline's action {stage}/{} runs the task `{task}`, but {why} Add it to `tasks`, or name another in \
-                 the stack's parameters",
+                "the pipeline's action {stage}/{} runs the task `{task}`, but {why}{stop} Add it to `tasks`, or name another in \
+                 the stack's parameters (`none` for no pre- or post-task)",
                 action.name
             ));
         }

@@ -20,7 +20,7 @@ pub(super) struct Init {
     /// A task definition, as JSON; may be given several times.
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "aws")]
     from_taskdef: Vec<PathBuf>,
-    /// Read the account that the AWS CLI would ask, too.
+    /// Read the AWS CLI's account: its credentials and Region.
     #[arg(long, requires = "cluster")]
     aws: bool,
     /// A cluster of it, as NAME or REGION/NAME: an environment for each.
@@ -33,9 +33,12 @@ pub(super) struct Verify {
     /// The application's folder, with its deploy.yaml.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// Ask the account that the AWS CLI would ask, too.
+    /// Use the AWS CLI's account: its credentials and Region.
     #[arg(long, required = true)]
     aws: bool,
+    /// Only this environment, whose account the credentials are of: for one that is in another account than Cutover's.
+    #[arg(long, value_name = "NAME")]
+    environment: Option<String>,
     /// A parameter of the stack that what is asked must fit: Architecture, NamesBegin, TaskRoles, EnvironmentRoles, SecretsPath;
     /// may be given several times.
     #[arg(long, value_name = "NAME=VALUE")]
@@ -93,14 +96,30 @@ pub(super) async fn verify_here(given: Verify) -> Result<ExitCode, Mistake> {
     let name = path.display().to_string();
     let text = shared::yaml::text_of(&path)
         .map_err(|error| Mistake(format!("{name}: {error}. Name the application's folder.")))?;
-    let manifest = Manifest::read(&name, &text)?;
+    let mut manifest = Manifest::read(&name, &text)?;
+    if let Some(only) = &given.environment {
+        let known = manifest.environments.keys().map(String::as_str);
+        let unknown = shared::text::unknown("environment", only, known);
+        manifest.environments.retain(|name, _| name == only);
+        let Some(environment) = manifest.environments.values_mut().next() else {
+            return Err(Mistake(format!("--environment {only}: in deploy.yaml, {unknown}")));
+        };
+        // Whoever asks is in that account, and the secrets are in Cutover's.
+        environment.role = None;
+        manifest.notifications = shared::manifest::Notifications::default();
+    }
     let answers = verify::Answers::of(pairs(&given.parameter)?)?;
     let aws = shared::aws::Aws::from_env().await;
-    let verify::Report { wrong, notes, unasked } = verify::verify(&aws, &manifest, &answers).await;
+    verify::somebody_asks(&aws).await?;
+    let verify::Report { wrong, notes, unasked, unseen } = verify::verify(&aws, &manifest, &answers).await;
     wrong.iter().for_each(|line| show::say(line));
     notes.iter().for_each(|line| show::say(&format!("note: {line}")));
     unasked.iter().for_each(|line| show::say(&format!("not asked: {line}")));
-    if wrong.is_empty() {
+    if !unseen.is_empty() {
+        let environments = shared::text::count(manifest.environments.len(), "environment");
+        show::complain(&format!("{} of {environments} could not be checked: {}", unseen.len(), unseen.join(", ")));
+    }
+    if wrong.is_empty() && unseen.is_empty() {
         let known = if unasked.is_empty() {
             "Everything that was asked is as a release needs it."
         } else {
@@ -109,6 +128,8 @@ pub(super) async fn verify_here(given: Verify) -> Result<ExitCode, Mistake> {
         show::say(known);
         return Ok(ExitCode::SUCCESS);
     }
-    show::complain(&shared::text::count(wrong.len(), "mistake"));
+    if !wrong.is_empty() {
+        show::complain(&shared::text::count(wrong.len(), "mistake"));
+    }
     Ok(ExitCode::FAILURE)
 }

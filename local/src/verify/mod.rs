@@ -16,6 +16,7 @@ use shared::Manifest;
 use shared::aws::{Aws, Place};
 use shared::manifest::Environment;
 
+use crate::Mistake;
 use crate::cloud::{Cloud, Refused, Service};
 
 pub use answers::Answers;
@@ -29,6 +30,8 @@ pub struct Report {
     pub notes: Vec<String>,
     /// What could not be asked, and so is not known.
     pub unasked: Vec<String>,
+    /// The environments of which nothing could be asked.
+    pub unseen: Vec<String>,
 }
 
 /// One environment, and what was found in it.
@@ -65,8 +68,23 @@ pub async fn verify(aws: &Aws, manifest: &Manifest, answers: &Answers) -> Report
         report.wrong.extend(one.wrong);
         report.notes.extend(one.notes);
         report.unasked.extend(one.unasked);
+        report.unseen.extend(one.unseen);
     }
     report
+}
+
+/// That there is somebody who asks.
+///
+/// # Errors
+/// There are no credentials, or none that are valid.
+pub(crate) async fn somebody_asks(aws: &Aws) -> Result<(), Mistake> {
+    match own_account(aws).await {
+        Err(refused) if refused.code == "Credentials" => Err(Mistake(
+            "there are no AWS credentials, or none that are valid any more: set AWS_PROFILE, or log in (`aws sso login`)".into(),
+        )),
+        // Whoever may not ask that may be allowed the rest.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// The account that Cutover runs in, if whoever asks is in it.
@@ -147,17 +165,19 @@ impl Look<'_> {
                 }
             }
             Err(refused) => {
-                match (&self.environment.role, refused.code.as_str()) {
-                    (Some(role), "Credentials") => {
-                        let why = format!(
-                            "the role {role} could not be assumed: let it trust whoever runs this, and Cutover's functions \
-                             (the stack's output RolesToTrust): {}",
-                            refused.message
-                        );
-                        self.wrong("", why);
+                let name = self.name;
+                let line = match (&self.environment.role, refused.code.as_str()) {
+                    // It trusts Cutover's functions and nobody else, as it should.
+                    (Some(role), "Credentials") => format!(
+                        "{name}: nothing was checked: its role {role} cannot be assumed by you. Ask with credentials of that account: \
+                         verify DIR --aws --environment {name}"
+                    ),
+                    _ => {
+                        format!("{name}: nothing was checked: no permission for ecs:DescribeClusters there ({refused})")
                     }
-                    _ => self.unasked("nothing: who asked may not look at its clusters", &refused),
-                }
+                };
+                self.report.unasked.push(line);
+                self.report.unseen.push(name.to_owned());
                 return;
             }
         }
