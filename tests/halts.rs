@@ -277,6 +277,29 @@ fn a_log_whose_function_is_dead_for_good_is_a_warning_and_fails_no_release() {
 }
 
 #[test]
+fn a_drain_that_cannot_be_done_or_whose_function_is_dead_for_good_is_a_warning_and_fails_no_release() {
+    for (operation, with, said) in [
+        (
+            "BatchGetDeploymentTargets",
+            Meddling::CrashBefore,
+            "Cutover's function cutover-drain-workers failed at every try",
+        ),
+        ("GetObject", Meddling::Refuse, "The artifact `Build` cannot be read"),
+    ] {
+        let meddle = move |call: &Call<'_>| {
+            if call.function == "drain-workers" && call.operation == operation { with } else { Meddling::Pass }
+        };
+        play(Setting { meddle: Box::new(meddle), ..Setting::default() }, async |stage| {
+            let release = stage.start();
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+            let drain = stage.action(&release, "Drain").summary;
+            let begin = "Warning: the old workers were not watched to their end";
+            assert!(drain.starts_with(begin) && drain.contains(said), "{operation}: {drain}");
+        });
+    }
+}
+
+#[test]
 fn a_rollback_that_is_stopped_while_nobody_watches_is_judged_by_where_the_traffic_is() {
     // A person stops the release in the middle, every function that acts on it dies, and the rollback comes to a bad end
     // before halt-release is invoked again.

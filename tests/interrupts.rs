@@ -166,12 +166,27 @@ fn a_run_that_is_ended_while_it_builds_or_sets_up_leaves_no_process_of_that() {
         assert!(Command::new("kill").args([signal, &process.id().to_string()]).status().unwrap().success());
         // Nobody reads what it says any more: that does not keep it from ending in order.
         drop(process.stdout.take());
-        assert_eq!(process.wait().unwrap().code(), code, "{with} {signal}");
+        assert_eq!(ended(&mut process, signal), code, "{with} {signal}");
         let ended = Instant::now();
         while !processes_of(&state).is_empty() {
             assert!(ended.elapsed() < Duration::from_secs(5), "{with} {signal}: {:?}", processes_of(&state));
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+/// The exit code of a process that was sent a signal. One that its parents ignore (a shell's `&` in a script, `nohup`) it ignores, too.
+fn ended(process: &mut Child, signal: &str) -> Option<i32> {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            return status.code();
+        }
+        if begun.elapsed() > PATIENCE {
+            process.kill().unwrap();
+            panic!("it did not end of {signal}: does whoever started these tests ignore that signal?");
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -244,6 +244,20 @@ fn a_quick_way_back_that_a_halt_brings_to_its_end_is_not_taken_back_by_the_same_
 }
 
 #[test]
+fn a_halt_is_complete_only_when_what_ignores_sigterm_has_been_killed() {
+    // ECS lists a task that was asked to end as a stopped one, at once.
+    for at in [6_000, 8_000, 12_303] {
+        let slow = Ending::Slow(millis(52_667));
+        let faults = vec![
+            Fault::Task { environment: 0, task: "migrate", how: slow },
+            Fault::Task { environment: 0, task: "migrate", how: Ending::Deaf },
+            Fault::Stop { at: millis(at), abandon: true },
+        ];
+        keeps_the_laws(&Plan { seed: 3_003_724, shape: shape(1), faults });
+    }
+}
+
+#[test]
 fn a_log_ends_with_a_line_about_each_task_that_an_environment_had() {
     // A run that was stopped had begun one, its retry another; the tail died between them, and found both when it came back.
     keeps_the_laws(&Plan::of(1_795_547_506_000_170));

@@ -415,7 +415,9 @@ fn the_hooks_of_an_app_spec_are_called_shown_and_named_when_they_fail() {
             assert_eq!(status, ExecutionStatus::Failed, "{event}");
             let verdict = stage.action(&release, "Deploy").error.unwrap();
             let said = format!(" failed in {event}: the hook check-shop answered Failed: 503");
-            assert!(verdict.contains(&said), "{said} is not in {verdict}");
+            let first = verdict.lines().next().unwrap_or_default();
+            assert!(first.contains(&said), "{said} is not the first cause in {verdict}");
+            assert!(!verdict.contains("stopped by somebody"), "{verdict}");
             assert!(is_on(&stage, ":1.0"), "{event}: {:?}", stage.world().traffic());
         });
     }

@@ -74,8 +74,9 @@ pub fn check(
         Ok(manifest) if said.is_empty() => {
             let account = account.as_ref().ok().and_then(Option::as_ref);
             let notes = account.map(|account| account.notes.as_slice()).unwrap_or_default().iter();
-            let notes: String = notes.map(|note| format!("\nNote: {note}\n")).collect();
-            Ok(Outcome::Good(plan::plan(&manifest, &stack, account) + &notes))
+            let notes: String = notes.map(|note| format!("Note: {note}\n")).collect();
+            let apart = if notes.is_empty() { "" } else { "\n" };
+            Ok(Outcome::Good(plan::plan(&manifest, &stack, account) + apart + &notes))
         }
         Ok(_) | Err(_) => Ok(Outcome::Bad(said)),
     }

@@ -154,6 +154,7 @@ pub(super) fn found(asked: Vec<Asked>, application: &str) -> Result<Found, Mista
             family: definition["family"].as_str().unwrap_or_default().to_owned(),
             container: own_name.unwrap_or_default().to_owned(),
             port: own_port,
+            health_path: None,
             codedeploy: group.map(|(application, group, _)| (application.clone(), group.clone())),
             start: Start::Unknown,
         });

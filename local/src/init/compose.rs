@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::{Found, Service, Start, Task, below, migrates, production, without_migration};
 use crate::Mistake;
 use crate::local_yaml::{Compose, ComposeService, Said};
@@ -62,6 +64,7 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             family,
             container: service.clone(),
             port: described.port,
+            health_path: described.health_check.as_ref().and_then(asked_path),
             codedeploy: None,
             start,
         });
@@ -108,6 +111,15 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
     );
     found.compose = Some(name);
     Ok(found)
+}
+
+/// The path of the address that a health check asks: what answers there is what a target group should ask for, too.
+fn asked_path(check: &Value) -> Option<String> {
+    let words = check["command"].as_array()?.iter().filter_map(Value::as_str).flat_map(str::split_whitespace);
+    let (_, after) = words.filter_map(|word| word.split_once("://")).next()?;
+    let path = &after[after.find('/')?..];
+    let end = path.find(['"', '\'', ')', ';', '|']).unwrap_or(path.len());
+    (end > 1).then(|| path[..end].to_owned())
 }
 
 /// The command with `{port}` where it says the container's own port; nothing when it does not.

@@ -66,6 +66,8 @@ struct Service {
     family: String,
     container: String,
     port: Option<u16>,
+    /// The path at which its own health check asks.
+    health_path: Option<String>,
     /// CodeDeploy's application and group, where it deploys the service.
     codedeploy: Option<(String, String)>,
     start: Start,

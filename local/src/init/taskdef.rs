@@ -70,6 +70,7 @@ fn one(found: &mut Found, definition: &Value, file: &str) {
         family,
         container: container["name"].as_str().unwrap_or_default().to_owned(),
         port: port(container),
+        health_path: None,
         codedeploy: None,
         start,
     });

@@ -118,7 +118,7 @@ services:
 fn what_serves_is_a_service_whatever_it_does_before_and_a_migration_has_what_compose_gives_it() {
     let compose = "\
 services:
-  web: {build: {context: ., dockerfile: web.Dockerfile, target: run, args: {V: \"1 2\"}}, command: sh -c 'migrate && serve', ports: [\"80\"]}
+  web: {build: {context: ., dockerfile: web.Dockerfile, target: run, args: {V: \"1 2\"}}, command: sh -c 'migrate && serve', ports: [\"80\"], healthcheck: {test: \"curl -f 'http://localhost:80/healthz?a=1' || exit 1\"}}
   migrate: {build: {context: ., dockerfile: web.Dockerfile, target: run, args: {V: \"1 2\"}}, command: up, environment: {MODE: once}}
   mail: {build: ./mail, command: ./mail}
 ";
@@ -135,6 +135,7 @@ services:
     let container = &migrate["containerDefinitions"][0];
     assert_eq!(container["entryPoint"], json!(["sh", "run"]));
     assert!(container["environment"].as_array().unwrap().contains(&json!({"name": "MODE", "value": "once"})));
+    assert!(folder.text("local.yaml").contains("services:\n  web: {health_check: {path: \"/healthz?a=1\"}}\n"));
     let build = "docker build --tag \"$image\" --file web.Dockerfile --target run --build-arg 'V=1 2' . && docker push";
     assert!(folder.text("buildspec.yml").contains(build), "{}", folder.text("buildspec.yml"));
 }

@@ -149,6 +149,15 @@ pub(super) fn local_yaml(found: &Found) -> String {
     for task in tasks.filter(|task| !found.services.iter().any(|service| service.family == task.family)) {
         out.push_str(&container(&task.family, &task.start));
     }
+    let asked = found.services.iter().filter_map(|service| Some((&service.name, service.health_path.as_ref()?)));
+    let asked: Vec<_> =
+        asked.map(|(name, path)| format!("  {}: {{health_check: {{path: {}}}}}\n", text(name), text(path))).collect();
+    if !asked.is_empty() {
+        out.push_str(&format!(
+            "# A target group asks `GET /` for 200 unless told otherwise.\nservices:\n{}",
+            asked.concat()
+        ));
+    }
     out.push_str(
         "# What `sam deploy --guided` asks for; answer the same there.\nparameters: {PreTask: none, PostTask: none}\n",
     );

@@ -57,6 +57,10 @@ impl<'a> Definitions<'a> {
             }
         }
         let mut notes = self.notes;
+        // What is not started here has no effect as a whole.
+        notes.retain(|note| {
+            !self.local.outside.keys().any(|name| note.ends_with(&format!("` of {name} has no effect here")))
+        });
         notes.dedup();
         notes
     }

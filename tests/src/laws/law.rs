@@ -59,6 +59,9 @@ pub struct Release {
 /// What halt-release says of a quick way back that another function had begun.
 const QUICK_HALT: &str = "the quick way back had begun";
 
+/// When a function that has claimed its job is taken for dead by whoever gets the same event: see `run`.
+const TAKEN_FOR_DEAD: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// A law.
 pub type Law = fn(&Ended<'_>) -> Result<(), String>;
 
@@ -112,10 +115,16 @@ impl<'a> Ended<'a> {
     }
 
     /// Whether several functions may have done the same job, each not knowing of the others: the answer to a claim was lost, or came late
-    /// (which the README names as a limit).
+    /// (which the README names as a limit), or Lambda began one of them so late that it takes the first one for dead.
     pub(super) fn may_have_two(&self, of: &str) -> bool {
-        let claims = self.seen.iter().filter(|seen| seen.operation == "AcknowledgeJob" && seen.function == of);
-        claims.into_iter().any(|seen| seen.meddling != Meddling::Pass)
+        let mut claims = self.seen.iter().filter(|seen| seen.operation == "AcknowledgeJob" && seen.function == of);
+        let is_late = |fault: &Fault| match fault {
+            Fault::Lambda { function, fate: Fate::Late(by) | Fate::Twice(by), .. } => {
+                *function == of && *by >= TAKEN_FOR_DEAD
+            }
+            _ => false,
+        };
+        claims.any(|seen| seen.meddling != Meddling::Pass) || self.plan.faults.iter().any(is_late)
     }
 
     /// The functions that died, or may have, once for each death.
