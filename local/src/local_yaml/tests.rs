@@ -287,8 +287,7 @@ fn a_compose_service_says_how_its_container_is_started() {
         account.notes,
         [
             "compose.yaml:1:26: `restart` of web has no effect here",
-            "compose.yaml:1:26: `restart` of worker has no effect here",
-            "compose.yaml:16:30: `volumes` of db has no effect here",
+            "compose.yaml:1:26: `restart` of worker has no effect here"
         ]
     );
 }
