@@ -28,6 +28,7 @@ fn shape(services: usize) -> Shape {
         steps_everywhere: true,
         shared_clusters: false,
         launches: false,
+        timeout: tests::laws::shape::TIMEOUT,
     }
 }
 

@@ -184,6 +184,33 @@ fn what_says_that_there_is_no_way_back_is_gone_behind_only_by_its_name() {
 }
 
 #[test]
+fn what_a_release_has_migrated_that_still_waits_for_its_approval_is_told_too_and_bars_the_way() {
+    for barred in [true, false] {
+        let mut setting = own_images();
+        if barred {
+            let flagged = "    timeout: 30m\n    no_way_back: true\n";
+            setting.manifest = setting.manifest.replace("    timeout: 30m\n", flagged);
+        }
+        play(setting, async |stage| {
+            let first = release(&stage).await;
+            record(&stage, &first).await;
+            let waits = stage.start();
+            stage.until_begun(&waits, "Approve").await;
+            let back = stage.start_back(Some(&first), None);
+            let named = format!("execution {waits}, which goes on");
+            if barred {
+                assert_eq!(stage.end(&back).await, ExecutionStatus::Failed);
+                let why = stage.action(&back, "Check").error.unwrap();
+                assert!(why.starts_with(&format!("There is no way back behind `migrate` ({named})")), "{why}");
+            } else {
+                stage.until_begun(&back, "Approve").await;
+                assert!(asked(&stage, &back).contains(&format!("migrate of {named}")), "{}", asked(&stage, &back));
+            }
+        });
+    }
+}
+
+#[test]
 fn without_a_record_or_with_one_of_a_newer_cutover_it_goes_back_and_says_what_is_not_known() {
     for newer in [true, false] {
         play(own_images(), async |stage| {

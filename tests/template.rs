@@ -302,6 +302,9 @@ fn all_needed() -> Needed {
             needed.add(&stage, &release).await;
         }
         stage.world().remove_image("111122223333.dkr.ecr.us-east-1.amazonaws.com/shop:2.0");
+        // What a release has begun that goes on has no record.
+        let waits = stage.start();
+        stage.until_begun(&waits, "Approve").await;
         let back = stage.start_back(None, None);
         needed.add(&stage, &back).await;
     });
@@ -352,7 +355,8 @@ fn all_needed() -> Needed {
                     stage.answer_approval(&release, "Approved");
                 }
                 stage.until_begun(&release, action).await;
-                tokio::time::sleep(Duration::from_secs(20)).await;
+                // In the middle of it.
+                tokio::time::sleep(Duration::from_secs(if action == "Migrate" { 20 } else { 4 })).await;
                 stage.ask("StopPipelineExecution", &release, json!({"abandon": true, "reason": "a test"}));
                 needed.add(&stage, &release).await;
             });

@@ -180,6 +180,7 @@ schedules:
         let place = |job: Option<&str>| Place {
             start: 0,
             asked: ago(250),
+            unseen: None,
             definition: "arn:x/shop-export:6".into(),
             task: Some("arn:x/t-1".into()),
             started: Some(ago(245)),

@@ -254,6 +254,7 @@ impl InProcess {
                 if meddling == Meddling::AbandonAndHang {
                     self.abandon();
                 }
+                seen(None);
                 // On its way although nobody waits for it any more.
                 let way = self.clone();
                 tokio::spawn(async move {

@@ -103,6 +103,8 @@ fn a_caller_who_says_nothing_holds_up_nobody() {
     let port = free_port();
     let options = ["--health-port", &port.to_string(), "--stays-up", "1ms"];
     let stage = Setting::bash(crate::stage::As::Child, &options, LISTENER, &["", "TERM"]).start();
+    // Before that, nobody handles its signals.
+    stage.until("ready");
     wait_for("the port", || ask(port, GET).ok());
     let silent: Vec<_> = (0..40).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
     // More than a question may have, without an end.

@@ -3,12 +3,16 @@
 use shared::artifact::Content;
 use shared::record::{self, Record};
 
+use crate::unrecorded::Unrecorded;
+
 /// What was seen.
 pub(crate) struct Seen<'a> {
     /// What is to run again.
     pub(crate) target: &'a Content,
     /// The records of all pipelines, the newest first.
     pub(crate) records: Vec<Record>,
+    /// The releases that have begun tasks and have no record, or go on.
+    pub(crate) unrecorded: Vec<Unrecorded>,
     /// The executions whose records cannot be read.
     pub(crate) unreadable: Vec<String>,
     /// Whether ECR has its image no more.
@@ -44,6 +48,8 @@ pub(crate) struct Between {
     pub(crate) runs: Option<Record>,
     /// The releases since, the oldest first, whatever became of them.
     pub(crate) since: Vec<Record>,
+    /// Those that have begun tasks and have no record yet.
+    pub(crate) unrecorded: Vec<Unrecorded>,
     /// The executions whose records cannot be read.
     pub(crate) unreadable: Vec<String>,
     /// The task that it is gone back behind although there is no way.
@@ -58,8 +64,10 @@ impl Between {
     }
 
     /// The tasks that were begun since, each with its release, and that nobody undoes.
-    pub(crate) fn tasks(&self) -> Vec<(&str, &Record)> {
-        self.since.iter().flat_map(|one| one.begun_tasks().into_iter().map(move |task| (task, one))).collect()
+    pub(crate) fn tasks(&self) -> Vec<(&str, String)> {
+        let recorded = self.since.iter().flat_map(|one| one.begun_tasks().into_iter().map(|task| (task, one.what())));
+        let others = self.unrecorded.iter().flat_map(|one| one.tasks.iter().map(|task| (task.as_str(), one.what())));
+        recorded.chain(others).collect()
     }
 }
 
@@ -74,7 +82,9 @@ pub(crate) fn decide(seen: &Seen<'_>) -> Decision {
     let is_later = |one: &&Record| target.as_ref().is_none_or(|target| one.ended > target.ended);
     let since: Vec<_> = seen.records.iter().filter(|one| !one.back).filter(is_later).rev().cloned().collect();
     let barred = since.iter().flat_map(|one| one.no_way_back.iter().map(|task| (task.clone(), one.what())));
-    let barred: Vec<_> = barred.filter(|(task, _)| seen.behind.as_ref() != Some(task)).collect();
+    let of_others =
+        seen.unrecorded.iter().flat_map(|one| one.no_way_back.iter().map(|task| (task.clone(), one.what())));
+    let barred: Vec<_> = barred.chain(of_others).filter(|(task, _)| seen.behind.as_ref() != Some(task)).collect();
     if !barred.is_empty() {
         return Decision::Refused(Why::NoWayBack(barred));
     }
@@ -82,6 +92,7 @@ pub(crate) fn decide(seen: &Seen<'_>) -> Decision {
         target,
         runs: record::runs(&seen.records).cloned(),
         since,
+        unrecorded: seen.unrecorded.clone(),
         unreadable: seen.unreadable.clone(),
         behind: seen.behind.clone(),
     }))
@@ -116,7 +127,7 @@ mod tests {
     }
 
     fn seen<'a>(target: &'a Content, records: Vec<Record>) -> Seen<'a> {
-        Seen { target, records, unreadable: Vec::new(), image_is_gone: false, behind: None }
+        Seen { target, records, unrecorded: Vec::new(), unreadable: Vec::new(), image_is_gone: false, behind: None }
     }
 
     #[test]
@@ -133,7 +144,8 @@ mod tests {
         let Decision::Between(between) = decide(&seen(&target, records)) else { panic!("refused") };
         assert_eq!(between.target.as_ref().unwrap().execution, "e-20", "the newest that deployed it");
         assert_eq!(between.runs.as_ref().unwrap().execution, "e-40");
-        assert_eq!(between.tasks().iter().map(|(_, one)| one.ended.millis()).collect::<Vec<_>>(), [30, 40]);
+        let tasks = [("migrate", "execution e-30".to_owned()), ("migrate", "execution e-40".to_owned())];
+        assert_eq!(between.tasks(), tasks);
         assert!(!between.is_there());
     }
 
@@ -150,6 +162,19 @@ mod tests {
         assert!(matches!(decide(&seen), Decision::Between(_)));
         seen.image_is_gone = true;
         assert_eq!(decide(&seen), Decision::Refused(Why::ImageGone));
+    }
+
+    #[test]
+    fn a_release_that_goes_on_bars_the_way_as_one_that_has_ended_and_is_named() {
+        let target = content("a");
+        let mut seen = seen(&target, vec![release(20, "a", "Succeeded", &[])]);
+        let (execution, tasks) = ("e-30".to_owned(), vec!["migrate".to_owned()]);
+        seen.unrecorded = vec![Unrecorded { execution, goes_on: true, no_way_back: tasks.clone(), tasks }];
+        let what = "execution e-30, which goes on".to_owned();
+        assert_eq!(decide(&seen), Decision::Refused(Why::NoWayBack(vec![("migrate".into(), what.clone())])));
+        seen.behind = Some("migrate".into());
+        let Decision::Between(between) = decide(&seen) else { panic!("refused") };
+        assert_eq!(between.tasks(), [("migrate", what)]);
     }
 
     #[test]

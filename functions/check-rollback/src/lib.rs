@@ -5,6 +5,7 @@
 
 mod decide;
 mod message;
+mod unrecorded;
 
 use serde::{Deserialize, Serialize};
 use shared::aws::ecr::Image;
@@ -52,12 +53,13 @@ async fn step(tick: &Tick<'_>, _: &mut State, _: &mut Option<()>) -> Result<Next
             Entry::Newer { execution, .. } | Entry::Unreadable { execution, .. } => unreadable.push(execution),
         }
     }
+    let unrecorded = unrecorded::look(tick, &pipelines, &records).await?;
     let image_is_gone = match target.image.as_deref().and_then(Image::read) {
         Some(image) => !tick.aws.has_image(&image).await?,
         None => false,
     };
     let behind = parameters.behind.filter(|behind| behind != "none");
-    let seen = Seen { target: &target, records, unreadable, image_is_gone, behind };
+    let seen = Seen { target: &target, records, unrecorded, unreadable, image_is_gone, behind };
     let next = match decide(&seen) {
         Decision::Refused(why) => Next::Fail(Verdict::misconfigured(message::refused(&why, &target))),
         Decision::Between(between) => Next::Succeed(message::asks(tick, &between, &target)),

@@ -54,7 +54,7 @@ pub(crate) fn asks(tick: &Tick<'_>, between: &Between, target: &Content) -> Succ
     }
     let tasks = between.tasks();
     if !tasks.is_empty() {
-        let each: Vec<_> = tasks.iter().map(|(task, one)| format!("{task} of {}", one.what())).collect();
+        let each: Vec<_> = tasks.iter().map(|(task, whose)| format!("{task} of {whose}")).collect();
         let ran = if between.target.is_some() { "RAN SINCE" } else { "MAY HAVE RUN SINCE" };
         let _ = write!(text, " MIGRATIONS AND OTHER TASKS {ran} AND ARE NOT UNDONE: {}.", each.join(", "));
     }

@@ -111,10 +111,12 @@ pub(crate) enum Decision {
 /// Decides; what must be remembered goes into `state`.
 pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
     if state.cause.is_none() && state.giving_up.is_none() && !seen.halted {
-        state.cause = seen.targets.iter().enumerate().find_map(|(target, one)| {
+        let failures = seen.targets.iter().enumerate().filter_map(|(target, one)| {
             let what = shared::text::fit(&failure(seen, one)?, LONGEST_CAUSE);
-            Some(Cause { target, what })
+            Some((one.first_death.unwrap_or(seen.now), Cause { target, what }))
         });
+        // Several may have failed between two looks: the first is whose tasks died first.
+        state.cause = failures.min_by_key(|(at, _)| *at).map(|(_, cause)| cause);
         if state.cause.is_none()
             && let Standing::Broken { what } = &seen.workers
         {
@@ -225,6 +227,7 @@ mod tests {
             asked: None,
             broken: None,
             dying: None,
+            first_death: None,
         }
     }
 

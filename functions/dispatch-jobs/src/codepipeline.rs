@@ -12,8 +12,12 @@ use shared::{Answer, Aws, Clock, Error, Success, Time, Verdict};
 /// The category of all of Cutover's action types.
 const CATEGORY: ActionCategory = ActionCategory::Deploy;
 
-/// How the provider of `tail-logs`' action type ends, as the stack names it.
-const TAIL: &str = "-TailLogs";
+/// The actions that never fail a release, by how their providers end; what is lost without one, and what there is all the same.
+const BESIDE: [(&str, &str, &str); 3] = [
+    ("-TailLogs", "there is no log", "each task's lines are in its own log stream"),
+    ("-DrainWorkers", "the old workers were not watched", "they end by themselves when their deployment does"),
+    ("-Notify", "nobody was told", "its log says how it ended"),
+];
 
 /// How many jobs one poll brings.
 pub(crate) const BATCH: usize = 10;
@@ -56,8 +60,8 @@ impl<'a> Jobs<'a> {
         Ok(output.jobs().iter().filter_map(|polled| job(polled, now)).collect())
     }
 
-    /// Answers a job whose function cannot be invoked: nobody else ever would. It fails, but for the log's: losing that never
-    /// fails a release.
+    /// Answers a job whose function cannot be invoked: nobody else ever would. It fails, but for those that never fail
+    /// a release.
     ///
     /// Safe to repeat: a job that somebody has claimed meanwhile is left to them.
     pub(crate) async fn answer_for(
@@ -72,10 +76,10 @@ impl<'a> Jobs<'a> {
             return Ok(());
         }
         let why = why.message.trim_end_matches('.');
-        let answer = if provider.ends_with(TAIL) {
+        let beside = BESIDE.iter().find(|(ending, _, _)| provider.ends_with(ending));
+        let answer = if let Some((_, lost, rest)) = beside {
             let summary = format!(
-                "Warning: there is no log. The function `{function}` could not be invoked: {why}. The release goes on; each \
-                 task's lines are in its own log stream."
+                "Warning: {lost}. The function `{function}` could not be invoked: {why}. The release goes on; {rest}."
             );
             Answer::Succeeded(Success { summary, ..Success::default() })
         } else {

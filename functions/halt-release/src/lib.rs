@@ -31,6 +31,9 @@ const TAIL: &str = "-tail-logs";
 /// The same of the one that waits for old workers.
 const DRAIN: &str = "-drain-workers";
 
+/// The same of the one that tells people.
+const NOTIFY: &str = "-notify";
+
 /// Handles one event.
 ///
 /// # Errors
@@ -63,6 +66,8 @@ async fn report(aws: &Aws, function: &str, event: &Event, why: &str) -> Result<(
         warning(message::lost_tail(function, why))
     } else if function.ends_with(DRAIN) {
         warning(message::lost_drain(function, why))
+    } else if function.ends_with(NOTIFY) {
+        warning(message::lost_notify(function, why))
     } else {
         Answer::Failed(message::died(function, why))
     };

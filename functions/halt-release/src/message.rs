@@ -148,6 +148,13 @@ pub(crate) fn lost_drain(function: &str, why: &str) -> String {
     )
 }
 
+/// The summary of an action whose function is dead, which has told people or would have.
+pub(crate) fn lost_notify(function: &str, why: &str) -> String {
+    format!(
+        "Warning: perhaps not everybody was told. Cutover's function {function} failed at every try: {why}. The release goes on."
+    )
+}
+
 /// The verdict of an action whose function is dead.
 pub(crate) fn died(function: &str, why: &str) -> Verdict {
     Verdict::failed(format!(

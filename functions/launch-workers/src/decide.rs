@@ -110,7 +110,7 @@ pub(crate) fn decide(seen: &Observation<'_>, ledger: &mut Ledger) -> Decided {
     };
     let mut wanted: Vec<Option<Held>> = give_jobs(seen, kind, ledger, &mut decided);
     let room = |wanted: &[Option<Held>], ledger: &Ledger| ledger.places.len() + wanted.len() < most(kind);
-    let idle = ledger.places.iter().filter(|place| is_warm(place, kind, seen.now)).count();
+    let idle = ledger.places.iter().filter(|place| is_warm(place, kind, seen.now) && !is_ending(place, seen)).count();
     let starting = idle + wanted.iter().filter(|job| job.is_none()).count();
     let mut missing = usize::try_from(kind.warm).unwrap_or_default().saturating_sub(starting);
     while missing > 0 && !is_pausing(ledger, seen.now) && room(&wanted, ledger) {
@@ -147,7 +147,8 @@ fn follow(seen: &Observation<'_>, ledger: &mut Ledger, decided: &mut Decided) {
         let task = seen.tasks.get(&arn);
         let started = task.and_then(|task| task.started);
         place.started = place.started.or(started);
-        let is_gone = task.is_none() && seen.now.since(place.asked) > GONE;
+        place.unseen = if task.is_none() { place.unseen.or(Some(seen.now)) } else { None };
+        let is_gone = place.unseen.is_some_and(|since| seen.now.since(since) > GONE);
         // One that nobody has seen start, and that ECS has forgotten, may have worked: never two for one job.
         let has_worked = place.started.is_some() || is_gone;
         let waits = place.job.as_ref().filter(|job| seen.ids.contains(&job.id));
@@ -233,7 +234,8 @@ fn give_jobs(seen: &Observation<'_>, kind: &Kind, ledger: &mut Ledger, decided: 
         // What runs by the clock is a task of its own.
         let may_share = held.schedule.is_none();
         let warm = |ledger: &Ledger, fits: &dyn Fn(&Place) -> bool| {
-            may_share.then(|| ledger.places.iter().position(|place| place.started.is_some() && fits(place))).flatten()
+            let takes = |place: &Place| place.started.is_some() && !is_ending(place, seen) && fits(place);
+            may_share.then(|| ledger.places.iter().position(takes)).flatten()
         };
         let full = ledger.places.len() + wanted.len() >= most(kind);
         let current = warm(ledger, &|place| is_warm(place, kind, seen.now));
@@ -247,6 +249,12 @@ fn give_jobs(seen: &Observation<'_>, kind: &Kind, ledger: &mut Ledger, decided: 
         }
     }
     wanted
+}
+
+/// Whether its task has crashed, was stopped or was interrupted, and is not over yet: it takes no job any more.
+fn is_ending(place: &Place, seen: &Observation<'_>) -> bool {
+    let task = place.task.as_ref().and_then(|arn| seen.tasks.get(arn));
+    task.is_some_and(|task| task.desired_status == "STOPPED" || task.stopping.is_some())
 }
 
 /// Whether it waits for a job, and will for a while.
@@ -268,6 +276,7 @@ fn start(now: Time, kind: &Kind, jobs: &[Option<Held>], ledger: &mut Ledger) {
     let place = |job: &Option<Held>| Place {
         start: number,
         asked: now,
+        unseen: None,
         definition: kind.definition.clone(),
         task: None,
         started: None,
@@ -342,7 +351,8 @@ mod tests {
     fn place(task: &str, seconds: u64, job: Option<&str>) -> Place {
         let since = NOW.before(Duration::from_secs(seconds));
         let job = job.map(|id| Held { id: id.into(), since, schedule: None });
-        Place { start: 0, asked: since, definition: "new".into(), task: Some(task.into()), started: Some(since), job }
+        let (definition, task) = ("new".into(), Some(task.into()));
+        Place { start: 0, asked: since, unseen: None, definition, task, started: Some(since), job }
     }
 
     fn task(arn: &str, last_status: &str, started: bool, exit_code: Option<i32>) -> (String, Task) {
@@ -435,6 +445,10 @@ mod tests {
             let decided = scene.decide();
             assert_eq!((scene.held(), decided.acts), (expected, acts), "{age} {older}");
         }
+        let (arn, crashed) = runs("t-1");
+        let ending = Task { desired_status: "STOPPED".into(), last_status: "DEPROVISIONING".into(), ..crashed };
+        let mut ends = scene(vec![place("t-1", 60, None)], &[(arn, ending)], vec![job("1")]);
+        assert_eq!((ends.decide().acts, ends.held()), (vec![], vec![None, Some("1")]), "one that ends takes none");
         let mut full = scene(vec![place("t-1", 60, None)], &[runs("t-1")], vec![job("1")]);
         full.ledger.places[0].definition = "old".into();
         full.kind = Some(Kind { most: 1, ..kind() });
@@ -500,11 +514,18 @@ mod tests {
 
     #[test]
     fn a_task_that_ecs_does_not_show_is_there_for_five_minutes_and_its_job_is_never_given_twice() {
-        let unseen = |seconds| Place { started: None, ..place("t-1", seconds, Some("1")) };
+        let since = |seconds| Some(NOW.before(Duration::from_secs(seconds)));
+        let unseen = |seconds| Place { started: None, unseen: since(seconds), ..place("t-1", 3600, Some("1")) };
         let mut young = scene(vec![unseen(299)], &[], vec![job("1")]);
         assert_eq!((young.decide(), young.held()), (Decided::default(), vec![Some("1")]));
         let mut old = scene(vec![unseen(301)], &[], vec![job("1")]);
         assert_eq!((old.decide().acts, old.held()), (vec![settle("1")], vec![]));
+        // One answer without it says nothing of a worker that has run for long.
+        let mut once = scene(vec![place("t-1", 3600, Some("1"))], &[], vec![]);
+        assert_eq!((once.decide(), once.held()), (Decided::default(), vec![Some("1")]));
+        once.tasks = [runs("t-1")].into();
+        once.decide();
+        assert_eq!(once.ledger.places[0].unseen, None);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) struct Message {
     pub(crate) id: String,
     /// What it says.
     pub(crate) body: String,
+    /// How often it was received, this time included.
+    pub(crate) received: u32,
 }
 
 /// What a worker carries in `startedBy`: it is how ECS's events tell whose task has ended.
@@ -38,7 +40,12 @@ pub(crate) fn read(event: &Event) -> Asked {
     let value = event.value();
     if let Some(records) = value.get("Records").and_then(Value::as_array) {
         let text = |record: &Value, name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let message = |record| Message { id: text(record, "messageId"), body: text(record, "body") };
+        let received = |record: &Value| {
+            let count = record.pointer("/attributes/ApproximateReceiveCount").and_then(Value::as_str);
+            count.and_then(|count| count.parse().ok()).unwrap_or(1)
+        };
+        let message =
+            |record| Message { id: text(record, "messageId"), body: text(record, "body"), received: received(record) };
         return Asked::Jobs(records.iter().map(message).collect());
     }
     let by = value.pointer("/detail/startedBy").and_then(Value::as_str).and_then(|by| by.strip_prefix(STARTED_BY));
@@ -56,12 +63,16 @@ mod tests {
 
     #[test]
     fn an_event_says_what_to_look_at_and_an_unknown_one_that_all_is_looked_at() {
-        let message = Message { id: "m-1".into(), body: "{}".into() };
+        let message = |received| Message { id: "m-1".into(), body: "{}".into(), received };
         let by = started_by("eu", "exports");
         for (event, expected) in [
             (
                 json!({"Records": [{"messageId": "m-1", "body": "{}", "eventSource": "aws:sqs"}]}),
-                Asked::Jobs(vec![message]),
+                Asked::Jobs(vec![message(1)]),
+            ),
+            (
+                json!({"Records": [{"messageId": "m-1", "body": "{}", "attributes": {"ApproximateReceiveCount": "3"}}]}),
+                Asked::Jobs(vec![message(3)]),
             ),
             (
                 json!({"source": "aws.ecs", "detail": {"startedBy": by, "lastStatus": "STOPPED"}}),

@@ -72,23 +72,33 @@ impl<'a> Look<'a> {
     /// What it could not do.
     pub(crate) async fn follow(mut self, invocation: Invocation) -> Result<(), Error> {
         let mut trouble = Trouble::default();
-        loop {
+        let last = loop {
             let now = invocation.clock.now();
             let looked = self.look(now).await;
+            let said = looked.as_ref().err().map(ToString::to_string);
             let pause = match trouble.note(now, looked) {
-                Ok(Some(Then::Done)) => break,
+                Ok(Some(Then::Done)) => break Ok(()),
                 Ok(Some(Then::LookAgain(pause))) => pause,
                 Ok(None) => PAUSE,
                 Err(verdict) => return Err(verdict.into()),
             };
             if invocation.left() < pause + LAST_LOOK {
-                warn!(environment = self.environment, worker = self.name, "the rest waits for the next look");
-                break;
+                break said.map_or(Ok(()), Err);
             }
             tokio::time::sleep(pause).await;
+        };
+        // What was never seen is not told: it would look as if nothing waited.
+        if self.counts.are_noted {
+            emit(self.environment, self.name, &self.counts);
         }
-        emit(self.environment, self.name, &self.counts);
-        Ok(())
+        match last {
+            Ok(()) => Ok(()),
+            Err(why) if self.counts.are_noted => {
+                warn!(environment = self.environment, worker = self.name, why, "the rest waits for the next look");
+                Ok(())
+            }
+            Err(why) => Err(Error::Again(why)),
+        }
     }
 
     async fn look(&mut self, now: Time) -> Result<Then, Error> {
@@ -105,8 +115,12 @@ impl<'a> Look<'a> {
         let mut refused = Vec::new();
         let is_due = |start: &&Start| self.own.contains(&start.number) || now.since(start.asked) > ANOTHERS;
         let due: Vec<_> = before.starts.iter().filter(is_due).cloned().collect();
+        // One that cannot be begun now keeps no worker from its job, and no number from being told.
+        let mut failed = None;
         for start in due {
-            self.start(&mut ledger, &start, now, &mut refused).await?;
+            if let Err(why) = self.start(&mut ledger, &start, now, &mut refused).await {
+                failed.get_or_insert(why);
+            }
         }
         let tasks = self.tasks(&ledger).await?;
         let listed = self.bucket.list(&self.keys.waiting()).await?;
@@ -150,6 +164,9 @@ impl<'a> Look<'a> {
             }
         }
         self.counts.note(&ledger, &ids, by_age.first().map(|(since, _)| now.since(*since)));
+        if let Some(why) = failed {
+            return Err(why);
+        }
         let again = ledger.starts.iter().any(|start| self.own.contains(&start.number)) || leaves;
         Ok(if again { Then::LookAgain(Duration::ZERO) } else { Then::Done })
     }

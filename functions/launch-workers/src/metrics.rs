@@ -10,6 +10,8 @@ use shared::workers::ledger::Ledger;
 /// What was seen of a kind in an environment, and done.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
+    /// Whether it was seen at all how it stands.
+    pub(crate) are_noted: bool,
     running: usize,
     idle: usize,
     waiting: usize,
@@ -25,6 +27,7 @@ pub(crate) struct Counts {
 impl Counts {
     /// How it stands.
     pub(crate) fn note(&mut self, ledger: &Ledger, ids: &BTreeSet<String>, oldest: Option<Duration>) {
+        self.are_noted = true;
         let held = |id: &String| ledger.places.iter().any(|place| place.job.as_ref().is_some_and(|job| job.id == *id));
         self.running = ledger.places.len();
         self.idle = ledger.places.iter().filter(|place| place.job.is_none()).count();

@@ -7,11 +7,13 @@ mod message;
 mod release;
 mod send;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::aws::codepipeline::{Codepipeline, Sibling, tries};
 use shared::job::Release;
-use shared::{Aws, Error, Event, Invocation, Job, Manifest, Next, Success, Tick, artifact};
+use shared::{Aws, Error, Event, Invocation, Job, Manifest, Next, Success, Tick, Time, artifact};
 use tracing::{info, warn};
 
 use message::News;
@@ -36,7 +38,7 @@ struct State {}
 /// When the answer to a job could not be delivered, or CodePipeline could not be asked.
 pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<(), Error> {
     if Job::read(&event).is_some() {
-        return shared::run(&aws, &event, invocation, announce).await;
+        return shared::run_leniently(&aws, &event, invocation, message::not_announced, announce).await;
     }
     Box::pin(tell(&aws, event.value(), invocation)).await
 }
@@ -72,7 +74,13 @@ async fn tell(aws: &Aws, event: &Value, invocation: Invocation) -> Result<(), Er
     let now = invocation.clock.now();
     let Some((mut release, what)) = read(event) else { return Ok(()) };
     let codepipeline = Codepipeline::new(aws);
-    let actions = codepipeline.siblings(&release).await?;
+    // CodePipeline's event comes before its own list shows what it tells of.
+    let mut actions = codepipeline.siblings(&release).await?;
+    while !is_shown(&what, &actions, now) && invocation.clock.now().since(now) < SHOWN {
+        tokio::time::sleep(LOOK).await;
+        actions = codepipeline.siblings(&release).await?;
+    }
+    let now = invocation.clock.now();
     release.attempt = tries(&actions, &release).attempt;
     let Some(manifest) = manifest(aws, &release, &actions).await? else {
         info!(execution = release.execution, "there is no manifest yet that names anybody to tell");
@@ -121,6 +129,36 @@ fn read(event: &Value) -> Option<(Release, What)> {
         (None, Some(_)) | (Some(_), None) => return None,
     };
     Some((release, what))
+}
+
+/// How long a list is waited for that does not show yet what an event tells of.
+const SHOWN: Duration = Duration::from_secs(10);
+
+/// How long ago an approval may have begun to be the one that an event tells of, although it was answered meanwhile.
+const ANSWERED: Duration = Duration::from_secs(30);
+
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Whether the actions are in the state that an event tells of, as far as they tell what is said of it.
+fn is_shown(what: &What, actions: &[Sibling], now: Time) -> bool {
+    match what {
+        What::Action { category, state, stage, name } if category == "Approval" => {
+            let run = actions.iter().find(|one| one.stage == *stage && one.action == *name);
+            match state.as_str() {
+                // It may have been answered already.
+                "STARTED" => run.is_some_and(|run| {
+                    run.is_running() || run.started.is_some_and(|started| now.since(started) < ANSWERED)
+                }),
+                "FAILED" => run.is_some_and(Sibling::has_failed),
+                _ => true,
+            }
+        }
+        What::Execution(state) if state == "FAILED" => {
+            actions.iter().any(Sibling::has_failed) && !actions.iter().any(Sibling::is_running)
+        }
+        What::Action { .. } | What::Execution(_) | What::Halted(_) => true,
+    }
 }
 
 /// What of it is news for people.

@@ -5,13 +5,20 @@
 //! <https://docs.sentry.io/api/releases/create-a-new-release-for-an-organization/> and its deploys.
 
 use serde_json::{Value, json};
-use shared::Time;
 use shared::aws::codepipeline::Sibling;
 use shared::manifest::{Datadog, Http, Sentry};
 use shared::text::{fit, plain};
 use shared::time::spoken;
+use shared::{Answer, Success, Time, Verdict};
 
 use crate::release::Told;
+
+/// The answer for an action that could not be done: the release has been deployed all the same.
+pub(crate) fn not_announced(why: Verdict) -> Answer {
+    let why = why.message.trim_end_matches('.');
+    let summary = format!("Warning: perhaps not everybody was told: {why}. The release goes on.");
+    Answer::Succeeded(Success { summary, ..Success::default() })
+}
 
 /// The longest name, in a title of Slack's, escaped. All parts together must fit into a block's 3,000 characters; each is cut
 /// before it is escaped, so that neither a block of code nor a character that was escaped is ever cut.

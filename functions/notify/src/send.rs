@@ -17,6 +17,8 @@ pub(crate) struct Notifier<'a> {
     /// What stands in the release's log already.
     known: Vec<String>,
     said: Vec<String>,
+    /// Whether somebody was told before, or may have been: by a function that died meanwhile.
+    before: bool,
 }
 
 impl<'a> Notifier<'a> {
@@ -26,7 +28,7 @@ impl<'a> Notifier<'a> {
             warn!(%error, "what was told before is not known");
             Vec::new()
         });
-        Self { aws, release, journal: Journal::default(), known, said: Vec::new() }
+        Self { aws, release, journal: Journal::default(), known, said: Vec::new(), before: false }
     }
 
     /// Looks whether all secrets are there: found when the release starts, not at its end.
@@ -89,6 +91,7 @@ impl<'a> Notifier<'a> {
         let told = message::told(who, what);
         let name = format!("told/{}/{}/{who} {what}", self.release.execution, self.release.attempt);
         if self.known.contains(&told) || !self.aws.is_first(&name.replace(':', " ")).await {
+            self.before = true;
             return;
         }
         let sent = async {
@@ -111,6 +114,7 @@ impl<'a> Notifier<'a> {
         }
         self.journal.finish(self.aws, self.release).await;
         match self.said.as_slice() {
+            [] if self.before => "Everybody was told before: see the release's log.".into(),
             [] => "There was nobody to tell.".into(),
             said => said.iter().map(|line| line.trim_start_matches("notify | ")).collect::<Vec<_>>().join("; "),
         }

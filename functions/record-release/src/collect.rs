@@ -120,15 +120,19 @@ fn ran(one: &Sibling, seen: &Seen) -> Vec<Ran> {
     }
     let complete = format!("{task} complete: ");
     for line in seen.lines.get(&task).into_iter().flatten() {
-        let Some((environment, said)) = line.split_once(" | ") else { continue };
+        let Some((label, said)) = line.split_once(" | ") else { continue };
+        // `us`, or `us web` of a task of several containers.
+        let environment = label.split_whitespace().next().unwrap_or_default();
         // What `tail-logs` says itself is no line of the task's.
-        if said.starts_with(&complete) || said.starts_with(&format!("{task}: container `")) {
+        if said.starts_with(&complete)
+            || said.starts_with(&format!("{task} incomplete after "))
+            || said.starts_with(&format!("{task}: container `"))
+        {
             continue;
         }
-        let known =
-            seen.content.as_ref().is_none_or(|content| content.manifest.environments.contains_key(environment.trim()));
+        let known = seen.content.as_ref().is_none_or(|content| content.manifest.environments.contains_key(environment));
         if known {
-            let ran = found.entry(environment.trim().to_owned()).or_default();
+            let ran = found.entry(environment.to_owned()).or_default();
             ran.last.push(fit(plain(said).trim_end(), LONGEST_LINE));
         }
     }

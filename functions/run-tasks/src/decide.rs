@@ -174,6 +174,11 @@ pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
         Site::NoRoom { last, .. } => seen.now.since(*last) >= PLACEMENT_PAUSE,
         Site::Unknown | Site::Live { .. } | Site::Succeeded { .. } | Site::Failed { .. } | Site::Stopped => false,
     };
+    // Nothing begins anywhere before it is known that it can everywhere: another release's task may run in one of them.
+    let has_begun = |site: &Site| !matches!(site, Site::Unknown | Site::Empty | Site::NoRoom { .. });
+    if seen.sites.contains(&Site::Unknown) && !seen.sites.iter().any(has_begun) {
+        return Decision::Go(Vec::new());
+    }
     let at = (0..seen.sites.len()).filter(|at| begins(&seen.sites[*at]));
     Decision::Go(at.map(|at| Act::Start { at }).collect())
 }
@@ -273,6 +278,21 @@ mod tests {
                 Act::Start { .. } => None,
             })
             .collect()
+    }
+
+    #[test]
+    fn nothing_begins_anywhere_before_every_environment_was_looked_at() {
+        let mut state = State::default();
+        for (sites, begins) in [
+            (vec![Site::Empty, Site::Unknown], vec![]),
+            (vec![no_room(60, 10), Site::Unknown], vec![]),
+            (vec![Site::Empty, Site::Empty], vec![0, 1]),
+            // Whoever died in the middle of it goes on.
+            (vec![Site::Empty, Site::Unknown, live(5)], vec![0]),
+        ] {
+            let expected = begins.into_iter().map(|at| Act::Start { at }).collect();
+            assert_eq!(decide(&seen(sites.clone()), &mut state), Decision::Go(expected), "{sites:?}");
+        }
     }
 
     #[test]

@@ -89,6 +89,9 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Plan>) -> 
         Decision::Succeeded => Ok(Next::Succeed(message::succeeded(tick, plan, state))),
         Decision::Failed => {
             let lines = plan.last_lines(tick, state).await;
+            if lines.is_empty() && plan.writes_yet(tick, state) {
+                return Ok(Next::Wait(decide::LOOK, message::progress(tick, plan, state)));
+            }
             Ok(Next::Fail(message::failed(tick, plan, state, &lines)))
         }
     }

@@ -54,6 +54,9 @@ fn logs_url(tick: &Tick<'_>) -> Option<String> {
     Some(names::log_link(&tick.aws.region(), group, &names::log_stream(tick.release)))
 }
 
+/// The longest of a summary that other actions show, in characters.
+const LONGEST_SHOWN: usize = 700;
+
 /// "migrate succeeded in us (12 s), eu (9 s) and ap (15 s)".
 pub(crate) fn succeeded(tick: &Tick<'_>, plan: &Plan, state: &State) -> Success {
     let seconds = |at: usize| state.at(at).succeeded_in.unwrap_or_default();
@@ -85,7 +88,8 @@ pub(crate) fn succeeded(tick: &Tick<'_>, plan: &Plan, state: &State) -> Success 
     let mut variables = vec![
         ("Task", plan.name.clone()),
         ("Environments", plan.sites.len().to_string()),
-        ("Summary", summary.clone()),
+        // An approval shows it, and takes 1,000 characters with everything around it.
+        ("Summary", fit(&summary, LONGEST_SHOWN)),
         ("Seconds", tick.now.since(tick.begun).as_secs().to_string()),
         ("Durations", durations.join(", ")),
         ("TaskArns", arns.collect::<Vec<_>>().join(",")),

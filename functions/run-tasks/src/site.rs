@@ -30,6 +30,9 @@ const HALTING: Duration = Duration::from_secs(30);
 /// How many of the failing container's last lines the verdict shows.
 const LAST_LINES: i32 = 20;
 
+/// How long CloudWatch may take to show what a container wrote last.
+const INGESTED: Duration = Duration::from_secs(5);
+
 /// The task in all its environments, as one invocation knows it.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -267,6 +270,13 @@ impl Plan {
 
     /// The last lines of the container that explains the failure; none when they cannot be read: a verdict without
     /// them is better than none.
+    /// Whether what failed has ended so lately that its last lines may be on their way to CloudWatch.
+    pub(crate) fn writes_yet(&self, tick: &Tick<'_>, state: &State) -> bool {
+        let site = state.cause.as_ref().and_then(|cause| self.sites.get(cause.environment));
+        let task = site.and_then(|site| site.task.as_ref()).filter(|task| task.started.is_some());
+        task.and_then(|task| task.stopped).is_some_and(|stopped| tick.now.since(stopped) < INGESTED)
+    }
+
     pub(crate) async fn last_lines(&self, tick: &Tick<'_>, state: &State) -> Vec<String> {
         let Some(site) = state.cause.as_ref().and_then(|cause| self.sites.get(cause.environment)) else {
             return Vec::new();

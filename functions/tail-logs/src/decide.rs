@@ -282,6 +282,8 @@ pub(crate) struct Source {
     pub(crate) environment: usize,
     /// When its task was seen to have stopped.
     pub(crate) stopped: Option<Time>,
+    /// Whether it has stopped since all of its containers had ended well.
+    pub(crate) succeeded: bool,
     /// When it last had something new, or was first looked at.
     pub(crate) news: Time,
     /// When it was read for the last time: silence counts only as far as it was listened to.
@@ -353,7 +355,13 @@ pub(crate) fn decide(seen: &Observation) -> Decision {
     }
     // Its tasks have all been seen: each environment has one, unless it has none with a log.
     let is_shown = !seen.sources.is_empty() && seen.sources.iter().all(Source::is_shown);
-    let has_ended = matches!(seen.runner, Runner::Ended(at) if seen.looked >= at);
+    // What runs the tasks need not have said so yet: once each has ended well, it starts no other.
+    let has_ended = match seen.runner {
+        Runner::Ended(at) => seen.looked >= at,
+        Runner::Running => (0..seen.environments)
+            .all(|at| seen.sources.iter().any(|source| source.environment == at && source.succeeded)),
+        Runner::None => false,
+    };
     if seen.may_answer && has_ended && is_shown && !seen.halted { Decision::Answer } else { Decision::Follow }
 }
 
@@ -443,6 +451,7 @@ mod tests {
         Source {
             environment: 0,
             stopped: stopped.map(ago),
+            succeeded: false,
             news: ago(news),
             read: NOW,
             exists: true,
@@ -509,10 +518,15 @@ mod tests {
         // A second ago it stopped; since then a read has brought nothing.
         let shown = source(Some(1), 1);
         let ended = Runner::Ended(ago(1));
+        let well = |environment| Source { environment, succeeded: true, ..shown };
+        let bad = Source { environment: 1, ..shown };
         for (name, runner, looked, halted, may_answer, sources, expected) in [
             ("shown", ended, NOW, false, true, vec![shown, shown], Decision::Answer),
             ("answered already, or too late for it", ended, NOW, false, false, vec![shown], Decision::Follow),
             ("it is not known that it ended", Runner::Running, NOW, false, true, vec![shown], Decision::Follow),
+            ("every task has ended well", Runner::Running, NOW, false, true, vec![well(0), well(1)], Decision::Answer),
+            ("one of them did not", Runner::Running, NOW, false, true, vec![well(0), bad], Decision::Follow),
+            ("one is not there yet", Runner::Running, NOW, false, true, vec![well(0)], Decision::Follow),
             ("alone", Runner::None, NOW, false, true, vec![shown], Decision::Follow),
             ("no look since it ended", ended, ago(2), false, true, vec![shown], Decision::Follow),
             ("halted", ended, NOW, true, true, vec![shown], Decision::Follow),

@@ -30,6 +30,9 @@ use tail::Tail;
 /// How often the streams are looked at: a line shows within about two of these.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// The same when all tasks have ended: whether there is more to read.
+const LOOK_ENDING: Duration = Duration::from_millis(250);
+
 /// The action's parameters.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
@@ -85,7 +88,11 @@ async fn follow(tick: &Tick<'_>, state: &mut State, tail: &mut Tail) -> Result<N
         sources: tail.sources(),
     };
     match decide(&seen) {
-        Decision::Follow => Ok(Next::Wait(LOOK, message::progress(tick, tail))),
+        Decision::Follow => {
+            // What the next stage waits for is seconds; once answered, nobody waits.
+            let ends = seen.may_answer && tail.is_ending();
+            Ok(Next::Wait(if ends { LOOK_ENDING } else { LOOK }, message::progress(tick, tail)))
+        }
         Decision::Answer => Ok(Next::Answer(message::shown(tick, tail))),
         Decision::Done => {
             let closed = tail.close(tick, state).await;

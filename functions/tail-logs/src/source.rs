@@ -31,6 +31,8 @@ pub(crate) struct Source {
     pub(crate) label: String,
     pub(crate) cursor: Option<String>,
     pub(crate) stopped: Option<Time>,
+    /// Whether it has stopped since all of its containers had ended well.
+    pub(crate) succeeded: bool,
     pub(crate) news: Time,
     pub(crate) last_read: Time,
     pub(crate) exists: bool,
@@ -66,6 +68,7 @@ impl Source {
         decide::Source {
             environment,
             stopped: self.stopped,
+            succeeded: self.succeeded,
             news: self.news,
             read: self.last_read,
             exists: self.exists,

@@ -9,7 +9,7 @@ use shared::aws::logs::Line;
 use shared::aws::{Place, codepipeline::Sibling};
 use shared::manifest::{Manifest, in_environment};
 use shared::{Error, Tick, Time, Trouble, Verdict, names};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::decide::{self, AT_ONCE, Key, MOST_CONTAINERS, READS, Runner, State};
 use crate::merged::Merged;
@@ -20,12 +20,22 @@ use crate::source::{Counting, Source};
 /// How often tasks are searched for that are not known yet, and how often the action beside this one is looked at.
 const SEARCH: Duration = Duration::from_millis(1500);
 
+/// The same while a task is known in every environment: all that is asked for is whether they live, and the end costs the next stage
+/// what it is noticed late.
+const SEARCH_LIVING: Duration = Duration::from_millis(900);
+
+/// How long a search is waited for right where it was begun: most take a few calls' time, and its outcome would be looked at a pause later.
+const AT_HAND: Duration = Duration::from_millis(400);
+
 /// After how many searches every task is known that the invocation before knew: those that run come with the first, those
 /// that have stopped with the second.
 const SEARCHES: u32 = 3;
 
 /// How far the clocks of ECS and CodePipeline may differ.
 const SKEW: Duration = Duration::from_secs(5);
+
+/// How long the run beside this one is waited for in a list that shows an earlier run of it only.
+const LISTED: Duration = Duration::from_secs(10);
 
 /// What one invocation follows.
 #[derive(Debug)]
@@ -149,12 +159,11 @@ impl Tail {
     /// # Errors
     /// The action beside this one cannot be seen: when to end is not known.
     pub(crate) async fn look(&mut self, tick: &Tick<'_>) -> Result<(), Verdict> {
-        match self.search.try_join_next() {
-            Some(Ok(found)) => self.take_found(tick, found).await?,
-            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Some(Err(_)) | None => {}
-        }
-        let is_due = self.searched.is_none_or(|searched| tick.now.since(searched) >= SEARCH);
+        let found = self.search.try_join_next();
+        self.take_joined(tick, found).await?;
+        let all_live = self.sites.iter().all(|site| site.sources.iter().any(|source| source.stopped.is_none()));
+        let pause = if all_live { SEARCH_LIVING } else { SEARCH };
+        let is_due = self.searched.is_none_or(|searched| tick.now.since(searched) >= pause);
         if is_due && self.search.is_empty() {
             self.searched = Some(tick.now);
             self.search.spawn(
@@ -169,8 +178,24 @@ impl Tail {
                 }
                 .run(),
             );
+            let found = tokio::time::timeout(AT_HAND, self.search.join_next()).await;
+            self.take_joined(tick, found.ok().flatten()).await?;
         }
         Ok(())
+    }
+
+    async fn take_joined(&mut self, tick: &Tick<'_>, joined: Option<Result<Found, JoinError>>) -> Result<(), Verdict> {
+        match joined {
+            Some(Ok(found)) => self.take_found(tick, found).await,
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Some(Err(_)) | None => Ok(()),
+        }
+    }
+
+    /// Whether the end is near: every task that is known has ended, and what they wrote last is read.
+    pub(crate) fn is_ending(&self) -> bool {
+        let mut sources = self.sites.iter().flat_map(|site| &site.sources).peekable();
+        sources.peek().is_some() && sources.all(|source| source.stopped.is_some())
     }
 
     async fn take_found(&mut self, tick: &Tick<'_>, found: Found) -> Result<(), Verdict> {
@@ -178,7 +203,7 @@ impl Tail {
         if let Some(outcome) = found.runner
             && let Some(beside) = self.of_runner.note(tick.now, outcome)?
         {
-            self.take_runner(beside.as_ref(), found.begun);
+            self.take_runner(tick, beside.as_ref(), found.begun);
         }
         for (sites, outcome) in found.groups {
             let Some(first) = sites.first() else { continue };
@@ -201,7 +226,12 @@ impl Tail {
         Ok(())
     }
 
-    fn take_runner(&mut self, beside: Option<&Sibling>, at: Time) {
+    fn take_runner(&mut self, tick: &Tick<'_>, beside: Option<&Sibling>, at: Time) {
+        // When a stage is tried again, its actions' new runs are begun together, and may be listed one after the other.
+        let is_earlier = |run: &Sibling| run.started.zip(tick.started).is_some_and(|(run, own)| run.plus(SKEW) < own);
+        if beside.is_some_and(|run| !run.is_running() && is_earlier(run)) && tick.now.since(tick.begun) < LISTED {
+            return;
+        }
         self.runner_failed = beside.is_some_and(|sibling| sibling.has_failed());
         self.since = beside.and_then(|sibling| sibling.started).unwrap_or_default();
         self.runner = match beside {
@@ -223,6 +253,7 @@ impl Tail {
                 if task.is_over() {
                     for source in site.sources.iter_mut().filter(|source| source.arn == task.arn) {
                         source.stopped.get_or_insert(tick.now);
+                        source.succeeded = has_succeeded(&task);
                     }
                 }
             }
@@ -356,9 +387,10 @@ impl Tail {
     /// When they could not be put: then nothing was closed.
     pub(crate) async fn close(&mut self, tick: &Tick<'_>, state: &mut State) -> Result<(), Error> {
         let at = tick.now.max(state.floor);
-        let there = match tick.answered {
-            Some(_) => self.merged.lines_since(tick, state.floor).await?,
-            None => Vec::new(),
+        let there = match self.merged.lines_since(tick, state.floor).await {
+            Err(why) if tick.answered.is_some() => return Err(why),
+            // Better twice than not at all.
+            there => there.unwrap_or_default(),
         };
         let closing = |site: &Site| (site.label.clone(), vec![Line { at, text: message::closing(&self.task, site) }]);
         let is_missing = |(label, lines): &(String, Vec<Line>)| {
@@ -367,6 +399,12 @@ impl Tail {
         let lines = self.sites.iter().map(closing).filter(is_missing).collect();
         self.merged.put(tick, state, lines).await
     }
+}
+
+/// Whether each of its containers has ended well, essential or not: whoever runs it starts no other one.
+fn has_succeeded(task: &Task) -> bool {
+    let by_itself = task.stop_code.as_deref() == Some("EssentialContainerExited");
+    by_itself && task.containers.iter().all(|container| container.exit_code == Some(0))
 }
 
 impl Site {
@@ -422,6 +460,7 @@ impl Site {
                 label,
                 cursor: None,
                 stopped: None,
+                succeeded: false,
                 news: tick.now,
                 last_read: Time::default(),
                 exists: false,

@@ -63,11 +63,16 @@ impl World {
         self.s3.all(prefix)
     }
 
-    /// Whether an execution has a record, and whoever writes it has ended.
+    /// Whether an execution has a record of its last end, and whoever writes it has ended.
     #[must_use]
     pub fn has_record(&self, execution: &str) -> bool {
         let key = shared::record::Store::key(self.pipeline_of(execution), execution);
-        self.invocations() == 0 && self.s3.all(&key).len() == 1
+        let status = self.status(execution).map(|status| status.name());
+        let is_of_it = |object: &KeptObject| match shared::record::read(execution, &object.content) {
+            shared::record::Entry::Record(record) => Some(record.status.as_str()) == status,
+            shared::record::Entry::Newer { .. } | shared::record::Entry::Unreadable { .. } => false,
+        };
+        self.invocations() == 0 && self.s3.all(&key).iter().any(is_of_it)
     }
 
     /// Puts objects where they were.

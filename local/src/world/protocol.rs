@@ -96,20 +96,20 @@ impl Request {
     /// The access key's id, from the signature.
     #[must_use]
     pub fn access_key(&self) -> &str {
-        self.credential().first().copied().unwrap_or_default()
+        self.credential(0).unwrap_or_default()
     }
 
     /// The Region that the request was signed for.
     #[must_use]
     pub fn region(&self) -> &str {
-        self.credential().get(2).copied().unwrap_or("us-east-1")
+        self.credential(2).unwrap_or("us-east-1")
     }
 
-    /// The signature's scope: key, date, Region, service.
-    fn credential(&self) -> Vec<&str> {
-        let header = self.headers.get("authorization").map(String::as_str).unwrap_or_default();
-        let scope = header.split("Credential=").nth(1).unwrap_or_default();
-        scope.split([',', ' ']).next().unwrap_or_default().split('/').filter(|part| !part.is_empty()).collect()
+    /// A part of the signature's scope: key, date, Region, service.
+    fn credential(&self, part: usize) -> Option<&str> {
+        let (_, rest) = self.headers.get("authorization")?.split_once("Credential=")?;
+        let scope = rest.split_once([',', ' ']).map_or(rest, |(scope, _)| scope);
+        scope.split('/').nth(part).filter(|part| !part.is_empty())
     }
 }
 
@@ -146,9 +146,9 @@ pub fn operation(request: &Request) -> String {
             let body = String::from_utf8_lossy(&request.body);
             let action = body.split('&').find_map(|pair| pair.strip_prefix("Action=")).unwrap_or_default();
             // These share a protocol; the signature says which of them is meant.
-            let service = match request.credential().get(3) {
-                Some(&"iam") => "iam",
-                Some(&"ec2") => "ec2",
+            let service = match request.credential(3) {
+                Some("iam") => "iam",
+                Some("ec2") => "ec2",
                 _ => "sts",
             };
             format!("{service}:{action}")

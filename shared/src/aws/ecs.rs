@@ -468,10 +468,11 @@ impl Ecs {
     }
 }
 
-/// Whether a placement failed for want of something that may come back (fact 17).
+/// Whether a placement failed for want of something that may come back (fact 17): what others run counts against an account's quota
+/// of vCPUs ("You've reached the limit on the number of vCPUs you can run concurrently"; seen, and documented nowhere).
 #[must_use]
 pub fn is_for_room(reasons: &str) -> bool {
-    ["RESOURCE", "AGENT", "Capacity is unavailable", "EMPTY CAPACITY PROVIDER"]
+    ["RESOURCE", "AGENT", "Capacity is unavailable", "EMPTY CAPACITY PROVIDER", "reached the limit on the number of"]
         .iter()
         .any(|word| reasons.contains(word))
 }

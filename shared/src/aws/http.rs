@@ -115,7 +115,8 @@ pub(super) async fn send(config: &SdkConfig, request: Request) -> Result<(u16, S
             request.set_method("POST")?;
             request.set_uri(path.clone())?;
             for (name, value) in &headers {
-                request.headers_mut().insert(name.clone(), value.clone());
+                // A secret may contain what no header can.
+                request.headers_mut().try_insert(name.clone(), value.clone())?;
             }
             Ok(request)
         })

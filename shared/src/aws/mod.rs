@@ -52,13 +52,13 @@ const _: () = assert!(SHOWN.as_secs() >= 2 * ATTEMPT.as_secs() && ATTEMPT.as_sec
 const ATTEMPTS: u32 = 3;
 
 /// Control-plane reads a second, per account and Region: what ECS and CodeDeploy give everybody in that account.
-const CONTROL_READS: f64 = 2.0;
+const CONTROL_READS: (f64, u32) = (2.0, 8);
 /// Reads of task definitions a second, per account and Region: each is read once, and a release begins with reading all of them. ECS
 /// counts them apart from the reads that are repeated (it refills 20 a second of those of clusters, and leaves out the rest).
-const DEFINITION_READS: f64 = 5.0;
+const DEFINITION_READS: (f64, u32) = (5.0, 4);
 
 /// `GetLogEvents` a second, per account and Region: half of the smallest quota (fact 34).
-const LOG_READS: f64 = 5.0;
+const LOG_READS: (f64, u32) = (5.0, 4);
 
 /// A client's own allowance of tries beyond the first. The SDK's clients of one service share one, whatever their Region: while one
 /// Region throttles everything, calls to the others would not be tried again either.
@@ -250,7 +250,7 @@ impl Aws {
         let mut paces = self.0.paces.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {
             let [control, definitions, logs] =
-                [CONTROL_READS, DEFINITION_READS, LOG_READS].map(|reads| Arc::new(Pacer::new(reads)));
+                [CONTROL_READS, DEFINITION_READS, LOG_READS].map(|(reads, burst)| Arc::new(Pacer::new(reads, burst)));
             Paces { control, definitions, logs }
         };
         paces.entry(place.clone()).or_insert_with(new).clone()

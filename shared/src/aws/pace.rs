@@ -13,6 +13,7 @@ use crate::error::Error;
 #[derive(Debug)]
 pub struct Pacer {
     interval: Duration,
+    burst: u32,
     turns: Mutex<Turns>,
 }
 
@@ -22,21 +23,18 @@ struct Turns {
     stretch: f64,
 }
 
-/// How many turns are saved up while nobody asks.
-const BURST: u32 = 4;
-
 /// How far throttling can stretch the distance between two turns: half a read a second goes on even then, since a target that
 /// is not begun in ten minutes fails the release.
 const MOST_STRETCH: f64 = 4.0;
 
 impl Pacer {
-    /// At most `per_second` turns a second in the long run, and [`BURST`] more at once.
+    /// At most `per_second` turns a second in the long run, and `burst` more at once: as many are saved up while nobody asks.
     #[must_use]
-    pub fn new(per_second: f64) -> Self {
+    pub fn new(per_second: f64, burst: u32) -> Self {
         let interval = Duration::from_secs_f64(1.0 / per_second);
         let now = Instant::now();
-        let next = now.checked_sub(interval * BURST).unwrap_or(now);
-        Self { interval, turns: Mutex::new(Turns { next, stretch: 1.0 }) }
+        let next = now.checked_sub(interval * burst).unwrap_or(now);
+        Self { interval, burst, turns: Mutex::new(Turns { next, stretch: 1.0 }) }
     }
 
     /// Waits for a turn, makes the call, and learns from its outcome.
@@ -54,7 +52,7 @@ impl Pacer {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         // While throttled, nothing is saved up.
-        let saved = if turns.stretch > 1.0 { Duration::ZERO } else { self.interval * BURST };
+        let saved = if turns.stretch > 1.0 { Duration::ZERO } else { self.interval * self.burst };
         turns.next = turns.next.max(now.checked_sub(saved).unwrap_or(now));
         let turn = turns.next.max(now);
         // A twentieth of jitter either way: functions that started together must not ask together for ever.
@@ -84,8 +82,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn turns_come_evenly_and_slow_down_only_while_throttled() {
-        let pacer = Pacer::new(2.0);
-        let calm = seconds_for(&pacer, 21 + BURST as usize, Ok(())).await;
+        let pacer = Pacer::new(2.0, 4);
+        let calm = seconds_for(&pacer, 21 + 4, Ok(())).await;
         assert!((9.5..=10.5).contains(&calm), "{calm}");
         let throttled = seconds_for(&pacer, 6, Err(Error::Again(String::new()))).await;
         // Three seconds while calm; at most twelve, since it slows down to a quarter.

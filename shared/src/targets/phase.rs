@@ -88,6 +88,8 @@ pub struct Observed {
     pub broken: Option<String>,
     /// That too many of its new tasks have died.
     pub dying: Option<String>,
+    /// When the first of its new tasks died, of which one may fail the deployment much later.
+    pub first_death: Option<Time>,
 }
 
 /// Something to do at the target of this place.
@@ -200,6 +202,7 @@ mod tests {
             asked: None,
             broken: None,
             dying: None,
+            first_death: None,
         }
     }
 

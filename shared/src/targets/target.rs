@@ -217,6 +217,7 @@ impl Target {
             asked: self.asked,
             broken: self.failed.clone(),
             dying: self.dying(),
+            first_death: self.dead.tasks.first().and_then(|task| task.stopped),
         }
     }
 

@@ -108,6 +108,9 @@ pub struct Keys {
 /// Below this stands all that is known of workers.
 pub const BELOW: &str = "workers/";
 
+/// Below this stands which jobs are over, apart from all else: a bucket's lifecycle rule knows them by how their keys begin.
+pub const TAKEN: &str = "workers-taken/";
+
 impl Keys {
     /// Those of a kind.
     #[must_use]
@@ -136,7 +139,7 @@ impl Keys {
     /// A job that is over for whoever starts workers.
     #[must_use]
     pub fn taken(&self, id: &str) -> String {
-        format!("{BELOW}{}/{}/taken/{}", self.environment, self.kind, encoded(id))
+        format!("{TAKEN}{}/{}/{}", self.environment, self.kind, encoded(id))
     }
 }
 

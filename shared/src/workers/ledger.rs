@@ -59,6 +59,9 @@ pub struct Place {
     /// When it was seen to have started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<Time>,
+    /// Since when ECS does not show its task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<Time>,
     /// The job that it was started for, or was given when it had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<Held>,

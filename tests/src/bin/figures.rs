@@ -46,7 +46,7 @@ fn main() {
     let (release, tasks, actions) = added();
     println!("\nThe actions of a release of the shop, in seconds: {}", actions.join(", "));
     println!(
-        "A release of the shop takes {release:.1} s; its tasks and deployments alone take {tasks:.1} s: it adds {:.1} s",
+        "A release of the shop takes {release:.1} s; its tasks, deployments and old workers alone take {tasks:.1} s: it adds {:.1} s",
         release - tasks
     );
 }
@@ -146,6 +146,7 @@ fn shape(environments: usize) -> Shape {
         steps_everywhere: false,
         shared_clusters: true,
         launches: false,
+        timeout: tests::laws::shape::TIMEOUT,
     }
 }
 
@@ -191,6 +192,17 @@ fn added() -> (f64, f64, Vec<String>) {
             let longest = tasks.entry(whose.task.to_owned()).or_default();
             *longest = longest.max(took);
         }
+        // From the first old worker's being asked to end until the last one's end.
+        let drain = actions.iter().find(|one| one.action == "Drain");
+        let old = |life: &local::world::Life| {
+            let (stopping, stopped) = life.stopping.zip(life.stopped)?;
+            let is_drained = drain.is_some_and(|drain| stopped >= drain.started && stopped <= drain.updated);
+            (life.service.is_some() && is_drained).then_some((stopping, stopped))
+        };
+        let ends: Vec<_> = stage.world().lives().iter().filter_map(old).collect();
+        let asked = ends.iter().map(|(asked, _)| *asked).min();
+        let last = ends.iter().map(|(_, stopped)| *stopped).max();
+        let drained = asked.zip(last).map_or(0.0, |(asked, last)| last.since(asked).as_secs_f64());
         // From the first deployment's creation until the last traffic has moved.
         let spans = stage.world().spans_of_deployments();
         let first = spans.iter().map(|(_, created, _)| *created).min().unwrap_or_default();
@@ -199,7 +211,7 @@ fn added() -> (f64, f64, Vec<String>) {
         let took = ended.unwrap_or_default().since(begun).as_secs_f64();
         let each = actions.iter().map(|one| (&one.action, one.updated.since(one.started).as_secs_f64()));
         let each = each.filter(|(_, took)| *took > 0.0).map(|(name, took)| format!("{name} {took:.1}")).collect();
-        *found.borrow_mut() = (took, tasks.values().sum::<f64>() + deployed, each);
+        *found.borrow_mut() = (took, tasks.values().sum::<f64>() + deployed + drained, each);
     });
     found.into_inner()
 }

@@ -99,6 +99,20 @@ pub enum Fault {
         /// In which, of all.
         pick: usize,
     },
+    /// Somebody else deploys a version of their own, however the service is deployed.
+    Newcomer {
+        /// When.
+        at: Duration,
+        /// Which service, of all.
+        pick: usize,
+    },
+    /// The application asks for a worker for a job.
+    Job {
+        /// When.
+        at: Duration,
+        /// Where.
+        environment: usize,
+    },
     /// A person does something to a deployment by hand, in the console.
     ByHand {
         /// When.
@@ -230,6 +244,10 @@ impl fmt::Display for Fault {
             Self::Spot { at, pick } => write!(f, "after {at:?}, living task {pick} is interrupted"),
             Self::Protected(length) => write!(f, "old workers protect themselves for {length:?}"),
             Self::Rival { at, pick } => write!(f, "after {at:?}, somebody else deploys in group {pick}"),
+            Self::Newcomer { at, pick } => {
+                write!(f, "after {at:?}, somebody else deploys a version of their own, of service {pick}")
+            }
+            Self::Job { at, environment } => write!(f, "after {at:?}, a job is sent in environment {environment}"),
             Self::ByHand { at, pick, deed } => write!(f, "after {at:?}, a console user {deed:?} (deployment {pick})"),
             Self::Stop { at, abandon: true } => write!(f, "after {at:?}, a person stops and abandons"),
             Self::Stop { at, abandon: false } => write!(f, "after {at:?}, a person stops and waits"),

@@ -66,7 +66,7 @@ const TAKEN_FOR_DEAD: std::time::Duration = std::time::Duration::from_secs(30);
 pub type Law = fn(&Ended<'_>) -> Result<(), String>;
 
 /// All of them, by name.
-pub const LAWS: [(&str, Law); 25] = [
+pub const LAWS: [(&str, Law); 26] = [
     ("rest", reports::everything_comes_to_rest),
     ("one report", reports::every_action_ends_in_one_report),
     ("known requests", calls::no_request_is_refused_as_wrong),
@@ -76,6 +76,7 @@ pub const LAWS: [(&str, Law); 25] = [
     ("migrated", tasks::after_success_every_environment_is_migrated),
     ("first cause", tasks::the_first_cause_was_the_first),
     ("nothing left", tasks::after_an_end_nothing_of_a_release_is_under_way),
+    ("jobs", tasks::every_job_gets_one_worker),
     ("protected", tasks::no_protected_task_is_stopped),
     ("what passes fails nothing", ends::what_passes_fails_no_release),
     ("verdicts at the end", ends::a_verdict_comes_when_all_is_over),
@@ -124,7 +125,18 @@ impl<'a> Ended<'a> {
             }
             _ => false,
         };
-        claims.any(|seen| seen.meddling != Meddling::Pass) || self.plan.faults.iter().any(is_late)
+        let in_doubt = |what: Meddling| {
+            matches!(
+                what,
+                Meddling::LoseReply
+                    | Meddling::Unreachable
+                    | Meddling::Hang
+                    | Meddling::DoneLate(_)
+                    | Meddling::HangThenDo
+                    | Meddling::AbandonAndHang
+            )
+        };
+        claims.any(|seen| in_doubt(seen.meddling)) || self.plan.faults.iter().any(is_late)
     }
 
     /// The functions that died, or may have, once for each death.

@@ -29,6 +29,8 @@ pub struct Deeds {
     pub touched: BTreeSet<String>,
     /// Tasks that Spot took.
     pub interrupted: BTreeSet<String>,
+    /// How many jobs were sent; their ids are counted from 1.
+    pub jobs: usize,
     /// Old tasks that protected themselves, until then.
     pub protected: BTreeMap<String, Time>,
     /// When everything had come to rest; never, unless given.
@@ -37,6 +39,9 @@ pub struct Deeds {
 
 /// When everything must be at rest: a way back is waited for for an hour, and halt-release then goes on for two.
 pub const REST_WITHIN: Duration = Duration::from_secs(4 * 3600);
+
+/// When every job has found a worker at the latest.
+const JOBS_WITHIN: Duration = Duration::from_secs(40 * 60);
 
 /// How often people look.
 const LOOK: Duration = Duration::from_secs(1);
@@ -146,6 +151,7 @@ pub(super) async fn act(stage: &Stage, plan: &Plan, origin: &Origin) -> Deeds {
         };
         let may_retry = !retries.is_empty() && deeds.releases.iter().any(failed);
         let idle = due.peek().is_none() && !may_retry && deeds.releases.iter().all(over) && stage.is_idle();
+        let idle = idle && (jobs_done(stage) >= deeds.jobs || now.since(begun) > JOBS_WITHIN);
         // Twice in a row, so that what one of them has just begun is seen.
         quiet = if idle { quiet + 1 } else { 0 };
         if quiet > 2 {
@@ -162,10 +168,19 @@ pub(super) async fn act(stage: &Stage, plan: &Plan, origin: &Origin) -> Deeds {
     }
 }
 
+/// How many jobs have a worker, or had one, or are told to be impossible.
+pub(super) fn jobs_done(stage: &Stage) -> usize {
+    let world = stage.world();
+    let begun = world.lives().iter().filter(|life| life.started_by.starts_with("cutover-worker/")).count();
+    begun + world.messages("cutover-dead-jobs").len()
+}
+
 fn at(fault: &Fault) -> Option<Duration> {
     match fault {
         Fault::Spot { at, .. }
         | Fault::Rival { at, .. }
+        | Fault::Newcomer { at, .. }
+        | Fault::Job { at, .. }
         | Fault::ByHand { at, .. }
         | Fault::Stop { at, .. }
         | Fault::Merge { at } => Some(*at),
@@ -230,6 +245,14 @@ fn happen(stage: &Stage, plan: &Plan, fault: &Fault, deeds: &mut Deeds) {
             }
         }
         Fault::Rival { pick, .. } => rival(stage, &plan.shape, *pick, deeds),
+        Fault::Newcomer { pick, .. } => newcomer(stage, &plan.shape, *pick, deeds),
+        Fault::Job { environment, .. } => {
+            let place = &plan.shape.environments[*environment];
+            deeds.jobs += 1;
+            let body = json!({"worker": "exports", "environment": place.name, "id": deeds.jobs.to_string()});
+            let url = "https://sqs.us-east-1.amazonaws.com/111122223333/cutover-jobs";
+            stage.call("AmazonSQS.SendMessage", &json!({"QueueUrl": url, "MessageBody": body.to_string()}));
+        }
         Fault::ByHand { pick, deed, .. } => by_hand(stage, *pick, *deed, deeds),
         _ => {}
     }
@@ -268,6 +291,52 @@ fn rival(stage: &Stage, shape: &Shape, pick: usize, deeds: &mut Deeds) {
         "revision": {"revisionType": "AppSpecContent", "appSpecContent": {"content": spec.to_string()}}});
     // The group may be busy.
     if stage.try_call(place.region, "CodeDeploy_20141006.CreateDeployment", &input).is_ok() {
+        deeds.touched.insert(name);
+    }
+}
+
+/// Somebody deploys a version that no release has.
+fn newcomer(stage: &Stage, shape: &Shape, pick: usize, deeds: &mut Deeds) {
+    let all = shape.environments.iter().flat_map(|place| shape.services.iter().map(move |service| (place, service)));
+    let targets: Vec<_> = all.filter(|(place, _)| place.account.is_none()).collect();
+    let Some((place, service)) = (!targets.is_empty()).then(|| targets[pick % targets.len()]) else { return };
+    let ecs = |operation: &str| format!("AmazonEC2ContainerServiceV20141113.{operation}");
+    let family = format!("shop-{}-{}", place.name, service.name);
+    let first = json!({"taskDefinition": format!("{family}:1")});
+    let Ok(first) = stage.try_call(place.region, &ecs("DescribeTaskDefinition"), &first) else { return };
+    let mut own = first["taskDefinition"].clone();
+    if let Some(fields) = own.as_object_mut() {
+        for made in [
+            "taskDefinitionArn",
+            "revision",
+            "status",
+            "requiresAttributes",
+            "compatibilities",
+            "registeredAt",
+            "registeredBy",
+        ] {
+            fields.remove(made);
+        }
+    }
+    own["containerDefinitions"][0]["image"] = json!("registry.example/shop:of-somebody");
+    let Ok(made) = stage.try_call(place.region, &ecs("RegisterTaskDefinition"), &own) else { return };
+    let definition = &made["taskDefinition"]["taskDefinitionArn"];
+    let name = Shape::ecs_service(service, place);
+    let deployed = match service.by {
+        By::Ecs { .. } => {
+            let input = json!({"cluster": shape.cluster(place), "service": name, "taskDefinition": definition});
+            stage.try_call(place.region, &ecs("UpdateService"), &input)
+        }
+        By::CodeDeploy { .. } => {
+            let spec = json!({"version": 1, "Resources": [{"TargetService": {"Type": "AWS::ECS::Service", "Properties": {
+                "TaskDefinition": definition, "LoadBalancerInfo": {"ContainerName": "shop", "ContainerPort": 8080}}}}]});
+            let input = json!({"applicationName": "shop", "deploymentGroupName": name, "description": "by hand",
+                "revision": {"revisionType": "AppSpecContent", "appSpecContent": {"content": spec.to_string()}}});
+            stage.try_call(place.region, "CodeDeploy_20141006.CreateDeployment", &input)
+        }
+    };
+    // The group may be busy.
+    if deployed.is_ok() {
         deeds.touched.insert(name);
     }
 }

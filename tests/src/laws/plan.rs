@@ -110,7 +110,77 @@ impl Plan {
         if meets.u32(0..25) == 0 {
             faults.extend(meeting(&mut meets, &shape));
         }
+        // What came later has a chance of its own, too.
+        let (mut more, mut shape) = (Rng::with_seed(seed ^ 0x6d6f_7265), shape);
+        if more.u32(0..3) == 0 {
+            let count = more.usize(1..4);
+            faults.extend((0..count).flat_map(|_| another(&mut more, &mut shape)));
+        }
         Self { seed, shape, faults }
+    }
+}
+
+/// Functions that are invoked seldom.
+const SELDOM: [&str; 5] = ["launch-workers", "record-release", "check-rollback", "halt-release", "dispatch-jobs"];
+
+/// What begins something, and may be refused by whoever changes a policy.
+const REFUSED: [&str; 6] = [
+    "RunTask",
+    "CreateDeployment",
+    "UpdateService",
+    "RegisterTaskDefinition",
+    "DescribeServices",
+    "ContinueDeployment",
+];
+
+fn another(random: &mut Rng, shape: &mut Shape) -> Vec<Fault> {
+    let operation = |name| Calls { function: None, operation: Some(name), writes: false };
+    let storm = |random: &mut Rng, what, of, most| Fault::Storm {
+        what,
+        of,
+        from: moment(random),
+        lasts: millis(random, 500, most),
+        one_in: 1 + random.u32(0..3),
+        seed: random.u64(..),
+    };
+    match random.u32(0..10) {
+        0 => vec![Fault::Lambda {
+            function: SELDOM[random.usize(0..5)],
+            nth: random.u32(0..4),
+            fate: fate(random, true),
+        }],
+        // Those that a calm release has.
+        1 => vec![Fault::Event { nth: random.u32(0..14), fate: fate(random, false) }],
+        // The caller hears nothing, and it is done all the same.
+        2 => {
+            let of = operation(WRITES[random.usize(0..WRITES.len())]);
+            vec![storm(random, Meddling::HangThenDo, of, 60_000)]
+        }
+        3 => vec![storm(random, Meddling::NoRoom, operation("RunTask"), 200_000)],
+        4 => {
+            let of = operation(REFUSED[random.usize(0..REFUSED.len())]);
+            vec![Fault::Once { what: Meddling::Refuse, of, nth: random.u32(0..4) }]
+        }
+        // It runs out of time while calls still fail, and not minutes after.
+        5 => {
+            shape.timeout = Duration::from_secs(random.u64(60..150));
+            let (environment, service) =
+                (random.usize(0..shape.environments.len()), random.usize(0..shape.services.len()));
+            vec![Fault::Service { environment, service, how: Ending::NeverHealthy }]
+        }
+        // Functions hand over again and again, and what they hand over comes late.
+        6 => vec![Fault::ShortLambdas(millis(random, 200_000, 400_000)), Fault::LateJobs(millis(random, 100, 60_000))],
+        7 => vec![Fault::Newcomer { at: moment(random), pick: random.usize(0..20) }],
+        _ => {
+            shape.launches = true;
+            let jobs = 1 + random.u32(0..6);
+            (0..jobs)
+                .map(|_| Fault::Job {
+                    at: millis(random, 0, 240_000),
+                    environment: random.usize(0..shape.environments.len()),
+                })
+                .collect()
+        }
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Shape {
     pub shared_clusters: bool,
     /// Whether it has workers that are started one by one, and something that runs by the clock.
     pub launches: bool,
+    /// How long a deployment may take.
+    pub timeout: Duration,
 }
 
 /// An environment.
@@ -95,6 +97,9 @@ pub enum How {
     /// A small share first.
     Canary,
 }
+
+/// How long a deployment may take, most of the time.
+pub const TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 impl By {
     /// Whether its traffic waits for being continued.
@@ -156,6 +161,7 @@ impl Shape {
             shared_clusters: random.u32(0..4) == 0,
             // By a chance of its own: what was played before there were any is played as it was.
             launches: random.clone().u32(0..4) == 0,
+            timeout: TIMEOUT,
         }
     }
 
@@ -194,7 +200,7 @@ impl Shape {
             let name = format!("{{environment}}-{}", service.name);
             let mut value = json!({"kind": if service.worker { "worker" } else { "web" }, "service": name,
                 "family": format!("shop-{{environment}}-{}", service.name), "container": "shop", "port": 8080,
-                "timeout": "15m", "wait_for_group": "10m", "drain_for": "2m"});
+                "timeout": spoken(self.timeout), "wait_for_group": "10m", "drain_for": "2m"});
             if let By::CodeDeploy { .. } = service.by {
                 value["codedeploy_application"] = json!("shop");
                 value["deployment_group"] = json!(name);

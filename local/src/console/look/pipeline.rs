@@ -302,10 +302,15 @@ struct Revision {
 impl From<Execution> for Release {
     fn from(one: Execution) -> Self {
         let revision = one.source_revisions.into_iter().next().unwrap_or_default();
+        // One that was tried again after its stop still has the reason of that.
+        let reason = match one.status.word.raw() {
+            "Stopping" | "Stopped" if !one.stop_trigger.reason.is_empty() => one.stop_trigger.reason,
+            _ => one.status_summary,
+        };
         Self {
             id: one.pipeline_execution_id,
             standing: one.status,
-            reason: if one.stop_trigger.reason.is_empty() { one.status_summary } else { one.stop_trigger.reason },
+            reason,
             commit: revision.revision_id,
             message: revision.revision_summary,
             began: one.start_time.into(),
@@ -433,6 +438,15 @@ mod tests {
         };
         let Executions { all } = read(json!({"pipelineExecutionSummaries": all.iter().map(one).collect::<Vec<_>>()}));
         all.into_iter().map(Release::from).collect()
+    }
+
+    #[test]
+    fn why_a_release_was_stopped_is_said_of_one_that_is_stopped_and_not_when_it_was_tried_again() {
+        for (status, expected) in [("Stopping", "by Ann"), ("Stopped", "by Ann"), ("InProgress", ""), ("Succeeded", "")]
+        {
+            let one = json!({"pipelineExecutionId": "e", "status": status, "stopTrigger": {"reason": "by Ann"}});
+            assert_eq!(Release::from(read::<Execution>(one)).reason.raw(), expected, "{status}");
+        }
     }
 
     /// One action of Cutover's and an approval in a stage, with these runs (the newest first) and this state.

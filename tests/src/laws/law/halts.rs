@@ -55,6 +55,13 @@ pub(super) fn halt_complete_is_a_promise(ended: &Ended<'_>) -> Result<(), String
                 broken.push(format!("{description}: {created:?} to {completed:?}"));
             }
         }
+        for one in
+            ended.stage.world().rollouts().into_iter().filter(|one| one.image == release.image && !release.is_back)
+        {
+            if one.span.0 > promised || one.span.1.is_none_or(|at| at > promised) {
+                broken.push(format!("{one:?}"));
+            }
+        }
     }
     none("what began or went on after `halt complete`", &broken)
 }

@@ -2,28 +2,36 @@
 //! other.
 
 use super::{Ended, none};
+use crate::Meddling;
+use crate::laws::fault::Fault;
 
 /// In which circumstances something may be said.
 #[derive(Clone, Copy)]
 enum When {
     /// Not in a play: here everything can be looked at and ended within minutes.
     Never,
+    /// A call was refused.
+    Refused,
     /// A function has died.
     AfterADeath,
     /// Something could not be brought back, as is said in capitals.
     NotRolledBack,
+    /// Somebody else has deployed, what is deployed does not work, or calls are refused.
+    SomethingStands,
     /// ECS has forgotten what ended: the release has lasted for so long.
     AfterAnHour,
 }
 
 /// Words that people are told of a limit, or of a failure of Cutover's own.
-const SAID: [(&str, When); 8] = [
+const SAID: [(&str, When); 10] = [
     ("halt incomplete", When::NotRolledBack),
     ("Cutover itself failed", When::Never),
     ("AWS did not answer for", When::Never),
     ("within an hour", When::Never),
-    ("could not be watched", When::Never),
-    ("could not be followed", When::Never),
+    ("could not be watched", When::Refused),
+    ("could not be followed", When::Refused),
+    ("STILL STARTED OF THIS RELEASE", When::Never),
+    ("NOT ROLLED BACK", When::SomethingStands),
     ("failed at every try", When::AfterADeath),
     ("ECS shows what ended for about an hour only", When::AfterAnHour),
 ];
@@ -34,10 +42,15 @@ pub(super) fn limits_are_met_where_they_are_named(ended: &Ended<'_>) -> Result<(
     let long = || ended.stage.now().since(crate::laws::START) > forgets;
     let said = ended.said();
     let stuck = || said.iter().any(|line| line.contains("NOT ROLLED BACK"));
+    let refused = ended.seen.iter().any(|seen| seen.meddling == Meddling::Refuse);
+    let fails = |fault: &Fault| matches!(fault, Fault::Service { .. } | Fault::Spot { .. });
+    let stands = refused || !ended.deeds.touched.is_empty() || ended.plan.faults.iter().any(fails);
     let wrong = SAID.iter().filter(|(_, when)| match when {
         When::Never => true,
+        When::Refused => !refused,
         When::AfterADeath => ended.deaths().next().is_none(),
         When::NotRolledBack => !stuck(),
+        When::SomethingStands => !stands,
         When::AfterAnHour => !long(),
     });
     let wrong: Vec<_> = wrong.flat_map(|(words, _)| said.iter().filter(move |line| line.contains(words))).collect();

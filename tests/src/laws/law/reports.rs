@@ -48,7 +48,10 @@ pub(super) fn every_action_ends_in_one_report(ended: &Ended<'_>) -> Result<(), S
             reports.iter().filter(own).filter(|seen| seen.answer.as_ref().is_some_and(|(status, _)| *status == 200));
         let accepted = accepted.count();
         // It may have been taken after its caller had given it up.
-        let late = reports.iter().filter(own).any(|seen| matches!(seen.meddling, Meddling::DoneLate(_)));
+        let late = reports
+            .iter()
+            .filter(own)
+            .any(|seen| matches!(seen.meddling, Meddling::DoneLate(_) | Meddling::HangThenDo));
         let good = match action.status {
             ActionStatus::Succeeded | ActionStatus::Failed => accepted == 1 || (late && accepted == 0),
             ActionStatus::Abandoned => accepted == 0,

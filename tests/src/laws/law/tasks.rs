@@ -127,9 +127,22 @@ pub(super) fn after_an_end_nothing_of_a_release_is_under_way(ended: &Ended<'_>) 
                     .filter(|(description, _)| !description.contains(" back, key "))
                     .map(|found| format!("{found:?}")),
             );
+            let rollouts = ended.stage.world().rollouts();
+            let own = rollouts.iter().filter(|one| one.image == release.image && !release.is_back);
+            left.extend(own.filter(|one| one.span.1.is_none()).map(|one| format!("{one:?}")));
         }
     }
     none("what is left of releases that are over", &left)
+}
+
+/// Every job that was sent gets one worker, and no second one; or it is told why it can have none.
+pub(super) fn every_job_gets_one_worker(ended: &Ended<'_>) -> Result<(), String> {
+    let (sent, done) = (ended.deeds.jobs, crate::laws::people::jobs_done(ended.stage));
+    if sent == done {
+        Ok(())
+    } else {
+        Err(format!("of {sent} jobs, {done} have a worker or are told to be impossible"))
+    }
 }
 
 /// No task of a service is ever stopped by hand, and none that protects itself is stopped at all.

@@ -39,7 +39,7 @@ pub(super) fn traffic_is_where_the_last_good_release_put_it(ended: &Ended<'_>) -
 }
 
 /// Workers that are started one by one are, in every environment, of the last release whose deployment succeeded; of none when
-/// there is no such release. Where somebody has made AWS refuse what is written down, it is said in capitals.
+/// there is no such release.
 pub(super) fn workers_are_of_the_last_good_release(ended: &Ended<'_>) -> Result<(), String> {
     let good = ended.releases.iter().filter_map(|release| Some((release.deployed()?, &release.image)));
     let expected = good.max_by_key(|(at, _)| *at).map(|(_, image)| image);
@@ -51,8 +51,7 @@ pub(super) fn workers_are_of_the_last_good_release(ended: &Ended<'_>) -> Result<
             wrong.push(format!("{}/exports is of {found:?}, expected is {expected:?}", place.name));
         }
     }
-    let excused = ended.said().iter().any(|text| text.contains("STILL STARTED OF THIS RELEASE"));
-    if excused { Ok(()) } else { none("workers of the wrong version", &wrong) }
+    none("workers of the wrong version", &wrong)
 }
 
 /// Behind the barrier, no traffic of a release moves before every target of it is ready.
@@ -90,6 +89,7 @@ pub(super) fn no_traffic_moves_before_all_can(ended: &Ended<'_>) -> Result<(), S
         }
     }
     early.extend(early_rollouts(ended));
+    early.extend(early_of_the_other_kind(ended));
     none("traffic that moved before all could", &early)
 }
 
@@ -169,6 +169,49 @@ fn early_rollouts(ended: &Ended<'_>) -> Vec<String> {
     early
 }
 
+/// The same between the two kinds: what CodeDeploy holds and what ECS holds of one try move when all of it is ready.
+fn early_of_the_other_kind(ended: &Ended<'_>) -> Vec<String> {
+    let world = ended.stage.world();
+    let (spans, milestones) = (world.spans_of_deployments(), world.milestones_of_deployments());
+    drop(world);
+    let shape = &ended.plan.shape;
+    let is_untouched = |service: &str| !ended.deeds.touched.contains(service);
+    let by = |name: &str| {
+        let of = |place| shape.services.iter().find(|one| Shape::ecs_service(one, place) == name);
+        shape.environments.iter().find_map(of)
+    };
+    let (mut held, mut early) = (Vec::new(), Vec::new());
+    for (description, ready, moved) in milestones {
+        let Some((_, target)) = key_and_target(&description) else { continue };
+        let service = target.replace('/', "-");
+        let created = spans.iter().find(|(one, _, _)| *one == description).map(|(_, created, _)| *created);
+        let release = ended.releases.iter().find(|one| description.contains(&one.execution) && !one.went_quickly());
+        let runs = release.into_iter().flat_map(|one| &one.actions).filter(|run| run.action == "Deploy");
+        let run = runs.map(|run| run.started).filter(|at| created.is_some_and(|created| *at <= created)).max();
+        if by(&service).is_some_and(|one| one.by.is_held()) && is_untouched(&service) {
+            held.extend(run.map(|run| (run, target.to_owned(), ready, moved, "CodeDeploy")));
+        }
+    }
+    for one in rollouts(ended) {
+        let quick = ended.releases.iter().any(|release| release.image == one.image && release.went_quickly());
+        if by(&one.service).is_some_and(|one| one.by.is_held()) && is_untouched(&one.service) && !quick {
+            held.extend(run_of(ended, &one).map(|run| (run, one.service.clone(), one.changes.0, one.changes.1, "ECS")));
+        }
+    }
+    for (run, target, _, moved, kind) in &held {
+        let Some(moved) = moved else { continue };
+        for (other_run, other, ready, other_moved, other_kind) in &held {
+            let is_ready = ready.or(*other_moved).is_some_and(|ready| ready <= *moved);
+            if run == other_run && kind != other_kind && !is_ready {
+                early.push(format!(
+                    "{target} ({kind}) moved at {moved:?}, before {other} ({other_kind}) was ready: {ready:?}"
+                ));
+            }
+        }
+    }
+    early
+}
+
 /// A try of the action creates one deployment for each of its targets, and at most one to bring it back.
 pub(super) fn a_try_deploys_a_target_once(ended: &Ended<'_>) -> Result<(), String> {
     let mut seen = std::collections::BTreeSet::new();
@@ -217,11 +260,13 @@ pub(super) fn old_workers_are_gone_or_reported(ended: &Ended<'_>) -> Result<(), 
             let old = ended.lives.iter().filter(|life| {
                 life.service.as_deref() == Some(&name) && life.image != release.image && life.stopping.is_none()
             });
-            let said = drain.summary.contains(&format!("{}/{}: ", place.name, service.name))
-                && (["bake time", "ran this version", "could not be seen in time"]
-                    .iter()
-                    .any(|word| drain.summary.contains(word))
-                    || (drain.summary.contains("busy") && drain.updated.since(drain.started) >= DRAIN_FOR));
+            let label = format!("{}/{}: ", place.name, service.name);
+            let of_it =
+                drain.summary.split_once(&label).map_or("", |(_, rest)| rest.split("; ").next().unwrap_or(rest));
+            let said = ["bake time", "ran this version", "could not be seen in time", "could not be watched"]
+                .iter()
+                .any(|word| of_it.contains(word))
+                || (of_it.contains("busy") && drain.updated.since(drain.started) >= DRAIN_FOR);
             // A summary has an end (fact 6).
             let cut = drain.summary.chars().count() >= 2000;
             if old.count() > 0 && !said && !cut && !ended.deeds.touched.contains(&name) {
