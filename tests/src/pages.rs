@@ -4,7 +4,9 @@ use local::world::{Request, Response};
 use serde_json::{Value, json};
 
 /// What the lists are called in the answers of the operations that have pages, and what their tokens are called.
-const LISTS: [(&str, &str, &str); 3] = [
+const LISTS: [(&str, &str, &str); 5] = [
+    ("ListDeployments", "deployments", "nextToken"),
+    ("ListServiceDeployments", "serviceDeployments", "nextToken"),
     ("ListTasks", "taskArns", "nextToken"),
     ("ListActionExecutions", "actionExecutionDetails", "nextToken"),
     ("ListServices", "serviceArns", "nextToken"),
@@ -19,6 +21,8 @@ pub(crate) fn small(request: &Request, operation: &str, most: u8) -> Request {
     }
     let limit = match operation {
         "GetLogEvents" => "limit",
+        // It takes no number.
+        "ListDeployments" => return request.clone(),
         _ if LISTS.iter().any(|(name, _, _)| *name == operation) => "maxResults",
         _ => return request.clone(),
     };

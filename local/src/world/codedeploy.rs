@@ -171,6 +171,9 @@ impl Deployment {
     }
 }
 
+/// How many deployments a page of their list has; AWS says nowhere how many, and nobody can ask for another number.
+const DEPLOYMENTS_A_PAGE: usize = 50;
+
 impl World {
     pub(super) fn create_deployment_group(
         &mut self,
@@ -629,7 +632,6 @@ impl World {
     }
 
     fn list_deployments(&self, scope: &Scope, input: &ListDeployments) -> Result<Value, Fault> {
-        let _ = &input.next_token;
         let within = |at: Time| {
             let range = input.create_time_range.as_ref();
             range.and_then(|range| range.start).is_none_or(|start| at.seconds() >= start)
@@ -652,7 +654,13 @@ impl World {
             })
             .collect();
         found.sort_by_key(|one| std::cmp::Reverse(one.created));
-        Ok(json!({"deployments": found.iter().map(|one| one.id.clone()).collect::<Vec<_>>()}))
+        let skip: usize = input.next_token.as_ref().and_then(|token| token.parse().ok()).unwrap_or_default();
+        let page: Vec<_> = found.iter().skip(skip).take(DEPLOYMENTS_A_PAGE).map(|one| one.id.clone()).collect();
+        let mut answer = json!({"deployments": page});
+        if skip + DEPLOYMENTS_A_PAGE < found.len() {
+            answer["nextToken"] = (skip + DEPLOYMENTS_A_PAGE).to_string().into();
+        }
+        Ok(answer)
     }
 
     fn shown_deployment(&self, one: &Deployment) -> Value {

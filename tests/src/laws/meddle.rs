@@ -65,10 +65,14 @@ pub fn operation(call: &str) -> &str {
 fn can_happen(what: Meddling, call: &Call<'_>) -> bool {
     match what {
         Meddling::NoRoom => call.operation == "RunTask",
-        Meddling::EmptyPage => matches!(call.operation, "ListTasks" | "ListActionExecutions"),
-        Meddling::SmallPage(_) => {
-            matches!(call.operation, "ListTasks" | "ListActionExecutions" | "GetLogEvents" | "ListObjectsV2")
-        }
+        Meddling::EmptyPage => matches!(
+            call.operation,
+            "ListTasks" | "ListActionExecutions" | "ListDeployments" | "ListServiceDeployments"
+        ),
+        Meddling::SmallPage(_) => matches!(
+            call.operation,
+            "ListTasks" | "ListActionExecutions" | "ListServiceDeployments" | "GetLogEvents" | "ListObjectsV2"
+        ),
         Meddling::Conflict => call.operation == "PutObject",
         _ => true,
     }
@@ -168,7 +172,7 @@ pub(super) fn of_containers(plan: &Plan, meetings: Meetings, origin: Origin) -> 
     move |start| {
         let environment = start.environment.get("ENVIRONMENT").map(String::as_str).unwrap_or_default();
         let command = start.command.last().map(String::as_str).unwrap_or_default();
-        let is_new = !start.image.ends_with(":1.0");
+        let is_new = !start.image.ends_with(":1.0") && !start.image.ends_with(super::people::OF_SOMEBODY);
         if origin.get().is_none() {
             return script(&shape, start, command);
         }

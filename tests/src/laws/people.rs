@@ -295,6 +295,9 @@ fn rival(stage: &Stage, shape: &Shape, pick: usize, deeds: &mut Deeds) {
     }
 }
 
+/// How the image of such a version ends.
+pub(super) const OF_SOMEBODY: &str = ":of-somebody";
+
 /// Somebody deploys a version that no release has.
 fn newcomer(stage: &Stage, shape: &Shape, pick: usize, deeds: &mut Deeds) {
     let all = shape.environments.iter().flat_map(|place| shape.services.iter().map(move |service| (place, service)));
@@ -318,7 +321,7 @@ fn newcomer(stage: &Stage, shape: &Shape, pick: usize, deeds: &mut Deeds) {
             fields.remove(made);
         }
     }
-    own["containerDefinitions"][0]["image"] = json!("registry.example/shop:of-somebody");
+    own["containerDefinitions"][0]["image"] = json!(format!("registry.example/shop{OF_SOMEBODY}"));
     let Ok(made) = stage.try_call(place.region, &ecs("RegisterTaskDefinition"), &own) else { return };
     let definition = &made["taskDefinition"]["taskDefinitionArn"];
     let name = Shape::ecs_service(service, place);
