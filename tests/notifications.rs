@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use local::world::{ActionStatus, ExecutionStatus, Start};
+use local::world::{ActionStatus, ExecutionStatus, Lateness, Start};
 use serde_json::json;
 use tests::{Call, Meddling, Script, Setting, Stage, is_in, of_task, play};
 
@@ -86,6 +86,58 @@ fn a_rejection_is_told_with_who_said_no() {
         ];
         assert_eq!(slack(&stage), expected);
     });
+}
+
+#[test]
+fn what_codepipeline_shows_late_is_waited_for_before_people_are_told_of_it() {
+    let late = || Lateness { executions: Duration::from_secs(5), ..Lateness::default() };
+    play(Setting { lateness: late(), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(slack(&stage).last().unwrap(), ":raised_hand: shop: approval wanted");
+    });
+    let fails = |start: &Start| {
+        if of_task(start, "migrate") { Script::task(1).ending(1) } else { Script::of_shop(start) }
+    };
+    play(Setting { lateness: late(), script: Box::new(fails), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let text = stage.world().told(0).last().unwrap().body["blocks"][0]["text"]["text"].as_str().unwrap().to_owned();
+        assert!(text.contains("migrate failed in "), "{text}");
+    });
+}
+
+#[test]
+fn whatever_happens_to_the_function_that_tells_people_the_release_has_succeeded() {
+    let when = |meddling, wanted: fn(&Call<'_>) -> bool| {
+        let meddle = move |call: &Call<'_>| if wanted(call) { meddling } else { Meddling::Pass };
+        Setting { meddle: Box::new(meddle), ..Setting::default() }
+    };
+    for (setting, said) in [
+        (
+            when(Meddling::Refuse, |call| {
+                call.function == "dispatch-jobs" && call.operation.contains("notify/invocations")
+            }),
+            "Warning: Datadog, Sentry and the like were not told. The function `cutover-notify` could not be invoked: ",
+        ),
+        (
+            when(Meddling::Refuse, |call| call.function == "notify" && call.operation.ends_with("Object")),
+            "Warning: perhaps not everybody was told: The artifact `Build` cannot be read: ",
+        ),
+        (
+            when(Meddling::CrashBefore, |call| call.function == "notify" && call.operation == "AcknowledgeJob"),
+            "Warning: perhaps not everybody was told. Cutover's function cutover-notify failed at every try: ",
+        ),
+    ] {
+        play(setting, async |stage| {
+            let release = stage.start();
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{said}: {:#?}", stage.actions(&release));
+            let summary = stage.action(&release, "Announce").summary;
+            assert!(summary.starts_with(said), "{said}: {summary}");
+        });
+    }
 }
 
 #[test]

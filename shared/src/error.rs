@@ -196,3 +196,27 @@ fn says_not_now(code: &str, said: &str) -> bool {
 pub fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> &str {
     error.code().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ecs_says_in_words_only_is_waited_for_and_all_else_that_is_wrong_is_not() {
+        for (code, said, again) in [
+            ("ThrottlingException", "Rate exceeded", true),
+            (
+                "InvalidParameterException",
+                "Error retrieving security group information for [sg-1]: Request limit exceeded. (ErrorCode: RequestLimitExceeded)",
+                true,
+            ),
+            ("ClientException", "Too many concurrent attempts to create a new revision of the specified family.", true),
+            ("ClientException", "The cluster has too many tasks in the PROVISIONING state.", true),
+            ("ClientException", "TaskDefinition is inactive", false),
+            ("InvalidParameterException", "No Container Instances were found in your cluster.", false),
+        ] {
+            let error = answered("ecs:RunTask in us-east-1", code, said, Some(400));
+            assert_eq!(matches!(error, Error::Again(_)), again, "{code}: {said}");
+        }
+    }
+}

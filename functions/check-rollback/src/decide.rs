@@ -169,7 +169,8 @@ mod tests {
         let target = content("a");
         let mut seen = seen(&target, vec![release(20, "a", "Succeeded", &[])]);
         let (execution, tasks) = ("e-30".to_owned(), vec!["migrate".to_owned()]);
-        seen.unrecorded = vec![Unrecorded { execution, goes_on: true, no_way_back: tasks.clone(), tasks }];
+        seen.unrecorded =
+            vec![Unrecorded { execution, goes_on: true, no_way_back: tasks.clone(), tasks, is_read: true }];
         let what = "execution e-30, which goes on".to_owned();
         assert_eq!(decide(&seen), Decision::Refused(Why::NoWayBack(vec![("migrate".into(), what.clone())])));
         seen.behind = Some("migrate".into());

@@ -10,6 +10,7 @@ use shared::time::spoken;
 use shared::{Next, Success, Tick, names};
 
 use crate::decide::{Between, Why};
+use crate::unrecorded::Unrecorded;
 
 /// How much of it an approval can show: a configuration value has at most 1,000 characters (fact 2).
 const LONGEST_ASKED: usize = 900;
@@ -57,6 +58,14 @@ pub(crate) fn asks(tick: &Tick<'_>, between: &Between, target: &Content) -> Succ
         let each: Vec<_> = tasks.iter().map(|(task, whose)| format!("{task} of {whose}")).collect();
         let ran = if between.target.is_some() { "RAN SINCE" } else { "MAY HAVE RUN SINCE" };
         let _ = write!(text, " MIGRATIONS AND OTHER TASKS {ran} AND ARE NOT UNDONE: {}.", each.join(", "));
+    }
+    let unread: Vec<_> = between.unrecorded.iter().filter(|one| !one.is_read).map(Unrecorded::what).collect();
+    if !unread.is_empty() {
+        let _ = write!(
+            text,
+            " WHETHER THERE IS A WAY BACK BEHIND THOSE IS NOT KNOWN, since its deploy.yaml cannot be read: {}.",
+            unread.join(", ")
+        );
     }
     if !between.unreadable.is_empty() {
         let _ = write!(

@@ -23,6 +23,8 @@ pub(crate) struct Unrecorded {
     pub(crate) tasks: Vec<String>,
     /// Those of them behind which there is no way back.
     pub(crate) no_way_back: Vec<String>,
+    /// Whether its manifest could be read, which says that.
+    pub(crate) is_read: bool,
 }
 
 impl Unrecorded {
@@ -83,5 +85,6 @@ async fn begun(
         content.as_ref().and_then(|content| content.manifest.tasks.get(*task)).is_some_and(|task| task.no_way_back)
     };
     let no_way_back = tasks.iter().filter(bars).cloned().collect();
-    Ok(Some(Unrecorded { execution: one.id.clone(), goes_on: !one.is_over(), tasks, no_way_back }))
+    let is_read = content.is_some();
+    Ok(Some(Unrecorded { execution: one.id.clone(), goes_on: !one.is_over(), tasks, no_way_back, is_read }))
 }

@@ -16,7 +16,7 @@ const CATEGORY: ActionCategory = ActionCategory::Deploy;
 const BESIDE: [(&str, &str, &str); 3] = [
     ("-TailLogs", "there is no log", "each task's lines are in its own log stream"),
     ("-DrainWorkers", "the old workers were not watched", "they end by themselves when their deployment does"),
-    ("-Notify", "nobody was told", "its log says how it ended"),
+    ("-Notify", "Datadog, Sentry and the like were not told", "Slack is told by events"),
 ];
 
 /// How many jobs one poll brings.

@@ -60,7 +60,7 @@ async fn report(aws: &Aws, function: &str, event: &Event, why: &str) -> Result<(
     if let Some(claim) = &job.claim {
         codepipeline.claim(&job.id, claim).await?;
     }
-    // Losing the log never fails a release, nor does what waits for old workers.
+    // Losing the log never fails a release, nor does what waits for old workers or tells people.
     let warning = |summary| Answer::Succeeded(Success { summary, ..Success::default() });
     let answer = if function.ends_with(TAIL) {
         warning(message::lost_tail(function, why))

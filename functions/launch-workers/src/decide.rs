@@ -251,10 +251,10 @@ fn give_jobs(seen: &Observation<'_>, kind: &Kind, ledger: &mut Ledger, decided: 
     wanted
 }
 
-/// Whether its task has crashed, was stopped or was interrupted, and is not over yet: it takes no job any more.
+/// Whether its task has crashed, was stopped or was interrupted, and is not over yet, or is not shown any more: it takes no job.
 fn is_ending(place: &Place, seen: &Observation<'_>) -> bool {
     let task = place.task.as_ref().and_then(|arn| seen.tasks.get(arn));
-    task.is_some_and(|task| task.desired_status == "STOPPED" || task.stopping.is_some())
+    place.unseen.is_some() || task.is_some_and(|task| task.desired_status == "STOPPED" || task.stopping.is_some())
 }
 
 /// Whether it waits for a job, and will for a while.

@@ -115,7 +115,8 @@ impl<'a> Look<'a> {
         let mut refused = Vec::new();
         let is_due = |start: &&Start| self.own.contains(&start.number) || now.since(start.asked) > ANOTHERS;
         let due: Vec<_> = before.starts.iter().filter(is_due).cloned().collect();
-        // One that cannot be begun now keeps no worker from its job, and no number from being told.
+        // One that cannot be begun now keeps nothing else from going on, and no number from being told. It is kept: its tasks may run, and
+        // only its own token would tell.
         let mut failed = None;
         for start in due {
             if let Err(why) = self.start(&mut ledger, &start, now, &mut refused).await {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shared::Time;
 use shared::metrics::{Unit, metrics};
-use shared::workers::ledger::Ledger;
+use shared::workers::ledger::{Ledger, Place};
 
 /// What was seen of a kind in an environment, and done.
 #[derive(Debug, Default)]
@@ -28,10 +28,14 @@ impl Counts {
     /// How it stands.
     pub(crate) fn note(&mut self, ledger: &Ledger, ids: &BTreeSet<String>, oldest: Option<Duration>) {
         self.are_noted = true;
-        let held = |id: &String| ledger.places.iter().any(|place| place.job.as_ref().is_some_and(|job| job.id == *id));
+        // One whose start fails again and again has a place, and nobody who works on it.
+        let has_task = |id: &String| {
+            let of_it = |place: &&Place| place.job.as_ref().is_some_and(|job| job.id == *id);
+            ledger.places.iter().filter(of_it).any(|place| place.task.is_some())
+        };
         self.running = ledger.places.len();
         self.idle = ledger.places.iter().filter(|place| place.job.is_none()).count();
-        self.waiting = ids.iter().filter(|id| !held(id)).count();
+        self.waiting = ids.iter().filter(|id| !has_task(id)).count();
         self.oldest = oldest.filter(|_| self.waiting > 0).unwrap_or_default();
     }
 }

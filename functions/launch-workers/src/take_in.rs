@@ -49,11 +49,11 @@ pub(crate) async fn take_in(aws: &Aws, bucket: &Bucket, known: &Known, messages:
 async fn take(aws: &Aws, bucket: &Bucket, known: &Known, message: &Message) -> Result<Option<(String, String)>, Error> {
     let job = Job::read(&message.body).and_then(|job| match is_known(known, &job) {
         Ok(()) => Ok(Some(job)),
-        Err(Unknown::Yet(why)) if message.received < RECEIVED => {
+        Err(why) if message.received < RECEIVED => {
             warn!(message = message.id, why, "a job waits for the release that brings its worker");
             Ok(None)
         }
-        Err(Unknown::Yet(why) | Unknown::Never(why)) => Err(why),
+        Err(why) => Err(why),
     });
     let job = match job {
         Ok(Some(job)) => job,
@@ -69,33 +69,25 @@ async fn take(aws: &Aws, bucket: &Bucket, known: &Known, message: &Message) -> R
     Ok(Some((job.environment, job.worker)))
 }
 
-/// How often a message is received whose worker no release has brought yet, before nobody will: the new web version, which may ask
+/// How often a message is received whose worker no release has brought yet, or not again, before nobody will: the new web version, which may ask
 /// for it, has traffic before the last target's has moved, which is when workers are released. The queue shows it again after six minutes.
 const RECEIVED: u32 = 4;
 
-/// Why a job has no worker.
-enum Unknown {
-    /// The release that brings it may be under way.
-    Yet(String),
-    /// The release that runs has taken the worker away.
-    Never(String),
-}
-
-fn is_known(known: &Known, job: &Job) -> Result<(), Unknown> {
+fn is_known(known: &Known, job: &Job) -> Result<(), String> {
     let Job { worker, environment, .. } = job;
     match known.kinds.get(&(environment.clone(), worker.clone())).map(|released| &released.what) {
         Some(Some(_)) => Ok(()),
-        Some(None) => Err(Unknown::Never(message::gone(worker, environment))),
+        Some(None) => Err(message::gone(worker, environment)),
         None => {
             let environments: BTreeSet<_> = known.kinds.keys().map(|(environment, _)| environment.as_str()).collect();
             if environments.is_empty() {
-                return Err(Unknown::Yet(message::none_released()));
+                return Err(message::none_released());
             }
             if !environments.contains(environment.as_str()) {
-                return Err(Unknown::Yet(text::unknown("environment", environment, environments)));
+                return Err(text::unknown("environment", environment, environments));
             }
             let here = known.kinds.keys().filter(|(at, _)| at == environment).map(|(_, name)| name.as_str());
-            Err(Unknown::Yet(text::unknown("worker", worker, here)))
+            Err(text::unknown("worker", worker, here))
         }
     }
 }

@@ -114,7 +114,7 @@ impl<'a> Notifier<'a> {
         }
         self.journal.finish(self.aws, self.release).await;
         match self.said.as_slice() {
-            [] if self.before => "Everybody was told before: see the release's log.".into(),
+            [] if self.before => "Everybody was told before, or may have been: see the release's log.".into(),
             [] => "There was nobody to tell.".into(),
             said => said.iter().map(|line| line.trim_start_matches("notify | ")).collect::<Vec<_>>().join("; "),
         }

@@ -175,7 +175,7 @@ pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
         Site::Unknown | Site::Live { .. } | Site::Succeeded { .. } | Site::Failed { .. } | Site::Stopped => false,
     };
     // Nothing begins anywhere before it is known that it can everywhere: another release's task may run in one of them.
-    let has_begun = |site: &Site| !matches!(site, Site::Unknown | Site::Empty | Site::NoRoom { .. });
+    let has_begun = |site: &Site| matches!(site, Site::Asked | Site::Live { .. } | Site::Failed { .. } | Site::Stopped);
     if seen.sites.contains(&Site::Unknown) && !seen.sites.iter().any(has_begun) {
         return Decision::Go(Vec::new());
     }

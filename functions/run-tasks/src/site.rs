@@ -58,6 +58,8 @@ pub(crate) struct Site {
     no_room: Option<NoRoom>,
     /// When the task was asked for, until it is known whether it came about.
     asked: Option<Time>,
+    /// When a call was made of which it is not known whether it arrived, although a later one was answered.
+    doubted: Option<Time>,
     stopping: Option<Time>,
     /// Whether an earlier try may have run the task, of which ECS shows nothing any more.
     forgotten: bool,
@@ -100,6 +102,7 @@ impl Plan {
                 definition: None,
                 no_room: None,
                 asked: None,
+                doubted: None,
                 stopping: None,
                 forgotten: false,
                 others_since: None,
@@ -268,8 +271,6 @@ impl Plan {
         each.collect()
     }
 
-    /// The last lines of the container that explains the failure; none when they cannot be read: a verdict without
-    /// them is better than none.
     /// Whether what failed has ended so lately that its last lines may be on their way to CloudWatch.
     pub(crate) fn writes_yet(&self, tick: &Tick<'_>, state: &State) -> bool {
         let site = state.cause.as_ref().and_then(|cause| self.sites.get(cause.environment));
@@ -277,6 +278,8 @@ impl Plan {
         task.and_then(|task| task.stopped).is_some_and(|stopped| tick.now.since(stopped) < INGESTED)
     }
 
+    /// The last lines of the container that explains the failure; none when they cannot be read: a verdict without
+    /// them is better than none.
     pub(crate) async fn last_lines(&self, tick: &Tick<'_>, state: &State) -> Vec<String> {
         let Some(site) = state.cause.as_ref().and_then(|cause| self.sites.get(cause.environment)) else {
             return Vec::new();
@@ -311,6 +314,8 @@ impl Site {
             return decide::Site::Unknown;
         }
         match (&self.task, &self.no_room) {
+            // Looked for, and not asked for again: another call would have another token.
+            (None, Some(_)) if self.asked.is_none() && self.may_appear(tick.now) => decide::Site::Unknown,
             (None, _) if self.may_appear(tick.now) => decide::Site::Asked,
             (None, None) => decide::Site::Empty,
             (None, Some(NoRoom { reasons, since, last })) => {
@@ -334,7 +339,8 @@ impl Site {
 
     /// Whether a task may run that no list shows yet: it was asked for, and no answer came.
     fn may_appear(&self, now: Time) -> bool {
-        self.task.is_none() && self.asked.is_some_and(|asked| now.since(asked) < shared::aws::SHOWN)
+        let lately = |at: Option<Time>| at.is_some_and(|at| now.since(at) < shared::aws::SHOWN);
+        self.task.is_none() && (lately(self.asked) || lately(self.doubted))
     }
 
     /// The containers of its task whose log driver may lose lines.
@@ -449,7 +455,7 @@ impl Site {
         (definition, container): (Definition, String),
         attempt: u32,
     ) -> Result<bool, Error> {
-        self.asked = Some(tick.now);
+        let before = self.asked.replace(tick.now);
         let placed = self
             .ecs
             .run_task(&Run {
@@ -473,6 +479,8 @@ impl Site {
                 if !is_for_room(&reasons) {
                     return Err(Verdict::failed(format!("ECS refused to place the task: {reasons}")).into());
                 }
+                // Of a call before this one it is not known whether it arrived: it may be done yet, and another try would not know of it.
+                self.doubted = before.or(self.doubted);
                 let since = self.no_room.as_ref().map_or(tick.now, |before| before.since);
                 self.no_room = Some(NoRoom { reasons, since, last: tick.now });
                 Ok(false)

@@ -192,19 +192,22 @@ impl Tail {
         }
     }
 
-    /// Whether the end is near: every task that is known has ended, and what they wrote last is read.
+    /// Whether the end is near: each environment's task has ended, and what it wrote last is read.
     pub(crate) fn is_ending(&self) -> bool {
-        let mut sources = self.sites.iter().flat_map(|site| &site.sources).peekable();
-        sources.peek().is_some() && sources.all(|source| source.stopped.is_some())
+        let has_ended = |site: &Site| !site.sources.is_empty() && site.sources.iter().all(|one| one.stopped.is_some());
+        self.sites.iter().all(has_ended)
     }
 
     async fn take_found(&mut self, tick: &Tick<'_>, found: Found) -> Result<(), Verdict> {
-        self.searches += 1;
         if let Some(outcome) = found.runner
             && let Some(beside) = self.of_runner.note(tick.now, outcome)?
         {
-            self.take_runner(tick, beside.as_ref(), found.begun);
+            if is_earlier(tick, beside.as_ref()) {
+                return Ok(());
+            }
+            self.take_runner(beside.as_ref(), found.begun);
         }
+        self.searches += 1;
         for (sites, outcome) in found.groups {
             let Some(first) = sites.first() else { continue };
             match self.sites[*first].looking.note(tick.now, outcome) {
@@ -226,12 +229,7 @@ impl Tail {
         Ok(())
     }
 
-    fn take_runner(&mut self, tick: &Tick<'_>, beside: Option<&Sibling>, at: Time) {
-        // When a stage is tried again, its actions' new runs are begun together, and may be listed one after the other.
-        let is_earlier = |run: &Sibling| run.started.zip(tick.started).is_some_and(|(run, own)| run.plus(SKEW) < own);
-        if beside.is_some_and(|run| !run.is_running() && is_earlier(run)) && tick.now.since(tick.begun) < LISTED {
-            return;
-        }
+    fn take_runner(&mut self, beside: Option<&Sibling>, at: Time) {
         self.runner_failed = beside.is_some_and(|sibling| sibling.has_failed());
         self.since = beside.and_then(|sibling| sibling.started).unwrap_or_default();
         self.runner = match beside {
@@ -399,6 +397,14 @@ impl Tail {
         let lines = self.sites.iter().map(closing).filter(is_missing).collect();
         self.merged.put(tick, state, lines).await
     }
+}
+
+/// Whether the action beside this one is a run of before: when a stage is tried again, its actions' new runs are begun together, and may
+/// be listed one after the other. What that one's tasks are is not this one's affair.
+fn is_earlier(tick: &Tick<'_>, beside: Option<&Sibling>) -> bool {
+    let began_before = |run: &Sibling| run.started.zip(tick.started).is_some_and(|(run, own)| run.plus(SKEW) < own);
+    let is_it = beside.is_some_and(|run| !run.is_running() && began_before(run));
+    is_it && tick.now.since(tick.begun) < LISTED
 }
 
 /// Whether each of its containers has ended well, essential or not: whoever runs it starts no other one.

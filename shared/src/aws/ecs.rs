@@ -601,3 +601,22 @@ fn network(environment: &Environment) -> Result<Option<NetworkConfiguration>, Ve
         .assign_public_ip(public);
     Ok(Some(NetworkConfiguration::builder().awsvpc_configuration(built(vpc.build())?).build()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_placement_lacks_that_may_come_back_is_told_from_what_never_will() {
+        for (reasons, expected) in [
+            ("RESOURCE:MEMORY", true),
+            ("AGENT", true),
+            ("Capacity is unavailable at this time. Please try again later or in a different availability zone", true),
+            ("You\u{2019}ve reached the limit on the number of vCPUs you can run concurrently", true),
+            ("MISSING", false),
+            ("ATTRIBUTE", false),
+        ] {
+            assert_eq!(is_for_room(reasons), expected, "{reasons}");
+        }
+    }
+}

@@ -267,6 +267,8 @@ pub(super) fn old_workers_are_gone_or_reported(ended: &Ended<'_>) -> Result<(), 
                 .iter()
                 .any(|word| of_it.contains(word))
                 || (of_it.contains("busy") && drain.updated.since(drain.started) >= DRAIN_FOR);
+            // So it is after a stop that is still shown when its stage was tried again.
+            let said = said || drain.summary.contains("the old workers are left alone");
             // A summary has an end (fact 6).
             let cut = drain.summary.chars().count() >= 2000;
             if old.count() > 0 && !said && !cut && !ended.deeds.touched.contains(&name) {
