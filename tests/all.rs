@@ -1,5 +1,6 @@
 //! Everything that is tested beside the units: laws and scenarios in virtual time, and the shipped binaries for real.
 
+mod beforehand;
 mod buildspecs;
 mod console;
 mod deployments;

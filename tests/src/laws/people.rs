@@ -304,24 +304,8 @@ fn newcomer(stage: &Stage, shape: &Shape, pick: usize, deeds: &mut Deeds) {
     let targets: Vec<_> = all.filter(|(place, _)| place.account.is_none()).collect();
     let Some((place, service)) = (!targets.is_empty()).then(|| targets[pick % targets.len()]) else { return };
     let ecs = |operation: &str| format!("AmazonEC2ContainerServiceV20141113.{operation}");
-    let family = format!("shop-{}-{}", place.name, service.name);
-    let first = json!({"taskDefinition": format!("{family}:1")});
-    let Ok(first) = stage.try_call(place.region, &ecs("DescribeTaskDefinition"), &first) else { return };
-    let mut own = first["taskDefinition"].clone();
-    if let Some(fields) = own.as_object_mut() {
-        for made in [
-            "taskDefinitionArn",
-            "revision",
-            "status",
-            "requiresAttributes",
-            "compatibilities",
-            "registeredAt",
-            "registeredBy",
-        ] {
-            fields.remove(made);
-        }
-    }
-    own["containerDefinitions"][0]["image"] = json!(format!("registry.example/shop{OF_SOMEBODY}"));
+    let image = format!("registry.example/shop{OF_SOMEBODY}");
+    let own = Shape::definition(place, &service.name, &image, &service.name, true);
     let Ok(made) = stage.try_call(place.region, &ecs("RegisterTaskDefinition"), &own) else { return };
     let definition = &made["taskDefinition"]["taskDefinitionArn"];
     let name = Shape::ecs_service(service, place);

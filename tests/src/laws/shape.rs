@@ -98,6 +98,9 @@ pub enum How {
     Canary,
 }
 
+/// What runs before the first release.
+const OLD: &str = "registry.example/shop:1.0";
+
 /// How long a deployment may take, most of the time.
 pub const TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
@@ -259,23 +262,25 @@ impl Shape {
         account.to_string()
     }
 
+    /// A task definition of a place, as it is registered: with this image, which runs this command.
+    pub(super) fn definition(place: &Place, name: &str, image: &str, command: &str, port: bool) -> Value {
+        let mut container = json!({"name": "shop", "image": image, "essential": true,
+            "command": [command], "environment": [{"name": "ENVIRONMENT", "value": place.name}],
+            "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": format!("/shop/{}", place.name),
+                "awslogs-region": place.region, "awslogs-stream-prefix": "shop", "mode": "blocking"}}});
+        if port {
+            container["portMappings"] = json!([{"containerPort": 8080, "protocol": "tcp"}]);
+        }
+        json!({"family": format!("shop-{}-{name}", place.name), "networkMode": "awsvpc", "cpu": "256", "memory": "512",
+            "requiresCompatibilities": ["FARGATE"], "executionRoleArn": "arn:aws:iam::111122223333:role/shop-execution",
+            "containerDefinitions": [container]})
+    }
+
     fn furnish(&self, place: &Place, region: &mut Value) {
-        let definition = |name: &str, command: &str, port: bool| {
-            let mut container = json!({"name": "shop", "image": "registry.example/shop:1.0", "essential": true,
-                "command": [command], "environment": [{"name": "ENVIRONMENT", "value": place.name}],
-                "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": format!("/shop/{}", place.name),
-                    "awslogs-region": place.region, "awslogs-stream-prefix": "shop", "mode": "blocking"}}});
-            if port {
-                container["portMappings"] = json!([{"containerPort": 8080, "protocol": "tcp"}]);
-            }
-            json!({"family": format!("shop-{}-{name}", place.name), "networkMode": "awsvpc", "cpu": "256", "memory": "512",
-                "requiresCompatibilities": ["FARGATE"], "executionRoleArn": "arn:aws:iam::111122223333:role/shop-execution",
-                "containerDefinitions": [container]})
-        };
-        let mut definitions = vec![definition("task", "none", false)];
+        let mut definitions = vec![Self::definition(place, "task", OLD, "none", false)];
         let cluster = self.cluster(place);
         for service in &self.services {
-            definitions.push(definition(&service.name, &service.name, true));
+            definitions.push(Self::definition(place, &service.name, OLD, &service.name, true));
             let name = Self::ecs_service(service, place);
             let mut value = json!({"task_definition": format!("shop-{}-{}", place.name, service.name), "desired": service.desired,
                 "container": "shop", "container_port": 8080});
