@@ -6,7 +6,7 @@ use tests::laws::fault::{Calls, Ending, Fault, Shown};
 use tests::laws::plan::Plan;
 use tests::laws::play;
 use tests::laws::shape::{By, How, Place, Service, Shape};
-use tests::{Meddling, laws};
+use tests::{Fate, Meddling, laws};
 
 fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -279,5 +279,27 @@ fn a_few_seeds_keep_the_laws() {
         let played = laws::play(&plan, false);
         let faults: Vec<_> = plan.faults.iter().map(ToString::to_string).collect();
         assert!(played.broken.is_empty(), "seed {seed}: {faults:#?}\n{:#?}", played.broken);
+    }
+}
+
+#[test]
+fn of_two_functions_that_place_one_task_the_second_finds_what_the_first_one_got_room_for() {
+    // Each try to place it has a token of its own, and they looked once, before the first.
+    let claims = Calls { function: Some("run-tasks"), operation: Some("AcknowledgeJob"), writes: false };
+    for lasts in (1000..22_000).step_by(1500) {
+        let no_room = Fault::Storm {
+            what: Meddling::NoRoom,
+            of: of("RunTask"),
+            from: millis(0),
+            lasts: millis(lasts),
+            one_in: 1,
+            seed: 1,
+        };
+        let faults = vec![
+            no_room,
+            Fault::Lambda { function: "run-tasks", nth: 0, fate: Fate::Twice(millis(700)) },
+            Fault::Once { what: Meddling::Unreachable, of: claims, nth: 1 },
+        ];
+        keeps_the_laws(&Plan { seed: 201_052, shape: shape(1), faults });
     }
 }

@@ -9,7 +9,7 @@ use shared::Time;
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
 /// The pause before a placement that failed for room is tried again: room is made in tens of seconds, when it is.
-const PLACEMENT_PAUSE: Duration = Duration::from_secs(10);
+pub(crate) const PLACEMENT_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long a stop may stay without effect before it is asked for again: the longest `stopTimeout` on Fargate (fact 22).
 const STOP_AGAIN: Duration = Duration::from_secs(120);

@@ -171,7 +171,8 @@ impl Plan {
     async fn find(&mut self, tick: &Tick<'_>) {
         let family = |site: &Site| manifest::in_environment(&self.task.family, &site.name);
         let groups = self.groups(|site| {
-            (site.failed.is_none() && (!site.listed || site.may_appear(tick.now))).then(|| family(site))
+            let wanted = !site.listed || site.may_appear(tick.now) || site.is_asked_again(tick.now);
+            (site.failed.is_none() && wanted).then(|| family(site))
         });
         let found =
             join_all(groups.iter().map(|group| group.ecs.tasks(&group.cluster, Of::Family(&group.family)))).await;
@@ -341,6 +342,13 @@ impl Site {
     fn may_appear(&self, now: Time) -> bool {
         let lately = |at: Option<Time>| at.is_some_and(|at| now.since(at) < shared::aws::SHOWN);
         self.task.is_none() && (lately(self.asked) || lately(self.doubted))
+    }
+
+    /// Whether the next try to place its task is due. That has a token of its own: a second function that does the same job, since
+    /// the answers to both claims were lost, may have found room meanwhile.
+    fn is_asked_again(&self, now: Time) -> bool {
+        self.task.is_none()
+            && self.no_room.as_ref().is_some_and(|no_room| now.since(no_room.last) >= decide::PLACEMENT_PAUSE)
     }
 
     /// The containers of its task whose log driver may lose lines.

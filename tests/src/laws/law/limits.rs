@@ -18,6 +18,8 @@ enum When {
     NotRolledBack,
     /// Somebody else has deployed, what is deployed does not work, or calls are refused.
     SomethingStands,
+    /// Nor does the version before it: after a way back, the fault is of any task that starts.
+    NothingStands,
     /// ECS has forgotten what ended: the release has lasted for so long.
     AfterAnHour,
 }
@@ -27,7 +29,7 @@ const SAID: [(&str, When); 10] = [
     ("halt incomplete", When::NotRolledBack),
     ("Cutover itself failed", When::Never),
     ("AWS did not answer for", When::Never),
-    ("within an hour", When::Never),
+    ("within an hour", When::NothingStands),
     ("could not be watched", When::Refused),
     ("could not be followed", When::Refused),
     ("STILL STARTED OF THIS RELEASE", When::Never),
@@ -44,6 +46,8 @@ pub(super) fn limits_are_met_where_they_are_named(ended: &Ended<'_>) -> Result<(
     let stuck = || said.iter().any(|line| line.contains("NOT ROLLED BACK"));
     let refused = ended.seen.iter().any(|seen| seen.meddling == Meddling::Refuse);
     let fails = |fault: &Fault| matches!(fault, Fault::Service { .. } | Fault::Spot { .. });
+    let breaks = |fault: &Fault| matches!(fault, Fault::Service { .. });
+    let goes_back = ended.plan.faults.iter().any(|fault| matches!(fault, Fault::GoBack { .. }));
     let stands = refused || !ended.deeds.touched.is_empty() || ended.plan.faults.iter().any(fails);
     let wrong = SAID.iter().filter(|(_, when)| match when {
         When::Never => true,
@@ -51,6 +55,7 @@ pub(super) fn limits_are_met_where_they_are_named(ended: &Ended<'_>) -> Result<(
         When::AfterADeath => ended.deaths().next().is_none(),
         When::NotRolledBack => !stuck(),
         When::SomethingStands => !stands,
+        When::NothingStands => !(goes_back && ended.plan.faults.iter().any(breaks)),
         When::AfterAnHour => !long(),
     });
     let wrong: Vec<_> = wrong.flat_map(|(words, _)| said.iter().filter(move |line| line.contains(words))).collect();

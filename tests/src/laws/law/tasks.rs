@@ -112,7 +112,7 @@ pub(super) fn the_first_cause_was_the_first(ended: &Ended<'_>) -> Result<(), Str
 /// After a release has ended, none of its tasks runs, and none of its deployments is under way, unless their action has
 /// succeeded: then they may wait for their old tasks.
 pub(super) fn after_an_end_nothing_of_a_release_is_under_way(ended: &Ended<'_>) -> Result<(), String> {
-    let mut left = Vec::new();
+    let (mut left, said) = (Vec::new(), ended.said());
     for release in ended.releases.iter().filter(|release| release.status.is_over()) {
         let own =
             ended.own_lives().filter(|(life, whose)| whose.execution == release.execution && life.stopped.is_none());
@@ -129,6 +129,13 @@ pub(super) fn after_an_end_nothing_of_a_release_is_under_way(ended: &Ended<'_>) 
             );
             let rollouts = ended.stage.world().rollouts();
             let own = rollouts.iter().filter(|one| one.image == release.image && !release.is_back);
+            // People were told of it in capitals, and ECS goes on trying.
+            let told = |service: &str| {
+                service.split_once('-').is_some_and(|(environment, name)| {
+                    said.iter().any(|line| line.contains(&format!("NOT ROLLED BACK: {environment}/{name} ")))
+                })
+            };
+            let own = own.filter(|one| !told(&one.service));
             left.extend(own.filter(|one| one.span.1.is_none()).map(|one| format!("{one:?}")));
         }
     }
