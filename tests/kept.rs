@@ -295,11 +295,44 @@ fn of_two_functions_that_place_one_task_the_second_finds_what_the_first_one_got_
             one_in: 1,
             seed: 1,
         };
+        // Which of them does it would be written down.
+        let of = Calls { function: Some("run-tasks"), operation: Some("PutObject"), writes: false };
+        let unwritten =
+            Fault::Storm { what: Meddling::Refuse, of, from: millis(0), lasts: millis(60_000), one_in: 1, seed: 1 };
         let faults = vec![
             no_room,
+            unwritten,
             Fault::Lambda { function: "run-tasks", nth: 0, fate: Fate::Twice(millis(700)) },
             Fault::Once { what: Meddling::Unreachable, of: claims, nth: 1 },
         ];
         keeps_the_laws(&Plan { seed: 201_052, shape: shape(1), faults });
+    }
+}
+
+#[test]
+fn of_two_functions_whose_claims_are_in_doubt_one_does_the_job() {
+    // Both tailed the same tasks, and lines were there twice.
+    let claims = Calls { function: Some("tail-logs"), operation: Some("AcknowledgeJob"), writes: false };
+    let once = |what, nth| Fault::Once { what, of: claims, nth };
+    let twice = Fault::Lambda { function: "tail-logs", nth: 0, fate: Fate::Twice(millis(700)) };
+    for faults in [
+        vec![once(Meddling::Unreachable, 1)],
+        vec![once(Meddling::LoseReply, 1)],
+        vec![twice, once(Meddling::Unreachable, 1)],
+        // Lambda brings both events again after a minute.
+        vec![once(Meddling::CrashBefore, 0), once(Meddling::CrashAfter, 1)],
+        vec![once(Meddling::CrashAfter, 0), once(Meddling::CrashBefore, 1)],
+    ] {
+        let plan = Plan { seed: 302_015, shape: shape(1), faults };
+        keeps_the_laws(&plan);
+        let mut answered = std::collections::BTreeMap::<_, std::collections::BTreeSet<_>>::new();
+        for line in play(&plan, true).story.iter().filter(|line| line.contains(" PutJobSuccessResult ")) {
+            let (Some(function), Some((_, job))) = (line.split_whitespace().nth(1), line.split_once("\"jobId\":\""))
+            else {
+                panic!("an answer without a job: {line}");
+            };
+            answered.entry(job[..36].to_owned()).or_default().insert(function.to_owned());
+        }
+        assert!(answered.len() > 5 && answered.values().all(|by| by.len() == 1), "{:?}: {answered:#?}", plan.faults);
     }
 }

@@ -67,6 +67,9 @@ pub struct Claim {
     pub nonce: String,
     /// When the job was polled.
     pub polled: Time,
+    /// What tells this event from others of the same job, and is the same when Lambda brings it again. Events of an older
+    /// Cutover have none.
+    pub by: Option<String>,
 }
 
 /// Under this name stands the [`Claim`] in a job.
@@ -163,7 +166,8 @@ impl Job {
             continuation: string(job, "/data/continuationToken"),
             claim: job.get(CLAIM).and_then(|claim| {
                 let polled = claim.get("polled").and_then(Value::as_u64)?;
-                Some(Claim { nonce: string(claim, "/nonce")?, polled: Time::from_millis(polled) })
+                let by = string(claim, "/by");
+                Some(Claim { nonce: string(claim, "/nonce")?, polled: Time::from_millis(polled), by })
             }),
             run: string(job, "/data/pipelineContext/action/actionExecutionId"),
             configuration,

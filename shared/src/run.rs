@@ -14,27 +14,18 @@ use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
 use crate::answer::{Answer, Progress, Success};
-use crate::aws::codepipeline::{Answered, Claimed, Codepipeline, Status};
+use crate::aws::codepipeline::{Answered, Codepipeline, Status};
 use crate::aws::{ATTEMPT, Aws, LISTED};
+use crate::claim::{self, Taken};
 use crate::error::{Error, Verdict};
 use crate::halt::Halt;
-use crate::job::{Claim, Event, Job, Origin, Release};
+use crate::job::{Event, Job, Origin, Release};
 use crate::lambda::Invocation;
 use crate::record::{Store, Usual};
 use crate::text::fit;
 use crate::tick::{FRESH, Next, Tick};
 use crate::time::Time;
 use crate::token::Envelope;
-
-/// When a job that was claimed before is taken up all the same. Lambda delivers an event again about a minute after its
-/// function died (fact 3); whoever polled the same job at the same moment comes within seconds.
-const REDELIVERY: Duration = Duration::from_secs(30);
-
-/// How often a claim is tried that CodePipeline answers with "not now"; it must be over well before [`REDELIVERY`].
-const CLAIMS: u32 = 10;
-
-/// The pause between two such tries.
-const CLAIM_PAUSE: Duration = Duration::from_secs(1);
 
 /// When less than this is left, no other look begins: one that is broken off in the middle is repeated by the next job,
 /// which costs what it did.
@@ -46,7 +37,7 @@ const FATE_SHOWN: Duration = Duration::from_secs(10);
 /// How long after the begin of a run it may not be known yet what the run before it, which a person has given up, still begins: that
 /// one sees the stop when it is shown, may then have an answer that the release goes on, and its call takes its time, and is shown
 /// late.
-const GIVEN_UP: Duration =
+pub const GIVEN_UP: Duration =
     Duration::from_secs(LISTED.as_secs() + FRESH.as_secs() + ATTEMPT.as_secs() + LISTED.as_secs());
 
 /// How long it is asked how long things usually take.
@@ -144,34 +135,12 @@ where
         return Ok(());
     };
     let codepipeline = Codepipeline::new(aws);
-    let mut taken_up = false;
-    if let Some(claim) = &job.claim {
-        match claimed(&codepipeline, &job, claim).await? {
-            Some(Claimed::Ours) => {}
-            Some(Claimed::Before) if invocation.clock.now().since(claim.polled) < REDELIVERY => {
-                info!(job = job.id, "somebody else does this job");
-                return Ok(());
-            }
-            Some(Claimed::Before) => {
-                info!(job = job.id, "taking up a job whose function died");
-                taken_up = true;
-            }
-            Some(Claimed::Gone) => {
-                info!(job = job.id, "the pipeline has moved on");
-                return Ok(());
-            }
-            // Whoever was invoked before may have claimed it and died: then nobody polls it again, and only Lambda comes back.
-            None if invocation.clock.now().since(claim.polled) >= REDELIVERY => {
-                return Err(Error::Again(format!(
-                    "codepipeline:AcknowledgeJob of {}: \"not now\" for too long",
-                    job.id
-                )));
-            }
-            None => {
-                warn!(job = job.id, "the job could not be claimed; it waits to be polled again");
-                return Ok(());
-            }
-        }
+    let taken = match &job.claim {
+        Some(claim) => claim::take(aws, &codepipeline, (&job, claim), invocation).await?,
+        None => Taken::Ours,
+    };
+    if taken == Taken::Not {
+        return Ok(());
     }
     let mut work = match Work::begin(&job, invocation.clock.now()) {
         Ok(work) => work,
@@ -180,7 +149,7 @@ where
         }
     };
     // Without the id of its run, one that was answered cannot be told from one that a retry has begun.
-    if taken_up && job.run.is_some() && is_past(&codepipeline, &job, &work.release, invocation).await? {
+    if taken == Taken::Again && job.run.is_some() && is_past(&codepipeline, &job, &work.release, invocation).await? {
         info!(job = job.id, "the function died after its answer was taken, or its stage was tried again");
         // Of a run that a retry has taken over, nobody reads the rest; where that is not known, it is ended all the same.
         if goes_on
@@ -298,18 +267,6 @@ async fn is_past(
         }
         tokio::time::sleep(TROUBLE_PAUSE).await;
     }
-}
-
-/// Claims the job; `None` when CodePipeline said "not now" for too long. Then nothing was claimed: an error here would
-/// only have Lambda deliver the event again when somebody else has the job.
-async fn claimed(codepipeline: &Codepipeline<'_>, job: &Job, claim: &Claim) -> Result<Option<Claimed>, Error> {
-    for _ in 0..CLAIMS {
-        match codepipeline.claim(&job.id, claim).await {
-            Err(Error::Again(_)) => tokio::time::sleep(CLAIM_PAUSE).await,
-            other => return other.map(Some),
-        }
-    }
-    Ok(None)
 }
 
 /// What one invocation knows of its action.

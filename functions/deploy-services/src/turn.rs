@@ -5,9 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 use shared::aws::SHOWN;
-use shared::aws::codepipeline::{Codepipeline, Sibling};
+use shared::aws::codepipeline::{ActionStatus, Codepipeline, Sibling};
 use shared::aws::s3::Written;
 use shared::job::Release;
+use shared::run::GIVEN_UP;
 use shared::{Aws, Error, Tick, Time};
 use tracing::warn;
 
@@ -84,5 +85,34 @@ async fn deploys(aws: &Aws, turn: &Turn, now: Time) -> Result<bool, Error> {
         attempt: 1,
     };
     let actions = Codepipeline::new(aws).siblings(&release).await?;
-    Ok(actions.iter().any(|one: &Sibling| one.deploys && one.is_running()))
+    Ok(actions.iter().any(|one| one.deploys && (one.is_running() || is_given_up_lately(one, now))))
+}
+
+/// Whether it was given up so lately that it may not have begun to take back what it had deployed. Whoever looked now would
+/// take that for what runs here, and go back to it later.
+fn is_given_up_lately(one: &Sibling, now: Time) -> bool {
+    one.status == ActionStatus::Abandoned && one.updated.is_none_or(|at| now.since(at) < GIVEN_UP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_given_up_keeps_its_turn_until_it_is_seen_to_take_back_what_it_has_deployed() {
+        let now = Time::from_millis(1_000_000);
+        for (status, before, expected) in [
+            (ActionStatus::Abandoned, 1, true),
+            (ActionStatus::Abandoned, GIVEN_UP.as_secs(), false),
+            (ActionStatus::Failed, 1, false),
+            (ActionStatus::Succeeded, 1, false),
+        ] {
+            let one = Sibling {
+                status,
+                updated: Some(now.before(std::time::Duration::from_secs(before))),
+                ..Sibling::default()
+            };
+            assert_eq!(is_given_up_lately(&one, now), expected, "{status:?} {before} s ago");
+        }
+    }
 }

@@ -211,8 +211,7 @@ impl<'a> Codepipeline<'a> {
     ///
     /// When it is not known whether a claim arrived, it is made once more: it may be on its way still, and a job is not
     /// answered before it is claimed. An InvalidNonceException then means that the first one arrived, or that another
-    /// function claimed the job at that very moment. Then both do it: tasks and deployments are adopted and not doubled,
-    /// log lines can be shown twice.
+    /// function claimed the job at that very moment: which of the two, nothing here tells.
     ///
     /// # Errors
     /// CodePipeline said "not now", so nothing was claimed.

@@ -115,14 +115,12 @@ impl<'a> Ended<'a> {
         self.lives.iter().filter_map(|life| Some((life, read_started_by(&life.started_by)?)))
     }
 
-    /// Whether several functions may have done the same job, each not knowing of the others: the answer to a claim was lost, or came late
-    /// (which the README names as a limit), or Lambda began one of them so late that it takes the first one for dead.
+    /// Whether several functions may have done the same job, each not knowing of the others: the answer to a claim was lost, or came late,
+    /// and what is written down of it could not be read either (which the README names as a limit); or Lambda brought one event twice, so
+    /// far apart that the second takes the first for dead.
     pub(super) fn may_have_two(&self, of: &str) -> bool {
-        let mut claims = self.seen.iter().filter(|seen| seen.operation == "AcknowledgeJob" && seen.function == of);
         let is_late = |fault: &Fault| match fault {
-            Fault::Lambda { function, fate: Fate::Late(by) | Fate::Twice(by), .. } => {
-                *function == of && *by >= TAKEN_FOR_DEAD
-            }
+            Fault::Lambda { function, fate: Fate::Twice(by), .. } => *function == of && *by >= TAKEN_FOR_DEAD,
             _ => false,
         };
         let in_doubt = |what: Meddling| {
@@ -136,7 +134,11 @@ impl<'a> Ended<'a> {
                     | Meddling::AbandonAndHang
             )
         };
-        claims.any(|seen| in_doubt(seen.meddling)) || self.plan.faults.iter().any(is_late)
+        let own = || self.seen.iter().filter(|seen| seen.function == of);
+        let claims = own().any(|seen| seen.operation == "AcknowledgeJob" && in_doubt(seen.meddling));
+        let written = ["PutObject", "GetObject"];
+        let unwritten = own().any(|seen| written.contains(&seen.operation.as_str()) && seen.meddling != Meddling::Pass);
+        (claims && unwritten) || self.plan.faults.iter().any(is_late)
     }
 
     /// The functions that died, or may have, once for each death.

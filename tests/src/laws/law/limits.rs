@@ -14,7 +14,7 @@ enum When {
     Refused,
     /// A function has died.
     AfterADeath,
-    /// Something could not be brought back, as is said in capitals.
+    /// Something could not be brought back, as is said in capitals; or a call was refused.
     NotRolledBack,
     /// Somebody else has deployed, what is deployed does not work, or calls are refused.
     SomethingStands,
@@ -53,7 +53,7 @@ pub(super) fn limits_are_met_where_they_are_named(ended: &Ended<'_>) -> Result<(
         When::Never => true,
         When::Refused => !refused,
         When::AfterADeath => ended.deaths().next().is_none(),
-        When::NotRolledBack => !stuck(),
+        When::NotRolledBack => !stuck() && !refused,
         When::SomethingStands => !stands,
         When::NothingStands => !(goes_back && ended.plan.faults.iter().any(breaks)),
         When::AfterAnHour => !long(),

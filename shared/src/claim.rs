@@ -1,0 +1,160 @@
+//! Claiming a job, so that one function does it.
+//!
+//! Invariant: of all that are invoked for a job, the one that has written its name into the bucket first goes on; also when
+//! the answers to several claims are lost, and CodePipeline alone would not tell whose claim it took. Where the bucket does
+//! not answer, what CodePipeline says counts: a function too many adopts what it finds, and none would be worse.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use crate::aws::Aws;
+use crate::aws::codepipeline::{Claimed, Codepipeline};
+use crate::aws::s3::{Bucket, Written};
+use crate::error::Error;
+use crate::job::{Claim, Job};
+use crate::lambda::Invocation;
+
+/// When a job that was claimed before is taken up all the same. Lambda delivers an event again about a minute after its
+/// function died (fact 3); whoever polled the same job at the same moment comes within seconds.
+const REDELIVERY: Duration = Duration::from_secs(30);
+
+/// How often a claim is tried that CodePipeline answers with "not now"; it must be over well before [`REDELIVERY`].
+const CLAIMS: u32 = 10;
+
+/// The pause between two such tries, and between two of writing down who does the job.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long it is tried to write down who does the job.
+const WRITING: Duration = Duration::from_secs(20);
+
+/// Who does the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// This invocation.
+    Ours,
+    /// The same, and one before it has died over it.
+    Again,
+    /// Somebody else; or nobody, now.
+    Not,
+}
+
+/// An invocation for a job, as it is written down below `_claims/`. A rule of the bucket forgets it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Holder {
+    /// The event, which is the same when Lambda brings it again.
+    by: String,
+    /// The invocation.
+    life: u64,
+}
+
+impl Holder {
+    /// Whether this invocation does the job that `holder` has: it is written there itself; or an earlier invocation with the same
+    /// event is, and `late` as it is, that one has died.
+    fn may_go_on(&self, holder: &Self, late: bool) -> bool {
+        self == holder || (late && self.by == holder.by)
+    }
+}
+
+/// Claims the job.
+///
+/// Safe to repeat: see [`Codepipeline::claim`]; the name is written only where there is none.
+///
+/// # Errors
+/// When a function before this one may have died with the job, and CodePipeline says "not now": Lambda then brings the event again.
+pub(crate) async fn take(
+    aws: &Aws,
+    codepipeline: &Codepipeline<'_>,
+    (job, claim): (&Job, &Claim),
+    invocation: Invocation,
+) -> Result<Taken, Error> {
+    let claimed = claimed(codepipeline, job, claim).await?;
+    let late = invocation.clock.now().since(claim.polled) >= REDELIVERY;
+    let taken = match claimed {
+        Some(Claimed::Ours) => Taken::Ours,
+        Some(Claimed::Before) if late => Taken::Again,
+        Some(Claimed::Before) => {
+            info!(job = job.id, "somebody else does this job");
+            return Ok(Taken::Not);
+        }
+        Some(Claimed::Gone) => {
+            info!(job = job.id, "the pipeline has moved on");
+            return Ok(Taken::Not);
+        }
+        // Whoever was invoked before may have claimed it and died: then nobody polls it again, and only Lambda comes back.
+        None if late => {
+            let why = format!("codepipeline:AcknowledgeJob of {}: \"not now\" for too long", job.id);
+            return Err(Error::Again(why));
+        }
+        None => {
+            warn!(job = job.id, "the job could not be claimed; it waits to be polled again");
+            return Ok(Taken::Not);
+        }
+    };
+    if let Some((bucket, by)) = aws.settings().bucket.as_deref().zip(claim.by.clone()) {
+        let own = Holder { by, life: fastrand::u64(..) };
+        let holder = tokio::time::timeout(WRITING, holder(&aws.bucket(bucket), job, &own)).await;
+        if !holder.ok().flatten().is_none_or(|holder| own.may_go_on(&holder, late)) {
+            info!(job = job.id, "somebody else has claimed this job at the same moment, and does it");
+            return Ok(Taken::Not);
+        }
+    }
+    if taken == Taken::Again {
+        info!(job = job.id, "taking up a job whose function died");
+    }
+    Ok(taken)
+}
+
+/// Claims the job; `None` when CodePipeline said "not now" for too long. Then nothing was claimed: an error here would
+/// only have Lambda deliver the event again when somebody else has the job.
+async fn claimed(codepipeline: &Codepipeline<'_>, job: &Job, claim: &Claim) -> Result<Option<Claimed>, Error> {
+    for _ in 0..CLAIMS {
+        match codepipeline.claim(&job.id, claim).await {
+            Err(Error::Again(_)) => tokio::time::sleep(PAUSE).await,
+            other => return other.map(Some),
+        }
+    }
+    Ok(None)
+}
+
+/// Who was written down first; `None` when that may not be known.
+async fn holder(bucket: &Bucket, job: &Job, own: &Holder) -> Option<Holder> {
+    let (key, body) = (format!("_claims/{}", job.id), serde_json::to_vec(own).ok()?);
+    loop {
+        let found = match bucket.create(&key, body.clone()).await {
+            Ok(Written::Done(_)) => return Some(own.clone()),
+            Ok(Written::Refused) => bucket.get(&key).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(Some(object)) => return serde_json::from_slice(&object.body).ok(),
+            Ok(None) => {}
+            Err(Error::Again(why)) => info!(why, "who does the job is not known yet"),
+            Err(Error::Stop(why)) => {
+                warn!(why = why.message, "who does the job may not be asked");
+                return None;
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_is_written_down_goes_on_and_who_comes_late_with_the_same_event() {
+        let holder = |by: &str, life| Holder { by: by.into(), life };
+        for (own, found, late, expected) in [
+            (holder("a", 1), holder("a", 1), false, true),
+            (holder("a", 2), holder("a", 1), false, false),
+            (holder("a", 2), holder("a", 1), true, true),
+            (holder("b", 1), holder("a", 1), false, false),
+            (holder("b", 1), holder("a", 1), true, false),
+        ] {
+            assert_eq!(own.may_go_on(&found, late), expected, "{own:?} {found:?} {late}");
+        }
+    }
+}
