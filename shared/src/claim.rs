@@ -15,13 +15,15 @@ use crate::aws::s3::{Bucket, Written};
 use crate::error::Error;
 use crate::job::{Claim, Job};
 use crate::lambda::Invocation;
+use crate::time::Clock;
 
 /// When a job that was claimed before is taken up all the same. Lambda delivers an event again about a minute after its
 /// function died (fact 3); whoever polled the same job at the same moment comes within seconds.
 const REDELIVERY: Duration = Duration::from_secs(30);
 
-/// How often a claim is tried that CodePipeline answers with "not now"; it must be over well before [`REDELIVERY`].
-const CLAIMS: u32 = 10;
+/// How long a claim is tried that CodePipeline answers with "not now", or of which it is not known whether it arrived; with the
+/// last call it must be over before [`REDELIVERY`].
+const CLAIMING: Duration = Duration::from_secs(18);
 
 /// The pause between two such tries, and between two of writing down who does the job.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -62,15 +64,16 @@ impl Holder {
 /// Safe to repeat: see [`Codepipeline::claim`]; the name is written only where there is none.
 ///
 /// # Errors
-/// When a function before this one may have died with the job, and CodePipeline says "not now": Lambda then brings the event again.
+/// When it is not known whether the job was claimed, or a function before this one may have died with it: Lambda then brings the event
+/// again. Nothing is begun before somebody surely has the job: it could not be answered.
 pub(crate) async fn take(
     aws: &Aws,
     codepipeline: &Codepipeline<'_>,
     (job, claim): (&Job, &Claim),
     invocation: Invocation,
 ) -> Result<Taken, Error> {
-    let claimed = claimed(codepipeline, job, claim).await?;
     let late = invocation.clock.now().since(claim.polled) >= REDELIVERY;
+    let claimed = claimed(codepipeline, job, claim, invocation.clock).await?;
     let taken = match claimed {
         Some(Claimed::Ours) => Taken::Ours,
         Some(Claimed::Before) if late => Taken::Again,
@@ -108,12 +111,34 @@ pub(crate) async fn take(
 
 /// Claims the job; `None` when CodePipeline said "not now" for too long. Then nothing was claimed: an error here would
 /// only have Lambda deliver the event again when somebody else has the job.
-async fn claimed(codepipeline: &Codepipeline<'_>, job: &Job, claim: &Claim) -> Result<Option<Claimed>, Error> {
-    for _ in 0..CLAIMS {
-        match codepipeline.claim(&job.id, claim).await {
-            Err(Error::Again(_)) => tokio::time::sleep(PAUSE).await,
-            other => return other.map(Some),
+///
+/// After a call of which it is not known whether it arrived, the job is claimed by that one or by another function at that very
+/// moment: who is written down first does it.
+async fn claimed(
+    codepipeline: &Codepipeline<'_>,
+    job: &Job,
+    claim: &Claim,
+    clock: Clock,
+) -> Result<Option<Claimed>, Error> {
+    let (begun, mut in_doubt) = (clock.now(), false);
+    loop {
+        match codepipeline.claim_once(&job.id, claim).await {
+            Ok(Some(Claimed::Before)) if in_doubt => return Ok(Some(Claimed::Ours)),
+            Ok(Some(known)) => return Ok(Some(known)),
+            Ok(None) => in_doubt = true,
+            Err(Error::Again(_)) => {}
+            Err(stop @ Error::Stop(_)) => return Err(stop),
         }
+        if clock.now().since(begun) >= CLAIMING {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    if in_doubt {
+        return Err(Error::Again(format!(
+            "codepipeline:AcknowledgeJob of {}: whether it arrived is not known",
+            job.id
+        )));
     }
     Ok(None)
 }

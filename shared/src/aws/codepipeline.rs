@@ -228,7 +228,10 @@ impl<'a> Codepipeline<'a> {
 
     /// One attempt, not repeated by the SDK: it would take the InvalidNonceException that follows a lost reply for
     /// somebody else's claim, and nobody would do the job. None when it is not known whether it arrived.
-    async fn claim_once(&self, job: &str, claim: &Claim) -> Result<Option<Claimed>, Error> {
+    ///
+    /// # Errors
+    /// CodePipeline said "not now", or never.
+    pub(crate) async fn claim_once(&self, job: &str, claim: &Claim) -> Result<Option<Claimed>, Error> {
         let once = aws_sdk_codepipeline::config::Config::builder().retry_config(RetryConfig::disabled());
         let call = self.client.acknowledge_job().job_id(job).nonce(&claim.nonce);
         match call.customize().config_override(once).send().await {
