@@ -45,9 +45,9 @@ pub(crate) enum Taken {
 /// An invocation for a job, as it is written down below `_claims/`. A rule of the bucket forgets it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Holder {
-    /// The event, which is the same when Lambda brings it again.
-    by: String,
-    /// The invocation.
+    /// See [`Invocation::request`].
+    request: String,
+    /// What tells it from another one with the same event.
     life: u64,
 }
 
@@ -55,7 +55,7 @@ impl Holder {
     /// Whether this invocation does the job that `holder` has: it is written there itself; or an earlier invocation with the same
     /// event is, and `late` as it is, that one has died.
     fn may_go_on(&self, holder: &Self, late: bool) -> bool {
-        self == holder || (late && self.by == holder.by)
+        self == holder || (late && self.request == holder.request)
     }
 }
 
@@ -95,8 +95,8 @@ pub(crate) async fn take(
             return Ok(Taken::Not);
         }
     };
-    if let Some((bucket, by)) = aws.settings().bucket.as_deref().zip(claim.by.clone()) {
-        let own = Holder { by, life: fastrand::u64(..) };
+    if let Some(bucket) = aws.settings().bucket.as_deref() {
+        let own = Holder { request: format!("{:032x}", invocation.request), life: fastrand::u64(..) };
         let holder = tokio::time::timeout(WRITING, holder(&aws.bucket(bucket), job, &own)).await;
         if !holder.ok().flatten().is_none_or(|holder| own.may_go_on(&holder, late)) {
             info!(job = job.id, "somebody else has claimed this job at the same moment, and does it");
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn only_who_is_written_down_goes_on_and_who_comes_late_with_the_same_event() {
-        let holder = |by: &str, life| Holder { by: by.into(), life };
+        let holder = |request: &str, life| Holder { request: request.into(), life };
         for (own, found, late, expected) in [
             (holder("a", 1), holder("a", 1), false, true),
             (holder("a", 2), holder("a", 1), false, false),

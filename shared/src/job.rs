@@ -67,9 +67,6 @@ pub struct Claim {
     pub nonce: String,
     /// When the job was polled.
     pub polled: Time,
-    /// What tells this event from others of the same job, and is the same when Lambda brings it again. Events of an older
-    /// Cutover have none.
-    pub by: Option<String>,
 }
 
 /// Under this name stands the [`Claim`] in a job.
@@ -166,8 +163,7 @@ impl Job {
             continuation: string(job, "/data/continuationToken"),
             claim: job.get(CLAIM).and_then(|claim| {
                 let polled = claim.get("polled").and_then(Value::as_u64)?;
-                let by = string(claim, "/by");
-                Some(Claim { nonce: string(claim, "/nonce")?, polled: Time::from_millis(polled), by })
+                Some(Claim { nonce: string(claim, "/nonce")?, polled: Time::from_millis(polled) })
             }),
             run: string(job, "/data/pipelineContext/action/actionExecutionId"),
             configuration,

@@ -23,13 +23,22 @@ pub struct Invocation {
     pub clock: Clock,
     /// When Lambda ends it.
     pub deadline: Time,
+    /// The request that it is about: the same when Lambda brings its event again (fact 3), and another for each call of `Invoke`, also
+    /// for one that the SDK has repeated.
+    pub request: u128,
+}
+
+/// A request's id, which is a UUID, as a number.
+#[must_use]
+pub fn request(id: &str) -> u128 {
+    id.chars().filter_map(|digit| digit.to_digit(16)).fold(0, |number, digit| (number << 4) | u128::from(digit))
 }
 
 impl Invocation {
     /// An invocation that has `length` from `now` on.
     #[must_use]
-    pub fn lasting(now: Time, length: Duration) -> Self {
-        Self { clock: Clock::set(now), deadline: now.plus(length) }
+    pub fn lasting(now: Time, length: Duration, id: &str) -> Self {
+        Self { clock: Clock::set(now), deadline: now.plus(length), request: request(id) }
     }
 
     /// The same, when there is nobody to answer any more: it may work until shortly before its end.
@@ -81,7 +90,8 @@ where
     let aws = Aws::from_env().await;
     lambda_runtime::run(lambda_runtime::service_fn(|event: LambdaEvent<Event>| {
         let deadline = Time::from_millis(event.context.deadline);
-        let invocation = Invocation { clock: Clock::set(Time::of_system()), deadline };
+        let request = request(&event.context.request_id);
+        let invocation = Invocation { clock: Clock::set(Time::of_system()), deadline, request };
         // Boxed: the compiler computes the layout of futures in futures to a limited depth.
         let handled = Box::pin(handle(aws.clone(), event.payload, invocation));
         async move { handled.await.map_err(diagnostic) }

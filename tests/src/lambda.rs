@@ -78,27 +78,29 @@ impl Stage {
                     self.0.wires.story.tell(self.now(), format_args!("{function} ({id})  <-- {fate:?}"));
                 }
                 if let Some(Fate::Twice(later)) = fate {
-                    let (stage, function, payload) = (stage.clone(), function.clone(), payload.clone());
+                    let (stage, id, function, payload) = (stage.clone(), id.clone(), function.clone(), payload.clone());
                     // How this one ends, Lambda tells nobody.
                     tokio::task::spawn_local(async move {
                         tokio::time::sleep(later).await;
-                        let _ = stage.invoke(&function, payload, timeout).await;
+                        let _ = stage.invoke((&id, &function), payload, timeout).await;
                     });
                 }
                 tokio::task::spawn_local(async move {
                     let result = match fate {
                         Some(Fate::Lost) => Ok(Value::Null),
                         Some(Fate::Killed(after)) => {
-                            let killed = tokio::time::timeout(after, stage.invoke(&function, payload, timeout));
+                            let killed = tokio::time::timeout(after, stage.invoke((&id, &function), payload, timeout));
                             killed
                                 .await
                                 .unwrap_or_else(|_| Err(FunctionError::new("Runtime.ExitError", "it was killed")))
                         }
                         Some(Fate::Late(by)) => {
                             tokio::time::sleep(by).await;
-                            stage.invoke(&function, payload, timeout).await
+                            stage.invoke((&id, &function), payload, timeout).await
                         }
-                        Some(Fate::Twice(_) | Fate::Garbled) | None => stage.invoke(&function, payload, timeout).await,
+                        Some(Fate::Twice(_) | Fate::Garbled) | None => {
+                            stage.invoke((&id, &function), payload, timeout).await
+                        }
                     };
                     stage.happened(Happening::Invoked { id, result });
                 });
@@ -139,7 +141,12 @@ impl Stage {
     }
 
     /// Runs a function in process, as Lambda would: with a deadline, and dead when it is over.
-    async fn invoke(&self, name: &str, payload: Value, timeout: Duration) -> Result<Value, FunctionError> {
+    async fn invoke(
+        &self,
+        (id, name): (&str, &str),
+        payload: Value,
+        timeout: Duration,
+    ) -> Result<Value, FunctionError> {
         let function = self.0.stack.functions.iter().find(|function| function.name == name).expect("a function");
         let (crash, crashed) = tokio::sync::oneshot::channel();
         self.0.sandboxes.set(self.0.sandboxes.get() + 1);
@@ -149,7 +156,7 @@ impl Stage {
         settings.own_log_group = Some(format!("/aws/lambda/{}", function.name));
         settings.http = Some("http://127.0.0.1/sink".into());
         let aws = Aws::new(&client.config(&self.0.stack.region), settings);
-        let invocation = Invocation::lasting(self.now(), timeout);
+        let invocation = Invocation::lasting(self.now(), timeout, id);
         let event = Event::new(payload);
         let work = async {
             match function.binary.as_str() {

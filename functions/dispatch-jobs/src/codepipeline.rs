@@ -126,10 +126,9 @@ fn job(polled: &Polled, now: Time) -> Option<Job> {
     if let Some(key) = data.encryption_key() {
         event["encryptionKey"] = json!({"id": key.id(), "type": key.r#type().as_str()});
     }
-    let by = format!("{:016x}", fastrand::u64(..));
-    let claim = Claim { nonce: polled.nonce()?.to_owned(), polled: now, by: Some(by) };
+    let claim = Claim { nonce: polled.nonce()?.to_owned(), polled: now };
     let event = json!({"CodePipeline.job": {"id": id, "accountId": polled.account_id(), "data": event,
-        CLAIM: {"nonce": claim.nonce, "polled": claim.polled.millis(), "by": claim.by}}});
+        CLAIM: {"nonce": claim.nonce, "polled": claim.polled.millis()}}});
     Some(Job { id, claim, event })
 }
 
