@@ -336,3 +336,17 @@ fn of_two_functions_whose_claims_are_in_doubt_one_does_the_job() {
         assert!(answered.len() > 5 && answered.values().all(|by| by.len() == 1), "{:?}: {answered:#?}", plan.faults);
     }
 }
+
+#[test]
+fn a_halt_that_slept_while_its_stage_was_tried_and_stopped_again_takes_back_nothing_of_the_second_try() {
+    // The first try's halt saw the release stopped, and the deployment that it had taken back on the new version.
+    let drains = Calls { function: Some("drain-workers"), operation: None, writes: false };
+    for at in (10_000..15_000).step_by(250) {
+        let faults = vec![
+            Fault::Stop { at: millis(at), abandon: true },
+            Fault::Retry { after: millis(12_703), all: false },
+            Fault::Once { what: Meddling::AbandonBefore, of: drains, nth: 3 },
+        ];
+        keeps_the_laws(&Plan { seed: 305_105, shape: without_barrier(Duration::from_secs(120)), faults });
+    }
+}

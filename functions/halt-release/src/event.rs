@@ -44,6 +44,9 @@ pub(crate) const CARRIED: &str = "carried";
 pub(crate) struct Carried {
     /// When the first invocation began.
     pub(crate) begun: Time,
+    /// Which try of the release's stage was stopped.
+    #[serde(default)]
+    pub(crate) attempt: Option<u32>,
     /// When something of the release was seen under way last; when it was seen to be over, to begin with.
     pub(crate) seen: Option<Time>,
     /// Whether it is this one of several that says what is done.

@@ -152,6 +152,10 @@ impl Sweeping<'_> {
         // A person who stops a release is told what became of it, also when nothing was to be done.
         let by_person = matches!(execution.status.as_str(), "Stopped" | "Cancelled");
         self.release.attempt = tries(&actions, &self.release).attempt;
+        if self.carried.attempt.is_some_and(|stopped| stopped != self.release.attempt) {
+            self.begin_anew(now);
+        }
+        self.carried.attempt = Some(self.release.attempt);
         let sweep = match &mut self.known {
             Some(sweep) => sweep,
             None => match manifest(self.aws, &actions).await? {
@@ -195,6 +199,13 @@ impl Sweeping<'_> {
             self.end(now, &done).await;
         }
         Ok(Then::Done)
+    }
+
+    /// The stage was tried again and stopped again between two looks: what was left of the try before is that one's no more, and
+    /// what it has deployed may be a fact.
+    fn begin_anew(&mut self, now: Time) {
+        self.carried = Carried { begun: now, ..Carried::default() };
+        (self.goes_on, self.known, self.speaks, self.journal) = (false, None, None, Journal::default());
     }
 
     /// No action of Cutover's is to be seen; one that has just begun may be shown late.
