@@ -169,6 +169,15 @@ fn what_an_action_has_deployed_stays_although_its_function_dies_right_after_and_
         let faults = vec![Fault::Once { what: Meddling::AbandonAndCrashAfter, of: of("PutJobSuccessResult"), nth }];
         keeps_the_laws(&Plan { seed: 200_136, shape: shape(1), faults });
     }
+    // Nor when its claim is in doubt then: that was taken for a new one's.
+    let deploys = |operation| Calls { function: Some("deploy-services"), operation: Some(operation), writes: false };
+    for nth in 1..5 {
+        let faults = vec![
+            Fault::Once { what: Meddling::AbandonAndCrashAfter, of: deploys("PutJobSuccessResult"), nth: 0 },
+            Fault::Once { what: Meddling::Unreachable, of: deploys("AcknowledgeJob"), nth },
+        ];
+        keeps_the_laws(&Plan { seed: 200_136, shape: shape(1), faults });
+    }
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl Holder {
 
 /// Claims the job.
 ///
-/// Safe to repeat: see [`Codepipeline::claim`]; the name is written only where there is none.
+/// Safe to repeat: see [`Codepipeline::claim_once`]; the name is written only where there is none.
 ///
 /// # Errors
 /// When it is not known whether the job was claimed, or a function before this one may have died with it: Lambda then brings the event
@@ -73,7 +73,7 @@ pub(crate) async fn take(
     invocation: Invocation,
 ) -> Result<Taken, Error> {
     let late = invocation.clock.now().since(claim.polled) >= REDELIVERY;
-    let claimed = claimed(codepipeline, job, claim, invocation.clock).await?;
+    let claimed = claimed(codepipeline, (job, claim), late, invocation.clock).await?;
     let taken = match claimed {
         Some(Claimed::Ours) => Taken::Ours,
         Some(Claimed::Before) if late => Taken::Again,
@@ -113,17 +113,17 @@ pub(crate) async fn take(
 /// only have Lambda deliver the event again when somebody else has the job.
 ///
 /// After a call of which it is not known whether it arrived, the job is claimed by that one or by another function at that very
-/// moment: who is written down first does it.
+/// moment: who is written down first does it. Who comes `late` finds the claim of one before it all the same, which may have answered.
 async fn claimed(
     codepipeline: &Codepipeline<'_>,
-    job: &Job,
-    claim: &Claim,
+    (job, claim): (&Job, &Claim),
+    late: bool,
     clock: Clock,
 ) -> Result<Option<Claimed>, Error> {
     let (begun, mut in_doubt) = (clock.now(), false);
     loop {
         match codepipeline.claim_once(&job.id, claim).await {
-            Ok(Some(Claimed::Before)) if in_doubt => return Ok(Some(Claimed::Ours)),
+            Ok(Some(Claimed::Before)) if in_doubt && !late => return Ok(Some(Claimed::Ours)),
             Ok(Some(known)) => return Ok(Some(known)),
             Ok(None) => in_doubt = true,
             Err(Error::Again(_)) => {}

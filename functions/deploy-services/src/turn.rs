@@ -1,7 +1,7 @@
 //! Whose turn it is to deploy: a release and a way back are of two pipelines, and never deploy at once.
 //!
 //! Invariant: nothing is begun by whoever has not got the turn. It is an object in S3 that names the execution; it is taken over
-//! when no action that deploys is under way in that execution, so that nobody has to be alive to give it back.
+//! when no action that deploys is under way in that execution or was given up lately, so that nobody has to be alive to give it back.
 
 use serde::{Deserialize, Serialize};
 use shared::aws::SHOWN;
@@ -91,7 +91,7 @@ async fn deploys(aws: &Aws, turn: &Turn, now: Time) -> Result<bool, Error> {
 /// Whether it was given up so lately that it may not have begun to take back what it had deployed. Whoever looked now would
 /// take that for what runs here, and go back to it later.
 fn is_given_up_lately(one: &Sibling, now: Time) -> bool {
-    one.status == ActionStatus::Abandoned && one.updated.is_none_or(|at| now.since(at) < GIVEN_UP)
+    one.status == ActionStatus::Abandoned && one.updated.is_some_and(|at| now.since(at) < GIVEN_UP)
 }
 
 #[cfg(test)]
