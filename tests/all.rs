@@ -15,6 +15,7 @@ mod launches;
 mod laws;
 mod logs;
 mod machine;
+mod meanwhile;
 mod notifications;
 mod objects;
 mod records;

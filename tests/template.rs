@@ -8,7 +8,7 @@ use std::time::Duration;
 use local::account::Account;
 use local::template::{self, Grant, Need, Stack};
 use local::world::{ExecutionStatus, Granted, Request, Start};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::{
     Call, Kind, Meddling, Script, Setting, Stage, is_in, of_task, play, play_denied, with_kinds, with_parameter,
 };
@@ -268,12 +268,19 @@ fn all_needed() -> Needed {
             _ => Meddling::Pass,
         };
         let registry = "111122223333.dkr.ecr.us-east-1.amazonaws.com".into();
-        let setting = Setting { own_images: true, registry, meddle: Box::new(meddle), ..in_another_account() };
-        play(setting, async |stage| {
+        // What takes three times as long as ever is told in the log.
+        let slow = with_script(|start| {
+            let is_slow = of_task(start, "prepare") && start.image.ends_with(":3.0");
+            is_slow.then(|| Script { ends: Some((Duration::from_secs(120), 0)), ..Script::task(0) })
+        });
+        play(Setting { own_images: true, registry, meddle: Box::new(meddle), ..slow }, async |stage| {
             for _ in 0..2 {
                 let release = stage.start();
                 needed.add(&stage, &release).await;
             }
+            // What has begun something and has no record yet is told of, too.
+            let waits = stage.start();
+            stage.until_begun(&waits, "Approve").await;
             let back = stage.start_back(None, None);
             needed.add(&stage, &back).await;
             if !dead {
@@ -517,5 +524,42 @@ fn everything_fits_codepipelines_limits() {
             fits("function", &function.name, 64);
             assert!(function.timeout <= 900);
         }
+    }
+}
+
+/// The dashboard as CloudWatch gets it, whatever the stack is called.
+fn dashboard() -> Value {
+    let (_, body) = include_str!("../template.yaml").split_once("      DashboardBody: !Sub |\n").unwrap();
+    let body: String = body.lines().take_while(|line| line.is_empty() || line.starts_with("        ")).collect();
+    let mut text = String::new();
+    let mut rest = body.as_str();
+    while let Some((before, after)) = rest.split_once("${") {
+        text.push_str(before);
+        text.push('x');
+        rest = after.split_once('}').unwrap().1;
+    }
+    text.push_str(rest);
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn the_dashboard_shows_days_as_days_and_only_metrics_that_a_function_writes() {
+    let dashboard = dashboard();
+    assert_eq!((&dashboard["start"], &dashboard["periodOverride"]), (&json!("-P30D"), &json!("inherit")));
+    let written = [
+        include_str!("../functions/record-release/src/metrics.rs"),
+        include_str!("../functions/launch-workers/src/metrics.rs"),
+    ];
+    let mut shown = BTreeSet::new();
+    for widget in dashboard["widgets"].as_array().unwrap() {
+        for metric in widget["properties"]["metrics"].as_array().into_iter().flatten() {
+            shown.extend(metric[1].as_str().map(str::to_owned));
+            let search = metric[0]["expression"].as_str().and_then(|text| text.split_once("MetricName=\""));
+            shown.extend(search.map(|(_, rest)| rest.split_once('"').unwrap().0.to_owned()));
+        }
+    }
+    assert!(shown.len() >= 12, "{shown:?}");
+    for name in shown {
+        assert!(written.iter().any(|code| code.contains(&format!("\"{name}\""))), "nobody writes {name}");
     }
 }

@@ -128,26 +128,33 @@ pub fn records(entries: &[Entry]) -> Vec<Record> {
 /// The newest release whose execution or commit begins with this.
 ///
 /// # Errors
-/// There is none.
-pub fn find<'a>(records: &'a [Record], name: &str) -> Result<&'a Record, Mistake> {
-    let is_it = |one: &&Record| one.execution.starts_with(name) || (!one.back && one.commit.id.starts_with(name));
-    let found = records.iter().filter(|_| !name.is_empty()).find(is_it);
-    found.ok_or_else(|| {
-        Mistake(format!(
+/// There is none, or what is there cannot be read.
+pub fn find(entries: &[Entry], name: &str) -> Result<Record, Mistake> {
+    let is_it = |entry: &&Entry| match entry {
+        Entry::Record(one) => one.execution.starts_with(name) || (!one.back && one.commit.id.starts_with(name)),
+        Entry::Newer { execution, .. } | Entry::Unreadable { execution, .. } => execution.starts_with(name),
+    };
+    match entries.iter().filter(|_| !name.is_empty()).find(is_it) {
+        Some(Entry::Record(record)) => Ok((**record).clone()),
+        Some(entry) => {
+            Err(Mistake(format!("the record of release {} {}", short(entry.execution()), unreadable(entry))))
+        }
+        None => Err(Mistake(format!(
             "there is no release `{name}`: `releases` lists them; name one by the begin of its id or its commit's"
-        ))
-    })
+        ))),
+    }
 }
 
 /// The release that is gone back to: the one that is named, or the one before what runs.
 ///
 /// # Errors
 /// There is none, or nothing of it was kept.
-pub fn target<'a>(records: &'a [Record], name: Option<&str>) -> Result<&'a Record, Mistake> {
+pub fn target(entries: &[Entry], name: Option<&str>) -> Result<Record, Mistake> {
     let found = match name {
-        Some(name) => find(records, name)?,
-        None => shared::record::before(records)
-            .ok_or_else(|| Mistake("there is no release before the one that runs: name one".into()))?,
+        Some(name) => find(entries, name)?,
+        None => shared::record::before(&records(entries))
+            .ok_or_else(|| Mistake("there is no release before the one that runs: name one".into()))?
+            .clone(),
     };
     match found.artifact.is_empty() {
         false => Ok(found),
@@ -198,15 +205,21 @@ mod tests {
 
     #[test]
     fn without_a_name_it_goes_to_the_release_before_and_never_to_one_of_which_nothing_was_kept() {
-        let entries =
-            [release("c", "c", "Succeeded", 3), release("b", "b", "Failed", 2), release("a", "a", "Succeeded", 1)];
-        let records = records(&entries);
-        assert_eq!(target(&records, None).unwrap().execution, "a");
-        assert_eq!(target(&records, Some("c")).unwrap().execution, "c");
-        for (name, said) in
-            [("b", "cannot be gone back to"), ("x", "there is no release `x`"), ("", "there is no release")]
-        {
-            let Mistake(why) = target(&records, Some(name)).unwrap_err();
+        let entries = [
+            Entry::Newer { execution: "eeeeeeeeeeee".into(), version: 9 },
+            release("c", "c", "Succeeded", 3),
+            release("b", "b", "Failed", 2),
+            release("a", "a", "Succeeded", 1),
+        ];
+        assert_eq!(target(&entries, None).unwrap().execution, "a");
+        assert_eq!(target(&entries, Some("c")).unwrap().execution, "c");
+        for (name, said) in [
+            ("b", "cannot be gone back to"),
+            ("x", "there is no release `x`"),
+            ("", "there is no release"),
+            ("eee", "the record of release eeeeeeee is of version 9"),
+        ] {
+            let Mistake(why) = target(&entries, Some(name)).unwrap_err();
             assert!(why.contains(said), "{why}");
         }
     }

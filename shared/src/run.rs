@@ -20,6 +20,7 @@ use crate::claim::{self, Taken};
 use crate::error::{Error, Verdict};
 use crate::halt::Halt;
 use crate::job::{Event, Job, Origin, Release};
+use crate::journal::Journal;
 use crate::lambda::Invocation;
 use crate::record::{Store, Usual};
 use crate::text::fit;
@@ -341,6 +342,7 @@ where
     let Work { release, envelope, memory, progress, halt, goes_on, answered } = work;
     let codepipeline = Codepipeline::new(aws);
     let usual = usual(aws, release).await;
+    let came = clock.now();
     loop {
         // Sealed before the step: if time runs out in the middle of it, the next job begins where this look began.
         let token = envelope.seal()?;
@@ -392,11 +394,18 @@ where
             Some(Next::Wait(pause, told)) => {
                 *progress = told;
                 let (stage, action) = (release.stage.as_deref(), release.action.as_deref());
-                let said = usual.as_ref().zip(stage.zip(action));
-                if let Some(said) =
-                    said.and_then(|(usual, (stage, action))| usual.said(stage, action, envelope.begun, now))
-                {
-                    progress.summary = format!("{} ({said})", progress.summary);
+                if let Some((usual, (stage, action))) = usual.as_ref().zip(stage.zip(action)) {
+                    if let Some(said) = usual.said(stage, action, envelope.begun, now) {
+                        progress.summary = format!("{} ({said})", progress.summary);
+                    }
+                    let slow = usual.has_become_slow(stage, action, envelope.begun, (came, now));
+                    if let Some(slow) = slow.filter(|_| answered.is_none() && !halt.seen.get()) {
+                        let mut journal = Journal::default();
+                        journal.say(now, slow);
+                        journal.finish(aws, release).await;
+                        // What an action says of itself is shown when it hands over.
+                        return Ok(Answer::Continue { token: envelope.seal()?, progress: progress.clone() });
+                    }
                 }
                 // A look that took its time is followed by the next one the sooner, one that found a halt by one at once.
                 let pause = if halt.seen.get() == tick.halted { pause } else { Duration::ZERO };

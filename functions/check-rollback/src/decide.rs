@@ -1,24 +1,24 @@
 //! What lies between, from the records: pure.
 
 use shared::artifact::Content;
-use shared::record::{self, Record};
-
-use crate::unrecorded::Unrecorded;
+use shared::record::{self, Entry, History, Record};
 
 /// What was seen.
 pub(crate) struct Seen<'a> {
     /// What is to run again.
     pub(crate) target: &'a Content,
-    /// The records of all pipelines, the newest first.
-    pub(crate) records: Vec<Record>,
-    /// The releases that have begun tasks and have no record, or go on.
-    pub(crate) unrecorded: Vec<Unrecorded>,
-    /// The executions whose records cannot be read.
-    pub(crate) unreadable: Vec<String>,
+    /// The releases of all pipelines, also those that go on.
+    pub(crate) history: History,
     /// Whether ECR has its image no more.
     pub(crate) image_is_gone: bool,
-    /// The task that it is gone back behind all the same.
-    pub(crate) behind: Option<String>,
+    /// The tasks that it is gone back behind all the same.
+    pub(crate) behind: Vec<String>,
+}
+
+/// The tasks that the variable names, `none` of them for none.
+pub(crate) fn named(behind: &str) -> Vec<String> {
+    let each = behind.split(',').map(str::trim).filter(|task| !task.is_empty() && *task != "none");
+    each.map(str::to_owned).collect()
 }
 
 /// What follows.
@@ -48,12 +48,10 @@ pub(crate) struct Between {
     pub(crate) runs: Option<Record>,
     /// The releases since, the oldest first, whatever became of them.
     pub(crate) since: Vec<Record>,
-    /// Those that have begun tasks and have no record yet.
-    pub(crate) unrecorded: Vec<Unrecorded>,
     /// The executions whose records cannot be read.
     pub(crate) unreadable: Vec<String>,
-    /// The task that it is gone back behind although there is no way.
-    pub(crate) behind: Option<String>,
+    /// The tasks that it is gone back behind although there is no way.
+    pub(crate) behind: Vec<String>,
 }
 
 impl Between {
@@ -65,9 +63,18 @@ impl Between {
 
     /// The tasks that were begun since, each with its release, and that nobody undoes.
     pub(crate) fn tasks(&self) -> Vec<(&str, String)> {
-        let recorded = self.since.iter().flat_map(|one| one.begun_tasks().into_iter().map(|task| (task, one.what())));
-        let others = self.unrecorded.iter().flat_map(|one| one.tasks.iter().map(|task| (task.as_str(), one.what())));
-        recorded.chain(others).collect()
+        self.since.iter().flat_map(|one| one.begun_tasks().into_iter().map(|task| (task, one.what_now()))).collect()
+    }
+
+    /// How many of the releases since had the traffic.
+    pub(crate) fn deployed_since(&self) -> usize {
+        self.since.iter().filter(|one| one.deployed_at().is_some()).count()
+    }
+
+    /// The releases since that have begun tasks, and of which nobody can say whether there is a way back behind them.
+    pub(crate) fn unread(&self) -> Vec<String> {
+        let is_unread = |one: &&Record| one.content.is_empty() && !one.begun_tasks().is_empty();
+        self.since.iter().filter(is_unread).map(Record::what_now).collect()
     }
 }
 
@@ -76,24 +83,25 @@ pub(crate) fn decide(seen: &Seen<'_>) -> Decision {
     if seen.image_is_gone {
         return Decision::Refused(Why::ImageGone);
     }
+    let records = &seen.history.records;
     let is_it = |one: &&Record| !one.back && one.has_succeeded() && one.content == seen.target.hash;
-    let target = seen.records.iter().find(is_it).cloned();
+    let target = records.iter().find(is_it).cloned();
     // Of one without a record, all that were read may be later.
     let is_later = |one: &&Record| target.as_ref().is_none_or(|target| one.ended > target.ended);
-    let since: Vec<_> = seen.records.iter().filter(|one| !one.back).filter(is_later).rev().cloned().collect();
-    let barred = since.iter().flat_map(|one| one.no_way_back.iter().map(|task| (task.clone(), one.what())));
-    let of_others =
-        seen.unrecorded.iter().flat_map(|one| one.no_way_back.iter().map(|task| (task.clone(), one.what())));
-    let barred: Vec<_> = barred.chain(of_others).filter(|(task, _)| seen.behind.as_ref() != Some(task)).collect();
+    let since: Vec<_> = records.iter().filter(|one| !one.back).filter(is_later).rev().cloned().collect();
+    let of_each = |one: &Record| {
+        let what = one.what_now();
+        one.no_way_back.iter().map(move |task| (task.clone(), what.clone())).collect::<Vec<_>>()
+    };
+    let barred: Vec<_> = since.iter().flat_map(of_each).filter(|(task, _)| !seen.behind.contains(task)).collect();
     if !barred.is_empty() {
         return Decision::Refused(Why::NoWayBack(barred));
     }
     Decision::Between(Box::new(Between {
         target,
-        runs: record::runs(&seen.records).cloned(),
+        runs: record::runs(records).cloned(),
         since,
-        unrecorded: seen.unrecorded.clone(),
-        unreadable: seen.unreadable.clone(),
+        unreadable: seen.history.unreadable.iter().map(Entry::execution).map(str::to_owned).collect(),
         behind: seen.behind.clone(),
     }))
 }
@@ -127,7 +135,8 @@ mod tests {
     }
 
     fn seen<'a>(target: &'a Content, records: Vec<Record>) -> Seen<'a> {
-        Seen { target, records, unrecorded: Vec::new(), unreadable: Vec::new(), image_is_gone: false, behind: None }
+        let history = History { records, unreadable: Vec::new() };
+        Seen { target, history, image_is_gone: false, behind: Vec::new() }
     }
 
     #[test]
@@ -156,37 +165,76 @@ mod tests {
         let mut seen = seen(&target, records);
         let barred = vec![("migrate".to_owned(), "execution e-30".to_owned())];
         assert_eq!(decide(&seen), Decision::Refused(Why::NoWayBack(barred.clone())));
-        seen.behind = Some("other".into());
+        seen.behind = named("other");
         assert_eq!(decide(&seen), Decision::Refused(Why::NoWayBack(barred)));
-        seen.behind = Some("migrate".into());
+        seen.behind = named(" other, migrate");
         assert!(matches!(decide(&seen), Decision::Between(_)));
         seen.image_is_gone = true;
         assert_eq!(decide(&seen), Decision::Refused(Why::ImageGone));
     }
 
     #[test]
+    fn behind_several_tasks_it_is_gone_back_when_all_of_them_are_named() {
+        let target = content("a");
+        let both = release(30, "b", "Succeeded", &["migrate", "finish"]);
+        let mut seen = seen(&target, vec![both, release(20, "a", "Succeeded", &[])]);
+        let left = |seen: &Seen<'_>| match decide(seen) {
+            Decision::Refused(Why::NoWayBack(tasks)) => tasks.into_iter().map(|(task, _)| task).collect(),
+            Decision::Refused(Why::ImageGone) | Decision::Between(_) => Vec::new(),
+        };
+        for (behind, expected) in
+            [("none", vec!["migrate", "finish"]), ("finish", vec!["migrate"]), ("finish,migrate", vec![])]
+        {
+            seen.behind = named(behind);
+            assert_eq!(left(&seen), expected, "{behind}");
+        }
+    }
+
+    #[test]
     fn a_release_that_goes_on_bars_the_way_as_one_that_has_ended_and_is_named() {
         let target = content("a");
-        let mut seen = seen(&target, vec![release(20, "a", "Succeeded", &[])]);
-        let (execution, tasks) = ("e-30".to_owned(), vec!["migrate".to_owned()]);
-        seen.unrecorded =
-            vec![Unrecorded { execution, goes_on: true, no_way_back: tasks.clone(), tasks, is_read: true }];
+        let goes_on = release(30, "b", "InProgress", &["migrate"]);
+        let mut seen = seen(&target, vec![goes_on, release(20, "a", "Succeeded", &[])]);
         let what = "execution e-30, which goes on".to_owned();
         assert_eq!(decide(&seen), Decision::Refused(Why::NoWayBack(vec![("migrate".into(), what.clone())])));
-        seen.behind = Some("migrate".into());
+        seen.behind = named("migrate");
         let Decision::Between(between) = decide(&seen) else { panic!("refused") };
-        assert_eq!(between.tasks(), [("migrate", what)]);
+        assert_eq!(between.tasks(), [("migrate", what.clone())]);
+        assert!(between.unread().is_empty());
+        seen.history.records[0].content.clear();
+        let Decision::Between(between) = decide(&seen) else { panic!("refused") };
+        assert_eq!(between.unread(), [what], "its manifest cannot be read");
+    }
+
+    #[test]
+    fn what_runs_is_what_has_deployed_last_also_while_it_goes_on() {
+        let target = content("a");
+        let deployed = |record: Record, at: u64| {
+            let (stage, action, status) = ("Deploy".into(), "Deploy".into(), "Succeeded".into());
+            let ended = Time::from_millis(at);
+            Record { actions: vec![Step { stage, action, status, ended, ..Step::default() }], ..record }
+        };
+        let goes_on = deployed(release(50, "c", "InProgress", &[]), 35);
+        let back = Record { back: true, ..deployed(release(45, "b", "Succeeded", &[]), 40) };
+        let earlier = deployed(release(30, "b", "Succeeded", &[]), 25);
+        let first = deployed(release(20, "a", "Succeeded", &[]), 15);
+        let runs = |records: Vec<Record>| match decide(&seen(&target, records)) {
+            Decision::Between(between) => between.runs.unwrap().execution,
+            Decision::Refused(why) => panic!("{why:?}"),
+        };
+        assert_eq!(runs(vec![goes_on.clone(), earlier.clone(), first.clone()]), "e-50");
+        assert_eq!(runs(vec![goes_on, back, earlier, first]), "e-45", "it ended before, and deployed after");
     }
 
     #[test]
     fn without_a_record_of_it_a_person_is_asked_all_the_same_and_nothing_is_made_up() {
         let target = content("a");
         let mut seen = seen(&target, vec![release(30, "b", "Succeeded", &[])]);
-        seen.unreadable = vec!["e-20".into()];
+        seen.history.unreadable = vec![Entry::Newer { execution: "e-20".into(), version: 9 }];
         let Decision::Between(between) = decide(&seen) else { panic!("refused") };
         assert_eq!((between.target.is_none(), between.since.len()), (true, 1), "what is known may be later");
         assert_eq!(between.unreadable, ["e-20"]);
-        seen.records.push(release(25, "c", "Succeeded", &["migrate"]));
+        seen.history.records.push(release(25, "c", "Succeeded", &["migrate"]));
         assert!(matches!(decide(&seen), Decision::Refused(Why::NoWayBack(_))), "and bars the way");
     }
 }

@@ -5,11 +5,10 @@
 
 mod decide;
 mod message;
-mod unrecorded;
 
 use serde::{Deserialize, Serialize};
 use shared::aws::ecr::Image;
-use shared::record::{Entry, Store};
+use shared::record::{History, Store};
 use shared::{Aws, Error, Event, Invocation, Journal, Next, Tick, Verdict, artifact};
 
 use decide::{Decision, Seen, decide};
@@ -21,7 +20,7 @@ const MOST: usize = 60;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 struct Parameters {
-    /// The task that it is gone back behind although the manifest says `no_way_back`, or `none`.
+    /// The tasks that it is gone back behind although the manifest says `no_way_back`, with commas between, or `none`.
     behind: Option<String>,
     /// The manifest's name in the input artifact, `deploy.yaml` unless given.
     manifest: Option<String>,
@@ -46,20 +45,13 @@ async fn step(tick: &Tick<'_>, _: &mut State, _: &mut Option<()>) -> Result<Next
         return Err(Verdict::misconfigured("CUTOVER_BUCKET is not set: see template.yaml").into());
     };
     let pipelines: Vec<_> = tick.aws.settings().pipelines.iter().map(String::as_str).collect();
-    let (mut records, mut unreadable) = (Vec::new(), Vec::new());
-    for entry in store.newest(&pipelines, MOST).await? {
-        match entry {
-            Entry::Record(record) => records.push(*record),
-            Entry::Newer { execution, .. } | Entry::Unreadable { execution, .. } => unreadable.push(execution),
-        }
-    }
-    let unrecorded = unrecorded::look(tick, &pipelines, &records).await?;
+    let history = History::look(tick.aws, &store, &pipelines, tick.now, MOST).await?;
     let image_is_gone = match target.image.as_deref().and_then(Image::read) {
         Some(image) => !tick.aws.has_image(&image).await?,
         None => false,
     };
-    let behind = parameters.behind.filter(|behind| behind != "none");
-    let seen = Seen { target: &target, records, unrecorded, unreadable, image_is_gone, behind };
+    let behind = decide::named(parameters.behind.as_deref().unwrap_or_default());
+    let seen = Seen { target: &target, history, image_is_gone, behind };
     let next = match decide(&seen) {
         Decision::Refused(why) => Next::Fail(Verdict::misconfigured(message::refused(&why, &target))),
         Decision::Between(between) => Next::Succeed(message::asks(tick, &between, &target)),

@@ -3,14 +3,13 @@
 use std::fmt::Write as _;
 
 use shared::artifact::Content;
-use shared::record::{Record, Step};
+use shared::record::Record;
 use shared::targets::quick::{Runs, UNKNOWN};
 use shared::text::{count, fit};
 use shared::time::spoken;
 use shared::{Next, Success, Tick, names};
 
 use crate::decide::{Between, Why};
-use crate::unrecorded::Unrecorded;
 
 /// How much of it an approval can show: a configuration value has at most 1,000 characters (fact 2).
 const LONGEST_ASKED: usize = 900;
@@ -25,10 +24,13 @@ pub(crate) fn refused(why: &Why, target: &Content) -> String {
         ),
         Why::NoWayBack(tasks) => {
             let each: Vec<_> = tasks.iter().map(|(task, release)| format!("`{task}` ({release})")).collect();
-            let name = tasks.first().map_or("", |(task, _)| task.as_str());
+            let mut names: Vec<_> = tasks.iter().map(|(task, _)| task.as_str()).collect();
+            names.sort_unstable();
+            names.dedup();
+            let (name, names) = (if names.len() == 1 { "its name" } else { "their names" }, names.join(","));
             format!(
                 "There is no way back behind {}: deploy.yaml says `no_way_back`, and it was begun since. If the older version can live with \
-                 what it did, say so by its name: start the pipeline with the variable Behind={name}. Nothing was changed.",
+                 what was done, say so by {name}: start the pipeline with the variable Behind={names}. Nothing was changed.",
                 each.join(", ")
             )
         }
@@ -40,18 +42,23 @@ pub(crate) fn asks(tick: &Tick<'_>, between: &Between, target: &Content) -> Succ
     let mut text = match &between.target {
         Some(record) => {
             let age = tick.now.since(record.ended);
-            format!("Back to {} ({} old)", record.what(), spoken(age))
+            let far = match between.deployed_since() {
+                0 | 1 => String::new(),
+                far => format!(", {far} RELEASES BACK"),
+            };
+            format!("Back to {} ({} old){far}", record.what(), spoken(age))
         }
         None => "Back to a release that HAS NO RECORD: what lies between is NOT KNOWN".to_owned(),
     };
     if between.is_there() {
         text.push_str(", which runs already");
     } else if let Some(runs) = &between.runs {
-        let _ = write!(text, ", from {}", runs.what());
+        let _ = write!(text, ", from {}", runs.what_now());
     }
     text.push('.');
-    if let Some(task) = &between.behind {
-        let _ = write!(text, " BEHIND `{task}`, ALTHOUGH deploy.yaml SAYS THAT THERE IS NO WAY BACK.");
+    if !between.behind.is_empty() {
+        let each: Vec<_> = between.behind.iter().map(|task| format!("`{task}`")).collect();
+        let _ = write!(text, " BEHIND {}, ALTHOUGH deploy.yaml SAYS THAT THERE IS NO WAY BACK.", each.join(", "));
     }
     let tasks = between.tasks();
     if !tasks.is_empty() {
@@ -59,7 +66,7 @@ pub(crate) fn asks(tick: &Tick<'_>, between: &Between, target: &Content) -> Succ
         let ran = if between.target.is_some() { "RAN SINCE" } else { "MAY HAVE RUN SINCE" };
         let _ = write!(text, " MIGRATIONS AND OTHER TASKS {ran} AND ARE NOT UNDONE: {}.", each.join(", "));
     }
-    let unread: Vec<_> = between.unrecorded.iter().filter(|one| !one.is_read).map(Unrecorded::what).collect();
+    let unread = between.unread();
     if !unread.is_empty() {
         let _ = write!(
             text,
@@ -77,7 +84,7 @@ pub(crate) fn asks(tick: &Tick<'_>, between: &Between, target: &Content) -> Succ
     }
     let _ = write!(text, " Deploys {}.", deploys(target));
     if !between.since.is_empty() {
-        let each: Vec<_> = between.since.iter().rev().map(Record::what).collect();
+        let each: Vec<_> = between.since.iter().rev().map(Record::what_now).collect();
         let _ = write!(text, " Since then: {}.", each.join("; "));
     }
     let link = names::console_encoded(&names::log_stream(tick.release));
@@ -99,8 +106,7 @@ pub(crate) fn asks(tick: &Tick<'_>, between: &Between, target: &Content) -> Succ
 
 /// The release that runs, as the action that deploys is told it.
 fn runs(record: &Record) -> Option<Runs> {
-    let deploys = |step: &&Step| step.action == "Deploy" && step.status == "Succeeded";
-    let began = record.actions.iter().filter(deploys).map(|step| step.began).min()?;
+    let began = record.deployments().map(|step| step.began).min()?;
     Some(Runs { pipeline: record.pipeline.clone(), execution: record.execution.clone(), began })
 }
 

@@ -4,6 +4,7 @@
 //! Invariants: traffic of what is behind the barrier moves everywhere or nowhere; the action ends only when every
 //! deployment has moved its traffic, or none is under way any more.
 
+mod approved;
 mod decide;
 mod memory;
 mod message;

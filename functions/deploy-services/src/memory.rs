@@ -4,6 +4,7 @@ use shared::artifact::Content;
 use shared::targets::quick::{Quick, Runs};
 use shared::{Error, Journal, Next, Tick};
 
+use crate::approved::{self, Approved};
 use crate::decide::{LOOK, State};
 use crate::message;
 use crate::plan::Plan;
@@ -63,6 +64,9 @@ impl Memory {
         }
         match turn::take(tick).await? {
             Whose::Ours => {
+                if let Some(next) = self.refuse_unless_it_holds(tick).await? {
+                    return Ok(Some(next));
+                }
                 self.has_turn = true;
                 // What was seen before the turn came is what the release before has changed since.
                 if self.waits_for.take().is_some() {
@@ -72,6 +76,25 @@ impl Memory {
                 Ok(None)
             }
             Whose::Theirs(turn) => Ok(Some(self.wait_for(tick, &turn))),
+        }
+    }
+
+    /// Going back, what was approved must still hold; what to answer where it does not. What was begun is brought to its end.
+    async fn refuse_unless_it_holds(&mut self, tick: &Tick<'_>) -> Result<Option<Next>, Error> {
+        let goes_back = tick.aws.settings().goes_back(&tick.release.pipeline);
+        let is_begun = !self.plan.has_nothing() || self.quick.as_ref().is_some_and(|quick| quick.is_begun(tick.now));
+        if !goes_back || is_begun {
+            return Ok(None);
+        }
+        match approved::look(tick, self.quick.as_ref().map(|quick| &quick.runs)).await? {
+            Approved::Holds(tasks) => {
+                if let Some(line) = message::begun_since(&tasks) {
+                    self.journal.say(tick.now, line);
+                }
+                Ok(None)
+            }
+            Approved::Overtaken(what) => Ok(Some(Next::Fail(message::overtaken(&what)))),
+            Approved::Barred(tasks) => Ok(Some(Next::Fail(message::barred(&tasks)))),
         }
     }
 

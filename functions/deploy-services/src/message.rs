@@ -15,8 +15,10 @@ use crate::decide::{State, Way};
 use crate::turn::Turn;
 use crate::workers::Workers;
 
+mod approved;
 mod quick;
 
+pub(crate) use approved::{barred, begun_since, overtaken};
 pub(crate) use quick::{
     closed, goes_quickly, looks_anew, looks_for_the_quick_way, quickly, stuck_quickly, went_quickly,
 };

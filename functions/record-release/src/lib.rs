@@ -1,9 +1,8 @@
-//! Writes down each release that has ended, and keeps its artifact for a way back.
+//! Writes down each release that has ended, keeps its artifact for a way back, and leaves word which release that leads to.
 //!
 //! Invariants: an execution has one record, whoever comes, however often and late; an event only hurries the look, and what no event
 //! told of is found by the next one, or by the schedule; the artifact is there before the record that names it.
 
-mod collect;
 mod metrics;
 
 use std::collections::BTreeMap;
@@ -11,11 +10,10 @@ use std::time::Duration;
 
 use shared::aws::codepipeline::{Codepipeline, ListedExecution, Sibling, tries};
 use shared::job::Release;
-use shared::record::{Entry, Kept, Record, Store, Usual};
-use shared::{Aws, Error, Event, Invocation, Time, Trouble, Verdict, artifact, names, record};
+use shared::record::collect::{self, Seen};
+use shared::record::{Entry, History, Kept, Record, Store, Usual};
+use shared::{Aws, Error, Event, Invocation, Time, Trouble, Verdict, names, record};
 use tracing::{info, warn};
-
-use collect::Seen;
 
 /// How often it is looked whether an execution shows its end, and how long: what CodePipeline shows lags by seconds.
 const LOOK: Duration = Duration::from_secs(2);
@@ -34,7 +32,7 @@ const OVERDUE: Duration = Duration::from_secs(120);
 /// taken for one that was never written, since CodePipeline knows executions for a year.
 const CAUGHT_UP: Duration = Duration::from_secs(7 * 86_400);
 
-/// Handles the event of an execution's end, or the schedule's.
+/// Handles the event of an execution's end, of a deployment's, or the schedule's.
 ///
 /// # Errors
 /// What could not be read or written of the release that the event is of: Lambda delivers it again.
@@ -45,14 +43,18 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
     let mut recorder = Recorder { aws: &aws, codepipeline: Codepipeline::new(&aws), store, wrote: false };
     let text = |name: &str| event.value().pointer(name).and_then(|value| value.as_str()).map(str::to_owned);
     let named = text("/detail/pipeline").zip(text("/detail/execution-id"));
+    if let Some((_, execution)) = named.as_ref().filter(|_| text("/detail/action").is_some()) {
+        // It has the traffic, and may go on for hours.
+        return recorder.leave_word_when_shown(execution, &invocation).await;
+    }
     if let Some((pipeline, execution)) = &named {
-        recorder.record_when_shown(pipeline, execution, invocation).await?;
+        recorder.record_when_shown(pipeline, execution, &invocation).await?;
     }
     if let Err(error) = recorder.catch_up(invocation.clock.now()).await {
         warn!(%error, "what no event told of is looked for later");
     }
     if recorder.wrote || named.is_some() {
-        recorder.leave_word().await?;
+        recorder.leave_word(invocation.clock.now()).await?;
     }
     Ok(())
 }
@@ -76,7 +78,7 @@ impl Recorder<'_> {
         &mut self,
         pipeline: &str,
         execution: &str,
-        invocation: Invocation,
+        invocation: &Invocation,
     ) -> Result<(), Error> {
         let begun = invocation.clock.now();
         let mut trouble = Trouble::default();
@@ -125,16 +127,9 @@ impl Recorder<'_> {
         }
         release.attempt = tries(&actions, &release).attempt;
         let back = self.aws.settings().goes_back(pipeline);
-        let carries = actions.iter().find(|one| one.category == "Deploy" && !one.artifacts.is_empty());
-        let content = match carries {
-            Some(action) => {
-                let read = artifact::read_as_self(self.aws, &action.artifacts, action.manifest.as_deref()).await;
-                unless_gone(read)?
-            }
-            None => None,
-        };
+        let content = record::content_of(self.aws, &actions).await?;
         let mut artifact = String::new();
-        if let Some(from) = carries.and_then(|action| action.artifacts.first())
+        if let Some(from) = record::carrier(&actions).and_then(|action| action.artifacts.first())
             && !back
             && shown.status == "Succeeded"
         {
@@ -185,17 +180,40 @@ impl Recorder<'_> {
     /// Leaves word for the releases to come: how long things take, and which release ran before this one.
     ///
     /// Safe to repeat: all of it follows from the records.
-    async fn leave_word(&self) -> Result<(), Error> {
-        let pipelines = self.pipelines();
-        for pipeline in &pipelines {
+    async fn leave_word(&self, now: Time) -> Result<(), Error> {
+        for pipeline in &self.pipelines() {
             let records = readable(self.store.newest(&[pipeline], MOST).await?);
             self.store.leave_usual(pipeline, &Usual::of(&records)).await?;
         }
-        let records = readable(self.store.newest(&pipelines, MOST).await?);
-        if let Some(before) = record::before(&records) {
+        self.leave_before(&self.history(now).await?).await
+    }
+
+    /// Waits until a release shows that it has the traffic, and leaves word which one ran before it.
+    async fn leave_word_when_shown(&self, execution: &str, invocation: &Invocation) -> Result<(), Error> {
+        let begun = invocation.clock.now();
+        loop {
+            let now = invocation.clock.now();
+            let history = self.history(now).await?;
+            let is_shown = |one: &Record| one.execution == execution && one.deployed_at().is_some();
+            if history.records.iter().any(is_shown) || now.since(begun) > SHOWN.min(invocation.left()) {
+                return self.leave_before(&history).await;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Keeps the artifact of the release before the one that runs where a way back looks for it.
+    ///
+    /// Safe to repeat: it follows from the history.
+    async fn leave_before(&self, history: &History) -> Result<(), Error> {
+        if let Some(before) = record::before(&history.records) {
             self.store.bucket().copy(&before.artifact, &Store::before(&before.pipeline)).await?;
         }
         Ok(())
+    }
+
+    async fn history(&self, now: Time) -> Result<History, Error> {
+        History::look(self.aws, &self.store, &self.pipelines(), now, MOST).await
     }
 }
 
@@ -210,17 +228,6 @@ fn readable(entries: Vec<Entry>) -> Vec<Record> {
         Entry::Newer { .. } | Entry::Unreadable { .. } => None,
     };
     entries.into_iter().filter_map(record).collect()
-}
-
-/// An artifact that is gone or broken is no reason to record nothing.
-fn unless_gone<T>(read: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
-    match read {
-        Err(Error::Stop(why)) => {
-            warn!(why = why.message, "what was released is not recorded");
-            Ok(None)
-        }
-        other => other,
-    }
 }
 
 #[cfg(test)]

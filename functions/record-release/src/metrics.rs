@@ -22,8 +22,7 @@ pub(crate) fn tell(record: &Record, others: &[Record], earlier: Option<&Record>)
 
 /// When the traffic was on the new version everywhere.
 fn traffic(record: &Record) -> Option<Time> {
-    let deploys = |step: &&shared::record::Step| step.action == "Deploy" && step.status == "Succeeded";
-    record.actions.iter().rfind(deploys).map(|step| step.ended)
+    record.deployments().map(|step| step.ended).max()
 }
 
 fn told<'a>(record: &'a Record, others: &[Record], earlier: Option<&Record>) -> Vec<Told<'a>> {
@@ -43,7 +42,7 @@ fn told<'a>(record: &'a Record, others: &[Record], earlier: Option<&Record>) -> 
     if let Some(traffic) = traffic(record).filter(|_| is_new) {
         let took = traffic.since(record.began).as_secs_f64();
         values.push((if record.back { "WayBack" } else { "MergeToTraffic" }, Unit::Seconds, took));
-        let bad = others.iter().filter(|one| !one.back && one.ended < record.ended).find_map(self::traffic);
+        let bad = others.iter().filter(|one| !one.back).filter_map(self::traffic).filter(|at| *at < traffic).max();
         if let Some(bad) = bad.filter(|_| record.back) {
             values.push(("TimeToRestore", Unit::Seconds, traffic.since(bad).as_secs_f64()));
         }

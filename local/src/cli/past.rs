@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
-use shared::record::{Entry, Store};
+use shared::record::{Entry, History, Store};
 
 use super::{Files, begin, follow};
 use crate::world::KeptObject;
@@ -34,9 +34,9 @@ pub(super) struct Rollback {
     /// Approve without asking.
     #[arg(long)]
     approve: bool,
-    /// Go back behind this task, although deploy.yaml says that there is no way back behind it.
+    /// Go back behind this task, although deploy.yaml says that there is no way back behind it; as often as there are such.
     #[arg(long, value_name = "TASK")]
-    behind: Option<String>,
+    behind: Vec<String>,
     #[command(flatten)]
     whose: Whose,
     #[command(flatten)]
@@ -62,7 +62,7 @@ pub(super) async fn list(asked: Releases) -> Result<ExitCode, Mistake> {
     };
     let said = match &asked.release {
         None => releases::table(&entries, shared::Time::of_system()),
-        Some(name) => releases::timeline(releases::find(&releases::records(&entries), name)?),
+        Some(name) => releases::timeline(&releases::find(&entries, name)?),
     };
     show::say(&said);
     Ok(ExitCode::SUCCESS)
@@ -70,15 +70,14 @@ pub(super) async fn list(asked: Releases) -> Result<ExitCode, Mistake> {
 
 /// Starts the pipeline that goes back, and here follows it.
 pub(super) async fn go_back(asked: Rollback) -> Result<ExitCode, Mistake> {
-    let behind = asked.behind.as_deref().unwrap_or("none");
+    let behind = if asked.behind.is_empty() { "none".to_owned() } else { asked.behind.join(",") };
     if asked.whose.aws {
         let (aws, entries) = on_aws(&asked.whose.stack).await?;
-        let records = releases::records(&entries);
-        let target = releases::target(&records, asked.release.as_deref())?;
+        let target = releases::target(&entries, asked.release.as_deref())?;
         let pipeline = format!("{}-rollback", asked.whose.stack);
         let codepipeline = shared::aws::codepipeline::Codepipeline::new(&aws);
         let source = (SOURCE, target.artifact.as_str());
-        let started = codepipeline.start_from(&pipeline, source, &[(BEHIND, behind)]).await;
+        let started = codepipeline.start_from(&pipeline, source, &[(BEHIND, &behind)]).await;
         let started = started.map_err(|error| Mistake(error.to_string()))?;
         let region = aws.region();
         show::say(&format!(
@@ -89,7 +88,7 @@ pub(super) async fn go_back(asked: Rollback) -> Result<ExitCode, Mistake> {
         return Ok(ExitCode::SUCCESS);
     }
     let entries = here(asked.folder.clone(), &asked.files).await?;
-    let key = releases::target(&releases::records(&entries), asked.release.as_deref())?.artifact.clone();
+    let key = releases::target(&entries, asked.release.as_deref())?.artifact.clone();
     let prepared = begin::prepare(asked.folder, &asked.files, begin::With::WhatWasLeft).await?;
     follow::play(&prepared, asked.approve, asked.files.console_port, |names| {
         json!({"name": names[1], "variables": [{"name": BEHIND, "value": behind}],
@@ -105,7 +104,7 @@ const BEHIND: &str = "Behind";
 /// How many releases are listed.
 const MOST_LISTED: usize = 50;
 
-/// The releases of a stack in the account that the usual credentials are of.
+/// The releases of a stack in the account that the usual credentials are of, also those that go on.
 async fn on_aws(stack: &str) -> Result<(shared::Aws, Vec<Entry>), Mistake> {
     let said = |error: shared::Error| Mistake(error.to_string());
     let aws = shared::Aws::from_env().await;
@@ -115,8 +114,9 @@ async fn on_aws(stack: &str) -> Result<(shared::Aws, Vec<Entry>), Mistake> {
     let pipelines = [format!("{stack}-pipeline"), format!("{stack}-rollback")];
     let bucket = shared::aws::codepipeline::Codepipeline::new(&aws).bucket_of(&pipelines[0]).await.map_err(said)?;
     let names: Vec<_> = pipelines.iter().map(String::as_str).collect();
-    let entries = Store::within(aws.bucket(&bucket)).newest(&names, MOST_LISTED).await.map_err(said)?;
-    Ok((aws, entries))
+    let store = Store::within(aws.bucket(&bucket));
+    let history = History::look(&aws, &store, &names, shared::Time::of_system(), MOST_LISTED).await.map_err(said)?;
+    Ok((aws, history.entries()))
 }
 
 /// The releases of this machine.

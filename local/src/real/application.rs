@@ -58,7 +58,15 @@ impl Application {
             files.push((name, content));
         }
         let artifact = zip(&files)?;
-        let commit = self.commit().unwrap_or_else(|| Commit::of_content(&artifact));
+        let commit = match self.commit() {
+            Some(commit) if !self.is_changed() => commit,
+            // What is released is not what the commit has: its name would be that of another image.
+            Some(commit) => Commit {
+                message: format!("{}, with changes that are in no commit", commit.message),
+                ..Commit::of_content(&artifact)
+            },
+            None => Commit::of_content(&artifact),
+        };
         let variables = [
             ("CommitId", commit.id.clone()),
             ("CommitMessage", commit.message.clone()),
@@ -82,6 +90,14 @@ impl Application {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let mut lines = text.lines().map(str::to_owned);
         Some(Commit { id: lines.next()?, date: lines.next()?, message: lines.next()? })
+    }
+
+    /// Whether the folder has changes that are in no commit.
+    fn is_changed(&self) -> bool {
+        let mut git = std::process::Command::new("git");
+        git.arg("-C").arg(&self.folder).args(["status", "--porcelain", "--", "."]);
+        let output = git.stderr(Stdio::null()).output();
+        output.is_ok_and(|output| output.status.success() && !output.stdout.is_empty())
     }
 
     /// Builds; the artifact has the manifest and the image's name.

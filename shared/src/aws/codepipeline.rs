@@ -77,7 +77,9 @@ impl Execution {
     }
 }
 
-fn is_over(status: &str) -> bool {
+/// Whether nothing goes on any more of an execution that CodePipeline shows so (fact 11).
+#[must_use]
+pub fn is_over(status: &str) -> bool {
     matches!(status, "Succeeded" | "Failed" | "Stopped" | "Superseded" | "Cancelled")
 }
 

@@ -3,13 +3,17 @@
 //! Invariants: an execution has one record, whoever writes it and however often; a record that a newer Cutover wrote is never
 //! written over, and says so when it is read; nothing here can fail a release.
 
+pub mod collect;
+mod history;
 mod store;
 mod usual;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Time;
+use crate::aws::codepipeline::is_over;
 
+pub use history::{History, carrier, content_of};
 pub use store::{Entry, Kept, Store, newest_first, read};
 pub use usual::{Usual, Usually, seconds};
 
@@ -152,11 +156,23 @@ impl Record {
         self.status == "Succeeded"
     }
 
-    /// Whether its version has the traffic since: what follows the deployment may fail, or be stopped, and takes nothing back.
+    /// Whether nothing of it goes on any more.
     #[must_use]
-    pub fn has_deployed(&self) -> bool {
-        let deploys = |step: &Step| step.stage == "Deploy" && step.action == "Deploy" && step.status == "Succeeded";
-        self.has_succeeded() || self.actions.iter().any(deploys)
+    pub fn is_over(&self) -> bool {
+        is_over(&self.status)
+    }
+
+    /// When its version got the traffic, if it did: what follows the deployment may fail, or be stopped, and takes nothing back.
+    #[must_use]
+    pub fn deployed_at(&self) -> Option<Time> {
+        let deployed = self.deployments().map(|step| step.ended).max();
+        deployed.or_else(|| self.has_succeeded().then_some(self.ended))
+    }
+
+    /// The runs of its action that deploys that have succeeded.
+    pub fn deployments(&self) -> impl Iterator<Item = &Step> {
+        let deploys = |step: &&Step| step.stage == "Deploy" && step.action == "Deploy" && step.status == "Succeeded";
+        self.actions.iter().filter(deploys)
     }
 
     /// "4f2a9c1 Sell teapots", or the execution where the source tells nothing.
@@ -166,6 +182,12 @@ impl Record {
             "" => format!("execution {}", self.execution),
             id => format!("{} {}", id.get(..7).unwrap_or(id), self.commit.message).trim_end().to_owned(),
         }
+    }
+
+    /// The same, and whether it goes on.
+    #[must_use]
+    pub fn what_now(&self) -> String {
+        if self.is_over() { self.what() } else { format!("{}, which goes on", self.what()) }
     }
 
     /// The tasks that it began, whatever became of them: a migration that failed may have done a part of its work.
@@ -179,17 +201,18 @@ impl Record {
     }
 }
 
-/// What runs now: the newest release, or way back, whose deployment has succeeded; `records` are the newest first.
+/// What runs now: of releases and ways back, which never deploy at once, the one whose deployment has succeeded last.
 #[must_use]
 pub fn runs(records: &[Record]) -> Option<&Record> {
-    records.iter().find(|one| one.has_deployed() && !one.content.is_empty())
+    // Of two at the same moment, the first: the records are the newest first.
+    records.iter().rev().filter(|one| one.deployed_at().is_some()).max_by_key(|one| one.deployed_at())
 }
 
-/// The release before the one that runs: what a way back goes to unless told otherwise.
+/// The release before the one that runs: what a way back goes to unless told otherwise; `records` are the newest first.
 #[must_use]
 pub fn before(records: &[Record]) -> Option<&Record> {
-    let runs = runs(records)?;
-    let at = records.iter().position(|one| !one.back && one.has_deployed() && one.content == runs.content)?;
+    let runs = runs(records).filter(|runs| !runs.content.is_empty())?;
+    let at = records.iter().position(|one| !one.back && one.deployed_at().is_some() && one.content == runs.content)?;
     let is_good = |one: &&Record| !one.back && one.has_succeeded() && !one.artifact.is_empty();
     records[at..].iter().find(|one| is_good(one) && one.content != runs.content)
 }

@@ -42,6 +42,17 @@ pub enum Entry {
     },
 }
 
+impl Entry {
+    /// The execution that it is of.
+    #[must_use]
+    pub fn execution(&self) -> &str {
+        match self {
+            Self::Record(record) => &record.execution,
+            Self::Newer { execution, .. } | Self::Unreadable { execution, .. } => execution,
+        }
+    }
+}
+
 /// What became of keeping a record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kept {

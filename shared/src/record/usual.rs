@@ -60,15 +60,22 @@ impl Usual {
         self.0.get(&format!("{stage}/{action}")).copied()
     }
 
+    /// What is said at once of an action that has become slow between two moments.
+    #[must_use]
+    pub fn has_become_slow(&self, stage: &str, action: &str, begun: Time, between: (Time, Time)) -> Option<String> {
+        let usually = self.step(stage, action)?;
+        let (before, now) = (between.0.since(begun).as_secs(), between.1.since(begun).as_secs());
+        let slow = before <= usually.slow_after() && now > usually.slow_after();
+        slow.then(|| format!("{stage}/{action} is {}", usually.slow()))
+    }
+
     /// What a summary says of an action that is under way: "usually 4 min 00 s, p90 9 min 00 s; about 1 min 10 s left".
     #[must_use]
     pub fn said(&self, stage: &str, action: &str, begun: Time, now: Time) -> Option<String> {
         let usually = self.step(stage, action)?;
         let passed = now.since(begun).as_secs();
         let left = match usually {
-            Usually { slowest, of, .. } if passed > u64::from(SLOW) * slowest.max(1) => {
-                format!("SLOW: more than {SLOW} times as long as the slowest of the last {of} ({})", seconds(slowest))
-            }
+            slow if passed > slow.slow_after() => slow.slow(),
             Usually { median, .. } if passed < median => format!("about {} left", seconds(median - passed)),
             Usually { p90, .. } if passed < p90 => format!("at most {} left in nine of ten", seconds(p90 - passed)),
             Usually { .. } => "longer than nine of ten".into(),
@@ -78,6 +85,16 @@ impl Usual {
 }
 
 impl Usually {
+    /// After how many seconds it is worth a word.
+    fn slow_after(&self) -> u64 {
+        u64::from(SLOW) * self.slowest.max(1)
+    }
+
+    fn slow(&self) -> String {
+        let (of, slowest) = (self.of, seconds(self.slowest));
+        format!("SLOW: more than {SLOW} times as long as the slowest of the last {of} ({slowest})")
+    }
+
     /// The nearest rank: of ten, the fifth and the ninth.
     fn of(mut took: Vec<u64>) -> Self {
         took.sort_unstable();
@@ -124,6 +141,22 @@ mod tests {
             assert_eq!((usually.median, usually.p90, usually.slowest), (median, p90, slowest), "{took:?}");
         }
         assert_eq!(Usual::of(&[]).step("Migrate", "Migrate"), None);
+    }
+
+    #[test]
+    fn what_has_become_slow_is_said_once_and_not_of_what_was_before() {
+        let usual = Usual::of(&releases(&[60]));
+        let at = |seconds: u64| Time::from_millis(seconds * 1000);
+        for (before, now, expected) in [(0, 180, false), (0, 181, true), (180, 181, true), (181, 182, false)] {
+            let said = usual.has_become_slow("Migrate", "Migrate", at(0), (at(before), at(now)));
+            assert_eq!(said.is_some(), expected, "{before} to {now}");
+        }
+        let said = usual.has_become_slow("Migrate", "Migrate", at(0), (at(0), at(500))).unwrap();
+        assert_eq!(
+            said,
+            "Migrate/Migrate is SLOW: more than 3 times as long as the slowest of the last 1 (1 min 00 s)"
+        );
+        assert_eq!(usual.has_become_slow("Migrate", "Other", at(0), (at(0), at(500))), None);
     }
 
     #[test]

@@ -223,7 +223,9 @@ fn bent(script: Script, how: Ending) -> Script {
         Ending::CannotStart => Script { cannot_start: Some("the image is not there".into()), ..script },
         Ending::Slow(by) => {
             let mut lines = script.lines;
-            lines.insert(0, (by, "slow".into()));
+            // As the others, it says which task wrote it: a retry's log shows those of the try before, too.
+            let text = lines.first().map_or("slow".into(), |(_, first)| first.replacen("line 1 ", "line 0 ", 1));
+            lines.insert(0, (by, text));
             Script { lines, ..script }
         }
         Ending::Deaf => Script { on_term: None, ..script },

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use shared::artifact::Content;
-use shared::aws::codepipeline::{ActionStatus, Execution, Sibling};
-use shared::job::Release;
-use shared::record::{Approval, Commit, Deployed, Ran, Record, SCHEMA, Step, VERSION};
-use shared::text::{fit, plain};
+
+use super::{Approval, Commit, Deployed, Ran, Record, SCHEMA, Step, VERSION};
+use crate::artifact::Content;
+use crate::aws::codepipeline::{ActionStatus, Execution, Sibling};
+use crate::job::Release;
+use crate::text::{fit, plain};
+use crate::time::Time;
 
 /// How many of a task's last lines are kept for each environment, and how much of each.
 const LAST: usize = 3;
@@ -16,28 +18,35 @@ const LONGEST_LINE: usize = 300;
 /// How much is kept of what an action said.
 const LONGEST_SAID: usize = 2048;
 
-/// Everything that is shown of a release that has ended.
-pub(crate) struct Seen {
-    pub(crate) release: Release,
-    pub(crate) execution: Execution,
-    pub(crate) actions: Vec<Sibling>,
-    pub(crate) back: bool,
-    pub(crate) content: Option<Content>,
+/// Everything that is shown of a release.
+#[derive(Debug)]
+pub struct Seen {
+    /// Which it is.
+    pub release: Release,
+    /// How it stands as a whole.
+    pub execution: Execution,
+    /// Its actions' runs.
+    pub actions: Vec<Sibling>,
+    /// Whether it goes back.
+    pub back: bool,
+    /// Its manifest and image.
+    pub content: Option<Content>,
     /// The key under which its artifact was kept.
-    pub(crate) artifact: String,
+    pub artifact: String,
     /// What each task wrote last.
-    pub(crate) lines: BTreeMap<String, Vec<String>>,
-    pub(crate) log: Option<String>,
+    pub lines: BTreeMap<String, Vec<String>>,
+    /// The link to its log.
+    pub log: Option<String>,
 }
 
-/// The record; `others` are those of the releases before, the newest first.
-pub(crate) fn record(seen: &Seen, others: &[Record]) -> Record {
+/// The record; `others` are those of the releases before.
+#[must_use]
+pub fn record(seen: &Seen, others: &[Record]) -> Record {
     let mut actions: Vec<_> = seen.actions.iter().map(step).collect();
     actions.sort_by_key(|step| step.began);
     let began = actions.iter().map(|step| step.began).min().unwrap_or_default();
     let ended = actions.iter().map(|step| step.ended).max().unwrap_or_default();
-    let before =
-        others.iter().find(|one| one.has_succeeded() && one.ended < ended && one.execution != seen.release.execution);
+    let before = ran_before(others, &seen.release.execution, ended);
     let source = seen.actions.iter().find(|one| one.category == "Source").map(|one| &one.variables);
     let variable = |name: &str| source.and_then(|all| all.get(name)).cloned().unwrap_or_default();
     let content = seen.content.as_ref();
@@ -82,6 +91,12 @@ pub(crate) fn record(seen: &Seen, others: &[Record]) -> Record {
         log: seen.log.clone().unwrap_or_default(),
         actions,
     }
+}
+
+/// What ran until this release deployed, or ended without: the newest that had deployed by then.
+fn ran_before<'a>(others: &'a [Record], execution: &str, ended: Time) -> Option<&'a Record> {
+    let earlier = |one: &Record| one.deployed_at().filter(|at| *at < ended && one.execution != execution);
+    others.iter().filter_map(|one| Some((earlier(one)?, one))).max_by_key(|(at, _)| *at).map(|(_, one)| one)
 }
 
 fn step(one: &Sibling) -> Step {

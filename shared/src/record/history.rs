@@ -1,0 +1,130 @@
+//! What is known of releases: the records of those that have ended, and of those that have none yet what CodePipeline shows of them.
+//!
+//! Invariant: what has no record is known no worse for it. One that goes on, waits for its approval or has just ended may have the
+//! traffic, and may have begun a task that nobody undoes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::collect::{self, Seen};
+use super::{Entry, Record, Store, newest_first};
+use crate::artifact::{self, Content};
+use crate::aws::Aws;
+use crate::aws::codepipeline::{Codepipeline, Execution, ListedExecution, Sibling};
+use crate::error::Error;
+use crate::job::Release;
+use crate::time::Time;
+
+/// How long after its end a release's record is there at the latest: two rounds of the schedule, and more.
+const RECORDED: Duration = Duration::from_secs(3600);
+
+/// The releases of a stack.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// Each as its record tells it, or as it stands now, the one that ended last first; what goes on comes before all that ended.
+    pub records: Vec<Record>,
+    /// The executions whose records cannot be read, with why.
+    pub unreadable: Vec<Entry>,
+}
+
+impl History {
+    /// Looks at the newest of these pipelines, of which the first releases and the others go back, at most so many of each.
+    ///
+    /// # Errors
+    /// The calls'.
+    pub async fn look(aws: &Aws, store: &Store, pipelines: &[&str], now: Time, most: usize) -> Result<Self, Error> {
+        let mut history = Self::default();
+        for entry in store.newest(pipelines, most).await? {
+            match entry {
+                Entry::Record(record) => history.records.push(*record),
+                Entry::Newer { .. } | Entry::Unreadable { .. } => history.unreadable.push(entry),
+            }
+        }
+        let codepipeline = Codepipeline::new(aws);
+        let mut now_shown = Vec::new();
+        for (at, pipeline) in pipelines.iter().enumerate() {
+            for one in codepipeline.newest_executions(pipeline).await? {
+                if history.lacks(&one, now) {
+                    let shown = as_it_stands(aws, &codepipeline, (pipeline, at > 0), &one).await?;
+                    now_shown.extend(shown.map(|seen| collect(seen, &history.records, one.is_over(), now)));
+                }
+            }
+        }
+        let is_new = |record: &Record| !now_shown.iter().any(|one| one.execution == record.execution);
+        history.records.retain(is_new);
+        history.records.extend(now_shown);
+        history.records.sort_by_key(|record| std::cmp::Reverse(record.ended));
+        Ok(history)
+    }
+
+    /// As `releases` lists them: what cannot be read first of all.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        let records = self.records.iter().map(|record| Entry::Record(Box::new(record.clone())));
+        let mut entries: Vec<_> = self.unreadable.iter().cloned().chain(records).collect();
+        newest_first(&mut entries);
+        entries
+    }
+
+    /// Whether no record tells of an execution as it stands.
+    fn lacks(&self, one: &ListedExecution, now: Time) -> bool {
+        let unreadable = self.unreadable.iter().any(|entry| entry.execution() == one.id);
+        let is_recorded = unreadable || self.records.iter().any(|record| record.execution == one.id);
+        !one.is_over() || (!is_recorded && now.since(one.updated) < RECORDED)
+    }
+}
+
+/// What a release has released, read with the function's own role; what is gone or broken is not known.
+///
+/// # Errors
+/// What may work when it is tried again.
+pub async fn content_of(aws: &Aws, actions: &[Sibling]) -> Result<Option<Content>, Error> {
+    let Some(action) = carrier(actions) else { return Ok(None) };
+    match artifact::read_as_self(aws, &action.artifacts, action.manifest.as_deref()).await {
+        Err(Error::Stop(why)) => {
+            tracing::warn!(why = why.message, "what was released is not known");
+            Ok(None)
+        }
+        read => read,
+    }
+}
+
+/// The action that was given what is released.
+#[must_use]
+pub fn carrier(actions: &[Sibling]) -> Option<&Sibling> {
+    actions.iter().find(|one| one.category == "Deploy" && !one.artifacts.is_empty())
+}
+
+/// What is shown of a release that has done something that stays; `None` of one that has not.
+async fn as_it_stands(
+    aws: &Aws,
+    codepipeline: &Codepipeline<'_>,
+    (pipeline, back): (&str, bool),
+    one: &ListedExecution,
+) -> Result<Option<Seen>, Error> {
+    let release =
+        Release { pipeline: pipeline.to_owned(), execution: one.id.clone(), stage: None, action: None, attempt: 1 };
+    let actions = codepipeline.siblings(&release).await?;
+    if !actions.iter().any(|action| action.task.is_some() || (action.deploys && action.has_succeeded())) {
+        return Ok(None);
+    }
+    let content = content_of(aws, &actions).await?;
+    let execution = Execution { status: one.status.clone(), ..Execution::default() };
+    Ok(Some(Seen {
+        release,
+        execution,
+        actions,
+        back,
+        content,
+        artifact: String::new(),
+        lines: BTreeMap::new(),
+        log: None,
+    }))
+}
+
+fn collect(seen: Seen, others: &[Record], is_over: bool, now: Time) -> Record {
+    let record = collect::record(&seen, others);
+    // What goes on may do more at any time.
+    let ended = if is_over { record.ended } else { now };
+    Record { ended, ..record }
+}
