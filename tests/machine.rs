@@ -102,7 +102,7 @@ impl Release {
         Self::of(command, state)
     }
 
-    fn of(mut command: Command, state: &Path) -> Self {
+    pub(crate) fn of(mut command: Command, state: &Path) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut process = command.spawn().unwrap();
         let said = Arc::<Mutex<Vec<u8>>>::default();

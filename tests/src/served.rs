@@ -16,6 +16,8 @@ pub struct Served {
     pub link: String,
     endpoint: String,
     key: String,
+    /// What AWS's own tools need in their environment to ask it.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Served {
@@ -31,22 +33,21 @@ impl Served {
         let mut process = spawned.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
         let Some(out) = process.stdout.take() else { panic!("it has no output") };
         let mut lines = BufReader::new(out).lines().map_while(Result::ok);
-        let (mut endpoint, mut key, mut said) = (String::new(), String::new(), String::new());
+        let (mut environment, mut said) = (Vec::new(), String::new());
         let link = lines.find_map(|line| {
-            for word in line.split(' ') {
-                match word.split_once('=') {
-                    Some(("AWS_ENDPOINT_URL", value)) => value.trim_start_matches("http://").clone_into(&mut endpoint),
-                    Some(("AWS_ACCESS_KEY_ID", value)) => value.clone_into(&mut key),
-                    _ => {}
-                }
-            }
+            let words = line.strip_prefix("export ").into_iter().flat_map(|words| words.split(' '));
+            let pairs = words.filter_map(|word| word.split_once('='));
+            environment.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
             said.push_str(&line);
             said.push('\n');
             line.strip_prefix("Console ").map(str::to_owned)
         });
         let Some(link) = link else { panic!("it does not come up:\n{said}") };
         std::thread::spawn(move || lines.for_each(drop));
-        Self { process, link, endpoint, key }
+        let named = |name: &str| environment.iter().find(|(one, _)| one == name).map(|(_, value)| value.clone());
+        let endpoint = named("AWS_ENDPOINT_URL").unwrap_or_default().trim_start_matches("http://").to_owned();
+        let key = named("AWS_ACCESS_KEY_ID").unwrap_or_default();
+        Self { process, link, endpoint, key, environment }
     }
 
     /// Calls an operation as AWS's own tools do.
