@@ -20,7 +20,8 @@ fn commands(spec: &Value) -> Vec<String> {
 
 #[test]
 fn both_are_of_the_shape_that_codebuild_takes() {
-    for path in ["buildspec.yml", "worker/buildspec.yml", "examples/shop/buildspec.yml"] {
+    for path in ["buildspec.yml", "worker/buildspec.yml", "examples/shop/buildspec.yml", "local/src/init/buildspec.yml"]
+    {
         let spec = buildspec(path);
         assert_eq!(spec["version"], json!(0.2), "{path}");
         assert_eq!(spec["env"]["shell"], json!("bash"), "{path}: what is used of the shell is bash's");
@@ -127,7 +128,8 @@ fn the_shops_leaves_an_image_by_its_digest_beside_the_manifest() {
         assert!(calls.contains(wanted), "{wanted}: {calls}");
     }
     let files = buildspec("examples/shop/buildspec.yml")["artifacts"]["files"].clone();
-    assert_eq!(files, json!(["deploy.yaml", "imageDetail.json"]));
+    assert_eq!(files, json!(["deploy.yaml", "imageDetail.json", "commits.tsv"]));
+    assert!(folder.0.join("commits.tsv").exists(), "also without a repository");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use local::world::ExecutionStatus;
+use shared::Time;
 use shared::record::{Entry, Record, Store};
 use tests::{Call, Fate, Meddling, SMALL, Script, Setting, Stage, is_in, of_task, play};
 
@@ -306,6 +307,60 @@ fn a_release_whose_end_no_event_tells_of_is_recorded_by_the_schedule_and_one_tol
             }
         });
     }
+}
+
+#[test]
+fn a_release_that_is_stopped_while_it_waits_for_its_turn_and_has_no_action_is_recorded_too() {
+    play(own_images(), async |stage| {
+        let first = stage.start();
+        stage.until_begun(&first, "Source").await;
+        let waits = stage.start();
+        stage.stop(&waits);
+        assert_eq!(stage.end(&first).await, ExecutionStatus::Succeeded);
+        tokio::time::sleep(OVERDUE).await;
+        assert!(stage.actions(&waits).is_empty(), "{:?}", stage.actions(&waits));
+        is_recorded_once(&stage, &waits, "without an action").await;
+        let kept = record(&stage, &waits).await;
+        assert_eq!((kept.status.as_str(), kept.actions.len()), ("Stopped", 0));
+        assert!(kept.ended > Time::default() && kept.began == kept.ended, "{kept:?}");
+    });
+}
+
+#[test]
+fn a_migration_that_failed_is_recorded_with_its_duration_and_its_last_lines() {
+    let mut setting = own_images();
+    setting.script = Box::new(|start| match of_task(start, "migrate") && is_in(start, "us") {
+        true => Script { ends: Some((Duration::from_secs(20), 1)), ..Script::task(2) },
+        false => Script::of_shop(start),
+    });
+    play(setting, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let kept = record(&stage, &release).await;
+        let ran = kept.tasks.iter().find(|ran| ran.task == "migrate" && ran.environment == "us").unwrap();
+        assert!(ran.seconds.is_none() && ran.failed_after.is_some_and(|after| after >= 20), "{ran:?}");
+        assert_eq!(ran.last, ["line 1", "line 2"]);
+        let said = local::releases::timeline(&kept);
+        assert!(said.contains("migrate in us: did not end well, after "), "{said}");
+    });
+}
+
+#[test]
+fn a_way_back_deploys_the_very_digest_of_its_release() {
+    let digest = |of: &str| format!("111122223333.dkr.ecr.us-east-1.amazonaws.com/shop@sha256:{of:0>64}");
+    let mut setting = own_images();
+    setting.digests = true;
+    play(setting, async |stage| {
+        let first = release(&stage).await;
+        let second = release(&stage).await;
+        let images = [record(&stage, &first).await.image, record(&stage, &second).await.image];
+        assert_eq!(images, [digest("2"), digest("3")]);
+        let back = stage.start_back(None, None);
+        assert_eq!(stage.end(&back).await, ExecutionStatus::Succeeded);
+        let traffic = stage.world().traffic();
+        assert!(traffic.iter().all(|one| one.image == images[0]), "{traffic:?}");
+    });
 }
 
 #[test]

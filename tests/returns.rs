@@ -296,6 +296,17 @@ fn the_releases_of_an_account_are_listed_shown_and_gone_back_to_with_its_credent
     assert!(said.contains(&format!("{commit} Sell coffee")) && said.contains("Sell teapots"), "{said}");
     let (status, said) = ask(&["releases", "--aws", ".", &first[..8]]);
     assert!(status == Some(0) && said.contains("Migrate/Migrate") && said.contains("Deploy/Drain"), "{said}");
+    // Once its record is there, it tells who has written what since the release before.
+    let begun = Instant::now();
+    loop {
+        let (_, said) = ask(&["releases", "--aws", ".", &second[..8]]);
+        if said.contains(&format!("commit         {commit} Sell coffee (Ann)")) {
+            assert!(!said.contains("Sell teapots (Ann)"), "that was released before: {said}");
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{said}");
+        std::thread::sleep(Duration::from_millis(300));
+    }
 
     let (status, said) = ask(&["rollback", "--aws"]);
     assert!(status == Some(0) && said.starts_with("Going back to ") && said.contains("Sell teapots"), "{said}");

@@ -22,7 +22,7 @@ fn stack(parameters: &[(&str, &str)]) -> Stack {
 }
 
 /// Every optional part of the stack.
-const EVERYTHING: [(&str, &str); 7] = [
+const EVERYTHING: [(&str, &str); 8] = [
     ("EnvironmentRoles", "arn:aws:iam::444455556666:role/deployer"),
     ("Email", "operator@example.com"),
     ("KmsKeyArn", "arn:aws:kms:us-east-1:111122223333:key/0"),
@@ -30,6 +30,7 @@ const EVERYTHING: [(&str, &str); 7] = [
     ("OtherArtifactBucket", "shop-artifacts"),
     ("OtherArtifactKeyArn", "arn:aws:kms:us-east-1:111122223333:key/1"),
     ("Architecture", "x86_64"),
+    ("History", "yes"),
 ];
 
 #[test]

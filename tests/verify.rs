@@ -1,7 +1,7 @@
 //! `verify` against an account that the world plays: what is good is not complained of, and each planted mistake is found.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
-use local::verify::{Answers, Report, verify};
+use local::verify::{Answers, Asker, Report, verify};
 use shared::Manifest;
 use tests::{Meddling, Setting, play};
 
@@ -43,7 +43,7 @@ type Planted<'a> = (&'a str, &'a str, &'a str);
 
 #[test]
 fn each_planted_mistake_is_found_and_says_what_to_do() {
-    let in_account: [Planted; 16] = [
+    let in_account: [Planted; 18] = [
         (
             "web: {cluster: shop, service: web, wait_at_ready: 2h,",
             "web: {cluster: shop, service: web,",
@@ -67,7 +67,17 @@ fn each_planted_mistake_is_found_and_says_what_to_do() {
         (
             "port: 8101}",
             "port: 8101, controller: ECS, deployment: {strategy: BLUE_GREEN, bake_time: 2h}}",
-            "us/web: BLUE_GREEN without a PAUSE hook: its traffic moves as soon as it is ready, before the others'. Add one before PRE_PRODUCTION_TRAFFIC_SHIFT, or say `barrier: add` in deploy.yaml",
+            "us/web: BLUE_GREEN without a PAUSE hook before its traffic: it moves as soon as it is ready, before the others'. Add one at PRE_PRODUCTION_TRAFFIC_SHIFT, or say `barrier: add` in deploy.yaml",
+        ),
+        (
+            "port: 8101}",
+            "port: 8101, controller: ECS, deployment: {strategy: BLUE_GREEN, bake_time: 2h, lifecycle_hooks: [{stages: [POST_PRODUCTION_TRAFFIC_SHIFT], timeout: 2h}]}}",
+            "us/web: BLUE_GREEN without a PAUSE hook before its traffic: it moves as soon as it is ready, before the others'. Add one at PRE_PRODUCTION_TRAFFIC_SHIFT, or say `barrier: add` in deploy.yaml",
+        ),
+        (
+            "port: 8101}",
+            "port: 8101, controller: ECS, deployment: {strategy: BLUE_GREEN, bake_time: 2h, lifecycle_hooks: [{stages: [PRE_PRODUCTION_TRAFFIC_SHIFT], timeout: 2h, on_timeout: CONTINUE}]}}",
+            "us/web: its PAUSE hook continues when nobody has in time, so its traffic would move before the others': let its timeoutConfiguration.action be ROLLBACK",
         ),
         (
             "port: 8101}",
@@ -241,6 +251,22 @@ fn what_keeps_the_functions_away_is_found_in_the_stacks_parameters_and_in_other_
         let planted = other.replacen("\nsetup:", &format!("\nbeside: {{trust: {{deployer: [{trusted}]}}}}\nsetup:"), 1);
         let said = "eu: the role `deployer` lets no role of the account 111122223333 assume it: its trust must name the stack's output RolesToTrust (the parameter TrustedRoles of examples/environment-role.yaml)";
         assert_eq!(looked_at_with(&manifest, &planted, given(&[])).wrong, [said], "{trusted}");
+    }
+    // Asked in that account, by whoever is there.
+    let eu = manifest.split_once("\n  us:").map(|(before, after)| {
+        let (_, rest) = after.split_once("\n  eu:").unwrap();
+        let (own, rest) = rest.split_once("\n  ap:").unwrap();
+        let (_, rest) = rest.split_once("\ntasks:").unwrap();
+        format!("{before}\n  eu:{own}\ntasks:{}", rest.replace("    environments: [us]\n", ""))
+    });
+    let eu = eu.unwrap();
+    let planted =
+        account.replacen("\nsetup:", "\nbeside: {trust: {deployer: [\"arn:aws:iam::999999999999:root\"]}}\nsetup:", 1);
+    for (home, expected) in [(None, [0, 1]), (Some("111122223333"), [1, 0]), (Some("999999999999"), [0, 0])] {
+        let asker = Asker::OfTheEnvironment(home.map(str::to_owned));
+        let found = looked_at_with(&eu, &planted, Answers { asker, ..given(&[]) });
+        let about = |lines: &[String]| lines.iter().filter(|line| line.starts_with("eu: the role `deployer`")).count();
+        assert_eq!([about(&found.wrong), about(&found.notes)], expected, "{home:?}: {found:#?}");
     }
     let found = looked_at_with(&manifest, &other, given(&[("TaskRoles", "arn:aws:iam::111122223333:role/other-*")]));
     let said = "us/web: the functions may not give the role `shop-execution` (executionRoleArn) to a task: TaskRoles=arn:aws:iam::111122223333:role/other-* does not list arn:aws:iam::111122223333:role/shop-execution";

@@ -83,6 +83,9 @@ pub fn timeline(record: &Record) -> String {
             let _ = write!(text, "\n  {name:13}  {}", plain(value));
         }
     }
+    for commit in &record.commits {
+        let _ = write!(text, "\n  {:13}  {}", "commit", plain(&commit.what()));
+    }
     text.push('\n');
     for step in &record.actions {
         let name = format!("{}/{}", step.stage, step.action);
@@ -96,7 +99,11 @@ pub fn timeline(record: &Record) -> String {
         let _ = write!(text, "\n{}", line.trim_end());
     }
     for ran in &record.tasks {
-        let took = ran.seconds.map_or_else(|| "did not end well".to_owned(), shared::record::seconds);
+        let took = match (ran.seconds, ran.failed_after) {
+            (Some(seconds), _) => shared::record::seconds(seconds),
+            (None, Some(seconds)) => format!("did not end well, after {}", shared::record::seconds(seconds)),
+            (None, None) => "did not end well".to_owned(),
+        };
         let _ = write!(text, "\n\n{} in {}: {took}", ran.task, ran.environment);
         for line in &ran.last {
             let _ = write!(text, "\n    {}", plain(line));

@@ -74,6 +74,20 @@ pub async fn read_as_self(
     Ok(read_from(&client(aws.config().into()), artifacts, file.unwrap_or(manifest::FILE)).await?.ok())
 }
 
+/// A file of these artifacts, with the function's own role; `None` when there is none.
+///
+/// # Errors
+/// An artifact that cannot be read.
+pub async fn text_as_self(aws: &Aws, artifacts: &[ArtifactLocation], file: &str) -> Result<Option<String>, Error> {
+    let client = client(aws.config().into());
+    for location in artifacts {
+        if let Some(text) = Object::open(&client, location).await?.file(file).await? {
+            return Ok(Some(text));
+        }
+    }
+    Ok(None)
+}
+
 fn client(config: aws_sdk_s3::config::Builder) -> Client {
     Client::from_conf(config.retry_partition(allowance()).build())
 }

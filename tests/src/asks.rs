@@ -103,8 +103,7 @@ impl Stage {
         let build = self.actions(execution).into_iter().find(|one| one.action == "Build")?;
         let builds = self.0.build_ids.borrow();
         let at = builds.iter().position(|id| *id == build.id)?;
-        let version = if self.0.props.own_images { at + 2 } else { 2 };
-        Some(format!("{}/shop:{version}.0", self.0.props.registry))
+        Some(self.0.props.image(at + 1))
     }
 
     /// Lets the world look at what has just happened.

@@ -71,6 +71,8 @@ pub struct Setting {
     pub fate: Fates,
     /// Whether each release has an image of its own: `:2.0`, `:3.0` and so on, rather than `:2.0`.
     pub own_images: bool,
+    /// Whether a build names its image by digest, as the buildspecs do: `@sha256:222...` rather than `:2.0`.
+    pub digests: bool,
     /// The registry that images are built into.
     pub registry: String,
     /// Something beside the manifest in the artifact.
@@ -95,6 +97,7 @@ impl Default for Setting {
             witness: Box::new(|_, _, _, _| {}),
             fate: Box::new(|_, _| None),
             own_images: false,
+            digests: false,
             registry: "registry.example".into(),
             ballast: Vec::new(),
             seed: 0,
@@ -131,6 +134,7 @@ struct Props {
     registry: String,
     ballast: Vec<u8>,
     own_images: bool,
+    digests: bool,
     containers: Mutex<BTreeMap<(String, String), tokio::sync::mpsc::UnboundedSender<bool>>>,
 }
 
@@ -196,6 +200,7 @@ impl Stage {
                 registry: setting.registry,
                 ballast: setting.ballast,
                 own_images: setting.own_images,
+                digests: setting.digests,
                 containers: Mutex::default(),
             },
             log: Mutex::default(),
@@ -229,10 +234,18 @@ impl Stage {
 }
 
 impl Props {
+    /// The image of a build, the first of which is 1.
+    fn image(&self, build: usize) -> String {
+        let version = if self.own_images { build + 1 } else { 2 };
+        match self.digests {
+            true => format!("{}/shop@sha256:{version:0>64}", self.registry),
+            false => format!("{}/shop:{version}.0", self.registry),
+        }
+    }
+
     /// What the build of a release makes.
     fn artifact(&self, build: usize) -> Vec<u8> {
-        let version = if self.own_images { build + 1 } else { 2 };
-        let image = format!(r#"{{"ImageURI":"{}/shop:{version}.0"}}"#, self.registry);
+        let image = format!(r#"{{"ImageURI":"{}"}}"#, self.image(build));
         zip(&[
             ("deploy.yaml", self.manifest.as_bytes()),
             ("imageDetail.json", image.as_bytes()),

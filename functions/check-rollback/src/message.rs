@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use shared::artifact::Content;
-use shared::record::Record;
+use shared::record::{Commit, Record};
 use shared::targets::quick::{Runs, UNKNOWN};
 use shared::text::{count, fit};
 use shared::time::spoken;
@@ -84,7 +84,11 @@ pub(crate) fn asks(tick: &Tick<'_>, between: &Between, target: &Content) -> Succ
     }
     let _ = write!(text, " Deploys {}.", deploys(target));
     if !between.since.is_empty() {
-        let each: Vec<_> = between.since.iter().rev().map(Record::what_now).collect();
+        let of_each = |one: &Record| match one.commits.as_slice() {
+            [] => vec![one.what_now()],
+            commits => commits.iter().map(Commit::what).collect(),
+        };
+        let each: Vec<_> = between.since.iter().rev().flat_map(of_each).collect();
         let _ = write!(text, " Since then: {}.", each.join("; "));
     }
     let link = names::console_encoded(&names::log_stream(tick.release));

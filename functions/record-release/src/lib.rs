@@ -84,7 +84,7 @@ impl Recorder<'_> {
         let mut trouble = Trouble::default();
         loop {
             let now = invocation.clock.now();
-            let looked = self.record(pipeline, execution).await;
+            let looked = self.record(pipeline, execution, None).await;
             if trouble.note(now, looked).map_err(Error::Stop)? == Some(true) {
                 return Ok(());
             }
@@ -102,7 +102,7 @@ impl Recorder<'_> {
             let known: BTreeMap<_, _> = self.store.executions(&pipeline).await?.into_iter().collect();
             for one in self.codepipeline.newest_executions(&pipeline).await? {
                 let is_known = known.get(&one.id).is_some_and(|written| *written >= one.updated);
-                if !is_known && is_due(&one, now) && !self.record(&pipeline, &one.id).await? {
+                if !is_known && is_due(&one, now) && !self.record(&pipeline, &one.id, Some(one.updated)).await? {
                     info!(execution = one.id, "it does not show its end yet");
                 }
             }
@@ -110,8 +110,9 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Records an execution that has ended; false when it does not show its end.
-    async fn record(&mut self, pipeline: &str, execution: &str) -> Result<bool, Error> {
+    /// Records an execution that has ended; false when it does not show its end. `updated` is given where that is so long ago that all its
+    /// actions are shown, also if there are none.
+    async fn record(&mut self, pipeline: &str, execution: &str, updated: Option<Time>) -> Result<bool, Error> {
         let mut release = Release {
             pipeline: pipeline.to_owned(),
             execution: execution.to_owned(),
@@ -121,13 +122,15 @@ impl Recorder<'_> {
         };
         let shown = self.codepipeline.execution(&release).await?;
         let actions = self.codepipeline.siblings(&release).await?;
-        let is_over = shown.is_over() && !actions.is_empty() && !actions.iter().any(Sibling::is_running);
+        let is_shown = updated.is_some() || !actions.is_empty();
+        let is_over = shown.is_over() && is_shown && !actions.iter().any(Sibling::is_running);
         if !is_over {
             return Ok(false);
         }
         release.attempt = tries(&actions, &release).attempt;
         let back = self.aws.settings().goes_back(pipeline);
         let content = record::content_of(self.aws, &actions).await?;
+        let commits = record::commits_of(self.aws, &actions).await?;
         let mut artifact = String::new();
         if let Some(from) = record::carrier(&actions).and_then(|action| action.artifacts.first())
             && !back
@@ -142,7 +145,8 @@ impl Recorder<'_> {
         let lines = self.last_lines(&release, &actions).await;
         let log = self.aws.settings().log_group.as_ref();
         let log = log.map(|group| names::log_link(&self.aws.region(), group, &names::log_stream(&release)));
-        let seen = Seen { release, execution: shown, actions, back, content, artifact, lines, log };
+        let updated = updated.unwrap_or_default();
+        let seen = Seen { release, execution: shown, actions, updated, back, content, artifact, commits, lines, log };
         let record = collect::record(&seen, &records);
         let kept = self.store.keep(&record).await?;
         info!(execution, status = record.status, is_new = matches!(kept, Kept::First), "recorded");
@@ -165,10 +169,11 @@ impl Recorder<'_> {
             if lines.contains_key(task) {
                 continue;
             }
-            let until =
-                actions.iter().filter(|one| one.task.as_ref() == Some(task)).filter_map(|one| one.updated).max();
-            let read =
-                logs.last_lines_until(group, &names::log_stream(release), until.unwrap_or_default(), LINES).await;
+            // Those of other tasks are before and after it.
+            let own = || actions.iter().filter(|one| one.task.as_ref() == Some(task));
+            let (since, until) = (own().filter_map(|one| one.started).min(), own().filter_map(|one| one.updated).max());
+            let between = (since.unwrap_or_default(), until.unwrap_or_default());
+            let read = logs.last_lines_between(group, &names::log_stream(release), between, LINES).await;
             match read {
                 Ok(read) => drop(lines.insert(task.clone(), read)),
                 Err(error) => warn!(%error, task, "its last lines are not recorded"),

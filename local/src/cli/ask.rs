@@ -39,6 +39,9 @@ pub(super) struct Verify {
     /// Only this environment, whose account the credentials are of: for one that is in another account than Cutover's.
     #[arg(long, value_name = "NAME")]
     environment: Option<String>,
+    /// The account that Cutover runs in, which that environment's role must trust.
+    #[arg(long, value_name = "ACCOUNT", requires = "environment")]
+    home: Option<String>,
     /// A parameter of the stack that what is asked must fit: Architecture, NamesBegin, TaskRoles, EnvironmentRoles, SecretsPath;
     /// may be given several times.
     #[arg(long, value_name = "NAME=VALUE")]
@@ -101,14 +104,16 @@ pub(super) async fn verify_here(given: Verify) -> Result<ExitCode, Mistake> {
         let known = manifest.environments.keys().map(String::as_str);
         let unknown = shared::text::unknown("environment", only, known);
         manifest.environments.retain(|name, _| name == only);
-        let Some(environment) = manifest.environments.values_mut().next() else {
+        if manifest.environments.is_empty() {
             return Err(Mistake(format!("--environment {only}: in deploy.yaml, {unknown}")));
-        };
-        // Whoever asks is in that account, and the secrets are in Cutover's.
-        environment.role = None;
+        }
+        // The secrets are in Cutover's account.
         manifest.notifications = shared::manifest::Notifications::default();
     }
-    let answers = verify::Answers::of(pairs(&given.parameter)?)?;
+    let mut answers = verify::Answers::of(pairs(&given.parameter)?)?;
+    if manifest.environments.values().any(|environment| environment.role.is_some()) && given.environment.is_some() {
+        answers.asker = verify::Asker::OfTheEnvironment(given.home);
+    }
     let aws = shared::aws::Aws::from_env().await;
     verify::somebody_asks(&aws).await?;
     let verify::Report { wrong, notes, unasked, unseen } = verify::verify(&aws, &manifest, &answers).await;

@@ -10,6 +10,8 @@ use tokio::process::Command;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+use shared::record::COMMITS;
+
 use super::images::Images;
 use super::source::source;
 use crate::account::{Account, Build, Setup};
@@ -92,6 +94,14 @@ impl Application {
         Some(Commit { id: lines.next()?, date: lines.next()?, message: lines.next()? })
     }
 
+    /// The log of the folder, as a build leaves it; empty when it is in no repository.
+    fn log(&self) -> Vec<u8> {
+        let mut git = std::process::Command::new("git");
+        git.arg("-C").arg(&self.folder).args(["log", "-n", "100", "--format=%H%x09%an%x09%aI%x09%s", "--", "."]);
+        let output = git.stderr(Stdio::null()).output().ok().filter(|output| output.status.success());
+        output.map(|output| output.stdout).unwrap_or_default()
+    }
+
     /// Whether the folder has changes that are in no commit.
     fn is_changed(&self) -> bool {
         let mut git = std::process::Command::new("git");
@@ -109,7 +119,11 @@ impl Application {
         self.images.make(&image)?;
         let manifest = std::fs::read(self.folder.join(shared::manifest::FILE)).map_err(|error| error.to_string())?;
         let detail = json!({"ImageURI": image}).to_string().into_bytes();
-        let files = [(shared::manifest::FILE.to_owned(), manifest), ("imageDetail.json".to_owned(), detail)];
+        let files = [
+            (shared::manifest::FILE.to_owned(), manifest),
+            ("imageDetail.json".to_owned(), detail),
+            (COMMITS.to_owned(), self.log()),
+        ];
         Ok(Made {
             artifact: zip(&files)?,
             revision: commit.to_owned(),

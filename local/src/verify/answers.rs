@@ -21,6 +21,18 @@ pub struct Answers {
     pub environment_roles: Option<Vec<String>>,
     /// What the names of the notifications' secrets begin with; not looked at unless given.
     pub secrets_path: Option<String>,
+    /// Who asks.
+    pub asker: Asker,
+}
+
+/// Whose credentials are used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Asker {
+    /// Those of the account that Cutover runs in.
+    #[default]
+    OfCutover,
+    /// Those of the environment's own account; and which Cutover's is, if that was said.
+    OfTheEnvironment(Option<String>),
 }
 
 impl Default for Answers {
@@ -31,6 +43,7 @@ impl Default for Answers {
             task_roles: Vec::new(),
             environment_roles: None,
             secrets_path: None,
+            asker: Asker::OfCutover,
         }
     }
 }

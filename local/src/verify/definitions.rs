@@ -209,7 +209,11 @@ impl Look<'_> {
                         .filter_map(|one| one.pointer("/platform/architecture")?.as_str())
                         .map(|name| if name == "amd64" { "x86_64" } else { name })
                         .collect();
-                    if !built.is_empty() && !built.contains(&placed.as_str()) {
+                    if built.is_empty() {
+                        self.note(who, format!(
+                            "the image {image} is for one architecture, and ECR does not say which: its task is placed on {placed}"
+                        ));
+                    } else if !built.contains(&placed.as_str()) {
                         self.wrong(
                             who,
                             format!(

@@ -19,7 +19,7 @@ use shared::manifest::Environment;
 use crate::Mistake;
 use crate::cloud::{Cloud, Refused, Service};
 
-pub use answers::Answers;
+pub use answers::{Answers, Asker};
 
 /// What was found, in the manifest's order of environments.
 #[derive(Debug, Default)]
@@ -50,12 +50,20 @@ struct Look<'a> {
 
 /// Looks at everything that the manifest names.
 pub async fn verify(aws: &Aws, manifest: &Manifest, answers: &Answers) -> Report {
-    let own = match manifest.environments.values().any(|environment| environment.role.is_some()) {
-        true => Some(own_account(aws).await),
-        false => None,
+    let own = match &answers.asker {
+        Asker::OfCutover if manifest.environments.values().any(|environment| environment.role.is_some()) => {
+            Some(own_account(aws).await)
+        }
+        Asker::OfCutover => None,
+        Asker::OfTheEnvironment(home) => home.clone().map(Ok),
     };
     let looks = manifest.environments.iter().map(async |(name, environment)| {
-        let cloud = Cloud::new(aws, Place::from(environment));
+        let place = Place::from(environment);
+        let cloud = match answers.asker {
+            Asker::OfCutover => Cloud::new(aws, place),
+            // Whoever asks is there already.
+            Asker::OfTheEnvironment(_) => Cloud::new(aws, Place { role: None, ..place }),
+        };
         let asked = BTreeMap::new();
         let own = own.as_ref();
         let mut look = Look { name, environment, manifest, cloud, answers, own, report: Report::default(), asked };
@@ -128,7 +136,11 @@ impl Look<'_> {
     }
 
     fn note(&mut self, what: &str, why: impl std::fmt::Display) {
-        self.report.notes.push(format!("{}/{what}: {why}", self.name));
+        let place = if what.is_empty() { self.name.to_owned() } else { format!("{}/{what}", self.name) };
+        let line = format!("{place}: {why}");
+        if !self.report.notes.contains(&line) {
+            self.report.notes.push(line);
+        }
     }
 
     fn unasked(&mut self, what: impl std::fmt::Display, refused: &Refused) {
@@ -208,7 +220,11 @@ impl Look<'_> {
                 let refused = refused.clone();
                 self.unasked(format!("whether the role `{name}` trusts this account"), &refused);
             }
-            Some(Ok(_)) | None => {}
+            None => {
+                let why = "its trust was not looked at: say which account Cutover runs in, with --home ACCOUNT";
+                self.note("", format!("the role `{name}`: {why}"));
+            }
+            Some(Ok(_)) => {}
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use shared::aws::ecs::Stage;
 use shared::manifest::{Barrier, DeploymentKind, Service, in_environment};
 
 use super::Look;
@@ -102,11 +103,21 @@ impl Look<'_> {
             return;
         }
         let hooks = how["lifecycleHooks"].as_array().cloned().unwrap_or_default();
-        let pause = hooks.iter().find(|hook| hook["targetType"] == "PAUSE");
+        let stages = |hook: &Value| hook["lifecycleStages"].as_array().cloned().unwrap_or_default();
+        let is_before = |stage: &Value| stage.as_str().is_some_and(|stage| Stage::from(stage).is_before_traffic());
+        let pause =
+            hooks.iter().filter(|hook| hook["targetType"] == "PAUSE").find(|hook| stages(hook).iter().any(is_before));
         match pause {
             None if service.barrier == Some(Barrier::Add) => {}
+            Some(pause) if pause.pointer("/timeoutConfiguration/action").and_then(Value::as_str) == Some("CONTINUE") => {
+                self.wrong(
+                    name,
+                    "its PAUSE hook continues when nobody has in time, so its traffic would move before the others': let its \
+                     timeoutConfiguration.action be ROLLBACK",
+                );
+            }
             None => self.wrong(name, format!(
-                "{strategy} without a PAUSE hook: its traffic moves as soon as it is ready, before the others'. Add one before \
+                "{strategy} without a PAUSE hook before its traffic: it moves as soon as it is ready, before the others'. Add one at \
                  PRE_PRODUCTION_TRAFFIC_SHIFT, or say `barrier: add` in deploy.yaml"
             )),
             Some(pause) => {

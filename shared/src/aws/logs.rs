@@ -141,19 +141,19 @@ impl Logs {
         Ok(events.into_iter().filter_map(|event| event.message).collect())
     }
 
-    /// The last `most` lines of a stream that were written before a moment; none when it does not exist.
+    /// The last `most` lines of a stream that were written between two moments; none when it does not exist.
     ///
     /// # Errors
     /// The call's.
-    pub async fn last_lines_until(
+    pub async fn last_lines_between(
         &self,
         group: &str,
         stream: &str,
-        until: Time,
+        (since, until): (Time, Time),
         most: i32,
     ) -> Result<Vec<String>, Error> {
         let call = self.client.get_log_events().log_group_name(group).log_stream_name(stream);
-        self.last(call.start_from_head(false).end_time(millis(until)).limit(most)).await
+        self.last(call.start_from_head(false).start_time(millis(since)).end_time(millis(until)).limit(most)).await
     }
 
     /// Creates a stream.

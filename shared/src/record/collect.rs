@@ -27,12 +27,16 @@ pub struct Seen {
     pub execution: Execution,
     /// Its actions' runs.
     pub actions: Vec<Sibling>,
+    /// When it changed last: when it ended, of one that has ended before any action.
+    pub updated: Time,
     /// Whether it goes back.
     pub back: bool,
     /// Its manifest and image.
     pub content: Option<Content>,
     /// The key under which its artifact was kept.
     pub artifact: String,
+    /// Its repository's log, as its build has left it.
+    pub commits: Vec<Commit>,
     /// What each task wrote last.
     pub lines: BTreeMap<String, Vec<String>>,
     /// The link to its log.
@@ -44,8 +48,8 @@ pub struct Seen {
 pub fn record(seen: &Seen, others: &[Record]) -> Record {
     let mut actions: Vec<_> = seen.actions.iter().map(step).collect();
     actions.sort_by_key(|step| step.began);
-    let began = actions.iter().map(|step| step.began).min().unwrap_or_default();
-    let ended = actions.iter().map(|step| step.ended).max().unwrap_or_default();
+    let began = actions.iter().map(|step| step.began).min().unwrap_or(seen.updated);
+    let ended = actions.iter().map(|step| step.ended).max().unwrap_or(seen.updated);
     let before = ran_before(others, &seen.release.execution, ended);
     let source = seen.actions.iter().find(|one| one.category == "Source").map(|one| &one.variables);
     let variable = |name: &str| source.and_then(|all| all.get(name)).cloned().unwrap_or_default();
@@ -56,6 +60,12 @@ pub fn record(seen: &Seen, others: &[Record]) -> Record {
     let commit = target.map(|target| target.commit.clone()).unwrap_or_else(|| Commit {
         id: variable("CommitId"),
         message: variable("CommitMessage").lines().next().unwrap_or_default().to_owned(),
+        author: seen
+            .commits
+            .iter()
+            .find(|one| one.id == variable("CommitId"))
+            .map(|one| one.author.clone())
+            .unwrap_or_default(),
         date: variable("AuthorDate"),
         repository: variable("FullRepositoryName"),
         branch: variable("BranchName"),
@@ -74,6 +84,7 @@ pub fn record(seen: &Seen, others: &[Record]) -> Record {
         ended,
         trigger: seen.execution.trigger.clone(),
         commit,
+        commits: Commit::since(&seen.commits, before.map(|one| one.commit.id.as_str()).unwrap_or_default()),
         since: before.map(|one| one.commit.id.clone()).unwrap_or_default(),
         image: content.and_then(|content| content.image.clone()).unwrap_or_default(),
         content: content.map(|content| content.hash.clone()).unwrap_or_default(),
@@ -133,13 +144,17 @@ fn ran(one: &Sibling, seen: &Seen) -> Vec<Ran> {
         let ran = found.entry(environment.to_owned()).or_default();
         ran.seconds = seconds.parse().ok();
     }
-    let complete = format!("{task} complete: ");
+    // What `tail-logs` says of a task before it, too, comes a few seconds later.
+    let completes = |said: &str| {
+        let tasks = seen.actions.iter().filter_map(|one| one.task.as_deref());
+        tasks.into_iter().any(|task| said.strip_prefix(task).is_some_and(|rest| rest.starts_with(" complete: ")))
+    };
     for line in seen.lines.get(&task).into_iter().flatten() {
         let Some((label, said)) = line.split_once(" | ") else { continue };
         // `us`, or `us web` of a task of several containers.
         let environment = label.split_whitespace().next().unwrap_or_default();
         // What `tail-logs` says itself is no line of the task's.
-        if said.starts_with(&complete)
+        if completes(said)
             || said.starts_with(&format!("{task} incomplete after "))
             || said.starts_with(&format!("{task}: container `"))
         {
@@ -151,9 +166,11 @@ fn ran(one: &Sibling, seen: &Seen) -> Vec<Ran> {
             ran.last.push(fit(plain(said).trim_end(), LONGEST_LINE));
         }
     }
+    let took = one.started.zip(one.updated).map(|(started, updated)| updated.since(started).as_secs());
     let named = |(environment, mut ran): (String, Ran)| {
         ran.last.drain(..ran.last.len().saturating_sub(LAST));
-        Ran { task: task.clone(), environment, ..ran }
+        let failed_after = took.filter(|_| ran.seconds.is_none());
+        Ran { task: task.clone(), environment, failed_after, ..ran }
     };
     found.into_iter().map(named).collect()
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::collect::{self, Seen};
-use super::{Entry, Record, Store, newest_first};
+use super::{COMMITS, Commit, Entry, Record, Store, newest_first};
 use crate::artifact::{self, Content};
 use crate::aws::Aws;
 use crate::aws::codepipeline::{Codepipeline, Execution, ListedExecution, Sibling};
@@ -89,6 +89,22 @@ pub async fn content_of(aws: &Aws, actions: &[Sibling]) -> Result<Option<Content
     }
 }
 
+/// The log that a release's build has left of its repository; nothing of one that has left none, or whose artifact is gone.
+///
+/// # Errors
+/// What may work when it is tried again.
+pub async fn commits_of(aws: &Aws, actions: &[Sibling]) -> Result<Vec<Commit>, Error> {
+    let Some(action) = carrier(actions) else { return Ok(Vec::new()) };
+    match artifact::text_as_self(aws, &action.artifacts, COMMITS).await {
+        Ok(text) => Ok(Commit::read_log(&text.unwrap_or_default())),
+        Err(Error::Stop(why)) => {
+            tracing::warn!(why = why.message, "its commits are not known");
+            Ok(Vec::new())
+        }
+        Err(again) => Err(again),
+    }
+}
+
 /// The action that was given what is released.
 #[must_use]
 pub fn carrier(actions: &[Sibling]) -> Option<&Sibling> {
@@ -114,9 +130,11 @@ async fn as_it_stands(
         release,
         execution,
         actions,
+        updated: one.updated,
         back,
         content,
         artifact: String::new(),
+        commits: Vec::new(),
         lines: BTreeMap::new(),
         log: None,
     }))

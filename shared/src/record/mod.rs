@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Time;
 use crate::aws::codepipeline::is_over;
+use crate::text::{fit, plain};
 
-pub use history::{History, carrier, content_of};
+pub use history::{History, carrier, commits_of, content_of};
 pub use store::{Entry, Kept, Store, newest_first, read};
 pub use usual::{Usual, Usually, seconds};
 
@@ -22,6 +23,13 @@ pub const SCHEMA: &str = "cutover/release";
 
 /// The version of the records that are written here.
 pub const VERSION: u32 = 1;
+
+/// The file at the top of the artifact in which a build leaves its repository's log: `git log --format='%H%x09%an%x09%aI%x09%s'`.
+pub const COMMITS: &str = "commits.tsv";
+
+/// How many commits of one release are kept, and how much of each message.
+const MOST_COMMITS: usize = 50;
+const LONGEST_MESSAGE: usize = 200;
 
 /// A release that has ended. Times are milliseconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -51,6 +59,8 @@ pub struct Record {
     pub commit: Commit,
     /// The commit of the release that ran before this one.
     pub since: String,
+    /// The commits since then, the newest first, where the build has left its repository's log ([`COMMITS`]).
+    pub commits: Vec<Commit>,
     /// The image.
     pub image: String,
     /// What its manifest and image are recognized by: two releases with the same deploy the same.
@@ -81,12 +91,43 @@ pub struct Commit {
     pub id: String,
     /// The first line of its message.
     pub message: String,
+    /// Who wrote it, where the build has left its repository's log: no source tells.
+    pub author: String,
     /// When it was written, as the source says it.
     pub date: String,
     /// The repository.
     pub repository: String,
     /// The branch.
     pub branch: String,
+}
+
+impl Commit {
+    /// Reads a log that a build has left, the newest commit first; what is no commit is left out.
+    #[must_use]
+    pub fn read_log(text: &str) -> Vec<Self> {
+        let read = |line: &str| {
+            let mut fields = line.splitn(4, '\t').map(|field| plain(field).trim().to_owned());
+            let (id, author, date) = (fields.next()?, fields.next()?, fields.next()?);
+            let is_id = id.len() >= 7 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let message = fit(&fields.next()?, LONGEST_MESSAGE);
+            is_id.then(|| Self { id, author, date, message, ..Self::default() })
+        };
+        text.lines().filter_map(read).collect()
+    }
+
+    /// Of a log, the commits since another one; of a log that does not have that one, the newest: how many there are is not known.
+    #[must_use]
+    pub fn since(log: &[Self], since: &str) -> Vec<Self> {
+        let of_release = log.iter().position(|one| one.id == since).unwrap_or(1).min(log.len()).min(MOST_COMMITS);
+        log[..of_release].to_vec()
+    }
+
+    /// "4f2a9c1 Sell teapots (Ann)".
+    #[must_use]
+    pub fn what(&self) -> String {
+        let what = format!("{} {}", self.id.get(..7).unwrap_or(&self.id), self.message);
+        if self.author.is_empty() { what } else { format!("{what} ({})", self.author) }
+    }
 }
 
 /// A run of an action.
@@ -119,6 +160,8 @@ pub struct Ran {
     pub environment: String,
     /// How long it took, in seconds, where it has succeeded.
     pub seconds: Option<u64>,
+    /// How long its action took, in seconds, where it has not.
+    pub failed_after: Option<u64>,
     /// What it wrote last.
     pub last: Vec<String>,
 }
@@ -224,4 +267,22 @@ pub fn content(manifest: &str, image: Option<&str>) -> String {
     let hash =
         bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commits_of_a_release_are_those_since_the_one_that_ran_before() {
+        let log = "cccccccc\tAnn\t2026-11-28T10:00:00+01:00\tSell\ttea\u{1b}[31m\nno commit\nbbbbbbbb\tBob\t2026\tSell cups\naaaaaaaa\tAnn\t2026\tBegin\n";
+        let log = Commit::read_log(log);
+        let whats: Vec<_> = log.iter().map(Commit::what).collect();
+        assert!(whats[0].starts_with("ccccccc Sell") && whats[0].ends_with("(Ann)"), "{whats:?}");
+        assert!(!whats[0].contains('\u{1b}') && whats[1..] == ["bbbbbbb Sell cups (Bob)", "aaaaaaa Begin (Ann)"]);
+        for (since, expected) in [("aaaaaaaa", 2), ("cccccccc", 0), ("dddddddd", 1), ("", 1)] {
+            assert_eq!(Commit::since(&log, since).len(), expected, "{since}");
+        }
+        assert!(Commit::since(&[], "aaaaaaaa").is_empty());
+    }
 }

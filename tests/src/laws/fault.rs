@@ -147,8 +147,10 @@ pub enum Fault {
     },
     /// A person goes back to the first of two releases to which nothing happened; all other faults happen from then on.
     GoBack {
-        /// How long after the second one's end.
+        /// How long after the second one's end, or after its deployment.
         after: Duration,
+        /// Whether the second one still goes on: it drains its workers, and finishes.
+        early: bool,
     },
 }
 
@@ -255,11 +257,9 @@ impl fmt::Display for Fault {
             Self::Reject => f.write_str("a person rejects"),
             Self::ApproveLate(by) => write!(f, "a person approves {by:?} late"),
             Self::Merge { at } => write!(f, "after {at:?}, somebody merges again"),
-            Self::GoBack { after } => {
-                write!(
-                    f,
-                    "{after:?} after two releases, a person goes back to the first; all else happens from then on"
-                )
+            Self::GoBack { after, early } => {
+                let of = if *early { "the second one's deployment" } else { "two releases" };
+                write!(f, "{after:?} after {of}, a person goes back to the first; all else happens from then on")
             }
         }
     }

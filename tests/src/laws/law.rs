@@ -66,7 +66,7 @@ const TAKEN_FOR_DEAD: std::time::Duration = std::time::Duration::from_secs(30);
 pub type Law = fn(&Ended<'_>) -> Result<(), String>;
 
 /// All of them, by name.
-pub const LAWS: [(&str, Law); 26] = [
+pub const LAWS: [(&str, Law); 27] = [
     ("rest", reports::everything_comes_to_rest),
     ("one report", reports::every_action_ends_in_one_report),
     ("known requests", calls::no_request_is_refused_as_wrong),
@@ -79,6 +79,7 @@ pub const LAWS: [(&str, Law); 26] = [
     ("jobs", tasks::every_job_gets_one_worker),
     ("protected", tasks::no_protected_task_is_stopped),
     ("what passes fails nothing", ends::what_passes_fails_no_release),
+    ("as approved", ends::a_way_back_is_from_what_was_approved),
     ("verdicts at the end", ends::a_verdict_comes_when_all_is_over),
     ("a stop is told", halts::a_stop_is_told),
     ("promise", halts::halt_complete_is_a_promise),

@@ -57,28 +57,36 @@ const RECORDED: Duration = Duration::from_secs(2 * 15 * 60 + 60);
 
 /// Starts what the plan is about: a release, or, after two that nothing happens to, the way back to the first of them.
 async fn begin(stage: &Stage, plan: &Plan, origin: &Origin, deeds: &mut Deeds) {
-    let after = plan.faults.iter().find_map(|fault| match fault {
-        Fault::GoBack { after } => Some(*after),
+    let goes_back = plan.faults.iter().find_map(|fault| match fault {
+        Fault::GoBack { after, early } => Some((*after, *early)),
         _ => None,
     });
-    let Some(after) = after else {
+    let Some((after, early)) = goes_back else {
         deeds.begun = START;
         origin.set(deeds.begun);
         deeds.releases.push(stage.start());
         return;
     };
-    for _ in 0..2 {
+    for nth in 0..2 {
         let release = stage.start();
         deeds.releases.push(release.clone());
         let patience = stage.now().plus(CALM_RELEASE);
+        let is_early = early && nth == 1;
+        let has_deployed = || {
+            let actions = stage.actions(&release);
+            actions.iter().any(|one| one.action == "Deploy" && one.status == ActionStatus::Succeeded)
+        };
         while !stage.world().status(&release).is_some_and(ExecutionStatus::is_over) && stage.now() < patience {
+            if is_early && has_deployed() {
+                break;
+            }
             if stage.world().waiting_approval(&release).is_some() {
                 stage.answer_approval(&release, "Approved");
             }
             tokio::time::sleep(LOOK).await;
         }
         // Its artifact is kept.
-        while !stage.world().has_record(&release) && stage.now() < patience {
+        while !is_early && !stage.world().has_record(&release) && stage.now() < patience {
             tokio::time::sleep(LOOK).await;
         }
     }

@@ -102,7 +102,8 @@ impl Plan {
         // By a chance of its own, so that all else is as it was without it.
         let mut goes_back = Rng::with_seed(seed ^ 0x6261_636b);
         if goes_back.u32(0..6) == 0 {
-            faults.push(Fault::GoBack { after: millis(&mut goes_back, 0, 90_000) });
+            let early = Rng::with_seed(seed ^ 0x6561_726c).u32(0..3) == 0;
+            faults.push(Fault::GoBack { after: millis(&mut goes_back, 0, 90_000), early });
             faults.extend((0..goes_back.u32(0..3)).map(|_| fault_of_a_way_back(&mut goes_back)));
         }
         // And what only happens when two things meet within seconds.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use local::world::{ActionStatus, ExecutionStatus};
 
-use super::{Ended, none};
+use super::{Ended, Release, none};
 use crate::Meddling;
 use crate::laws::fault::{Ending, Fault};
 
@@ -59,12 +59,43 @@ pub(super) fn what_passes_fails_no_release(ended: &Ended<'_>) -> Result<(), Stri
         return Ok(());
     }
     let failed = ended.releases.iter().filter(|release| release.status != ExecutionStatus::Succeeded);
+    // What it goes back from is not what was approved.
+    let failed = failed.filter(|release| !(release.is_back && is_overtaken(ended, release)));
     let failed = failed.map(|release| {
         let action = release.actions.iter().find(|one| one.status == ActionStatus::Failed);
         format!("{:?}: {:?}", release.status, action.map(|one| (&one.action, &one.error)))
     });
     none("releases that did not succeed", &failed.collect::<Vec<_>>())
 }
+
+/// Whether another release got the traffic, or began a task, after a person was asked whether to go back, and it says so.
+fn is_overtaken(ended: &Ended<'_>, release: &Release) -> bool {
+    let Some(asked) = release.action("Approve").map(|approve| approve.started) else { return false };
+    let why = release.action("Deploy").and_then(|deploy| deploy.error.as_deref()).unwrap_or_default();
+    let others = || ended.releases.iter().filter(|one| one.execution != release.execution);
+    why.starts_with("Another release has the traffic since this was approved: ")
+        && others().filter_map(Release::deployed).any(|at| at.plus(SHOWN) > asked)
+}
+
+/// What was approved is what is done: no way back deploys over a release that got the traffic after a person was asked, and so
+/// long before its own deployment that everything shows it.
+pub(super) fn a_way_back_is_from_what_was_approved(ended: &Ended<'_>) -> Result<(), String> {
+    let mut wrong = Vec::new();
+    for back in ended.releases.iter().filter(|release| release.is_back && release.deployed().is_some()) {
+        let (Some(approve), Some(deploy)) = (back.action("Approve"), back.action("Deploy")) else { continue };
+        let others = ended.releases.iter().filter(|one| one.execution != back.execution);
+        let between = others.filter(|one| {
+            one.deployed().is_some_and(|at| at > approve.started.plus(SHOWN) && at.plus(SHOWN) < deploy.started)
+        });
+        wrong.extend(
+            between.map(|one| format!("{} has deployed, and {} goes back from it", one.execution, back.execution)),
+        );
+    }
+    none("ways back from what nobody has approved", &wrong)
+}
+
+/// How late something may be shown at most.
+const SHOWN: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// How long tasks that were asked to end are waited for: see `run-tasks`.
 const STOPS: std::time::Duration = std::time::Duration::from_secs(15 * 60);
