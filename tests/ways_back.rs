@@ -210,3 +210,33 @@ fn a_way_back_that_is_stopped_before_its_first_stop_moves_nothing() {
         assert!(!asked.iter().any(|(at, ..)| *at > begun), "{asked:#?}");
     });
 }
+
+#[test]
+fn workers_and_schedules_go_back_with_their_release() {
+    let (mut setting, _) = setting();
+    let workers = "    live: 1m\n";
+    assert!(setting.manifest.contains(workers));
+    let with = |more: &str| setting.manifest.replace(workers, &format!("{workers}{more}"));
+    let nightly = "nightly: {cron: 0 3 * * *, worker: exports, environments: [us]}";
+    let weekly = "weekly: {cron: 0 4 * * 1, worker: exports, environments: [us]}";
+    let first = with("") + &format!("schedules:\n  {nightly}\n  {weekly}\n");
+    let thumbs = "  thumbs: {family: shop-export, command: [shop, thumbs], live: 1m}\n";
+    let hourly = "hourly: {cron: 0 * * * *, worker: thumbs, environments: [us]}";
+    let second = with(thumbs) + &format!("schedules:\n  {}\n  {hourly}\n", nightly.replace("0 3", "0 5"));
+    (setting.manifest, setting.later_manifest) = (first, Some(second));
+    play(setting, async |stage| {
+        released_twice(&stage).await;
+        let names = |names: [&str; 2]| names.map(|name| ("cutover-us".to_owned(), name.to_owned())).to_vec();
+        let clock = |name: &str| stage.world().clock_of("cutover-us", name).map(str::to_owned);
+        assert_eq!(stage.world().schedules(), names(["hourly", "nightly"]));
+        assert_eq!(clock("nightly").as_deref(), Some("cron(0 5 * * ? *)"));
+        assert!(stage.world().released().get("us/thumbs").is_some_and(Option::is_some));
+        let back = stage.start_back(None, None);
+        assert_eq!(stage.end(&back).await, ExecutionStatus::Succeeded);
+        assert_eq!(stage.world().schedules(), names(["nightly", "weekly"]));
+        assert_eq!(clock("nightly").as_deref(), Some("cron(0 3 * * ? *)"));
+        let released = stage.world().released();
+        assert!(released["us/exports"].as_ref().is_some_and(|image| image.ends_with(":2.0")), "{released:?}");
+        assert!(released.get("us/thumbs").is_none_or(Option::is_none), "nobody starts what is no more: {released:?}");
+    });
+}

@@ -69,6 +69,8 @@ pub struct Setting {
     pub witness: Witness,
     /// What happens to an invocation of a function with this event.
     pub fate: Fates,
+    /// What the manifest is from the second release on, where that is another one.
+    pub later_manifest: Option<String>,
     /// Whether each release has an image of its own: `:2.0`, `:3.0` and so on, rather than `:2.0`.
     pub own_images: bool,
     /// Whether a build names its image by digest, as the buildspecs do: `@sha256:222...` rather than `:2.0`.
@@ -96,6 +98,7 @@ impl Default for Setting {
             meddle: Box::new(|_| Meddling::Pass),
             witness: Box::new(|_, _, _, _| {}),
             fate: Box::new(|_, _| None),
+            later_manifest: None,
             own_images: false,
             digests: false,
             registry: "registry.example".into(),
@@ -131,6 +134,7 @@ struct Props {
     hook: Hook,
     fate: RefCell<Fates>,
     manifest: String,
+    later_manifest: Option<String>,
     registry: String,
     ballast: Vec<u8>,
     own_images: bool,
@@ -197,6 +201,7 @@ impl Stage {
                 hook: setting.hook,
                 fate: RefCell::new(setting.fate),
                 manifest: setting.manifest,
+                later_manifest: setting.later_manifest,
                 registry: setting.registry,
                 ballast: setting.ballast,
                 own_images: setting.own_images,
@@ -246,11 +251,8 @@ impl Props {
     /// What the build of a release makes.
     fn artifact(&self, build: usize) -> Vec<u8> {
         let image = format!(r#"{{"ImageURI":"{}"}}"#, self.image(build));
-        zip(&[
-            ("deploy.yaml", self.manifest.as_bytes()),
-            ("imageDetail.json", image.as_bytes()),
-            ("ballast", &self.ballast),
-        ])
+        let manifest = self.later_manifest.as_ref().filter(|_| build > 1).unwrap_or(&self.manifest);
+        zip(&[("deploy.yaml", manifest.as_bytes()), ("imageDetail.json", image.as_bytes()), ("ballast", &self.ballast)])
     }
 }
 

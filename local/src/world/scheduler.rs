@@ -127,6 +127,13 @@ impl World {
         self.scheduler.schedules.keys().cloned().collect()
     }
 
+    /// When a schedule runs, as it was asked for.
+    #[must_use]
+    pub fn clock_of(&self, group: &str, name: &str) -> Option<&str> {
+        let one = self.scheduler.schedules.get(&(group.to_owned(), name.to_owned()))?;
+        Some(&one.input.schedule_expression)
+    }
+
     /// Sets a schedule's timer to its next run after this moment.
     fn wind(&mut self, group: &str, name: &str, after: Time) {
         let Some(one) = self.scheduler.schedules.get(&(group.to_owned(), name.to_owned())) else { return };
