@@ -56,8 +56,11 @@ fn write(served: &Served, browser: &Browser, lines: &[&str]) {
     );
 }
 
+/// As WebDriver calls the key.
+const ENTER: char = '\u{e007}';
+
 #[test]
-fn a_release_is_watched_approved_stopped_and_retried_by_clicking() {
+fn a_release_is_watched_started_approved_rejected_stopped_and_retried_by_clicking_and_by_keyboard() {
     let Some(browser) = browser() else { return };
     let (local, state) = account("console", "local.yaml", ports());
     let mut served = Served::start(&programs().join("local"), &shop(), &local, &state);
@@ -71,7 +74,9 @@ fn a_release_is_watched_approved_stopped_and_retried_by_clicking() {
         browser.until(&shows("#services-rows", row));
     }
 
-    browser.click("#start button");
+    // By keyboard alone.
+    browser.tab_to("#start button");
+    browser.press(ENTER);
     browser.until(&shows("#stage-Migrate", "In progress"));
     browser.until(&shows("#lines", "us applying 003_customer_email"));
 
@@ -86,7 +91,7 @@ fn a_release_is_watched_approved_stopped_and_retried_by_clicking() {
     browser.until(&shows("#status", "Approve/Approve waits for your answer"));
     browser.until("document.querySelectorAll('#services-rows strong').length === 6");
     assert_eq!(browser.text("return [...new Set([...document.querySelectorAll('#services-rows strong')].map((one) => one.innerText))].join()"), "1.0");
-    for (width, height, scheme) in [(1280, 900, "light"), (390, 844, "dark")] {
+    for (width, height, scheme) in [(1280, 900, "light"), (390, 844, "light"), (390, 844, "dark")] {
         browser.look(width, height, scheme);
         assert_eq!(browser.text(ACCESSIBLE), "", "{width} {scheme}");
         std::fs::write(state.join(format!("approval-{width}-{scheme}.png")), browser.picture(true)).unwrap();
@@ -97,16 +102,30 @@ fn a_release_is_watched_approved_stopped_and_retried_by_clicking() {
     write(&served, &browser, &["us | one more line"]);
     browser.until(&shows("#lines", "one more line"));
     assert_eq!(browser.text("return document.querySelector('.approval input[name=summary]').value"), "Looks good");
+    assert_eq!(browser.text("return document.activeElement.name"), "summary", "and so does the focus");
+    // Who does not see it is told.
+    let heard = browser.text("return document.querySelector('[role=status]').innerText");
+    assert!(heard.contains("waits for your answer"), "{heard}");
+    // A job was asked for before the release: its worker outlives it.
+    browser.until(&shows("#workers-list", "us exports"));
+    browser.until(&shows("#workers-list", "Works on job spring"));
     // A form that does not have the page's own word does nothing.
     let forged = "return fetch('./do/start', {method: 'POST', body: new URLSearchParams({word: ''})}).then((answer) => answer.status)";
     assert_eq!(browser.eval(forged), 403);
     assert_eq!(browser.complaints().iter().filter(|line| !line.contains("403")).collect::<Vec<_>>(), [""; 0]);
-    browser.click(".approval button.good");
+    browser.tab_to(".approval button.good");
+    browser.press(ENTER);
     browser.until("!document.querySelector('.approval')");
     browser.until(&shows("#stage-Approve", "Looks good"));
 
     browser.until(&shows("#stage-Deploy", "In progress"));
     browser.until("document.querySelector('#services-rows .fresh')");
+    // A deployment's steps, which stay open while they are told anew.
+    browser.click("#steps-us-web summary");
+    browser.until("document.querySelector('#steps-us-web[open] ol.steps li')");
+    write(&served, &browser, &["us | while the steps are open"]);
+    browser.until(&shows("#lines", "while the steps are open"));
+    browser.until("document.querySelector('#steps-us-web[open]')");
     std::fs::write(state.join("deploying-1280-light.png"), browser.picture(true)).unwrap();
     browser.click("#stop summary");
     browser.type_into("#stop input[name=reason]", "lunch");
@@ -140,6 +159,19 @@ fn a_release_is_watched_approved_stopped_and_retried_by_clicking() {
     browser.click("#stop input[value=yes]");
     browser.click("#stop button");
     browser.until("document.title === 'shop: stopped'");
+
+    // One that is rejected.
+    browser.click("#start summary");
+    browser.click("#start button");
+    browser.until("document.querySelector('#releases-list').children.length === 3");
+    browser.type_into(".approval input[name=summary]", "Not today");
+    browser.click(".approval button.bad");
+    browser.until("document.title === 'shop: failed'");
+    browser.until(&shows("#stage-Approve", "Not today"));
+    // What is written down of those that have ended, with who answered.
+    browser.until("document.querySelectorAll('#records-list li').length === 3");
+    browser.click("#records-list li:last-child summary");
+    browser.until(&shows("#records-list li:last-child pre", "Approved by local: Looks good"));
 
     // The first one has a page of its own, with its own log, of one environment if that is wanted.
     browser.click("#releases-list li:last-child a");

@@ -23,6 +23,9 @@ pub struct Browser {
 /// What a machine without a browser is told.
 pub const MISSING: &str = "there is no chromedriver: `apt-get install chromium chromium-driver`, as .ci/run does";
 
+/// How many stops of Tab a page may have.
+const MOST_STOPS: usize = 150;
+
 impl Browser {
     /// Starts one.
     ///
@@ -149,6 +152,38 @@ impl Browser {
     /// It is never there to be typed into.
     pub fn type_into(&self, selector: &str, text: &str) {
         self.element(selector, "value", &json!({"text": text}));
+    }
+
+    /// Presses a key, as WebDriver calls it (`\u{e004}` is Tab, `\u{e007}` Enter).
+    ///
+    /// # Panics
+    /// The browser does not take it.
+    pub fn press(&self, key: char) {
+        let key = key.to_string();
+        let actions = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
+        let asked = self.post("actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": actions}]}));
+        asked.unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// Goes with Tab to an element, from wherever the focus is, and sees at each stop where it is.
+    ///
+    /// # Panics
+    /// It is never come to, or a stop cannot be seen.
+    pub fn tab_to(&self, selector: &str) {
+        let stop = format!(
+            "const at = document.activeElement, look = getComputedStyle(at);
+             const shown = at === document.body || (look.outlineStyle !== 'none' && parseFloat(look.outlineWidth) > 0) || look.boxShadow !== 'none';
+             return (at.matches({selector:?}) ? 'there ' : '') + (shown ? '' : 'unseen: ' + at.outerHTML)"
+        );
+        for _ in 0..MOST_STOPS {
+            self.press('\u{e004}');
+            let said = self.text(&stop);
+            assert!(!said.contains("unseen"), "{said}");
+            if said.starts_with("there") {
+                return;
+            }
+        }
+        panic!("Tab does not lead to {selector}");
     }
 
     /// Does something with an element. One that is put in anew right then is found again.

@@ -224,7 +224,7 @@ fn bent(script: Script, how: Ending) -> Script {
         Ending::Slow(by) => {
             let mut lines = script.lines;
             // As the others, it says which task wrote it: a retry's log shows those of the try before, too.
-            let text = lines.first().map_or("slow".into(), |(_, first)| first.replacen("line 1 ", "line 0 ", 1));
+            let text = lines.first().map_or("slow".into(), |(_, first)| first.replacen("line ", "line 0", 1));
             lines.insert(0, (by, text));
             Script { lines, ..script }
         }

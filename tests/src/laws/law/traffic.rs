@@ -1,6 +1,6 @@
 //! Laws 3 and 4, as far as they are about traffic: everywhere or nowhere, or exactly where it is said to be.
 
-use local::world::ExecutionStatus;
+use local::world::{ActionStatus, ActionView, ExecutionStatus};
 
 use super::{Ended, none};
 use crate::laws::shape::{By, How, Shape};
@@ -115,13 +115,27 @@ fn rollouts(ended: &Ended<'_>) -> Vec<local::world::RolloutView> {
 /// How long after the first of two functions that do the same job the second one comes to the same call.
 const TWINS: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// When the action's run began that began it: ECS's deployments have no key that would tell. It is the last one that had begun, if
+/// A run of an action: when it began, and its id, since two may begin at the same moment.
+type Run = (shared::Time, String);
+
+fn run_at(run: &ActionView) -> Run {
+    (run.started, run.id.clone())
+}
+
+/// The action's run that began it: ECS's deployments have no key that would tell. It is the last one that had begun, if
 /// its release has this image; otherwise it brings the version before back.
-fn run_of(ended: &Ended<'_>, one: &local::world::RolloutView) -> Option<shared::Time> {
+fn run_of(ended: &Ended<'_>, one: &local::world::RolloutView) -> Option<Run> {
     let runs = ended.releases.iter().flat_map(|release| release.actions.iter().map(move |run| (run, &release.image)));
-    let begun = runs.filter(|(run, _)| run.action == "Deploy" && run.started <= one.span.0);
+    // Whoever has waited for its turn begins when the one before it has ended.
+    let is_on = |run: &ActionView| {
+        run.started <= one.span.0 && (run.status == ActionStatus::InProgress || run.updated >= one.span.0)
+    };
+    let begun = runs.filter(|(run, _)| run.action == "Deploy" && is_on(run));
     let (last, image) = begun.max_by_key(|(run, _)| run.started)?;
-    (*image == one.image).then_some(last.started)
+    // What goes back to the version that runs already brings that one, and brings that one back.
+    let earlier = ended.releases.iter().filter_map(|release| Some((release.deployed()?, &release.image)));
+    let ran = earlier.filter(|(at, _)| *at < last.started).max_by_key(|(at, _)| *at);
+    (*image == one.image && ran.is_none_or(|(_, ran)| ran != image)).then(|| run_at(last))
 }
 
 /// The same of what ECS deploys: behind the barrier, none moves before all of the release's are ready, and rolling services
@@ -145,7 +159,7 @@ fn early_rollouts(ended: &Ended<'_>) -> Vec<String> {
         let Some(acts) = acts.filter(|_| !ended.deeds.touched.contains(&one.service)) else { continue };
         // What brings the version before back waits for nobody, and web services that go back the quick way wait for no worker.
         let went_quickly = |one: &local::world::RolloutView| {
-            let of = |release: &&super::Release| release.action("Deploy").map(|run| run.started) == run_of(ended, one);
+            let of = |release: &&super::Release| release.action("Deploy").map(run_at) == run_of(ended, one);
             let is_web = !ended.plan.shape.services.iter().any(|service| {
                 service.worker
                     && ended.plan.shape.environments.iter().any(|at| Shape::ecs_service(service, at) == one.service)
@@ -187,7 +201,7 @@ fn early_of_the_other_kind(ended: &Ended<'_>) -> Vec<String> {
         let created = spans.iter().find(|(one, _, _)| *one == description).map(|(_, created, _)| *created);
         let release = ended.releases.iter().find(|one| description.contains(&one.execution) && !one.went_quickly());
         let runs = release.into_iter().flat_map(|one| &one.actions).filter(|run| run.action == "Deploy");
-        let run = runs.map(|run| run.started).filter(|at| created.is_some_and(|created| *at <= created)).max();
+        let run = runs.map(run_at).filter(|(at, _)| created.is_some_and(|created| *at <= created)).max();
         if by(&service).is_some_and(|one| one.by.is_held()) && is_untouched(&service) {
             held.extend(run.map(|run| (run, target.to_owned(), ready, moved, "CodeDeploy")));
         }
@@ -223,8 +237,7 @@ pub(super) fn a_try_deploys_a_target_once(ended: &Ended<'_>) -> Result<(), Strin
     if ended.may_have_two("deploy-services") {
         return Ok(());
     }
-    let mut rolled_out: std::collections::BTreeMap<(String, String, shared::Time), usize> =
-        std::collections::BTreeMap::new();
+    let mut rolled_out: std::collections::BTreeMap<(String, String, Run), usize> = std::collections::BTreeMap::new();
     for one in rollouts(ended) {
         let Some(run) = run_of(ended, &one) else { continue };
         if !ended.deeds.touched.contains(&one.service) {
