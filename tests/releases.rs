@@ -50,6 +50,24 @@ fn the_shop_is_released_and_its_customers_notice_nothing() {
 }
 
 #[test]
+fn the_shop_on_ecs_own_blue_green_is_released_when_somebody_has_typed_yes() {
+    let ports = ports();
+    let (local, state) = account("typed", "local.ecs.yaml", ports);
+    let mut release = Release::start(&local, &state, false);
+    release.until("Type yes to approve");
+    let stop = Arc::<AtomicBool>::default();
+    let client = ask_all_the_time(ports + 1, stop.clone());
+    release.process.stdin.take().unwrap().write_all(b"yes\n").unwrap();
+    release.until("+ Deploy/Drain");
+    stop.store(true, Ordering::Relaxed);
+    let (versions, errors) = client.join().unwrap();
+    assert!(versions.len() == 2 && versions[0] == "1.0" && errors.is_empty(), "{versions:?} {errors:?}");
+    let (status, output) = release.end();
+    assert_eq!(status, Some(0), "{output}");
+    assert!(output.contains("us web    | deployed by ECS (blue/green); its traffic waits for the others"), "{output}");
+}
+
+#[test]
 fn services_of_each_of_ecss_kinds_are_released_and_their_customers_notice_nothing() {
     // A canary, a linear service, one of CodeDeploy's, and a hook that is a real program.
     let ports = ports();

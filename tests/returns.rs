@@ -308,6 +308,9 @@ fn the_releases_of_an_account_are_listed_shown_and_gone_back_to_with_its_credent
         std::thread::sleep(Duration::from_millis(300));
     }
 
+    let (status, said) = ask(&["workers"]);
+    assert!(status == Some(0) && said.contains("us/exports: shop-export:"), "{said}");
+
     let (status, said) = ask(&["rollback", "--aws"]);
     assert!(status == Some(0) && said.starts_with("Going back to ") && said.contains("Sell teapots"), "{said}");
     let (_, back) = said.split_once("execution ").unwrap();
