@@ -177,9 +177,7 @@ fn every_example_command_is_run_by_somebody_or_needs_an_account() {
             let is_run = match runner {
                 Some(runner) => runs(runner),
                 // What is put there differs; that somebody starts such a command at all, does not.
-                None if has_placeholder(&command) => {
-                    verb.is_none_or(|verb| tried.contains(&format!("\"{verb}\"")))
-                }
+                None if has_placeholder(&command) => verb.is_none_or(|verb| tried.contains(&format!("\"{verb}\""))),
                 None => tried.contains(&command) || is_tried(&command, &tried),
             };
             if !is_run {

@@ -148,6 +148,26 @@ fn what_was_approved_is_not_done_when_another_release_has_the_traffic_since() {
 }
 
 #[test]
+fn a_way_back_that_was_stopped_while_it_drained_and_is_tried_again_has_not_overtaken_itself() {
+    play(busy(100), async |stage| {
+        let first = release(&stage).await;
+        release(&stage).await;
+        let back = stage.start_back(Some(&first), None);
+        approve(&stage, &back).await;
+        stage.until_begun(&back, "Drain").await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        stage.stop(&back);
+        stage.end(&back).await;
+        assert_eq!(version(&stage), "2.0", "what it had answered for stays");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let again = serde_json::json!({"stageName": "Deploy", "retryMode": "ALL_ACTIONS"});
+        stage.ask("RetryStageExecution", &back, again);
+        assert_eq!(stage.end(&back).await, ExecutionStatus::Succeeded, "{:#?}", stage.action(&back, "Deploy"));
+        assert_eq!(version(&stage), "2.0");
+    });
+}
+
+#[test]
 fn what_was_approved_is_not_done_when_a_task_was_begun_since_that_says_that_there_is_no_way_back() {
     for (setting, bars) in [(barred(), true), (own_images(), false)] {
         let (setting, begun) = noting(setting);

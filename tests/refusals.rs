@@ -3,7 +3,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::machine::{ports, programs, shop};
+use crate::machine::{ports, programs, shop, workspace};
 
 #[test]
 fn the_version_is_that_of_the_workspace() {
@@ -145,5 +145,27 @@ fn check_says_what_a_release_would_do_or_every_mistake_with_its_place() {
         let checked = Command::new(programs().join("local")).arg("check").arg(&folder).output().unwrap();
         let (out, err) = (String::from_utf8(checked.stdout).unwrap(), String::from_utf8(checked.stderr).unwrap());
         assert!(out.contains(said) && err.contains(complained), "expected: {said} {complained}\n{out}\n{err}");
+    }
+}
+
+#[test]
+fn on_a_terminal_of_80_columns_what_is_said_is_broken_between_words() {
+    let program = programs().join("local");
+    let folder = workspace().join("examples/shop");
+    let broken = programs().join("releases/narrow");
+    std::fs::create_dir_all(&broken).unwrap();
+    std::fs::write(
+        broken.join("deploy.yaml"),
+        "application: shop\nenvironments: {us: {region: us-east-1, claster: shop}}\n",
+    )
+    .unwrap();
+    for (verb, folder) in [("check", &folder), ("check", &broken)] {
+        let command = format!("stty cols 80 rows 40; exec '{}' {verb} '{}'", program.display(), folder.display());
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &command, "/dev/null"]).stdin(Stdio::null());
+        let said = String::from_utf8(script.output().unwrap().stdout).unwrap();
+        assert!(said.len() > 80, "{said}");
+        let wide: Vec<_> = said.lines().filter(|line| line.trim_end().chars().count() > 80).collect();
+        assert!(wide.is_empty(), "{verb}: {wide:#?}");
     }
 }

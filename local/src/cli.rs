@@ -25,7 +25,7 @@ use follow::Signals;
 /// The pipeline is that of template.yaml, the Lambda functions are the real ones, ECS tasks and services are processes
 /// in the application's folder, databases and ports are real.
 #[derive(Debug, Parser)]
-#[command(name = "cutover", bin_name = "cargo run --", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "cutover", bin_name = "cargo run --", version, max_term_width = 80, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Sub>,

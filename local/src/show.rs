@@ -2,12 +2,14 @@
 //!
 //! Invariant: this is the only module that prints; every line is printed once, in the order in which it came.
 
+mod wrap;
+
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use console::style;
+use console::{Term, style};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use shared::Time;
 use shared::time::spoken;
@@ -36,7 +38,15 @@ enum News {
 
 /// Says something that a person has asked for.
 pub fn say(text: &str) {
-    print(&plain_lines(text));
+    print(&fitting(&plain_lines(text), &Term::stdout()));
+}
+
+/// Broken between words where the terminal is too narrow for it; as it is where it is read by a program.
+fn fitting(text: &str, term: &Term) -> String {
+    match term.size_checked().filter(|_| term.is_term()) {
+        Some((_, columns)) => wrap::wrapped(text, usize::from(columns)),
+        None => text.to_owned(),
+    }
 }
 
 /// The door: whatever others wrote (commit messages, log lines, names in files, requests) comes through here before it is
@@ -56,7 +66,9 @@ fn print(line: &str) {
 
 /// Says on standard error why a release could not start.
 pub fn complain(why: &str) {
-    drop(writeln!(std::io::stderr(), "{} {}", style("error:").red().bold().for_stderr(), plain_lines(why)));
+    let text = fitting(&format!("error: {}", plain_lines(why)), &Term::stderr());
+    let (_, rest) = text.split_at("error:".len());
+    drop(writeln!(std::io::stderr(), "{}{rest}", style("error:").red().bold().for_stderr()));
 }
 
 impl Default for Show {

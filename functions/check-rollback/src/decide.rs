@@ -87,7 +87,10 @@ pub(crate) fn decide(seen: &Seen<'_>) -> Decision {
     let is_it = |one: &&Record| !one.back && one.has_succeeded() && one.content == seen.target.hash;
     let target = records.iter().find(is_it).cloned();
     // Of one without a record, all that were read may be later.
-    let is_later = |one: &&Record| target.as_ref().is_none_or(|target| one.ended > target.ended);
+    // What came and went while it drained its workers is later, too.
+    let got_traffic = target.as_ref().map(|target| target.deployed_at().unwrap_or(target.ended));
+    let own = target.as_ref().map(|target| target.execution.clone());
+    let is_later = |one: &&Record| got_traffic.is_none_or(|at| one.ended > at) && own.as_ref() != Some(&one.execution);
     let since: Vec<_> = records.iter().filter(|one| !one.back).filter(is_later).rev().cloned().collect();
     let of_each = |one: &Record| {
         let what = one.what_now();

@@ -7,8 +7,8 @@ use shared::record::{History, Record, Store, runs};
 use shared::targets::quick::Runs;
 use shared::{Error, Tick, Time};
 
-/// How many records of each pipeline are looked at: those of the time since a person was asked.
-const MOST: usize = 15;
+/// How many records of each pipeline are looked at: those of the time since a person was asked, and more.
+const MOST: usize = 60;
 
 /// What has happened since.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) enum Approved {
     Overtaken(String),
     /// These tasks were begun meanwhile, and say that there is no way back behind them.
     Barred(Vec<(String, String)>),
+    /// These tasks were begun meanwhile, and whether there is a way back behind them is not known.
+    Unread(Vec<(String, String)>),
 }
 
 /// Looks what has happened since a person was asked.
@@ -29,34 +31,36 @@ pub(crate) async fn look(tick: &Tick<'_>, from: Option<&Runs>) -> Result<Approve
     let Some(store) = Store::new(tick.aws) else { return Ok(Approved::Holds(Vec::new())) };
     let pipelines: Vec<_> = tick.aws.settings().pipelines.iter().map(String::as_str).collect();
     let siblings = Codepipeline::new(tick.aws).siblings(tick.release).await?;
-    let asked = siblings.iter().filter(|one| one.category == "Approval").filter_map(|one| one.started).max();
+    // What a person was told is what the action before the approval has seen, after its begin.
+    let approval = siblings.iter().filter(|one| one.category == "Approval").max_by_key(|one| one.started);
+    let told = siblings.iter().filter(|one| approval.is_some_and(|approval| approval.stage == one.stage));
+    let told = told.filter(|one| one.category != "Approval").filter_map(|one| one.started).max();
+    let asked = told.or(approval.and_then(|approval| approval.started));
     let history = History::look(tick.aws, &store, &pipelines, tick.now, MOST).await?;
-    Ok(decide(&history.records, from, asked.unwrap_or(tick.begun)))
+    Ok(decide(&history.records, from, &tick.release.execution, asked.unwrap_or(tick.begun)))
 }
 
-/// Decides.
-fn decide(records: &[Record], from: Option<&Runs>, asked: Time) -> Approved {
-    if let (Some(from), Some(runs)) = (from, runs(records))
-        && runs.execution != from.execution
-    {
+/// Decides; `own` is the way back itself, which may have deployed before and be tried again.
+fn decide(records: &[Record], from: Option<&Runs>, own: &str, asked: Time) -> Approved {
+    let is_expected = |one: &Record| one.execution == own || from.is_some_and(|from| from.execution == one.execution);
+    if let Some(runs) = runs(records).filter(|runs| runs.deployed_at() >= Some(asked) && !is_expected(runs)) {
         return Approved::Overtaken(runs.what_now());
     }
-    let begun = |record: &Record| {
-        let since = record.actions.iter().filter(|step| step.began >= asked).filter_map(|step| step.task.clone());
-        let what = record.what_now();
-        let mut each: Vec<_> = since.map(|task| (task, what.clone())).collect();
+    let since = |is_it: &dyn Fn(&Record, &String) -> bool| {
+        let mut each = Vec::new();
+        for one in records.iter().filter(|one| !one.back) {
+            let begun = one.actions.iter().filter(|step| step.began >= asked).filter_map(|step| step.task.clone());
+            each.extend(begun.filter(|task| is_it(one, task)).map(|task| (task, one.what_now())));
+        }
         each.dedup();
         each
     };
-    let since = |is_barred: bool| {
-        let each = records.iter().filter(|one| !one.back).flat_map(|one| {
-            begun(one).into_iter().filter(move |(task, _)| one.no_way_back.contains(task) == is_barred)
-        });
-        each.collect::<Vec<_>>()
-    };
-    match since(true) {
-        barred if barred.is_empty() => Approved::Holds(since(false)),
-        barred => Approved::Barred(barred),
+    let barred = since(&|one, task| one.no_way_back.contains(task));
+    let unread = since(&|one, _| one.content.is_empty());
+    match (barred.is_empty(), unread.is_empty()) {
+        (false, _) => Approved::Barred(barred),
+        (true, false) => Approved::Unread(unread),
+        (true, true) => Approved::Holds(since(&|_, _| true)),
     }
 }
 
@@ -77,8 +81,8 @@ mod tests {
     fn migrated(began: u64, no_way_back: &[&str]) -> Record {
         let step = Step { task: Some("migrate".into()), began: Time::from_millis(began), ..Step::default() };
         let no_way_back = no_way_back.iter().map(|&task| task.to_owned()).collect();
-        let (execution, status) = ("new".into(), "InProgress".into());
-        Record { execution, status, actions: vec![step.clone(), step], no_way_back, ..Record::default() }
+        let (execution, status, content) = ("new".into(), "InProgress".into(), "c".into());
+        Record { execution, status, content, actions: vec![step.clone(), step], no_way_back, ..Record::default() }
     }
 
     #[test]
@@ -90,16 +94,21 @@ mod tests {
         for (others, expected) in [
             (vec![], Approved::Holds(vec![])),
             (vec![deployed("before", 40_000)], Approved::Holds(vec![])),
+            (vec![deployed("back", 110_000)], Approved::Holds(vec![])),
             (vec![deployed("since", 110_000)], Approved::Overtaken("execution since".into())),
             (vec![migrated(99_999, &["migrate"])], Approved::Holds(vec![])),
             (vec![migrated(100_000, &["other"])], Approved::Holds(migrate.clone())),
             (vec![migrated(100_000, &["migrate"])], Approved::Barred(migrate.clone())),
+            (vec![Record { content: String::new(), ..migrated(100_000, &[]) }], Approved::Unread(migrate.clone())),
         ] {
             let records: Vec<_> = others.into_iter().chain([ran.clone()]).collect();
-            assert_eq!(decide(&records, Some(&from), ASKED), expected);
+            assert_eq!(decide(&records, Some(&from), "back", ASKED), expected);
         }
-        let unknown = decide(&[deployed("since", 110_000)], None, ASKED);
-        assert_eq!(unknown, Approved::Holds(vec![]), "what ran was not known when it was approved");
-        assert_eq!(decide(&[], Some(&from), ASKED), Approved::Holds(vec![]));
+        let from_unknown = |at| decide(&[deployed("other", at)], None, "back", ASKED);
+        assert_eq!(from_unknown(99_999), Approved::Holds(vec![]), "it ran before anybody was asked");
+        assert_eq!(from_unknown(100_000), Approved::Overtaken("execution other".into()));
+        // What runs has no record that can be read any more.
+        assert_eq!(decide(&[deployed("older", 10_000)], Some(&from), "back", ASKED), Approved::Holds(vec![]));
+        assert_eq!(decide(&[], Some(&from), "back", ASKED), Approved::Holds(vec![]));
     }
 }

@@ -95,6 +95,7 @@ impl Memory {
             }
             Approved::Overtaken(what) => Ok(Some(Next::Fail(message::overtaken(&what)))),
             Approved::Barred(tasks) => Ok(Some(Next::Fail(message::barred(&tasks)))),
+            Approved::Unread(tasks) => Ok(Some(Next::Fail(message::unread(&tasks)))),
         }
     }
 

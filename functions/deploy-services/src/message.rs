@@ -18,7 +18,7 @@ use crate::workers::Workers;
 mod approved;
 mod quick;
 
-pub(crate) use approved::{barred, begun_since, overtaken};
+pub(crate) use approved::{barred, begun_since, overtaken, unread};
 pub(crate) use quick::{
     closed, goes_quickly, looks_anew, looks_for_the_quick_way, quickly, stuck_quickly, went_quickly,
 };

@@ -22,6 +22,9 @@ const SHOWN: Duration = Duration::from_secs(60);
 /// How many records tell how long things usually take, and which release ran before.
 const MOST: usize = 15;
 
+/// How often it is looked which release was before the one that runs, until two looks agree.
+const LOOKS: usize = 4;
+
 /// How many of a task's last lines are looked at: those of all environments, mixed.
 const LINES: i32 = 300;
 
@@ -190,7 +193,7 @@ impl Recorder<'_> {
             let records = readable(self.store.newest(&[pipeline], MOST).await?);
             self.store.leave_usual(pipeline, &Usual::of(&records)).await?;
         }
-        self.leave_before(&self.history(now).await?).await
+        self.leave_before(self.history(now).await?, now).await
     }
 
     /// Waits until a release shows that it has the traffic, and leaves word which one ran before it.
@@ -201,7 +204,7 @@ impl Recorder<'_> {
             let history = self.history(now).await?;
             let is_shown = |one: &Record| one.execution == execution && one.deployed_at().is_some();
             if history.records.iter().any(is_shown) || now.since(begun) > SHOWN.min(invocation.left()) {
-                return self.leave_before(&history).await;
+                return self.leave_before(history, now).await;
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -209,10 +212,17 @@ impl Recorder<'_> {
 
     /// Keeps the artifact of the release before the one that runs where a way back looks for it.
     ///
-    /// Safe to repeat: it follows from the history.
-    async fn leave_before(&self, history: &History) -> Result<(), Error> {
-        if let Some(before) = record::before(&history.records) {
+    /// Safe to repeat: it follows from the history, which is looked at once more, since whoever has seen a later one may have come
+    /// first.
+    async fn leave_before(&self, mut history: History, now: Time) -> Result<(), Error> {
+        for _ in 0..LOOKS {
+            let Some(before) = record::before(&history.records) else { return Ok(()) };
             self.store.bucket().copy(&before.artifact, &Store::before(&before.pipeline)).await?;
+            let again = self.history(now).await?;
+            if record::before(&again.records).is_some_and(|after| after.artifact == before.artifact) {
+                return Ok(());
+            }
+            history = again;
         }
         Ok(())
     }

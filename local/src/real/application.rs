@@ -105,7 +105,7 @@ impl Application {
     /// Whether the folder has changes that are in no commit.
     fn is_changed(&self) -> bool {
         let mut git = std::process::Command::new("git");
-        git.arg("-C").arg(&self.folder).args(["status", "--porcelain", "--", "."]);
+        git.arg("-C").arg(&self.folder).args(["status", "--porcelain", "--", ".", ":(exclude).cutover"]);
         let output = git.stderr(Stdio::null()).output();
         output.is_ok_and(|output| output.status.success() && !output.stdout.is_empty())
     }

@@ -50,7 +50,9 @@ pub fn record(seen: &Seen, others: &[Record]) -> Record {
     actions.sort_by_key(|step| step.began);
     let began = actions.iter().map(|step| step.began).min().unwrap_or(seen.updated);
     let ended = actions.iter().map(|step| step.ended).max().unwrap_or(seen.updated);
-    let before = ran_before(others, &seen.release.execution, ended);
+    let deploys = |step: &&Step| step.stage == "Deploy" && step.action == "Deploy" && step.status == "Succeeded";
+    let moved = actions.iter().filter(deploys).map(|step| step.ended).max();
+    let before = ran_before(others, &seen.release.execution, moved.unwrap_or(ended));
     let source = seen.actions.iter().find(|one| one.category == "Source").map(|one| &one.variables);
     let variable = |name: &str| source.and_then(|all| all.get(name)).cloned().unwrap_or_default();
     let content = seen.content.as_ref();
@@ -104,9 +106,9 @@ pub fn record(seen: &Seen, others: &[Record]) -> Record {
     }
 }
 
-/// What ran until this release deployed, or ended without: the newest that had deployed by then.
-fn ran_before<'a>(others: &'a [Record], execution: &str, ended: Time) -> Option<&'a Record> {
-    let earlier = |one: &Record| one.deployed_at().filter(|at| *at < ended && one.execution != execution);
+/// What ran until this release deployed, or ended without: the one that had deployed last by then.
+fn ran_before<'a>(others: &'a [Record], execution: &str, until: Time) -> Option<&'a Record> {
+    let earlier = |one: &Record| one.deployed_at().filter(|at| *at < until && one.execution != execution);
     others.iter().filter_map(|one| Some((earlier(one)?, one))).max_by_key(|(at, _)| *at).map(|(_, one)| one)
 }
 

@@ -69,7 +69,9 @@ impl History {
     /// Whether no record tells of an execution as it stands.
     fn lacks(&self, one: &ListedExecution, now: Time) -> bool {
         let unreadable = self.unreadable.iter().any(|entry| entry.execution() == one.id);
-        let is_recorded = unreadable || self.records.iter().any(|record| record.execution == one.id);
+        // One that has ended otherwise since was tried again.
+        let tells = |record: &Record| record.execution == one.id && record.status == one.status;
+        let is_recorded = unreadable || self.records.iter().any(tells);
         !one.is_over() || (!is_recorded && now.since(one.updated) < RECORDED)
     }
 }

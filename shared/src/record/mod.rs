@@ -30,6 +30,7 @@ pub const COMMITS: &str = "commits.tsv";
 /// How many commits of one release are kept, and how much of each message.
 const MOST_COMMITS: usize = 50;
 const LONGEST_MESSAGE: usize = 200;
+const LONGEST_NAME: usize = 100;
 
 /// A release that has ended. Times are milliseconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -108,8 +109,9 @@ impl Commit {
         let read = |line: &str| {
             let mut fields = line.splitn(4, '\t').map(|field| plain(field).trim().to_owned());
             let (id, author, date) = (fields.next()?, fields.next()?, fields.next()?);
-            let is_id = id.len() >= 7 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let is_id = (7..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
             let message = fit(&fields.next()?, LONGEST_MESSAGE);
+            let (author, date) = (fit(&author, LONGEST_NAME), fit(&date, LONGEST_NAME));
             is_id.then(|| Self { id, author, date, message, ..Self::default() })
         };
         text.lines().filter_map(read).collect()
@@ -251,13 +253,16 @@ pub fn runs(records: &[Record]) -> Option<&Record> {
     records.iter().rev().filter(|one| one.deployed_at().is_some()).max_by_key(|one| one.deployed_at())
 }
 
-/// The release before the one that runs: what a way back goes to unless told otherwise; `records` are the newest first.
+/// The release before the one that runs: what a way back goes to unless told otherwise. Which was before which is told by when they
+/// deployed, since one may drain its workers while the next ones come and go.
 #[must_use]
 pub fn before(records: &[Record]) -> Option<&Record> {
     let runs = runs(records).filter(|runs| !runs.content.is_empty())?;
-    let at = records.iter().position(|one| !one.back && one.deployed_at().is_some() && one.content == runs.content)?;
+    let own =
+        records.iter().filter(|one| !one.back && one.content == runs.content).filter_map(Record::deployed_at).max()?;
     let is_good = |one: &&Record| !one.back && one.has_succeeded() && !one.artifact.is_empty();
-    records[at..].iter().find(|one| is_good(one) && one.content != runs.content)
+    let earlier = records.iter().filter(is_good).filter(|one| one.content != runs.content);
+    earlier.filter(|one| one.deployed_at() < Some(own)).max_by_key(|one| one.deployed_at())
 }
 
 /// What a manifest and an image are recognized by: 64 bits of FNV-1a, for telling a few hundred releases apart.

@@ -133,7 +133,14 @@ impl Store {
         let mut entries = Vec::new();
         for pipeline in pipelines {
             for (execution, _) in self.executions(pipeline).await?.iter().take(most) {
-                entries.extend(self.get(pipeline, execution).await?);
+                match self.get(pipeline, execution).await {
+                    Ok(entry) => entries.extend(entry),
+                    // One that is too large, say, is no reason to know nothing of the others.
+                    Err(Error::Stop(why)) => {
+                        entries.push(Entry::Unreadable { execution: execution.clone(), why: why.message });
+                    }
+                    Err(again) => return Err(again),
+                }
             }
         }
         newest_first(&mut entries);

@@ -14,6 +14,9 @@ const OF: usize = 10;
 /// How many times as long as the slowest of the last ones is worth a word.
 const SLOW: u32 = 3;
 
+/// How many seconds that must be at least: what is over in a moment is never slow.
+const LEAST_SLOW: u64 = 60;
+
 /// By stage and action.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -87,7 +90,7 @@ impl Usual {
 impl Usually {
     /// After how many seconds it is worth a word.
     fn slow_after(&self) -> u64 {
-        u64::from(SLOW) * self.slowest.max(1)
+        (u64::from(SLOW) * self.slowest).max(LEAST_SLOW)
     }
 
     fn slow(&self) -> String {
@@ -157,6 +160,9 @@ mod tests {
             "Migrate/Migrate is SLOW: more than 3 times as long as the slowest of the last 1 (1 min 00 s)"
         );
         assert_eq!(usual.has_become_slow("Migrate", "Other", at(0), (at(0), at(500))), None);
+        let quick = Usual::of(&releases(&[1]));
+        let is_slow = |now| quick.has_become_slow("Migrate", "Migrate", at(0), (at(0), at(now))).is_some();
+        assert_eq!([60, 61].map(is_slow), [false, true]);
     }
 
     #[test]

@@ -19,6 +19,15 @@ pub(crate) fn barred(tasks: &[(String, String)]) -> Verdict {
     ))
 }
 
+/// What was begun may be such, and nobody can say.
+pub(crate) fn unread(tasks: &[(String, String)]) -> Verdict {
+    Verdict::misconfigured(format!(
+        "Whether there is a way back behind {}, which was begun since this was approved, is not known, since its deploy.yaml cannot be read. \
+         Nothing was begun. Start the pipeline again, and look at what it says then.",
+        each(tasks)
+    ))
+}
+
 /// What else was begun, for the release's log.
 pub(crate) fn begun_since(tasks: &[(String, String)]) -> Option<String> {
     let is_any = !tasks.is_empty();
