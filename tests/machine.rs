@@ -61,6 +61,18 @@ pub(crate) fn account(name: &str, file: &str, ports: u16) -> (PathBuf, PathBuf) 
     (folder.join(file), folder)
 }
 
+/// Looks until there is something to be seen; what was seen last is in the message when there never is.
+pub(crate) fn patiently<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
+    let begun = Instant::now();
+    loop {
+        match look() {
+            Ok(seen) => return seen,
+            Err(last) => assert!(begun.elapsed() < PATIENCE, "it never comes to that: {last}"),
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
 /// The command line under way.
 pub(crate) struct Release {
     pub(crate) process: Child,

@@ -48,6 +48,28 @@ fn busy(seconds: u64) -> Setting {
     setting
 }
 
+/// The third version comes up, and never gets well.
+fn third_is_ill(mut setting: Setting) -> Setting {
+    setting.script = Box::new(|start| match start.port.is_some() && start.image.ends_with(":4.0") {
+        true => Script { healthy_after: None, ..Script::service() },
+        false => Script::of_shop(start),
+    });
+    setting
+}
+
+/// Two releases, a third one that deploys, and a way back to the first that is approved meanwhile.
+async fn back_while_it_deploys(stage: &Stage) -> [String; 3] {
+    let first = release(stage).await;
+    release(stage).await;
+    let failing = stage.start();
+    approve(stage, &failing).await;
+    stage.until_begun(&failing, "Deploy").await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let back = stage.start_back(Some(&first), None);
+    approve(stage, &back).await;
+    [first, failing, back]
+}
+
 async fn approve(stage: &Stage, execution: &str) {
     stage.until_begun(execution, "Approve").await;
     stage.answer_approval(execution, "Approved");
@@ -199,26 +221,14 @@ fn what_was_approved_is_not_done_when_a_task_was_begun_since_that_says_that_ther
 
 #[test]
 fn where_another_release_deploys_for_too_long_the_way_back_is_refused_by_name_and_comes_when_it_has_failed() {
-    let (mut setting, begun) = noting(own_images());
+    let (mut setting, begun) = noting(third_is_ill(own_images()));
     setting.manifest =
         setting.manifest.replace("    deployment_group: web\n", "    deployment_group: web\n    wait_for_group: 1m\n");
     setting.manifest = setting
         .manifest
         .replace("    deployment_group: worker\n", "    deployment_group: worker\n    wait_for_group: 1m\n");
-    // The third version comes up and never gets well.
-    setting.script = Box::new(|start| match start.port.is_some() && start.image.ends_with(":4.0") {
-        true => Script { healthy_after: None, ..Script::service() },
-        false => Script::of_shop(start),
-    });
     play(setting, async |stage| {
-        let first = release(&stage).await;
-        release(&stage).await;
-        let failing = stage.start();
-        approve(&stage, &failing).await;
-        stage.until_begun(&failing, "Deploy").await;
-        tokio::time::sleep(Duration::from_secs(30)).await;
-        let back = stage.start_back(Some(&first), None);
-        approve(&stage, &back).await;
+        let [first, failing, back] = back_while_it_deploys(&stage).await;
         assert_eq!(stage.end_alone(&back).await, ExecutionStatus::Failed);
         let why = stage.action(&back, "Deploy").error.unwrap();
         let said =
@@ -236,23 +246,8 @@ fn where_another_release_deploys_for_too_long_the_way_back_is_refused_by_name_an
 
 #[test]
 fn in_the_middle_of_a_release_that_is_stopped_then_the_way_back_waits_by_name_and_brings_the_old_version() {
-    let mut setting = own_images();
-    // The third version comes up and never gets well.
-    setting.script = Box::new(|start| match start.port.is_some() && start.image.ends_with(":4.0") {
-        true => Script { healthy_after: None, ..Script::service() },
-        false => Script::of_shop(start),
-    });
-    play(setting, async |stage| {
-        let first = release(&stage).await;
-        release(&stage).await;
-        let failing = stage.start();
-        stage.until_begun(&failing, "Approve").await;
-        stage.answer_approval(&failing, "Approved");
-        stage.until_begun(&failing, "Deploy").await;
-        tokio::time::sleep(Duration::from_secs(30)).await;
-        let back = stage.start_back(Some(&first), None);
-        stage.until_begun(&back, "Approve").await;
-        stage.answer_approval(&back, "Approved");
+    play(third_is_ill(own_images()), async |stage| {
+        let [_, failing, back] = back_while_it_deploys(&stage).await;
         stage.until_begun(&back, "Deploy").await;
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert!(!stage.world().traffic().iter().any(|one| one.image.ends_with(":2.0")), "it must not have begun");

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tests::served::Served;
 
-use crate::machine::{PATIENCE, Release, ask_all_the_time, ports, processes_of, programs, shop, workspace};
+use crate::machine::{Release, ask_all_the_time, patiently, ports, processes_of, programs, shop, workspace};
 
 /// What the blog's page says, where anybody answers.
 fn page(port: u16) -> Option<String> {
@@ -242,16 +242,13 @@ fn release_served(served: &Served, pipeline: &str) -> String {
 
 /// Answers its approval, and waits for its end.
 fn approve_served(served: &Served, pipeline: &str, execution: &str) {
-    let begun = Instant::now();
     let asked = json!({"pipelineName": pipeline, "pipelineExecutionId": execution});
-    loop {
+    let status = patiently(|| {
         let shown = served.call("CodePipeline_20150709.GetPipelineExecution", &asked);
         let status = shown["pipelineExecution"]["status"].as_str().unwrap().to_owned();
         if status != "InProgress" {
-            assert_eq!(status, "Succeeded");
-            return;
+            return Ok(status);
         }
-        assert!(begun.elapsed() < PATIENCE, "it does not end: {shown}");
         let state = served.call("CodePipeline_20150709.GetPipelineState", &json!({"name": pipeline}));
         let stages = state["stageStates"].as_array().cloned().unwrap_or_default();
         let actions = stages.iter().flat_map(|stage| stage["actionStates"].as_array().cloned().unwrap_or_default());
@@ -262,8 +259,9 @@ fn approve_served(served: &Served, pipeline: &str, execution: &str) {
             let answer = json!({"pipelineName": pipeline, "stageName": "Approve", "actionName": "Approve", "token": token, "result": result});
             served.call("CodePipeline_20150709.PutApprovalResult", &answer);
         }
-        std::thread::sleep(Duration::from_millis(300));
-    }
+        Err(shown.to_string())
+    });
+    assert_eq!(status, "Succeeded");
 }
 
 #[test]
@@ -297,16 +295,11 @@ fn the_releases_of_an_account_are_listed_shown_and_gone_back_to_with_its_credent
     let (status, said) = ask(&["releases", "--aws", ".", &first[..8]]);
     assert!(status == Some(0) && said.contains("Migrate/Migrate") && said.contains("Deploy/Drain"), "{said}");
     // Once its record is there, it tells who has written what since the release before.
-    let begun = Instant::now();
-    loop {
+    let said = patiently(|| {
         let (_, said) = ask(&["releases", "--aws", ".", &second[..8]]);
-        if said.contains(&format!("commit         {commit} Sell coffee (Ann)")) {
-            assert!(!said.contains("Sell teapots (Ann)"), "that was released before: {said}");
-            break;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{said}");
-        std::thread::sleep(Duration::from_millis(300));
-    }
+        if said.contains(&format!("commit         {commit} Sell coffee (Ann)")) { Ok(said) } else { Err(said) }
+    });
+    assert!(!said.contains("Sell teapots (Ann)"), "that was released before: {said}");
 
     let (status, said) = ask(&["workers"]);
     assert!(status == Some(0) && said.contains("us/exports: shop-export:"), "{said}");
