@@ -1,6 +1,8 @@
 //! Everything that is tested beside the units: laws and scenarios in virtual time, and the shipped binaries for real.
 
+mod back_for_real;
 mod beforehand;
+mod binaries;
 mod buildspecs;
 mod console;
 mod deployments;
@@ -22,10 +24,8 @@ mod records;
 mod refusals;
 mod releases;
 mod repeats;
-mod returns;
 mod rollouts;
 mod scenarios;
-mod shipped;
 mod tasks;
 mod template;
 mod verify;

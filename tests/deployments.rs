@@ -7,6 +7,7 @@ use std::time::Duration;
 use local::world::{ActionStatus, ExecutionStatus, Lateness, Start, World};
 use serde_json::{Value, json};
 use shared::Time;
+use tests::sweep::share;
 use tests::{Call, Meddling, Script, Setting, Stage, is_in, of_task, play};
 
 pub(crate) fn is_old_everywhere(stage: &Stage) -> bool {
@@ -368,7 +369,7 @@ fn a_target_past_its_termination_wait_is_brought_back_by_a_deployment_of_the_rev
 
 #[test]
 fn a_halt_at_every_second_of_a_deployment_takes_everything_back() {
-    for seconds in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12] {
+    for seconds in share([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12], 3, 0) {
         play(Setting::default(), async |stage| {
             let release = at_deploy(&stage).await;
             tokio::time::sleep(Duration::from_secs(seconds)).await;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use local::world::{ActionStatus, ExecutionStatus, Lateness, Start, World};
 use serde_json::json;
 use tests::halt::{all_late, dead_after};
+use tests::sweep::share;
 use tests::writes::{at_write, telling_writes};
 use tests::{Call, Meddling, SMALL, Script, Setting, Stage, of_task, play};
 
@@ -49,11 +50,21 @@ enum Others {
     One,
 }
 
+/// What a stop can come with.
+const STOPS: [Meddling; 5] = [
+    Meddling::AbandonBefore,
+    Meddling::AbandonAfter,
+    Meddling::AbandonAndCrash,
+    Meddling::AbandonAndCrashAfter,
+    Meddling::AbandonAndHang,
+];
+
 fn halted_at_each_write(with: Meddling, others: Others) {
     let of_the_release = |call: &Call<'_>| !matches!(call.function, "halt-release" | "notify");
     let calls = telling_writes(small(), of_the_release);
     assert!(calls.len() > 25, "{} calls that change something", calls.len());
-    for nth in calls {
+    let which = STOPS.iter().position(|stop| *stop == with).unwrap();
+    for nth in share(calls, STOPS.len(), which) {
         let meddle = at_write(nth, with, of_the_release);
         // What was begun is shown late, as on AWS.
         let mut random = fastrand::Rng::with_seed(nth as u64);
@@ -158,7 +169,7 @@ fn the_promise_holds(stage: &Stage, release: &str, context: &str) {
 
 /// A person stops the release at any moment of its, while AWS shows late what it does.
 fn halted_at_a_random_moment(seeds: std::ops::Range<u64>, functions_die: bool) {
-    for seed in seeds {
+    for seed in share(seeds, 3, 0) {
         let mut random = fastrand::Rng::with_seed(seed);
         let lateness = all_late(&mut random, shared::aws::LISTED);
         let moment = Duration::from_millis(random.u64(0..60_000));
@@ -202,7 +213,7 @@ fn at_any_moment_with_the_functions_dead() {
 
 #[test]
 fn without_halt_release_the_functions_begin_nothing_after_a_stop_and_take_back_what_they_had_begun() {
-    for seed in 2000..2020 {
+    for seed in share(2000..2020, 2, 0) {
         let mut random = fastrand::Rng::with_seed(seed);
         // Who stops the release is seen at once: what is begun after it was not looked at before.
         let lateness = Lateness { executions: Duration::ZERO, ..all_late(&mut random, shared::aws::LISTED) };
@@ -490,7 +501,7 @@ fn a_manifest_that_cannot_be_read_is_said_loudly_with_what_to_do() {
 
 #[test]
 fn while_half_of_its_calls_are_throttled_a_halt_is_said_to_its_end() {
-    for seed in 0..24 {
+    for seed in share(0..24, 3, 0) {
         let mut random = fastrand::Rng::with_seed(seed);
         let meddle = move |call: &Call<'_>| {
             let hit = call.function == "halt-release" && random.bool();

@@ -6,6 +6,7 @@ use tests::laws::fault::{Calls, Ending, Fault, Shown};
 use tests::laws::plan::Plan;
 use tests::laws::play;
 use tests::laws::shape::{By, How, Place, Service, Shape};
+use tests::sweep::share;
 use tests::{Fate, Meddling, laws};
 
 fn millis(millis: u64) -> Duration {
@@ -45,7 +46,7 @@ fn keeps_the_laws(plan: &Plan) {
 fn a_run_that_was_given_up_begins_nothing_although_a_retry_makes_the_release_go_on() {
     // Two migrations ran at once: the run that was given up only asked whether the release goes on.
     for nth in 0..8 {
-        for after in [137, 1500] {
+        for after in share([137, 1500], 2, nth as usize) {
             let faults = vec![
                 Fault::Once { what: Meddling::AbandonAndCrash, of: of("ListActionExecutions"), nth },
                 Fault::Retry { after: millis(after), all: false },
@@ -197,7 +198,7 @@ fn a_retry_takes_up_what_the_run_begins_that_was_stopped_and_cannot_know_it_yet(
 
 #[test]
 fn a_halt_is_told_although_the_answer_to_whose_turn_it_is_was_lost() {
-    for seed in 0..10 {
+    for seed in share(0..10, 3, 0) {
         let lost = Fault::Storm {
             what: Meddling::LoseReply,
             of: of("CreateLogStream"),
@@ -223,7 +224,7 @@ fn of_two_tasks_that_fail_within_a_look_the_verdict_names_the_first() {
     let fails = |environment, after| {
         [Ending::Slow(millis(after)), Ending::Exit(1)].map(|how| Fault::Task { environment, task: "migrate", how })
     };
-    for seed in 0..6 {
+    for seed in share(0..6, 3, 0) {
         let faults = [fails(0, 1400), fails(1, 1100)].concat();
         keeps_the_laws(&Plan { seed, shape: two.clone(), faults });
     }
@@ -275,15 +276,15 @@ fn a_log_ends_with_a_line_about_each_task_that_an_environment_had() {
 
 #[test]
 fn the_same_seed_is_the_same_play_in_any_order() {
-    let seeds = 100..106;
-    let first: Vec<_> = seeds.clone().map(|seed| play(&Plan::of(seed), false).hash).collect();
-    let again: Vec<_> = seeds.rev().map(|seed| play(&Plan::of(seed), false).hash).collect();
+    let seeds: Vec<_> = share(100..106, 3, 0).collect();
+    let first: Vec<_> = seeds.iter().copied().map(|seed| play(&Plan::of(seed), false).hash).collect();
+    let again: Vec<_> = seeds.into_iter().rev().map(|seed| play(&Plan::of(seed), false).hash).collect();
     assert!(first.iter().eq(again.iter().rev()), "{first:?} {again:?}");
 }
 
 #[test]
 fn a_few_seeds_keep_the_laws() {
-    for seed in 0..12 {
+    for seed in share(0..12, 3, 0) {
         let plan = Plan::of(seed);
         let played = laws::play(&plan, false);
         let faults: Vec<_> = plan.faults.iter().map(ToString::to_string).collect();
@@ -295,7 +296,7 @@ fn a_few_seeds_keep_the_laws() {
 fn of_two_functions_that_place_one_task_the_second_finds_what_the_first_one_got_room_for() {
     // Each try to place it has a token of its own, and they looked once, before the first.
     let claims = Calls { function: Some("run-tasks"), operation: Some("AcknowledgeJob"), writes: false };
-    for lasts in (1000..22_000).step_by(1500) {
+    for lasts in share((1000..22_000).step_by(1500), 3, 0) {
         let no_room = Fault::Storm {
             what: Meddling::NoRoom,
             of: of("RunTask"),
@@ -350,7 +351,7 @@ fn of_two_functions_whose_claims_are_in_doubt_one_does_the_job() {
 fn a_halt_that_slept_while_its_stage_was_tried_and_stopped_again_takes_back_nothing_of_the_second_try() {
     // The first try's halt saw the release stopped, and the deployment that it had taken back on the new version.
     let drains = Calls { function: Some("drain-workers"), operation: None, writes: false };
-    for at in (10_000..15_000).step_by(250) {
+    for at in share((10_000..15_000).step_by(250), 4, 0) {
         let faults = vec![
             Fault::Stop { at: millis(at), abandon: true },
             Fault::Retry { after: millis(12_703), all: false },

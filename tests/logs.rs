@@ -142,13 +142,13 @@ fn a_stream_that_appears_late_is_followed_from_its_first_line_on() {
 
 #[test]
 fn an_empty_page_is_not_the_end() {
-    let setting = migrating(|_| writing(Duration::from_millis(2), numbered(25_000)));
+    let setting = migrating(|_| writing(Duration::from_millis(2), numbered(12_000)));
     let quirks = Quirks { empty_pages: true, ..Quirks::default() };
     play(Setting { quirks, ..setting }, async |stage| {
         let release = released(&stage).await;
         for environment in ENVIRONMENTS {
-            assert_eq!(rows(&stage, &release, environment), (1..=25_000).collect::<Vec<_>>(), "{environment}");
-            assert!(closing(&stage, &release, environment).contains("migrate complete: 25000 lines"));
+            assert_eq!(rows(&stage, &release, environment), (1..=12_000).collect::<Vec<_>>(), "{environment}");
+            assert!(closing(&stage, &release, environment).contains("migrate complete: 12000 lines"));
         }
         let late = stage.events(&release).into_iter().map(|event| event.ingested.since(event.at)).max();
         assert!(

@@ -8,6 +8,7 @@ use std::time::Duration;
 use local::world::ExecutionStatus;
 use shared::Time;
 use shared::record::{Entry, Record, Store};
+use tests::sweep::share;
 use tests::{Call, Fate, Meddling, SMALL, Script, Setting, Stage, is_in, of_task, play};
 
 /// How long after a release's end its record is there at the latest when no event tells of it: two rounds of the schedule.
@@ -264,7 +265,7 @@ fn every_ended_release_has_exactly_one_record_whatever_happens_to_who_writes_it(
             })
             .filter(|(operation, _, what)| *what != Meddling::Conflict || *operation == "PutObject")
             .collect();
-    for (operation, nth, what) in happens {
+    for (operation, nth, what) in share(happens, 3, 0) {
         let mut setting = Setting { manifest: SMALL.to_owned(), ..own_images() };
         let mut seen = 0;
         setting.meddle = Box::new(move |call: &Call<'_>| {

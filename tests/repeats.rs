@@ -41,7 +41,7 @@ fn story(seed: u64) -> (u64, Vec<String>) {
 
 #[test]
 fn the_same_seed_tells_the_same_story_in_any_order_and_on_any_thread() {
-    let seeds = 0..6;
+    let seeds = 0..if std::env::var_os("CUTOVER_EVERY_PLAY").is_some() { 6 } else { 2 };
     let first: Vec<_> = seeds.clone().map(story).collect();
     let beside = std::thread::spawn({
         let seeds = seeds.clone();

@@ -10,6 +10,7 @@ use local::world::{ActionStatus, ExecutionStatus, Start, World};
 use serde_json::json;
 use shared::Time;
 use tests::halt::{all_late, dead_after};
+use tests::sweep::share;
 use tests::writes::{at_write, telling_writes};
 use tests::{Call, Kind, Meddling, Script, Setting, Stage, is_in, of_task, play, with_kinds};
 
@@ -60,7 +61,7 @@ fn a_release_goes_through_with_services_of_each_kind() {
 
 #[test]
 fn while_half_of_all_calls_are_throttled_services_of_each_kind_are_released() {
-    for kind in Kind::ALL {
+    for kind in share(Kind::ALL, 3, 0) {
         let mut lots = fastrand::Rng::with_seed(1);
         let meddle = move |_: &Call<'_>| if lots.bool() { Meddling::Throttle } else { Meddling::Pass };
         play(Setting { meddle: Box::new(meddle), ..shop(&[kind], &[kind]) }, async |stage| {
@@ -144,8 +145,8 @@ fn no_traffic_behind_the_barrier_moves_before_all_is_ready_and_what_nothing_hold
 
 #[test]
 fn one_that_fails_before_the_barrier_takes_all_back_whatever_their_kinds() {
-    for mix in MIXES {
-        for (environment, command) in [("us", "web"), ("eu", "work"), ("ap", "work")] {
+    for (which, mix) in MIXES.into_iter().enumerate() {
+        for (environment, command) in share([("us", "web"), ("eu", "work"), ("ap", "work")], 3, which) {
             let setting = with_new(shop(mix.0, mix.1), move |start| {
                 (is_in(start, environment) && of_task(start, command)).then(crashing)
             });
@@ -206,7 +207,7 @@ fn one_that_is_stopped_by_hand_after_the_barrier_takes_back_those_whose_traffic_
 #[test]
 fn a_halt_at_any_moment_of_a_deployment_takes_everything_back() {
     for mix in MIXES {
-        for second in (1..60).step_by(7) {
+        for second in share((1..60).step_by(7), 3, 1) {
             play(deployed_alone(shop(mix.0, mix.1)), async |stage| {
                 let release = stage.start();
                 stage.until_begun(&release, "Deploy").await;
@@ -523,14 +524,15 @@ fn whatever_happens_to_one_call_each_target_is_deployed_once() {
     for pair in PAIRS {
         let calls = telling_writes(deployed_alone(small(pair)), deploys);
         assert!(calls.len() >= 6, "{calls:?}");
-        for with in [
+        let faults = [
             Meddling::Throttle,
             Meddling::Unreachable,
             Meddling::LoseReply,
             Meddling::CrashBefore,
             Meddling::CrashAfter,
-        ] {
-            for &nth in &calls {
+        ];
+        for (which, with) in faults.into_iter().enumerate() {
+            for &nth in share(&calls, faults.len(), which) {
                 let meddle = at_write(nth, with, deploys);
                 play(Setting { meddle, ..deployed_alone(small(pair)) }, async |stage| {
                     let release = stage.start();
@@ -553,10 +555,14 @@ fn a_stop_before_or_after_any_call_takes_everything_back_with_the_function_alive
     for pair in PAIRS {
         let calls = telling_writes(deployed_alone(small(pair)), deploys);
         assert!(calls.len() >= 6, "{calls:?}");
-        for with in
-            [Meddling::AbandonBefore, Meddling::AbandonAfter, Meddling::AbandonAndCrash, Meddling::AbandonAndCrashAfter]
-        {
-            for &nth in &calls {
+        let stops = [
+            Meddling::AbandonBefore,
+            Meddling::AbandonAfter,
+            Meddling::AbandonAndCrash,
+            Meddling::AbandonAndCrashAfter,
+        ];
+        for (which, with) in stops.into_iter().enumerate() {
+            for &nth in share(&calls, stops.len(), which) {
                 let meddle = at_write(nth, with, deploys);
                 play(Setting { meddle, ..deployed_alone(small(pair)) }, async |stage| {
                     let release = stage.start();
@@ -592,7 +598,7 @@ fn is_taken_back(stage: &Stage, release: &str, status: ExecutionStatus, context:
 
 #[test]
 fn a_stop_at_any_moment_takes_everything_back_although_everything_is_shown_late() {
-    for seed in 0..20 {
+    for seed in share(0..20, 3, 0) {
         let mut random = fastrand::Rng::with_seed(seed);
         let lateness = all_late(&mut random, shared::aws::LISTED);
         let pair = PAIRS[random.usize(0..PAIRS.len())];

@@ -73,11 +73,15 @@ impl Needed {
     }
 }
 
+/// The shop in two environments, one of them in another account.
 fn in_another_account() -> Setting {
     let shop = Setting::default();
     let account = shop.account.replace("  eu-west-1:\n", "  eu-west-1:\n    account: \"444455556666\"\n");
     let role = "    region: eu-west-1\n    role: arn:aws:iam::444455556666:role/deployer\n";
     let manifest = shop.manifest.replace("    region: eu-west-1\n", role);
+    let (before, third) = manifest.split_once("  ap:\n").unwrap();
+    let (_, after) = third.split_once("\n\n").unwrap();
+    let manifest = format!("{before}\n{after}");
     let account = with_parameter(&account, "EnvironmentRoles", "arn:aws:iam::444455556666:role/deployer");
     Setting { account, manifest, ..shop }
 }
@@ -129,8 +133,8 @@ fn of_workers(needed: &mut Needed) {
         setting.meddle = Box::new(move |call| {
             let is_write = call.function == "deploy-services" && call.operation == "PutParameter";
             writes += usize::from(is_write);
-            // Each release writes four; this is the second one's pointer to the schedules.
-            match is_write && writes == 8 {
+            // Each release writes three; this is the second one's pointer to the schedules.
+            match is_write && writes == 6 {
                 true if dead => Meddling::AbandonAndCrashAfter,
                 true => Meddling::Refuse,
                 false => Meddling::Pass,
@@ -221,7 +225,7 @@ fn all_needed() -> Needed {
         ended.meddle = Box::new(move |call| {
             let is_it = call.function == "deploy-services";
             continued += usize::from(is_it && call.operation.starts_with("Continue"));
-            if is_it && continued >= 6 && !call.operation.starts_with("Continue") {
+            if is_it && continued >= 4 && !call.operation.starts_with("Continue") {
                 Meddling::CrashBefore
             } else {
                 Meddling::Pass
@@ -232,7 +236,7 @@ fn all_needed() -> Needed {
             stage.until_begun(&release, "Approve").await;
             stage.answer_approval(&release, "Approved");
             let over = |world: &local::world::World| {
-                let all = world.traffic().iter().all(|one| one.image.ends_with(":2.0"));
+                let all = world.traffic().iter().filter(|one| one.image.ends_with(":2.0")).count() == 4;
                 all && !world.is_deploying() && world.rollouts().iter().all(|one| one.status == "SUCCESSFUL")
             };
             stage.until("all have ended by themselves", Duration::from_secs(600), over).await;
@@ -300,7 +304,7 @@ fn all_needed() -> Needed {
         let times = put.entry(format!("{} of {}", call.operation, call.function)).or_default();
         *times += 1;
         match call.operation {
-            "BatchGetImage" if asked < 20 => Meddling::Throttle,
+            "BatchGetImage" if asked < 60 => Meddling::Throttle,
             // Whether a function is written down as the one that does its job it must then read.
             "PutObject" if call.function != "record-release" && *times == 1 => Meddling::LoseReply,
             _ => Meddling::Pass,
@@ -359,7 +363,7 @@ fn all_needed() -> Needed {
             if action == "Migrate" {
                 let is_it = |one: &&mut template::Function| one.binary == "halt-release";
                 let hurry = move |stack: &mut Stack| {
-                    stack.functions.iter_mut().filter(is_it).for_each(|one| one.timeout = 30);
+                    stack.functions.iter_mut().filter(is_it).for_each(|one| one.timeout = 60);
                 };
                 setting.change_stack = Box::new(hurry);
             }

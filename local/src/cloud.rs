@@ -6,11 +6,8 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use shared::aws::signed::{self, Question, Unasked};
+use shared::aws::signed::{self, Question, Reply, Unasked};
 use shared::aws::{Aws, Place};
-
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often a question is asked that is throttled or not answered, and the pause after the first time.
 const TRIES: u32 = 3;
@@ -94,17 +91,12 @@ impl<'a> Cloud<'a> {
         let config = self.aws.config_at(&self.place).await;
         let (signed_as, host, begin) = service.names();
         let is_query = matches!(service, Service::Iam | Service::Ec2 | Service::Sts);
-        let question = Question {
-            signed_as,
-            host,
-            region: &self.place.region,
-            is_global: service == Service::Iam,
-            target: (!is_query).then(|| format!("{begin}{operation}")),
-            kind: if is_query { "application/x-www-form-urlencoded" } else { "application/x-amz-json-1.1" },
-            body: if is_query { form(operation, begin, input) } else { input.to_string() },
-            patience: PATIENCE,
+        let region = &self.place.region;
+        let question = match is_query {
+            true => Question::form(signed_as, region, form(operation, begin, input)),
+            false => Question { host, ..Question::json(signed_as, region, format!("{begin}{operation}"), input) },
         };
-        let (status, text) = signed::ask(&config, question).await.map_err(|why| match why {
+        let Reply { status, body: text, .. } = signed::ask(&config, question).await.map_err(|why| match why {
             Unasked::Credentials(message) => Refused { code: "Credentials".into(), message },
             Unasked::Unanswered(message) => Refused { code: String::new(), message },
         })?;
@@ -131,13 +123,11 @@ fn refusal(answer: &Value, status: u16) -> Refused {
 fn form(operation: &str, version: &str, input: &Value) -> String {
     let mut pairs = vec![("Action".to_owned(), operation.to_owned()), ("Version".to_owned(), version.to_owned())];
     flatten("", input, &mut pairs);
-    let encode = |text: &str| {
-        let keep = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(byte);
-        text.bytes()
-            .map(|byte| if keep(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-            .collect::<String>()
-    };
-    pairs.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect::<Vec<_>>().join("&")
+    pairs
+        .iter()
+        .map(|(name, value)| format!("{}={}", shared::text::encoded(name), shared::text::encoded(value)))
+        .collect::<Vec<_>>()
+        .join("&")
 }
 
 fn flatten(begin: &str, value: &Value, pairs: &mut Vec<(String, String)>) {

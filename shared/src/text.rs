@@ -25,6 +25,19 @@ pub fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a s
     }
 }
 
+/// A text as one part of a path, or one value of a query or a form: letters, digits and `-_.~` stand for themselves.
+#[must_use]
+pub fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
 /// `text` in at most `most` characters, cut in the middle: what began it and what ended it both stay.
 #[must_use]
 pub fn fit(text: &str, most: usize) -> String {
@@ -247,6 +260,12 @@ pub fn count(n: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_part_of_a_path_cannot_be_another_path() {
+        assert_eq!(encoded("arn:aws:lambda:x:1:function:a-b_c"), "arn%3Aaws%3Alambda%3Ax%3A1%3Afunction%3Aa-b_c");
+        assert_eq!(encoded("../ü?a=b&c~d.e"), "..%2F%C3%BC%3Fa%3Db%26c~d.e");
+    }
 
     #[test]
     fn a_slip_of_the_keyboard_finds_the_name_that_was_meant() {

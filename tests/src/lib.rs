@@ -15,6 +15,8 @@ mod script;
 pub mod served;
 mod settings;
 mod story;
+pub mod sweep;
+mod turns;
 pub mod writes;
 
 use std::cell::{Cell, RefCell};
@@ -159,6 +161,7 @@ pub fn play_denied<F: Future<Output = ()>>(setting: Setting, scenario: impl FnOn
     fastrand::seed(setting.seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     let runtime = runtime.expect("a runtime");
+    let _turn = turns::take();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let stage = Stage::set(setting);
         tokio::task::spawn_local(stage.clone().keep_time());

@@ -2,17 +2,7 @@
 //!
 //! Invariant: everything that stands in an `href` is written here.
 
-/// Percent-encoded, fit for one part of a path or one value of a query.
-pub(super) fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
-}
+pub(super) use shared::text::encoded;
 
 /// What a page is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

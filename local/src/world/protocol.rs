@@ -108,7 +108,8 @@ impl Request {
     /// A part of the signature's scope: key, date, Region, service.
     fn credential(&self, part: usize) -> Option<&str> {
         let (_, rest) = self.headers.get("authorization")?.split_once("Credential=")?;
-        let scope = rest.split_once([',', ' ']).map_or(rest, |(scope, _)| scope);
+        // By one character and then by another: it is asked several times for each call, and this is found quickly.
+        let scope = rest.split(',').next().and_then(|rest| rest.split(' ').next()).unwrap_or_default();
         scope.split('/').nth(part).filter(|part| !part.is_empty())
     }
 }

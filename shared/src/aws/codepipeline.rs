@@ -348,7 +348,7 @@ impl<'a> Codepipeline<'a> {
             Ok(siblings) if age < SHOWN && !is_listed(&siblings, release, run) => {
                 Err(Error::Again("codepipeline:ListActionExecutions: this run is not listed yet".into()))
             }
-            Ok(siblings) => Ok(tries(&siblings, release)),
+            Ok(siblings) => Ok(tries(&siblings, release, run)),
             Err(again @ Error::Again(_)) => Err(again),
             Err(Error::Stop(why)) => {
                 warn!(why = why.message, "whether this is a retry is not known");

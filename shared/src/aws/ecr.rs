@@ -1,12 +1,10 @@
 //! ECR: whether an image is still there.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
+use crate::aws::Aws;
 use crate::aws::signed::{self, Question};
-use crate::aws::{ATTEMPT, Aws};
-use crate::error::{Error, answered};
+use crate::error::Error;
 
 /// An image in ECR, from what a task definition calls it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,57 +49,27 @@ impl Image {
     }
 }
 
-/// How often it is asked while nobody answers, or "not now" is answered, and the pause after the first time.
-const TRIES: u32 = 3;
-const PAUSE: Duration = Duration::from_secs(1);
-
 impl Aws {
     /// Whether an image is there.
     ///
     /// # Errors
     /// The call's.
     pub async fn has_image(&self, image: &Image) -> Result<bool, Error> {
-        let mut pause = PAUSE;
-        for _ in 1..TRIES {
-            match self.has_image_once(image).await {
-                Err(Error::Again(_)) => tokio::time::sleep(pause).await,
-                answered => return answered,
-            }
-            pause *= 2;
-        }
-        self.has_image_once(image).await
-    }
-
-    async fn has_image_once(&self, image: &Image) -> Result<bool, Error> {
-        const CALL: &str = "ecr:BatchGetImage";
         let id = match &image.version {
             Version::Digest(digest) => json!({"imageDigest": digest}),
             Version::Tag(tag) => json!({"imageTag": tag}),
         };
-        let input =
-            json!({"registryId": image.account, "repositoryName": image.repository, "imageIds": [id]}).to_string();
-        let question = Question {
-            signed_as: "ecr",
-            host: "api.ecr",
-            region: &image.region,
-            is_global: false,
-            target: Some("AmazonEC2ContainerRegistry_V20150921.BatchGetImage".into()),
-            kind: "application/x-amz-json-1.1",
-            body: input,
-            patience: ATTEMPT,
-        };
-        let (status, text) = signed::ask(self.config(), question).await?;
-        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
-        if status == 200 {
-            let gone = |one: &Value| one["failureCode"] == "ImageNotFound";
-            return Ok(!answer["failures"].as_array().is_some_and(|failures| failures.iter().any(gone)));
+        let input = json!({"registryId": image.account, "repositoryName": image.repository, "imageIds": [id]});
+        let target = "AmazonEC2ContainerRegistry_V20150921.BatchGetImage".to_owned();
+        let question = Question { host: "api.ecr", ..Question::json("ecr", &image.region, target, &input) };
+        match signed::answer(self.config(), "ecr:BatchGetImage", question).await {
+            Ok(answer) => {
+                let gone = |one: &Value| one["failureCode"] == "ImageNotFound";
+                Ok(!answer["failures"].as_array().is_some_and(|failures| failures.iter().any(gone)))
+            }
+            Err(refused) if refused.code == "RepositoryNotFoundException" => Ok(false),
+            Err(refused) => Err(refused.error),
         }
-        let code = answer["__type"].as_str().map(|name| name.rsplit('#').next().unwrap_or(name)).unwrap_or("no code");
-        if code == "RepositoryNotFoundException" {
-            return Ok(false);
-        }
-        let said = answer["message"].as_str().or_else(|| answer["Message"].as_str()).unwrap_or("no message");
-        Err(answered(CALL, code, said, Some(status)))
     }
 }
 

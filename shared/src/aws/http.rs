@@ -59,12 +59,12 @@ impl Aws {
         let headers = std::iter::once(("content-type".to_owned(), "application/json".to_owned())).chain(own).collect();
         let request = Request { url, headers, body: post.body.to_string(), patience: ATTEMPT };
         match send(self.config(), request).await {
-            Ok((200..=299, _)) => Ok(()),
-            Ok((status, said)) => {
+            Ok(Reply { status: 200..=299, .. }) => Ok(()),
+            Ok(Reply { status, body, .. }) => {
                 let said = format!(
                     "{} answered {status}: {}",
                     post.to,
-                    crate::text::fit(crate::text::plain(&said).trim(), 200)
+                    crate::text::fit(crate::text::plain(&body).trim(), 200)
                 );
                 match status {
                     408 | 429 | 500..=599 => Err(Error::Again(said)),
@@ -85,11 +85,22 @@ pub(super) struct Request {
     pub(super) patience: Duration,
 }
 
+/// What was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// `x-amzn-errortype`, where services that speak REST say what went wrong.
+    pub error_type: Option<String>,
+    /// The body.
+    pub body: String,
+}
+
 /// Nobody answered, or not in time.
 pub(super) struct Unanswered;
 
-/// Sends a request through a configuration's client, once; gives the status and the body of the answer.
-pub(super) async fn send(config: &SdkConfig, request: Request) -> Result<(u16, String), Unanswered> {
+/// Sends a request through a configuration's client, once; gives the answer, whatever it is.
+pub(super) async fn send(config: &SdkConfig, request: Request) -> Result<Reply, Unanswered> {
     let (scheme, rest) = request.url.split_once("://").unwrap_or(("https", &request.url));
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let path = format!("/{path}");
@@ -122,7 +133,11 @@ pub(super) async fn send(config: &SdkConfig, request: Request) -> Result<(u16, S
         })
         .deserializer(|response: &HttpResponse| {
             let text = response.body().bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-            Ok::<_, OrchestratorError<std::convert::Infallible>>((response.status().as_u16(), text.unwrap_or_default()))
+            Ok::<_, OrchestratorError<std::convert::Infallible>>(Reply {
+                status: response.status().as_u16(),
+                error_type: response.headers().get("x-amzn-errortype").map(str::to_owned),
+                body: text.unwrap_or_default(),
+            })
         })
         .build();
     operation.invoke(()).await.map_err(|_| Unanswered)

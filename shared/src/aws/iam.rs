@@ -2,7 +2,7 @@
 
 use aws_config::SdkConfig;
 
-use crate::aws::{ATTEMPT, Aws, Place, signed};
+use crate::aws::{Aws, Place, signed};
 use crate::error::Error;
 use crate::text;
 
@@ -43,30 +43,16 @@ impl Iam {
     /// The call's. Why it was refused is told apart from "no policy allows it": an organization's policy may deny this question,
     /// which says nothing of the role.
     pub async fn role(&self, role: &str) -> Result<Role, Error> {
-        let question = signed::Question {
-            signed_as: "iam",
-            host: "iam",
-            region: &self.region,
-            is_global: true,
-            target: None,
-            kind: "application/x-www-form-urlencoded",
-            // A name has none but letters, digits and `+=,.@-_`.
-            body: format!("Action=GetRole&Version=2010-05-08&RoleName={}", encoded(name(role))),
-            patience: ATTEMPT,
-        };
-        let (status, answer) = signed::ask(&self.config, question).await?;
-        understood(status, &answer)
+        // A name has none but letters, digits and `+=,.@-_`.
+        let form = format!("Action=GetRole&Version=2010-05-08&RoleName={}", text::encoded(name(role)));
+        let reply = signed::ask(&self.config, signed::Question::form("iam", &self.region, form)).await?;
+        understood(reply.status, &reply.body)
     }
 }
 
 /// The last part of a role's ARN.
 fn name(role: &str) -> &str {
     role.rsplit('/').next().unwrap_or(role)
-}
-
-fn encoded(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// What IAM's answer says of the role.
@@ -138,6 +124,5 @@ mod tests {
     fn a_role_is_asked_for_by_its_name_whatever_its_path() {
         assert_eq!(name("arn:aws:iam::111122223333:role/teams/shop/tasks"), "tasks");
         assert_eq!(name("tasks"), "tasks");
-        assert_eq!(encoded("a+b=c,d.e@f-g_h"), "a%2Bb%3Dc%2Cd.e%40f-g_h");
     }
 }

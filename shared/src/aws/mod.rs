@@ -31,6 +31,7 @@ use tracing::warn;
 
 use crate::error::Error;
 use crate::manifest::Environment;
+use crate::text;
 pub use pace::Pacer;
 
 /// How long one attempt of a call may take: AWS answers in milliseconds, and a lost packet must not cost a minute.
@@ -283,14 +284,23 @@ impl Aws {
 
     /// Invokes a function asynchronously.
     ///
+    /// Repeating it is another event for it, as an event that Lambda brings twice is: each function counts on that.
+    ///
     /// # Errors
     /// The call's.
     pub async fn invoke(&self, function: &str, event: &Value) -> Result<(), Error> {
-        let config = aws_sdk_lambda::config::Builder::from(&self.0.config).retry_partition(allowance()).build();
-        let client = aws_sdk_lambda::Client::from_conf(config);
-        let call = client.invoke().function_name(function);
-        let call = call.invocation_type(aws_sdk_lambda::types::InvocationType::Event);
-        let sent = call.payload(aws_sdk_lambda::primitives::Blob::new(event.to_string())).send().await;
-        sent.map(drop).map_err(|error| crate::error::failure("lambda:Invoke", &error))
+        let region = self.region();
+        let question = signed::Question {
+            signed_as: "lambda",
+            host: "lambda",
+            region: &region,
+            is_global: false,
+            path: format!("/2015-03-31/functions/{}/invocations", text::encoded(function)),
+            headers: vec![("content-type", "application/json".into()), ("x-amz-invocation-type", "Event".into())],
+            body: event.to_string(),
+            patience: ATTEMPT,
+        };
+        signed::answer(&self.0.config, "lambda:Invoke", question).await?;
+        Ok(())
     }
 }

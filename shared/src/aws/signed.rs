@@ -1,7 +1,10 @@
 //! AWS asked by hand: one signed request, and its answer.
 //!
-//! For what reads, and is one operation of a service: a generated client for it would take longer to compile than all that it is
-//! for. What Cutover does, it does through the SDK's clients.
+//! For services of which a few small operations are needed: SSM's client alone takes longer to compile than all of Cutover's
+//! functions. What deploys goes through the SDK's clients.
+//!
+//! Invariant: as through those, an attempt has a time limit, and what is answered with "not now", or not at all, is asked three times,
+//! with pauses that are jittered.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,8 +13,18 @@ use aws_credential_types::provider::ProvideCredentials as _;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 
+use serde_json::Value;
+
+use super::ATTEMPT;
+pub use super::http::Reply;
 use super::http::{Request, send};
-use crate::error::{Error, Kind, Verdict};
+use crate::error::{Error, Kind, Verdict, answered};
+
+/// How often a question is asked that is answered with "not now", or not at all.
+const TRIES: u32 = 3;
+
+/// How long the pause after the first time is at the most; after the second it is twice as long.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A question to a service.
 #[derive(Debug, Clone)]
@@ -24,14 +37,63 @@ pub struct Question<'a> {
     pub region: &'a str,
     /// Whether the service is one for all Regions of a partition, such as IAM.
     pub is_global: bool,
-    /// `X-Amz-Target`, where the protocol has it: that of JSON.
-    pub target: Option<String>,
-    /// `Content-Type`.
-    pub kind: &'static str,
+    /// The path: `/` in most protocols.
+    pub path: String,
+    /// What the protocol has beside the signature: `Content-Type`, `X-Amz-Target` and the like, in lower case.
+    pub headers: Vec<(&'static str, String)>,
     /// What is asked.
     pub body: String,
     /// How long the answer may take.
     pub patience: Duration,
+}
+
+impl<'a> Question<'a> {
+    /// A question in JSON, as most services take it; `target` is its `X-Amz-Target`, such as `AmazonSSM.GetParameter`.
+    #[must_use]
+    pub fn json(service: &'a str, region: &'a str, target: String, input: &Value) -> Self {
+        let kind = "application/x-amz-json-1.1".to_owned();
+        Self {
+            signed_as: service,
+            host: service,
+            region,
+            is_global: false,
+            path: "/".into(),
+            headers: vec![("content-type", kind), ("x-amz-target", target)],
+            body: input.to_string(),
+            patience: ATTEMPT,
+        }
+    }
+
+    /// A question as EC2, IAM and STS take it: a form, which names the operation.
+    #[must_use]
+    pub fn form(service: &'a str, region: &'a str, form: String) -> Self {
+        let kind = "application/x-www-form-urlencoded".to_owned();
+        Self {
+            signed_as: service,
+            host: service,
+            region,
+            is_global: service == "iam",
+            path: "/".into(),
+            headers: vec![("content-type", kind)],
+            body: form,
+            patience: ATTEMPT,
+        }
+    }
+}
+
+/// An answer that is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The service's own word for it, to tell "there is none" from "failed"; empty when nobody answered.
+    pub code: String,
+    /// What it means for the loop.
+    pub error: Error,
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        refused.error
+    }
 }
 
 /// Why nothing was answered.
@@ -43,6 +105,17 @@ pub enum Unasked {
     Unanswered(String),
 }
 
+impl Unasked {
+    fn into_error(self, call: &str) -> Error {
+        match self {
+            Self::Credentials(message) => {
+                Error::Stop(Verdict { kind: Kind::Permission, message: format!("{call}: {message}") })
+            }
+            Self::Unanswered(message) => Error::Again(format!("{call}: {message}")),
+        }
+    }
+}
+
 impl From<Unasked> for Error {
     fn from(why: Unasked) -> Self {
         match why {
@@ -52,11 +125,62 @@ impl From<Unasked> for Error {
     }
 }
 
-/// Asks once. Gives the status and the body of the answer, whatever they are.
+/// Asks, three times at the most, and gives the answer, which is JSON; `call` is what errors call it, such as `ssm:GetParameter`.
+///
+/// What it asks for must be safe to repeat: an answer may be lost on its way.
+///
+/// # Errors
+/// What the service answered, or that it did not answer.
+pub async fn answer(config: &SdkConfig, call: &str, question: Question<'_>) -> Result<Value, Refused> {
+    let mut pause = PAUSE;
+    for _ in 1..TRIES {
+        match answer_once(config, call, question.clone()).await {
+            Err(Refused { error: Error::Again(_), .. }) => tokio::time::sleep(pause.mul_f64(fastrand::f64())).await,
+            other => return other,
+        }
+        pause *= 2;
+    }
+    answer_once(config, call, question).await
+}
+
+async fn answer_once(config: &SdkConfig, call: &str, question: Question<'_>) -> Result<Value, Refused> {
+    let reply =
+        ask(config, question).await.map_err(|why| Refused { code: String::new(), error: why.into_error(call) })?;
+    understood(call, &reply)
+}
+
+/// The answer, or what the service says instead of one.
+fn understood(call: &str, reply: &Reply) -> Result<Value, Refused> {
+    let said = serde_json::from_str::<Value>(&reply.body);
+    if (200..300).contains(&reply.status) {
+        return match said {
+            Ok(value) => Ok(value),
+            Err(_) if reply.body.is_empty() => Ok(Value::Null),
+            Err(_) => Err(Refused {
+                code: String::new(),
+                error: Error::Again(format!("{call}: the answer could not be read")),
+            }),
+        };
+    }
+    let said = said.unwrap_or_default();
+    // `ResourceNotFoundException:http://...` in the header, `com.amazonaws.ssm#ParameterNotFound` in the body.
+    let name = reply.error_type.as_deref().or_else(|| said["__type"].as_str()).unwrap_or_default();
+    let name = name.split(':').next().unwrap_or_default().rsplit('#').next().unwrap_or_default();
+    let code = match (name, reply.status) {
+        ("", 403) => "AccessDenied",
+        ("", 404) => "NotFound",
+        ("", _) => "no code",
+        (name, _) => name,
+    };
+    let message = ["message", "Message"].iter().find_map(|name| said[*name].as_str()).unwrap_or("no message");
+    Err(Refused { code: code.to_owned(), error: answered(call, code, message, Some(reply.status)) })
+}
+
+/// Asks once. Gives the answer, whatever it is.
 ///
 /// # Errors
 /// There was no answer.
-pub async fn ask(config: &SdkConfig, question: Question<'_>) -> Result<(u16, String), Unasked> {
+pub async fn ask(config: &SdkConfig, question: Question<'_>) -> Result<Reply, Unasked> {
     let unanswered = Unasked::Unanswered;
     let (region, address) = place(&question);
     let address = config.endpoint_url().map_or(address, |address| address.trim_end_matches('/').to_owned());
@@ -75,9 +199,9 @@ pub async fn ask(config: &SdkConfig, question: Question<'_>) -> Result<(u16, Str
         .settings(SigningSettings::default())
         .build()
         .map_err(|error| unanswered(error.to_string()))?;
-    let mut headers = vec![("content-type".to_owned(), question.kind.to_owned()), ("host".to_owned(), authority)];
-    headers.extend(question.target.map(|target| ("x-amz-target".to_owned(), target)));
-    let url = format!("{address}/");
+    let mut headers = vec![("host".to_owned(), authority)];
+    headers.extend(question.headers.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    let url = format!("{address}{}", question.path);
     let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let signable = SignableRequest::new("POST", &url, pairs, SignableBody::Bytes(question.body.as_bytes()))
         .map_err(|error| unanswered(error.to_string()))?;
@@ -119,18 +243,50 @@ mod tests {
             ("cn-northwest-1", true, ("cn-north-1", "https://x.cn-north-1.amazonaws.com.cn")),
             ("us-gov-east-1", true, ("us-gov-west-1", "https://x.us-gov.amazonaws.com")),
         ] {
-            let (signed_as, host, target, kind) = ("x", "x", None, "");
-            let question = Question {
-                signed_as,
-                host,
-                region,
-                is_global,
-                target,
-                kind,
-                body: String::new(),
-                patience: Duration::ZERO,
-            };
+            let question = Question { is_global, ..Question::form("x", region, String::new()) };
             assert_eq!(place(&question), (expected.0, expected.1.to_owned()));
         }
+    }
+
+    #[test]
+    fn what_a_service_says_instead_of_an_answer_is_understood_in_each_of_its_ways() {
+        let reply = |status, error_type: Option<&str>, body: &str| Reply {
+            status,
+            error_type: error_type.map(str::to_owned),
+            body: body.into(),
+        };
+        let again = |said: &str| Error::Again(format!("x:Y: {said}"));
+        let refused = |kind, said: &str| Error::Stop(Verdict { kind, message: format!("x:Y {said}") });
+        for (reply, code, error) in [
+            (
+                reply(400, None, r#"{"__type":"com.amazonaws.ssm#ParameterNotFound"}"#),
+                "ParameterNotFound",
+                refused(Kind::Configuration, "failed: ParameterNotFound: no message"),
+            ),
+            (
+                reply(
+                    404,
+                    Some("ResourceNotFoundException:http://x/"),
+                    r#"{"Type":"User","Message":"no such function"}"#,
+                ),
+                "ResourceNotFoundException",
+                refused(Kind::Configuration, "failed: ResourceNotFoundException: no such function"),
+            ),
+            (
+                reply(403, None, r#"{"Message":"not authorized"}"#),
+                "AccessDenied",
+                refused(Kind::Permission, "was refused: AccessDenied: not authorized"),
+            ),
+            (
+                reply(400, None, r#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#),
+                "ThrottlingException",
+                again("ThrottlingException: Rate exceeded"),
+            ),
+            (reply(503, None, "<html>"), "no code", again("no code: no message")),
+            (reply(200, None, "{"), "", again("the answer could not be read")),
+        ] {
+            assert_eq!(understood("x:Y", &reply), Err(Refused { code: code.into(), error }), "{reply:?}");
+        }
+        assert_eq!(understood("x:Y", &reply(202, None, "")), Ok(Value::Null));
     }
 }

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_ssm::Client;
-use aws_sdk_ssm::types::ParameterType;
+use serde_json::{Value, json};
 
-use crate::aws::{Aws, allowance};
-use crate::error::{Error, Verdict, code, failure};
+use crate::aws::Aws;
+use crate::aws::signed::{self, Question, Refused};
+use crate::error::{Error, Verdict};
 
 /// A secret's value. Printing it shows nothing.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,9 +28,25 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Aws {
-    fn ssm(&self) -> Client {
-        let config = aws_sdk_ssm::config::Builder::from(self.config()).retry_partition(allowance()).build();
-        Client::from_conf(config)
+    async fn ssm(&self, operation: &str, input: &Value) -> Result<Value, Refused> {
+        let region = self.region();
+        let question = Question::json("ssm", &region, format!("AmazonSSM.{operation}"), input);
+        signed::answer(self.config(), &format!("ssm:{operation}"), question).await
+    }
+
+    /// The parameters of all pages of an answer.
+    async fn all_parameters(&self, operation: &str, mut input: Value) -> Result<Vec<Value>, Error> {
+        let mut parameters = Vec::new();
+        loop {
+            let mut output = self.ssm(operation, &input).await?;
+            if let Value::Array(page) = output["Parameters"].take() {
+                parameters.extend(page);
+            }
+            match output["NextToken"].take() {
+                Value::String(next) => input["NextToken"] = next.into(),
+                _ => return Ok(parameters),
+            }
+        }
     }
 
     /// All parameters whose names begin with this path, by name.
@@ -38,20 +54,8 @@ impl Aws {
     /// # Errors
     /// The calls'.
     pub async fn parameters(&self, path: &str) -> Result<BTreeMap<String, String>, Error> {
-        let client = self.ssm();
-        let mut parameters = BTreeMap::new();
-        let mut next = None;
-        loop {
-            let call = client.get_parameters_by_path().path(path).recursive(true).set_next_token(next);
-            let output = call.send().await.map_err(|error| failure("ssm:GetParametersByPath", &error))?;
-            for mut one in output.parameters.unwrap_or_default() {
-                parameters.insert(one.name.take().unwrap_or_default(), one.value.take().unwrap_or_default());
-            }
-            next = output.next_token;
-            if next.is_none() {
-                return Ok(parameters);
-            }
-        }
+        let parameters = self.all_parameters("GetParametersByPath", json!({"Path": path, "Recursive": true})).await?;
+        Ok(parameters.iter().map(|one| (text(&one["Name"]), text(&one["Value"]))).collect())
     }
 
     /// Writes a parameter.
@@ -61,8 +65,9 @@ impl Aws {
     /// # Errors
     /// The call's.
     pub async fn put_parameter(&self, name: &str, value: &str) -> Result<(), Error> {
-        let call = self.ssm().put_parameter().name(name).value(value).r#type(ParameterType::String).overwrite(true);
-        call.send().await.map(drop).map_err(|error| failure("ssm:PutParameter", &error))
+        let input = json!({"Name": name, "Value": value, "Type": "String", "Overwrite": true});
+        self.ssm("PutParameter", &input).await?;
+        Ok(())
     }
 
     /// What a parameter was, newest first, itself included: its last hundred versions (fact 54).
@@ -70,20 +75,9 @@ impl Aws {
     /// # Errors
     /// The calls'.
     pub async fn parameter_history(&self, name: &str) -> Result<Vec<String>, Error> {
-        let client = self.ssm();
-        let mut versions = Vec::new();
-        let mut next = None;
-        loop {
-            let call = client.get_parameter_history().name(name).set_next_token(next);
-            let output = call.send().await.map_err(|error| failure("ssm:GetParameterHistory", &error))?;
-            versions.extend(output.parameters.unwrap_or_default().into_iter().map(|one| (one.version, one.value)));
-            next = output.next_token;
-            if next.is_none() {
-                break;
-            }
-        }
-        versions.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
-        Ok(versions.into_iter().filter_map(|(_, value)| value).collect())
+        let mut versions = self.all_parameters("GetParameterHistory", json!({"Name": name})).await?;
+        versions.sort_by_key(|one| std::cmp::Reverse(one["Version"].as_i64()));
+        Ok(versions.iter().filter_map(|one| one["Value"].as_str()).map(str::to_owned).collect())
     }
 
     /// A SecureString, decrypted.
@@ -91,19 +85,19 @@ impl Aws {
     /// # Errors
     /// The call's, or that there is no such parameter.
     pub async fn secret(&self, name: &str) -> Result<Secret, Error> {
-        let call = self.ssm().get_parameter().name(name).with_decryption(true);
-        match call.send().await {
-            Ok(output) => {
-                let value = output.parameter.and_then(|parameter| parameter.value).unwrap_or_default();
-                Ok(Secret(value.trim().to_owned()))
-            }
-            Err(error) if code(&error) == "ParameterNotFound" => Err(Verdict::misconfigured(format!(
+        match self.ssm("GetParameter", &json!({"Name": name, "WithDecryption": true})).await {
+            Ok(output) => Ok(Secret(text(&output["Parameter"]["Value"]).trim().to_owned())),
+            Err(refused) if refused.code == "ParameterNotFound" => Err(Verdict::misconfigured(format!(
                 "there is no SSM parameter `{name}`: create it as a SecureString, or correct its name in deploy.yaml"
             ))
             .into()),
-            Err(error) => Err(failure("ssm:GetParameter", &error)),
+            Err(refused) => Err(refused.error),
         }
     }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -93,6 +93,14 @@ impl Sibling {
         self.status == ActionStatus::Succeeded
     }
 
+    /// When it ended, if it has.
+    fn ended(&self) -> Option<Time> {
+        match self.status {
+            ActionStatus::Succeeded | ActionStatus::Failed | ActionStatus::Abandoned => self.updated,
+            ActionStatus::InProgress | ActionStatus::Unknown => None,
+        }
+    }
+
     /// Whether it has failed.
     #[must_use]
     pub fn has_failed(&self) -> bool {
@@ -164,15 +172,20 @@ pub(super) fn is_listed(siblings: &[Sibling], release: &Release, run: Option<&st
 }
 
 /// How often the release was tried, from its actions: each retry of a stage runs some of them once more.
+///
+/// What began after the action's own run had ended is of a later try: a function that Lambda brings again after its answer (a tail
+/// that still counts) asks when the stage may have been retried already, and must find the try that it is of. Without the
+/// run's id, what runs now is taken for it.
 #[must_use]
-pub fn tries(siblings: &[Sibling], release: &Release) -> Tries {
+pub fn tries(siblings: &[Sibling], release: &Release, run: Option<&str>) -> Tries {
     let mut runs: BTreeMap<&str, BTreeMap<&str, u32>> = BTreeMap::new();
-    for one in siblings {
+    let ended = run.and_then(|run| siblings.iter().find(|one| one.id == run)).and_then(Sibling::ended);
+    let siblings = || siblings.iter().filter(|one| ended.is_none_or(|ended| one.started <= Some(ended)));
+    for one in siblings() {
         *runs.entry(&one.stage).or_default().entry(&one.action).or_default() += 1;
     }
     let retries = |actions: &BTreeMap<&str, u32>| actions.values().max().map_or(0, |most| most - 1);
-    let own = siblings
-        .iter()
+    let own = siblings()
         .filter(|one| release.stage.as_ref() == Some(&one.stage) && release.action.as_ref() == Some(&one.action));
     let own: Vec<_> = own.collect();
     let before = if own.len() > 1 { own.iter().filter_map(|one| one.started).min() } else { None };
@@ -213,7 +226,7 @@ mod tests {
         let first =
             vec![run("Migrate", "Migrate", 5, true), run("Migrate", "Logs", 5, true), run("Build", "Build", 1, false)];
         assert_eq!(
-            tries(&first, &release),
+            tries(&first, &release, None),
             Tries { attempt: 1, before: None, started: Some(Time::from_millis(5)), given_up: false }
         );
         assert!(is_listed(&first, &release, None));
@@ -225,7 +238,7 @@ mod tests {
         ]
         .concat();
         assert_eq!(
-            tries(&again, &release),
+            tries(&again, &release, None),
             Tries {
                 attempt: 3,
                 before: Some(Time::from_millis(5)),
@@ -242,7 +255,46 @@ mod tests {
             (ActionStatus::Succeeded, false),
         ] {
             let before = Sibling { status, ..run("Migrate", "Migrate", 5, false) };
-            assert_eq!(tries(&[run("Migrate", "Migrate", 9, true), before], &release).given_up, given_up, "{status:?}");
+            let both = [run("Migrate", "Migrate", 9, true), before];
+            assert_eq!(tries(&both, &release, None).given_up, given_up, "{status:?}");
         }
+    }
+
+    #[test]
+    fn a_run_that_has_ended_counts_nothing_that_began_afterwards() {
+        let release = Release {
+            pipeline: "shop".into(),
+            execution: "e-1".into(),
+            stage: Some("Migrate".into()),
+            action: Some("Logs".into()),
+            attempt: 1,
+        };
+        let run = |id: &str, action: &str, at: u64, status: ActionStatus| Sibling {
+            stage: "Migrate".into(),
+            action: action.into(),
+            id: id.into(),
+            status,
+            started: Some(Time::from_millis(at)),
+            updated: Some(Time::from_millis(at + 10)),
+            ..Sibling::default()
+        };
+        // The task fails, its log has been answered for, and somebody retries both.
+        let all = |first: ActionStatus| {
+            [
+                run("l-1", "Logs", 5, first),
+                run("t-1", "Migrate", 5, ActionStatus::Failed),
+                run("t-2", "Migrate", 100, ActionStatus::InProgress),
+                run("l-2", "Logs", 101, ActionStatus::InProgress),
+            ]
+        };
+        let time = |at| Some(Time::from_millis(at));
+        for ended in [ActionStatus::Succeeded, ActionStatus::Failed, ActionStatus::Abandoned] {
+            let first = tries(&all(ended), &release, Some("l-1"));
+            assert_eq!((first.attempt, first.started, first.before), (1, time(5), None), "{ended:?}");
+            let second = tries(&all(ended), &release, Some("l-2"));
+            assert_eq!((second.attempt, second.started, second.before), (2, time(101), time(5)), "{ended:?}");
+        }
+        // What is still shown as running has no end to go by.
+        assert_eq!(tries(&all(ActionStatus::InProgress), &release, Some("l-1")).attempt, 2);
     }
 }
