@@ -119,6 +119,11 @@ fn a_release_is_watched_started_approved_rejected_stopped_and_retried_by_clickin
     browser.until(&shows("#stage-Approve", "Looks good"));
 
     browser.until(&shows("#stage-Deploy", "In progress"));
+    // At once, as long as it is under way: it ends, and nothing after it begins.
+    browser.click("#stop summary");
+    browser.type_into("#stop input[name=reason]", "lunch");
+    browser.click("#stop button");
+    browser.until(&shows("#release", "Stopping"));
     browser.until("document.querySelector('#services-rows .fresh')");
     // A deployment's steps, which stay open while they are told anew.
     browser.click("#steps-us-web summary");
@@ -127,10 +132,6 @@ fn a_release_is_watched_started_approved_rejected_stopped_and_retried_by_clickin
     browser.until(&shows("#lines", "while the steps are open"));
     browser.until("document.querySelector('#steps-us-web[open]')");
     std::fs::write(state.join("deploying-1280-light.png"), browser.picture(true)).unwrap();
-    browser.click("#stop summary");
-    browser.type_into("#stop input[name=reason]", "lunch");
-    browser.click("#stop button");
-    browser.until(&shows("#release", "Stopping"));
     browser.until(&shows("#release", "Stopped"));
     assert!(browser.text("return document.querySelector('#release').innerText").contains("lunch"));
     assert!(browser.text("return document.querySelector('#stage-Deploy').innerText").contains("Drain"));
