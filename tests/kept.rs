@@ -360,3 +360,19 @@ fn a_halt_that_slept_while_its_stage_was_tried_and_stopped_again_takes_back_noth
         keeps_the_laws(&Plan { seed: 305_105, shape: without_barrier(Duration::from_secs(120)), faults });
     }
 }
+
+#[test]
+fn a_tail_that_lambda_brings_again_after_its_answer_counts_the_try_that_it_is_of() {
+    // The stage was tried again meanwhile: it took that try's task for what it follows, and said that none had been started.
+    let of = |function, operation| Calls { function: Some(function), operation: Some(operation), writes: false };
+    let dies = |of| Fault::Once { what: Meddling::CrashAfter, of, nth: 0 };
+    for (stopped, retried) in share([(20_000, 2000), (30_000, 9000), (42_383, 13_828)], 2, 0) {
+        let faults = vec![
+            dies(of("run-tasks", "RunTask")),
+            dies(of("tail-logs", "PutJobSuccessResult")),
+            Fault::Stop { at: millis(stopped), abandon: true },
+            Fault::Retry { after: millis(retried), all: false },
+        ];
+        keeps_the_laws(&Plan { seed: 731_582, shape: shape(1), faults });
+    }
+}

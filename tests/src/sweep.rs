@@ -5,7 +5,6 @@
 
 /// Of all plays of a sweep, one in so many, from the `first` on; where sweeps try different troubles at the same calls, each begins
 /// elsewhere, so that together they leave out none.
-#[must_use]
 pub fn share<T>(all: impl IntoIterator<Item = T>, one_in: usize, first: usize) -> impl Iterator<Item = T> {
     let every = std::env::var_os("CUTOVER_EVERY_PLAY").is_some();
     let (one_in, first) = if every { (1, 0) } else { (one_in, first % one_in) };

@@ -151,7 +151,7 @@ impl Sweeping<'_> {
         }
         // A person who stops a release is told what became of it, also when nothing was to be done.
         let by_person = matches!(execution.status.as_str(), "Stopped" | "Cancelled");
-        self.release.attempt = tries(&actions, &self.release, None).attempt;
+        self.release.attempt = tries(&actions, &self.release).attempt;
         if self.carried.attempt.is_some_and(|stopped| stopped != self.release.attempt) {
             self.begin_anew(now);
         }

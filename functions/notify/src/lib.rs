@@ -81,7 +81,7 @@ async fn tell(aws: &Aws, event: &Value, invocation: Invocation) -> Result<(), Er
         actions = codepipeline.siblings(&release).await?;
     }
     let now = invocation.clock.now();
-    release.attempt = tries(&actions, &release, None).attempt;
+    release.attempt = tries(&actions, &release).attempt;
     let Some(manifest) = manifest(aws, &release, &actions).await? else {
         info!(execution = release.execution, "there is no manifest yet that names anybody to tell");
         return Ok(());

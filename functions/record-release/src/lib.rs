@@ -130,7 +130,7 @@ impl Recorder<'_> {
         if !is_over {
             return Ok(false);
         }
-        release.attempt = tries(&actions, &release, None).attempt;
+        release.attempt = tries(&actions, &release).attempt;
         let back = self.aws.settings().goes_back(pipeline);
         let content = record::content_of(self.aws, &actions).await?;
         let commits = record::commits_of(self.aws, &actions).await?;

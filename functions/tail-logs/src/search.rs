@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shared::aws::codepipeline::{Codepipeline, Sibling};
+use shared::aws::codepipeline::{Codepipeline, Sibling, of_the_try};
 use shared::aws::ecs::{Definition, Ecs, Half, Of, Task};
 use shared::job::Release;
 use shared::{Aws, Error, Time};
@@ -12,6 +12,8 @@ use shared::{Aws, Error, Time};
 pub(crate) struct Search {
     pub(crate) aws: Aws,
     pub(crate) release: Release,
+    /// The id of the action's own run.
+    pub(crate) run: Option<String>,
     pub(crate) task: String,
     /// Whether the action beside this one may start more tasks.
     pub(crate) runner_may_run: bool,
@@ -68,7 +70,7 @@ impl Search {
     /// The action of the same stage that runs the task.
     async fn runner(&self) -> Result<Option<Sibling>, Error> {
         let siblings = Codepipeline::new(&self.aws).siblings(&self.release).await?;
-        Ok(siblings.into_iter().find(|sibling| {
+        Ok(of_the_try(siblings, self.run.as_deref()).into_iter().find(|sibling| {
             sibling.task.as_deref() == Some(&self.task)
                 && self.release.stage.as_deref().is_none_or(|stage| sibling.stage == stage)
                 && self.release.action.as_deref() != Some(&sibling.action)

@@ -170,6 +170,7 @@ impl Tail {
                 Search {
                     aws: tick.aws.clone(),
                     release: tick.release.clone(),
+                    run: tick.job.run.clone(),
                     task: self.task.clone(),
                     runner_may_run: !matches!(self.runner, Runner::Ended(_)),
                     groups: self.groups(),

@@ -9,7 +9,7 @@ use aws_sdk_codepipeline::config::retry::RetryConfig;
 use aws_sdk_codepipeline::types::{
     ActionExecutionFilter, ExecutionDetails, FailureDetails, FailureType, PipelineExecutionStatus,
 };
-pub use siblings::{ActionStatus, Sibling, tries};
+pub use siblings::{ActionStatus, Sibling, of_the_try, tries};
 use siblings::{is_listed, own_run, sibling, was_begun_again};
 use tracing::{info, warn};
 
@@ -348,7 +348,7 @@ impl<'a> Codepipeline<'a> {
             Ok(siblings) if age < SHOWN && !is_listed(&siblings, release, run) => {
                 Err(Error::Again("codepipeline:ListActionExecutions: this run is not listed yet".into()))
             }
-            Ok(siblings) => Ok(tries(&siblings, release, run)),
+            Ok(siblings) => Ok(tries(&of_the_try(siblings, run), release)),
             Err(again @ Error::Again(_)) => Err(again),
             Err(Error::Stop(why)) => {
                 warn!(why = why.message, "whether this is a retry is not known");

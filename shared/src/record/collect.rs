@@ -50,8 +50,7 @@ pub fn record(seen: &Seen, others: &[Record]) -> Record {
     actions.sort_by_key(|step| step.began);
     let began = actions.iter().map(|step| step.began).min().unwrap_or(seen.updated);
     let ended = actions.iter().map(|step| step.ended).max().unwrap_or(seen.updated);
-    let deploys = |step: &&Step| step.stage == "Deploy" && step.action == "Deploy" && step.status == "Succeeded";
-    let moved = actions.iter().filter(deploys).map(|step| step.ended).max();
+    let moved = actions.iter().filter(|step| step.has_deployed()).map(|step| step.ended).max();
     let before = ran_before(others, &seen.release.execution, moved.unwrap_or(ended));
     let source = seen.actions.iter().find(|one| one.category == "Source").map(|one| &one.variables);
     let variable = |name: &str| source.and_then(|all| all.get(name)).cloned().unwrap_or_default();

@@ -152,6 +152,14 @@ pub struct Step {
     pub task: Option<String>,
 }
 
+impl Step {
+    /// Whether it is the action that deploys, and has succeeded: since its end, the release has the traffic.
+    #[must_use]
+    pub fn has_deployed(&self) -> bool {
+        self.stage == "Deploy" && self.action == "Deploy" && self.status == "Succeeded"
+    }
+}
+
 /// A one-off task in an environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -216,8 +224,7 @@ impl Record {
 
     /// The runs of its action that deploys that have succeeded.
     pub fn deployments(&self) -> impl Iterator<Item = &Step> {
-        let deploys = |step: &&Step| step.stage == "Deploy" && step.action == "Deploy" && step.status == "Succeeded";
-        self.actions.iter().filter(deploys)
+        self.actions.iter().filter(|step| step.has_deployed())
     }
 
     /// "4f2a9c1 Sell teapots", or the execution where the source tells nothing.

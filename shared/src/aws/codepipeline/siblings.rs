@@ -171,21 +171,29 @@ pub(super) fn is_listed(siblings: &[Sibling], release: &Release, run: Option<&st
     siblings.iter().any(|one| one.is_running() && one.stage == *stage && one.action == *action)
 }
 
-/// How often the release was tried, from its actions: each retry of a stage runs some of them once more.
+/// The actions of an action's own try: without what began after its own run had ended, which is of a later one.
 ///
-/// What began after the action's own run had ended is of a later try: a function that Lambda brings again after its answer (a tail
-/// that still counts) asks when the stage may have been retried already, and must find the try that it is of. Without the
-/// run's id, what runs now is taken for it.
+/// A function that Lambda brings again after its answer (a tail that still counts) asks when the stage may have been tried again
+/// already. Without the run's id, what runs now is taken for it.
 #[must_use]
-pub fn tries(siblings: &[Sibling], release: &Release, run: Option<&str>) -> Tries {
+pub fn of_the_try(mut siblings: Vec<Sibling>, run: Option<&str>) -> Vec<Sibling> {
+    let own = run.and_then(|run| siblings.iter().find(|one| one.id == run));
+    if let Some(ended) = own.and_then(Sibling::ended) {
+        siblings.retain(|one| one.started <= Some(ended));
+    }
+    siblings
+}
+
+/// How often the release was tried, from its actions: each retry of a stage runs some of them once more.
+#[must_use]
+pub fn tries(siblings: &[Sibling], release: &Release) -> Tries {
     let mut runs: BTreeMap<&str, BTreeMap<&str, u32>> = BTreeMap::new();
-    let ended = run.and_then(|run| siblings.iter().find(|one| one.id == run)).and_then(Sibling::ended);
-    let siblings = || siblings.iter().filter(|one| ended.is_none_or(|ended| one.started <= Some(ended)));
-    for one in siblings() {
+    for one in siblings {
         *runs.entry(&one.stage).or_default().entry(&one.action).or_default() += 1;
     }
     let retries = |actions: &BTreeMap<&str, u32>| actions.values().max().map_or(0, |most| most - 1);
-    let own = siblings()
+    let own = siblings
+        .iter()
         .filter(|one| release.stage.as_ref() == Some(&one.stage) && release.action.as_ref() == Some(&one.action));
     let own: Vec<_> = own.collect();
     let before = if own.len() > 1 { own.iter().filter_map(|one| one.started).min() } else { None };
@@ -226,7 +234,7 @@ mod tests {
         let first =
             vec![run("Migrate", "Migrate", 5, true), run("Migrate", "Logs", 5, true), run("Build", "Build", 1, false)];
         assert_eq!(
-            tries(&first, &release, None),
+            tries(&first, &release),
             Tries { attempt: 1, before: None, started: Some(Time::from_millis(5)), given_up: false }
         );
         assert!(is_listed(&first, &release, None));
@@ -238,7 +246,7 @@ mod tests {
         ]
         .concat();
         assert_eq!(
-            tries(&again, &release, None),
+            tries(&again, &release),
             Tries {
                 attempt: 3,
                 before: Some(Time::from_millis(5)),
@@ -256,7 +264,7 @@ mod tests {
         ] {
             let before = Sibling { status, ..run("Migrate", "Migrate", 5, false) };
             let both = [run("Migrate", "Migrate", 9, true), before];
-            assert_eq!(tries(&both, &release, None).given_up, given_up, "{status:?}");
+            assert_eq!(tries(&both, &release).given_up, given_up, "{status:?}");
         }
     }
 
@@ -287,14 +295,15 @@ mod tests {
                 run("l-2", "Logs", 101, ActionStatus::InProgress),
             ]
         };
+        let of = |first, run| tries(&of_the_try(all(first).into(), Some(run)), &release);
         let time = |at| Some(Time::from_millis(at));
         for ended in [ActionStatus::Succeeded, ActionStatus::Failed, ActionStatus::Abandoned] {
-            let first = tries(&all(ended), &release, Some("l-1"));
+            let first = of(ended, "l-1");
             assert_eq!((first.attempt, first.started, first.before), (1, time(5), None), "{ended:?}");
-            let second = tries(&all(ended), &release, Some("l-2"));
+            let second = of(ended, "l-2");
             assert_eq!((second.attempt, second.started, second.before), (2, time(101), time(5)), "{ended:?}");
         }
         // What is still shown as running has no end to go by.
-        assert_eq!(tries(&all(ActionStatus::InProgress), &release, Some("l-1")).attempt, 2);
+        assert_eq!(of(ActionStatus::InProgress, "l-1").attempt, 2);
     }
 }
