@@ -376,3 +376,19 @@ fn a_tail_that_lambda_brings_again_after_its_answer_counts_the_try_that_it_is_of
         keeps_the_laws(&Plan { seed: 731_582, shape: shape(1), faults });
     }
 }
+
+#[test]
+fn a_retry_does_not_take_for_its_own_the_stop_that_was_before_it_and_is_shown_late() {
+    // Its first look found the release stopped: it said "on the old version", which was the new one that it left alone.
+    let mut one = shape(1);
+    one.services[0].by = By::Ecs { how: How::BlueGreen, barrier: false, bake: Duration::ZERO };
+    for shown in [2000, 5483] {
+        let of = Calls { function: Some("deploy-services"), operation: Some("PutJobSuccessResult"), writes: false };
+        let faults = vec![
+            Fault::Late { what: Shown::Executions, by: millis(shown) },
+            Fault::Retry { after: millis(29_286), all: true },
+            Fault::Once { what: Meddling::AbandonAndCrashAfter, of, nth: 0 },
+        ];
+        keeps_the_laws(&Plan { seed: 305_359, shape: one.clone(), faults });
+    }
+}

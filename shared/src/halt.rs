@@ -16,6 +16,18 @@ use crate::time::Time;
 /// third of a read a second.
 const HALT_EVERY: Duration = Duration::from_secs(3);
 
+/// How long what became of an action's run may take to be shown: lists lag by seconds.
+pub(crate) const FATE_SHOWN: Duration = Duration::from_secs(10);
+
+/// The run of the action that asks.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    /// Its id, where it is known (fact 2).
+    pub(crate) id: Option<&'a str>,
+    /// When it began.
+    pub(crate) begun: Time,
+}
+
 /// Whether the pipeline was stopped and abandoned; once seen, it stays so.
 #[derive(Debug, Default)]
 pub(crate) struct Halt {
@@ -25,14 +37,14 @@ pub(crate) struct Halt {
 }
 
 impl Halt {
-    pub(crate) async fn look(&self, codepipeline: &Codepipeline<'_>, release: &Release, run: Option<&str>, now: Time) {
+    pub(crate) async fn look(&self, codepipeline: &Codepipeline<'_>, release: &Release, run: &Run<'_>, now: Time) {
         if self.looked.get().is_some_and(|looked| now.since(looked) < HALT_EVERY) {
             return;
         }
         // Not knowing is no reason to stop: the next look will tell.
-        let looked = match run.filter(|_| self.seen.get() && !self.taken_over.get()) {
-            Some(run) => self.ask_for_a_retry(codepipeline, release, run, now).await,
-            None => self.ask(codepipeline, release, now).await,
+        let looked = match run.id.filter(|_| self.seen.get() && !self.taken_over.get()) {
+            Some(id) => self.ask_for_a_retry(codepipeline, release, id, now).await,
+            None => self.ask(codepipeline, release, run, now).await,
         };
         if let Err(error) = looked {
             warn!(%error, "whether the release was halted is not known");
@@ -55,15 +67,36 @@ impl Halt {
         Ok(())
     }
 
-    pub(crate) async fn ask(&self, codepipeline: &Codepipeline<'_>, release: &Release, now: Time) -> Result<(), Error> {
+    /// Whether the release was stopped. Right after the begin of a run, what is shown may be the stop before the retry that began it:
+    /// then the stop counts when the run is shown to be over, too.
+    pub(crate) async fn ask(
+        &self,
+        codepipeline: &Codepipeline<'_>,
+        release: &Release,
+        run: &Run<'_>,
+        now: Time,
+    ) -> Result<(), Error> {
         if self.seen.get() {
             return Ok(());
         }
         self.looked.set(Some(now));
-        if codepipeline.execution_status(release).await? == Status::Halted {
-            info!("the release was halted");
-            self.seen.set(true);
+        if codepipeline.execution_status(release).await? != Status::Halted {
+            return Ok(());
         }
+        if now.since(run.begun) < FATE_SHOWN {
+            match codepipeline.was_abandoned(release, run.id).await {
+                Ok(None) => {
+                    return Err(Error::Again(
+                        "a stop is shown, and not yet whether it is of this run of the action".into(),
+                    ));
+                }
+                Err(again @ Error::Again(_)) => return Err(again),
+                // Where it may not be asked, the stop is believed.
+                Ok(Some(_)) | Err(Error::Stop(_)) => {}
+            }
+        }
+        info!("the release was halted");
+        self.seen.set(true);
         Ok(())
     }
 

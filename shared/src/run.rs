@@ -18,7 +18,7 @@ use crate::aws::codepipeline::{Answered, Codepipeline, Status};
 use crate::aws::{ATTEMPT, Aws, LISTED};
 use crate::claim::{self, Taken};
 use crate::error::{Error, Verdict};
-use crate::halt::Halt;
+use crate::halt::{FATE_SHOWN, Halt, Run};
 use crate::job::{Event, Job, Origin, Release};
 use crate::journal::Journal;
 use crate::lambda::Invocation;
@@ -31,9 +31,6 @@ use crate::token::Envelope;
 /// When less than this is left, no other look begins: one that is broken off in the middle is repeated by the next job,
 /// which costs what it did.
 const LAST_LOOK: Duration = Duration::from_secs(3);
-
-/// How long what became of an action's run may take to be shown, after an answer was refused: lists lag by seconds.
-const FATE_SHOWN: Duration = Duration::from_secs(10);
 
 /// How long after the begin of a run it may not be known yet what the run before it, which a person has given up, still begins: that
 /// one sees the stop when it is shown, may then have an answer that the release goes on, and its call takes its time, and is shown
@@ -347,7 +344,8 @@ where
         // Sealed before the step: if time runs out in the middle of it, the next job begins where this look began.
         let token = envelope.seal()?;
         let hand_over = |progress: &Progress| Answer::Continue { token: token.clone(), progress: progress.clone() };
-        halt.look(&codepipeline, release, job.run.as_deref(), clock.now()).await;
+        let run = Run { id: job.run.as_deref(), begun: envelope.begun };
+        halt.look(&codepipeline, release, &run, clock.now()).await;
         let now = clock.now();
         if envelope.tries.is_none() {
             let found = codepipeline.tries(release, job.run.as_deref(), now.since(envelope.begun)).await;

@@ -10,7 +10,7 @@ use crate::answer::{Progress, Success};
 use crate::aws::codepipeline::Codepipeline;
 use crate::aws::{ATTEMPT, Aws, LISTED, SHOWN};
 use crate::error::{Error, Verdict};
-use crate::halt::Halt;
+use crate::halt::{Halt, Run};
 use crate::job::{Job, Release};
 use crate::time::Time;
 
@@ -70,7 +70,8 @@ impl Tick<'_> {
         let begun = tokio::time::Instant::now();
         let codepipeline = Codepipeline::new(self.aws);
         let asked = async {
-            self.halt.ask(&codepipeline, self.release, self.now).await?;
+            let run = Run { id: self.job.run.as_deref(), begun: self.begun };
+            self.halt.ask(&codepipeline, self.release, &run, self.now).await?;
             self.halt.ask_of_run(&codepipeline, self.release, self.job.run.as_deref()).await
         };
         match asked.await {
