@@ -124,7 +124,9 @@ async fn releases_with(programs: &Path, name: &str) {
     asks_before_it_goes_back(&machine, &release).await;
     machine.shut_down().await;
     assert_eq!(status, ExecutionStatus::Succeeded, "{actions:#?}");
-    let notes = machine.notes();
+    // Those of the schedules, whose minute it may have been.
+    let is_broken_off = |note: &String| note.ends_with("the machine was shut down");
+    let notes: Vec<_> = machine.notes().into_iter().filter(|note| !is_broken_off(note)).collect();
     assert!(notes.is_empty(), "{notes:?}");
     let told = machine.world().told(0).iter().map(|told| told.host.clone()).collect::<BTreeSet<_>>();
     let expected = ["api.datadoghq.eu", "hooks.slack.com", "sentry.io", "wiki.example"];

@@ -170,6 +170,11 @@ pub fn answered(call: &str, code: &str, said: &str, status: Option<u16>) -> Erro
     Verdict::misconfigured(format!("{call} failed: {code}: {said}")).into()
 }
 
+/// Whether a text names one of the codes that mean "you may not".
+pub(crate) fn says_refused(said: &str) -> bool {
+    REFUSED.iter().any(|code| said.contains(code))
+}
+
 /// Why the environment's role could not be assumed, when STS has said that it may not.
 fn refused_before(failure: &DispatchFailure) -> Option<String> {
     let first = failure.as_connector_error().map(|error| error as &(dyn std::error::Error + 'static));

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::aws::codepipeline::{Codepipeline, Sibling, tries};
 use shared::job::Release;
-use shared::{Aws, Error, Event, Invocation, Job, Manifest, Next, Success, Tick, Time, artifact};
+use shared::{Aws, Error, Event, Invocation, Job, Manifest, Next, Progress, Success, Tick, Time, artifact};
 use tracing::{info, warn};
 
 use message::News;
@@ -52,6 +52,11 @@ async fn announce(tick: &Tick<'_>, _: &mut State, _: &mut Option<()>) -> Result<
             summary: "The release was stopped: nobody is told.".into(),
             ..Success::default()
         }));
+    }
+    // What is said cannot be taken back.
+    if !tick.goes_on().await? {
+        let summary = "Looking whether the release goes on.".to_owned();
+        return Ok(Next::Wait(LOOK, Progress { summary, ..Progress::default() }));
     }
     let (told, _) = look(tick.aws, tick.release, &manifest).await?;
     let mut notifier = Notifier::new(tick.aws, tick.release, told.started).await;

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_smithy_runtime::client::orchestrator::operation::Operation;
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError, SensitiveOutput};
+use aws_smithy_runtime_api::client::runtime_plugin::StaticRuntimePlugin;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::Layer;
 use aws_smithy_types::timeout::TimeoutConfig;
 use serde_json::Value;
 
@@ -85,8 +87,8 @@ pub(super) struct Request {
     pub(super) patience: Duration,
 }
 
-/// What was answered.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// What was answered. Printing it shows no body, which may be a secret.
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Reply {
     /// The status code.
     pub status: u16,
@@ -94,6 +96,12 @@ pub struct Reply {
     pub error_type: Option<String>,
     /// The body.
     pub body: String,
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reply({}, {} bytes)", self.status, self.body.len())
+    }
 }
 
 /// Nobody answered, or not in time.
@@ -104,7 +112,11 @@ pub(super) async fn send(config: &SdkConfig, request: Request) -> Result<Reply, 
     let (scheme, rest) = request.url.split_once("://").unwrap_or(("https", &request.url));
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let path = format!("/{path}");
+    // The SDK traces no answer that may be a secret.
+    let mut sensitive = Layer::new("sensitive");
+    sensitive.store_put(SensitiveOutput);
     let mut operation = Operation::builder()
+        .runtime_plugin(StaticRuntimePlugin::new().with_config(sensitive.freeze()))
         .service_name("http")
         .operation_name("post")
         .behavior_version(aws_config::BehaviorVersion::latest())

@@ -1,7 +1,8 @@
-//! The edges to AWS: one file per service, each the only one that names its SDK, each speaking plain types.
+//! The edges to AWS: one file per service, each the only one that names its SDK, or asks by hand ([`signed`]), each speaking plain
+//! types.
 //!
 //! Invariant: every call has a time limit, every read is paced, and what comes back as an error went through
-//! [`crate::error::failure`].
+//! [`crate::error::failure`] or [`crate::error::answered`].
 
 pub mod codedeploy;
 pub mod codepipeline;

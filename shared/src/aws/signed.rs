@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use aws_credential_types::provider::ProvideCredentials as _;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 
@@ -18,7 +19,7 @@ use serde_json::Value;
 use super::ATTEMPT;
 pub use super::http::Reply;
 use super::http::{Request, send};
-use crate::error::{Error, Kind, Verdict, answered};
+use crate::error::{Error, Kind, Verdict, answered, says_refused};
 
 /// How often a question is asked that is answered with "not now", or not at all.
 const TRIES: u32 = 3;
@@ -188,7 +189,11 @@ pub async fn ask(config: &SdkConfig, question: Question<'_>) -> Result<Reply, Un
     let provider =
         config.credentials_provider().ok_or_else(|| Unasked::Credentials("no credentials are configured".into()))?;
     let credentials = provider.provide_credentials().await.map_err(|error| {
-        Unasked::Credentials(aws_smithy_types::error::display::DisplayErrorContext(&error).to_string())
+        let said = aws_smithy_types::error::display::DisplayErrorContext(&error).to_string();
+        let is_hopeless =
+            matches!(error, CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_));
+        // A role's credentials that do not come in time come later.
+        if is_hopeless || says_refused(&said) { Unasked::Credentials(said) } else { Unasked::Unanswered(said) }
     })?;
     let identity = credentials.into();
     let parameters = v4::SigningParams::builder()
@@ -214,19 +219,26 @@ pub async fn ask(config: &SdkConfig, question: Question<'_>) -> Result<Reply, Un
     send(config, request).await.map_err(|_| unanswered(format!("{address} did not answer")))
 }
 
+/// What addresses end with, by how their Regions' names begin; everywhere else it is `amazonaws.com`. From the partitions of AWS's SDKs.
+const ENDINGS: [(&str, &str); 6] = [
+    ("cn-", "amazonaws.com.cn"),
+    ("eusc-", "amazonaws.eu"),
+    ("us-iso-", "c2s.ic.gov"),
+    ("us-isob-", "sc2s.sgov.gov"),
+    ("us-isof-", "csp.hci.ic.gov"),
+    ("eu-isoe-", "cloud.adc-e.uk"),
+];
+
 /// The Region that signatures name, and the service's address: what is one for all Regions stands in one of each partition.
 fn place<'a>(question: &Question<'a>) -> (&'a str, String) {
     let Question { host, region, .. } = *question;
-    match (region, question.is_global) {
-        (china, true) if china.starts_with("cn-") => {
-            ("cn-north-1", format!("https://{host}.cn-north-1.amazonaws.com.cn"))
-        }
-        (government, true) if government.starts_with("us-gov-") => {
-            ("us-gov-west-1", format!("https://{host}.us-gov.amazonaws.com"))
-        }
-        (_, true) => ("us-east-1", format!("https://{host}.amazonaws.com")),
-        (china, false) if china.starts_with("cn-") => (china, format!("https://{host}.{china}.amazonaws.com.cn")),
-        (region, false) => (region, format!("https://{host}.{region}.amazonaws.com")),
+    let ending = ENDINGS.iter().find(|(begin, _)| region.starts_with(begin));
+    let ending = ending.map_or("amazonaws.com", |(_, ending)| *ending);
+    match question.is_global {
+        true if region.starts_with("cn-") => ("cn-north-1", format!("https://{host}.cn-north-1.{ending}")),
+        true if region.starts_with("us-gov-") => ("us-gov-west-1", format!("https://{host}.us-gov.{ending}")),
+        true if ending == "amazonaws.com" => ("us-east-1", format!("https://{host}.{ending}")),
+        _ => (region, format!("https://{host}.{region}.{ending}")),
     }
 }
 
@@ -242,6 +254,8 @@ mod tests {
             ("eu-west-1", true, ("us-east-1", "https://x.amazonaws.com")),
             ("cn-northwest-1", true, ("cn-north-1", "https://x.cn-north-1.amazonaws.com.cn")),
             ("us-gov-east-1", true, ("us-gov-west-1", "https://x.us-gov.amazonaws.com")),
+            ("eusc-de-east-1", false, ("eusc-de-east-1", "https://x.eusc-de-east-1.amazonaws.eu")),
+            ("us-isob-east-1", true, ("us-isob-east-1", "https://x.us-isob-east-1.sc2s.sgov.gov")),
         ] {
             let question = Question { is_global, ..Question::form("x", region, String::new()) };
             assert_eq!(place(&question), (expected.0, expected.1.to_owned()));
