@@ -45,7 +45,8 @@ impl Iam {
     pub async fn role(&self, role: &str) -> Result<Role, Error> {
         // A name has none but letters, digits and `+=,.@-_`.
         let form = format!("Action=GetRole&Version=2010-05-08&RoleName={}", text::encoded(name(role)));
-        let reply = signed::ask(&self.config, signed::Question::form("iam", &self.region, form)).await?;
+        let reply = signed::ask(&self.config, signed::Question::form("iam", &self.region, form)).await;
+        let reply = reply.map_err(|why| why.into_error("iam:GetRole"))?;
         understood(reply.status, &reply.body)
     }
 }

@@ -27,8 +27,8 @@ const TRIES: u32 = 3;
 /// How long the pause after the first time is at the most; after the second it is twice as long.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A question to a service.
-#[derive(Debug, Clone)]
+/// A question to a service. It cannot be printed: what a function is invoked with carries credentials.
+#[derive(Clone)]
 pub struct Question<'a> {
     /// What signatures call the service.
     pub signed_as: &'a str,
@@ -107,21 +107,13 @@ pub enum Unasked {
 }
 
 impl Unasked {
-    fn into_error(self, call: &str) -> Error {
+    /// What it means for the loop; `call` is what errors call it, such as `iam:GetRole`.
+    pub(super) fn into_error(self, call: &str) -> Error {
         match self {
             Self::Credentials(message) => {
                 Error::Stop(Verdict { kind: Kind::Permission, message: format!("{call}: {message}") })
             }
             Self::Unanswered(message) => Error::Again(format!("{call}: {message}")),
-        }
-    }
-}
-
-impl From<Unasked> for Error {
-    fn from(why: Unasked) -> Self {
-        match why {
-            Unasked::Credentials(message) => Self::Stop(Verdict { kind: Kind::Permission, message }),
-            Unasked::Unanswered(message) => Self::Again(message),
         }
     }
 }
