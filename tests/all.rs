@@ -1,5 +1,6 @@
 //! Everything that is tested beside the units: laws and scenarios in virtual time, and the shipped binaries for real.
 
+mod allowed;
 mod back_for_real;
 mod beforehand;
 mod binaries;
@@ -8,6 +9,7 @@ mod console;
 mod deployments;
 mod docs;
 mod failures;
+mod for_real;
 mod generated;
 mod halts;
 mod inits;
@@ -22,7 +24,6 @@ mod notifications;
 mod objects;
 mod records;
 mod refusals;
-mod releases;
 mod repeats;
 mod rollouts;
 mod scenarios;

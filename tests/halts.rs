@@ -64,7 +64,7 @@ fn halted_at_each_write(with: Meddling, others: Others) {
     let calls = telling_writes(small(), of_the_release);
     assert!(calls.len() > 25, "{} calls that change something", calls.len());
     let which = STOPS.iter().position(|stop| *stop == with).unwrap();
-    for nth in share(calls, STOPS.len(), which) {
+    for nth in share(calls, 2 * STOPS.len(), 2 * which) {
         let meddle = at_write(nth, with, of_the_release);
         // What was begun is shown late, as on AWS.
         let mut random = fastrand::Rng::with_seed(nth as u64);
@@ -169,7 +169,7 @@ fn the_promise_holds(stage: &Stage, release: &str, context: &str) {
 
 /// A person stops the release at any moment of its, while AWS shows late what it does.
 fn halted_at_a_random_moment(seeds: std::ops::Range<u64>, functions_die: bool) {
-    for seed in share(seeds, 3, 0) {
+    for seed in share(seeds, 6, 0) {
         let mut random = fastrand::Rng::with_seed(seed);
         let lateness = all_late(&mut random, shared::aws::LISTED);
         let moment = Duration::from_millis(random.u64(0..60_000));
@@ -213,7 +213,7 @@ fn at_any_moment_with_the_functions_dead() {
 
 #[test]
 fn without_halt_release_the_functions_begin_nothing_after_a_stop_and_take_back_what_they_had_begun() {
-    for seed in share(2000..2020, 2, 0) {
+    for seed in share(2000..2020, 4, 0) {
         let mut random = fastrand::Rng::with_seed(seed);
         // Who stops the release is seen at once: what is begun after it was not looked at before.
         let lateness = Lateness { executions: Duration::ZERO, ..all_late(&mut random, shared::aws::LISTED) };
@@ -501,7 +501,7 @@ fn a_manifest_that_cannot_be_read_is_said_loudly_with_what_to_do() {
 
 #[test]
 fn while_half_of_its_calls_are_throttled_a_halt_is_said_to_its_end() {
-    for seed in share(0..24, 3, 0) {
+    for seed in share(0..24, 6, 0) {
         let mut random = fastrand::Rng::with_seed(seed);
         let meddle = move |call: &Call<'_>| {
             let hit = call.function == "halt-release" && random.bool();

@@ -45,8 +45,8 @@ fn keeps_the_laws(plan: &Plan) {
 #[test]
 fn a_run_that_was_given_up_begins_nothing_although_a_retry_makes_the_release_go_on() {
     // Two migrations ran at once: the run that was given up only asked whether the release goes on.
-    for nth in 0..8 {
-        for after in share([137, 1500], 2, nth as usize) {
+    for nth in share(0..8, 2, 0) {
+        for after in share([137, 1500], 2, nth as usize / 2) {
             let faults = vec![
                 Fault::Once { what: Meddling::AbandonAndCrash, of: of("ListActionExecutions"), nth },
                 Fault::Retry { after: millis(after), all: false },
@@ -284,7 +284,7 @@ fn the_same_seed_is_the_same_play_in_any_order() {
 
 #[test]
 fn a_few_seeds_keep_the_laws() {
-    for seed in share(0..12, 3, 0) {
+    for seed in share(0..12, 6, 0) {
         let plan = Plan::of(seed);
         let played = laws::play(&plan, false);
         let faults: Vec<_> = plan.faults.iter().map(ToString::to_string).collect();
@@ -296,7 +296,7 @@ fn a_few_seeds_keep_the_laws() {
 fn of_two_functions_that_place_one_task_the_second_finds_what_the_first_one_got_room_for() {
     // Each try to place it has a token of its own, and they looked once, before the first.
     let claims = Calls { function: Some("run-tasks"), operation: Some("AcknowledgeJob"), writes: false };
-    for lasts in share((1000..22_000).step_by(1500), 3, 0) {
+    for lasts in share((1000..22_000).step_by(1500), 5, 0) {
         let no_room = Fault::Storm {
             what: Meddling::NoRoom,
             of: of("RunTask"),
@@ -351,7 +351,7 @@ fn of_two_functions_whose_claims_are_in_doubt_one_does_the_job() {
 fn a_halt_that_slept_while_its_stage_was_tried_and_stopped_again_takes_back_nothing_of_the_second_try() {
     // The first try's halt saw the release stopped, and the deployment that it had taken back on the new version.
     let drains = Calls { function: Some("drain-workers"), operation: None, writes: false };
-    for at in share((10_000..15_000).step_by(250), 4, 0) {
+    for at in share((10_000..15_000).step_by(250), 10, 0) {
         let faults = vec![
             Fault::Stop { at: millis(at), abandon: true },
             Fault::Retry { after: millis(12_703), all: false },

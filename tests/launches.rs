@@ -444,7 +444,7 @@ fn play_under_faults(seed: u64) {
 
 #[test]
 fn under_faults_every_job_gets_its_worker_once_and_there_are_never_too_many() {
-    for seed in share(0..6, 3, 0) {
+    for seed in share(0..6, 6, 0) {
         play_under_faults(seed);
     }
 }

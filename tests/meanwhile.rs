@@ -222,11 +222,13 @@ fn what_was_approved_is_not_done_when_a_task_was_begun_since_that_says_that_ther
 #[test]
 fn where_another_release_deploys_for_too_long_the_way_back_is_refused_by_name_and_comes_when_it_has_failed() {
     let (mut setting, begun) = noting(third_is_ill(own_images()));
-    setting.manifest =
-        setting.manifest.replace("    deployment_group: web\n", "    deployment_group: web\n    wait_for_group: 1m\n");
     setting.manifest = setting
         .manifest
-        .replace("    deployment_group: worker\n", "    deployment_group: worker\n    wait_for_group: 1m\n");
+        .replace("    deployment_group: web\n", "    deployment_group: web\n    wait_for_group: 1m\n    timeout: 3m\n");
+    setting.manifest = setting.manifest.replace(
+        "    deployment_group: worker\n",
+        "    deployment_group: worker\n    wait_for_group: 1m\n    timeout: 3m\n",
+    );
     play(setting, async |stage| {
         let [first, failing, back] = back_while_it_deploys(&stage).await;
         assert_eq!(stage.end_alone(&back).await, ExecutionStatus::Failed);

@@ -159,11 +159,15 @@ fn on_a_terminal_of_80_columns_what_is_said_is_broken_between_words() {
         "application: shop\nenvironments: {us: {region: us-east-1, claster: shop}}\n",
     )
     .unwrap();
-    for (verb, folder) in [("check", &folder), ("check", &broken)] {
-        let command = format!("stty cols 80 rows 40; exec '{}' {verb} '{}'", program.display(), folder.display());
+    let checks = [&folder, &broken].map(|folder| format!("check '{}'", folder.display()));
+    let verbs = ["", "release", "serve", "check", "workers", "releases", "rollback", "init", "verify"];
+    for verb in checks.into_iter().chain(verbs.map(|verb| format!("{verb} --help"))) {
+        let command = format!("stty cols 80 rows 40; exec '{}' {verb}", program.display());
         let mut script = Command::new("script");
         script.args(["--quiet", "--return", "--command", &command, "/dev/null"]).stdin(Stdio::null());
+        // A help's words are bold and underlined.
         let said = String::from_utf8(script.output().unwrap().stdout).unwrap();
+        let said = said.replace("\u{1b}[1m", "").replace("\u{1b}[4m", "").replace("\u{1b}[0m", "");
         assert!(said.len() > 80, "{said}");
         let wide: Vec<_> = said.lines().filter(|line| line.trim_end().chars().count() > 80).collect();
         assert!(wide.is_empty(), "{verb}: {wide:#?}");

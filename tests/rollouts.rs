@@ -521,7 +521,7 @@ fn deploys(call: &Call<'_>) -> bool {
 
 #[test]
 fn whatever_happens_to_one_call_each_target_is_deployed_once() {
-    for pair in PAIRS {
+    for (at, pair) in PAIRS.into_iter().enumerate() {
         let calls = telling_writes(deployed_alone(small(pair)), deploys);
         assert!(calls.len() >= 6, "{calls:?}");
         let faults = [
@@ -532,7 +532,7 @@ fn whatever_happens_to_one_call_each_target_is_deployed_once() {
             Meddling::CrashAfter,
         ];
         for (which, with) in faults.into_iter().enumerate() {
-            for &nth in share(&calls, faults.len(), which) {
+            for &nth in share(&calls, PAIRS.len() * faults.len(), PAIRS.len() * which + at) {
                 let meddle = at_write(nth, with, deploys);
                 play(Setting { meddle, ..deployed_alone(small(pair)) }, async |stage| {
                     let release = stage.start();
@@ -552,7 +552,7 @@ fn whatever_happens_to_one_call_each_target_is_deployed_once() {
 
 #[test]
 fn a_stop_before_or_after_any_call_takes_everything_back_with_the_function_alive_or_dead() {
-    for pair in PAIRS {
+    for (at, pair) in PAIRS.into_iter().enumerate() {
         let calls = telling_writes(deployed_alone(small(pair)), deploys);
         assert!(calls.len() >= 6, "{calls:?}");
         let stops = [
@@ -562,7 +562,7 @@ fn a_stop_before_or_after_any_call_takes_everything_back_with_the_function_alive
             Meddling::AbandonAndCrashAfter,
         ];
         for (which, with) in stops.into_iter().enumerate() {
-            for &nth in share(&calls, stops.len(), which) {
+            for &nth in share(&calls, PAIRS.len() * stops.len(), PAIRS.len() * which + at) {
                 let meddle = at_write(nth, with, deploys);
                 play(Setting { meddle, ..deployed_alone(small(pair)) }, async |stage| {
                     let release = stage.start();
@@ -598,7 +598,7 @@ fn is_taken_back(stage: &Stage, release: &str, status: ExecutionStatus, context:
 
 #[test]
 fn a_stop_at_any_moment_takes_everything_back_although_everything_is_shown_late() {
-    for seed in share(0..20, 3, 0) {
+    for seed in share(0..20, 6, 0) {
         let mut random = fastrand::Rng::with_seed(seed);
         let lateness = all_late(&mut random, shared::aws::LISTED);
         let pair = PAIRS[random.usize(0..PAIRS.len())];

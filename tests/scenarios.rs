@@ -180,7 +180,7 @@ fn a_line_is_shown_within_two_and_a_half_seconds() {
 
 #[test]
 fn while_half_of_all_calls_are_throttled_a_release_takes_longer_and_nothing_else() {
-    for seed in share(0..8, 4, 0) {
+    for seed in share(0..8, 8, 0) {
         // By lot: with a regular pattern, a look of as many calls as its period would meet the same ones each time.
         let mut lots = fastrand::Rng::with_seed(seed);
         let meddle = move |_: &Call<'_>| if lots.bool() { Meddling::Throttle } else { Meddling::Pass };

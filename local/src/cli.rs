@@ -64,8 +64,8 @@ enum Sub {
 const AFTER_HELP: &str = "\
 Without a command, examples/shop is released. Ctrl-C stops a release as \"stop and abandon\" does.
 
-Exit status: 0 when the release Succeeded, 1 when it Failed or was Stopped, or when `check` or `verify` found mistakes, 2 when it could
-not start.";
+Exit status: 0 when the release Succeeded, 1 when it Failed or was Stopped, or when `check` or `verify` found mistakes, 2 \
+when it could not start.";
 
 /// The hidden subcommand that makes this program one of the functions.
 const FUNCTION: &str = "function";

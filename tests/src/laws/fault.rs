@@ -140,6 +140,8 @@ pub enum Fault {
     Reject,
     /// A person approves that late.
     ApproveLate(Duration),
+    /// The same of the way back alone.
+    ApproveBackLate(Duration),
     /// Somebody merges again: another release.
     Merge {
         /// When.
@@ -256,6 +258,7 @@ impl fmt::Display for Fault {
             Self::Retry { after, all } => write!(f, "{after:?} after a failure, a person retries (all: {all})"),
             Self::Reject => f.write_str("a person rejects"),
             Self::ApproveLate(by) => write!(f, "a person approves {by:?} late"),
+            Self::ApproveBackLate(by) => write!(f, "a person approves the way back {by:?} late"),
             Self::Merge { at } => write!(f, "after {at:?}, somebody merges again"),
             Self::GoBack { after, early } => {
                 let of = if *early { "the second one's deployment" } else { "two releases" };

@@ -6,6 +6,7 @@ pub mod cover;
 pub mod fault;
 pub mod law;
 pub mod meddle;
+pub mod meeting;
 pub mod people;
 pub mod plan;
 pub mod record;

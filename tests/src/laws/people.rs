@@ -127,6 +127,10 @@ pub(super) async fn act(stage: &Stage, plan: &Plan, origin: &Origin) -> Deeds {
         _ => None,
     });
     let patience = late.max().unwrap_or(Duration::from_secs(2));
+    let of_back = plan.faults.iter().find_map(|fault| match fault {
+        Fault::ApproveBackLate(by) => Some(*by),
+        _ => None,
+    });
     let mut quiet = 0;
     loop {
         let now = stage.now();
@@ -137,7 +141,8 @@ pub(super) async fn act(stage: &Stage, plan: &Plan, origin: &Origin) -> Deeds {
             let waiting = stage.world().waiting_approval(&execution);
             if let Some(token) = waiting {
                 let since = *asked.entry(token).or_insert(now);
-                if now.since(since) >= patience {
+                let is_back = deeds.back.as_ref().is_some_and(|(back, _)| *back == execution);
+                if now.since(since) >= of_back.filter(|_| is_back).unwrap_or(patience) {
                     stage.answer_approval(&execution, if rejects { "Rejected" } else { "Approved" });
                     rejects = false;
                 }
@@ -179,7 +184,9 @@ pub(super) async fn act(stage: &Stage, plan: &Plan, origin: &Origin) -> Deeds {
 /// How many jobs have a worker, or had one, or are told to be impossible.
 pub(super) fn jobs_done(stage: &Stage) -> usize {
     let world = stage.world();
-    let begun = world.lives().iter().filter(|life| life.started_by.starts_with("cutover-worker/")).count();
+    let lives = world.lives();
+    let begun =
+        lives.iter().filter(|life| life.started_by.starts_with("cutover-worker/") && life.started.is_some()).count();
     begun + world.messages("cutover-dead-jobs").len()
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::fault::{ByHand, Calls, Ending, Fault, Shown};
+use super::meeting;
 use super::shape::Shape;
 use crate::{Fate, Meddling};
 
@@ -109,7 +110,7 @@ impl Plan {
         // And what only happens when two things meet within seconds.
         let mut meets = Rng::with_seed(seed ^ 0x6d65_6574);
         if meets.u32(0..25) == 0 {
-            faults.extend(meeting(&mut meets, &shape));
+            faults.extend(meeting::of_a_stop(&mut meets, &shape));
         }
         // What came later has a chance of its own, too.
         let (mut more, mut shape) = (Rng::with_seed(seed ^ 0x6d6f_7265), shape);
@@ -117,6 +118,7 @@ impl Plan {
             let count = more.usize(1..4);
             faults.extend((0..count).flat_map(|_| another(&mut more, &mut shape)));
         }
+        meeting::arrange(&mut Rng::with_seed(seed ^ 0x636c_6f73), &mut shape, &mut faults);
         Self { seed, shape, faults }
     }
 }
@@ -185,34 +187,7 @@ fn another(random: &mut Rng, shape: &mut Shape) -> Vec<Fault> {
     }
 }
 
-/// Faults that are harmless alone, at moments at which they meet in a release of which nothing else is disturbed.
-fn meeting(random: &mut Rng, shape: &Shape) -> Vec<Fault> {
-    match random.u32(0..2) {
-        // The next release comes to its migration while one that was stopped does not end.
-        0 => {
-            let environment = random.usize(0..shape.environments.len());
-            let at = millis(random, 9_500, 15_000);
-            vec![
-                Fault::Task { environment, task: "migrate", how: Ending::Deaf },
-                Fault::Stop { at, abandon: true },
-                Fault::Merge { at: at.saturating_sub(millis(random, 1, 9_000)) },
-            ]
-        }
-        // A function dies right after the deployment's success was taken, and the release is stopped in a later stage.
-        _ => {
-            let of = Calls { function: Some("deploy-services"), operation: Some("PutJobSuccessResult"), writes: false };
-            match random.bool() {
-                true => vec![Fault::Once { what: Meddling::AbandonAndCrashAfter, of, nth: 0 }],
-                false => vec![
-                    Fault::Once { what: Meddling::CrashAfter, of, nth: 0 },
-                    Fault::Stop { at: millis(random, 25_000, 90_000), abandon: true },
-                ],
-            }
-        }
-    }
-}
-
-fn millis(random: &mut Rng, from: u64, to: u64) -> Duration {
+pub(super) fn millis(random: &mut Rng, from: u64, to: u64) -> Duration {
     Duration::from_millis(random.u64(from..to))
 }
 

@@ -34,6 +34,7 @@ pub(super) fn what_passes_fails_no_release(ended: &Ended<'_>) -> Result<(), Stri
         }
         Fault::ShortLambdas(_)
         | Fault::ApproveLate(_)
+        | Fault::ApproveBackLate(_)
         | Fault::Protected(_)
         | Fault::Merge { .. }
         | Fault::GoBack { .. } => true,

@@ -12,27 +12,32 @@ pub(super) fn traffic_is_where_the_last_good_release_put_it(ended: &Ended<'_>) -
     let good = ended.releases.iter().filter_map(|release| Some((release.deployed()?, &release.image)));
     let last = good.max_by_key(|(at, _)| *at);
     let expected = last.map_or("registry.example/shop:1.0", |(_, image)| image.as_str());
+    let (traffic, said) = (ended.stage.world().traffic(), ended.said());
+    let shape = &ended.plan.shape;
+    let each = shape.environments.iter().flat_map(|place| shape.services.iter().map(move |service| (place, service)));
+    let each = each.filter_map(|(place, service)| {
+        let name = Shape::ecs_service(service, place);
+        let label = format!("NOT ROLLED BACK: {}/{} ", place.name, service.name);
+        let excused = ended.deeds.touched.contains(&name) || said.iter().any(|text| text.contains(&label));
+        let found = traffic.iter().find(|view| view.service == name).filter(|_| !excused)?;
+        Some((service, found))
+    });
+    let each: Vec<_> = each.collect();
     // A quick way back that was begun comes to its end, whatever becomes of its release; so it is of all web services or of none.
     // What was deployed after it stands.
-    let quick = ended.releases.iter().find(|release| release.went_quickly() && release.deployed().is_none());
+    let has_some = |image: &String| each.iter().any(|(service, found)| !service.worker && found.image == *image);
+    let is_quick = |release: &super::Release| release.went_quickly() || (release.is_back && has_some(&release.image));
+    let quick = ended.releases.iter().find(|release| release.deployed().is_none() && is_quick(release));
     let quick = quick.filter(|release| {
         let ended = release.action("Deploy").map(|deploy| deploy.updated);
         last.is_none_or(|(at, _)| ended.is_some_and(|ended| at <= ended))
     });
     let expected_of_web = quick.map_or(expected, |release| release.image.as_str());
-    let traffic = ended.stage.world().traffic();
-    let said = ended.said();
     let mut wrong = Vec::new();
-    for place in &ended.plan.shape.environments {
-        for service in &ended.plan.shape.services {
-            let name = Shape::ecs_service(service, place);
-            let label = format!("NOT ROLLED BACK: {}/{} ", place.name, service.name);
-            let Some(found) = traffic.iter().find(|view| view.service == name) else { continue };
-            let expected = if service.worker { expected } else { expected_of_web };
-            let excused = ended.deeds.touched.contains(&name) || said.iter().any(|text| text.contains(&label));
-            if found.image != expected && !excused {
-                wrong.push(format!("{name} has {}, expected is {expected}", found.image));
-            }
+    for (service, found) in each {
+        let expected = if service.worker { expected } else { expected_of_web };
+        if found.image != expected {
+            wrong.push(format!("{} has {}, expected is {expected}", found.service, found.image));
         }
     }
     none("traffic in the wrong place", &wrong)
