@@ -172,8 +172,11 @@ fn a_worker_that_may_not_be_started_or_cannot_start_ends_in_the_dead_letter_queu
         let dead = dead_letters(&stage);
         assert!(dead.len() == 1 && dead[0].1.contains("ecs:RunTask in us-east-1 was refused"), "{dead:#?}");
     });
-    let no_image = |start: &Start| match start.command.iter().any(|word| word == "export") {
-        true => Script { cannot_start: Some("pull access denied".into()), ..Script::task(1) },
+    let gone = std::rc::Rc::new(std::cell::Cell::new(true));
+    let is_gone = gone.clone();
+    let no_image = move |start: &Start| match start.command.iter().any(|word| word == "export") {
+        true if is_gone.get() => Script { cannot_start: Some("pull access denied".into()), ..Script::task(1) },
+        true => work(start, 20 * MINUTE),
         false => Script::of_shop(start),
     };
     play(Setting { script: Box::new(no_image), ..with_workers(EXPORTS) }, async |stage| {
@@ -184,6 +187,11 @@ fn a_worker_that_may_not_be_started_or_cannot_start_ends_in_the_dead_letter_queu
         assert!(dead.len() == 1 && dead[0].1.contains("could not start, 3 times"), "{dead:#?}");
         assert!(dead[0].1.contains("pull access denied"), "{dead:#?}");
         assert_eq!(workers(&stage).len(), 3);
+        // Sent back as it is when the image is there again.
+        gone.set(false);
+        send(&stage, &dead[0].0);
+        tokio::time::sleep(2 * MINUTE).await;
+        assert_eq!((at_work(&stage), workers(&stage).len(), dead_letters(&stage).len()), (1, 4, 1));
     });
 }
 

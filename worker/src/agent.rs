@@ -13,7 +13,7 @@ use nix::poll::PollFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, getsockopt, socket, sockopt};
 use serde_json::{Value, json};
 
-use crate::protection::Wish;
+use crate::protection::{UNANSWERED, Wish};
 
 /// How long an answer may take: the agent itself gives ECS 4 s.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(6);
@@ -91,7 +91,7 @@ impl Exchange {
         match self.step() {
             Ok(true) => Some(answer(&self.got, self.wanted)),
             Ok(false) if now >= self.deadline => {
-                Some(Err(format!("the agent at {} has not answered within {}s", self.host, PATIENCE.as_secs())))
+                Some(Err(format!("the agent at {} {UNANSWERED} {}s", self.host, PATIENCE.as_secs())))
             }
             Ok(false) => None,
             Err(error) => Some(Err(format!("the agent at {} cannot be reached ({error})", self.host))),

@@ -21,6 +21,12 @@ const LINGER: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// What is said of a request that was given up: the agent may still carry it out.
+pub(crate) const UNANSWERED: &str = "has not answered within";
+
+/// How long after a request was given up the agent may still carry it out: twice as long as it was waited for.
+const SETTLED: Duration = Duration::from_secs(12);
+
 /// What the agent is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wish {
@@ -41,6 +47,10 @@ pub(crate) struct Protection {
     asked: Option<(Wish, Duration)>,
     /// When the next try may be made, and the pause after that.
     pause: Option<(Duration, Duration)>,
+    /// Whether a request was given up that the agent may still carry out, after one that came later.
+    doubt: bool,
+    /// When to ask once more, since that may have happened.
+    again: Option<Duration>,
     /// Why it does not work, once that was said.
     trouble: Option<String>,
     idle_since: Option<Duration>,
@@ -62,6 +72,7 @@ impl Protection {
             // From now on it may be gone at any moment: a job that comes now has to ask again.
             Wish::Release => self.held = None,
         }
+        self.again = None;
         self.asked = Some((wish, now));
         Some(wish)
     }
@@ -84,16 +95,19 @@ impl Protection {
         match answer {
             Ok(()) => {
                 self.pause = None;
+                let doubt = std::mem::take(&mut self.doubt);
+                self.again = doubt.then_some(now + SETTLED);
                 match wish {
                     // Counted from when it was asked for: the agent's clock began later.
                     Wish::Protect(minutes) => self.held = Some((since, since + Duration::from_secs(60 * minutes))),
-                    Wish::Release => self.maybe = false,
+                    Wish::Release => self.maybe = doubt,
                 }
                 self.trouble.take().map(|_| message::works_again())
             }
             Err(why) => {
                 let pause = self.pause.map_or(FIRST_PAUSE, |(_, next)| next);
                 self.pause = Some((now + pause, (2 * pause).min(LONGEST_PAUSE)));
+                self.doubt |= why.contains(UNANSWERED);
                 let is_news = self.trouble.is_none();
                 self.trouble = Some(why.clone());
                 let said = if wish == Wish::Release { message::unreleased(&why) } else { message::unprotected(&why) };
@@ -114,6 +128,11 @@ impl Protection {
 
     /// When protection should be asked for, for jobs that last so long; `None` when what holds is enough.
     fn renewal(&self, lasting: Lasting, now: Duration) -> Option<Duration> {
+        let due = self.due(lasting, now);
+        self.again.map_or(due, |again| Some(due.map_or(again, |due| due.min(again))))
+    }
+
+    fn due(&self, lasting: Lasting, now: Duration) -> Option<Duration> {
         let Some((since, until)) = self.held.filter(|(_, until)| *until > now) else { return Some(now) };
         let half = since + (until - since) / 2;
         match lasting {
@@ -129,7 +148,8 @@ impl Protection {
     fn release(&self, stopping: bool) -> Option<Duration> {
         let idle = self.idle_since.filter(|_| self.maybe)?;
         let old = self.held.is_none_or(|(since, _)| idle.saturating_sub(since) >= YOUNG);
-        Some(if stopping || old { idle } else { idle + LINGER })
+        let due = if stopping || old { idle } else { idle + LINGER };
+        Some(self.again.map_or(due, |again| due.max(again)))
     }
 }
 
@@ -243,6 +263,37 @@ mod tests {
         assert_eq!(protection.look(UNKNOWN, false, now), Some(Wish::Protect(120)));
         assert_eq!(protection.answered(Ok(()), now), Some(message::works_again()));
         assert!(protection.holds(now) && protection.trouble().is_none());
+    }
+
+    #[test]
+    fn what_was_given_up_and_is_carried_out_late_is_made_up_for() {
+        let given_up = || Err(format!("the agent {UNANSWERED} 6s"));
+        // A release that hung, and a job that came meanwhile: protection is asked for once more.
+        let mut protection = protected(UNKNOWN);
+        assert_eq!(protection.look(None, true, at(20)), Some(Wish::Release));
+        protection.answered(given_up(), at(26));
+        assert_eq!(protection.look(UNKNOWN, false, at(28)), Some(Wish::Protect(120)));
+        protection.answered(Ok(()), at(29));
+        assert!(protection.holds(at(30)));
+        assert_eq!(
+            (protection.next(UNKNOWN, false, at(30)), protection.look(UNKNOWN, false, at(30))),
+            (Some(at(41)), None)
+        );
+        assert_eq!(protection.look(UNKNOWN, false, at(41)), Some(Wish::Protect(120)));
+        protection.answered(Ok(()), at(42));
+        assert_eq!(protection.next(UNKNOWN, false, at(43)), Some(at(41 + 3600)), "and then as ever");
+        // The other way round: it is let go once more.
+        let mut protection = Protection::default();
+        protection.look(UNKNOWN, false, at(0));
+        protection.answered(given_up(), at(6));
+        assert_eq!(protection.look(None, true, at(8)), Some(Wish::Release));
+        protection.answered(Ok(()), at(9));
+        assert_eq!(
+            (protection.look(None, true, at(10)), protection.look(None, true, at(21))),
+            (None, Some(Wish::Release))
+        );
+        protection.answered(Ok(()), at(22));
+        assert_eq!(protection.next(None, true, at(23)), None);
     }
 
     #[test]

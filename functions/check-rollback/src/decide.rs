@@ -9,10 +9,21 @@ pub(crate) struct Seen<'a> {
     pub(crate) target: &'a Content,
     /// The releases of all pipelines, also those that go on.
     pub(crate) history: History,
-    /// Whether ECR has its image no more.
-    pub(crate) image_is_gone: bool,
+    /// Whether ECR has its image.
+    pub(crate) image: ImageIs,
     /// The tasks that it is gone back behind all the same.
     pub(crate) behind: Vec<String>,
+}
+
+/// Where the image is of what is to run again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ImageIs {
+    /// ECR has it, or it is none of ECR's.
+    There,
+    /// ECR has it no more.
+    Gone,
+    /// It may not be asked for; why.
+    NotKnown(String),
 }
 
 /// The tasks that the variable names, `none` of them for none.
@@ -52,6 +63,8 @@ pub(crate) struct Between {
     pub(crate) unreadable: Vec<String>,
     /// The tasks that it is gone back behind although there is no way.
     pub(crate) behind: Vec<String>,
+    /// Why it is not known whether the image is still there.
+    pub(crate) image_not_known: Option<String>,
 }
 
 impl Between {
@@ -80,9 +93,11 @@ impl Between {
 
 /// Decides.
 pub(crate) fn decide(seen: &Seen<'_>) -> Decision {
-    if seen.image_is_gone {
-        return Decision::Refused(Why::ImageGone);
-    }
+    let image_not_known = match &seen.image {
+        ImageIs::There => None,
+        ImageIs::Gone => return Decision::Refused(Why::ImageGone),
+        ImageIs::NotKnown(why) => Some(why.clone()),
+    };
     let records = &seen.history.records;
     let is_it = |one: &&Record| !one.back && one.has_succeeded() && one.content == seen.target.hash;
     let target = records.iter().find(is_it).cloned();
@@ -106,6 +121,7 @@ pub(crate) fn decide(seen: &Seen<'_>) -> Decision {
         since,
         unreadable: seen.history.unreadable.iter().map(Entry::execution).map(str::to_owned).collect(),
         behind: seen.behind.clone(),
+        image_not_known,
     }))
 }
 
@@ -139,7 +155,7 @@ mod tests {
 
     fn seen<'a>(target: &'a Content, records: Vec<Record>) -> Seen<'a> {
         let history = History { records, unreadable: Vec::new() };
-        Seen { target, history, image_is_gone: false, behind: Vec::new() }
+        Seen { target, history, image: ImageIs::There, behind: Vec::new() }
     }
 
     #[test]
@@ -172,8 +188,11 @@ mod tests {
         assert_eq!(decide(&seen), Decision::Refused(Why::NoWayBack(barred)));
         seen.behind = named(" other, migrate");
         assert!(matches!(decide(&seen), Decision::Between(_)));
-        seen.image_is_gone = true;
+        seen.image = ImageIs::Gone;
         assert_eq!(decide(&seen), Decision::Refused(Why::ImageGone));
+        seen.image = ImageIs::NotKnown("refused".into());
+        let Decision::Between(between) = decide(&seen) else { panic!("refused") };
+        assert_eq!(between.image_not_known.as_deref(), Some("refused"), "a person decides");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use shared::aws::ecr::Image;
 use shared::record::{History, Store};
 use shared::{Aws, Error, Event, Invocation, Journal, Next, Tick, Verdict, artifact};
 
-use decide::{Decision, Seen, decide};
+use decide::{Decision, ImageIs, Seen, decide};
 
 /// How many records of each pipeline are looked at.
 const MOST: usize = 60;
@@ -46,12 +46,19 @@ async fn step(tick: &Tick<'_>, _: &mut State, _: &mut Option<()>) -> Result<Next
     };
     let pipelines: Vec<_> = tick.aws.settings().pipelines.iter().map(String::as_str).collect();
     let history = History::look(tick.aws, &store, &pipelines, tick.now, MOST).await?;
-    let image_is_gone = match target.image.as_deref().and_then(Image::read) {
-        Some(image) => !tick.aws.has_image(&image).await?,
-        None => false,
+    let image = match target.image.as_deref().and_then(Image::read) {
+        Some(image) => match tick.aws.has_image(&image).await {
+            Ok(true) => ImageIs::There,
+            Ok(false) => ImageIs::Gone,
+            // One of a repository that it may not ask, such as another account's.
+            Err(Error::Stop(verdict)) => ImageIs::NotKnown(verdict.message),
+            Err(again @ Error::Again(_)) => return Err(again),
+        },
+        // No registry of ECR's: its tasks' definitions say where it is.
+        None => ImageIs::There,
     };
     let behind = decide::named(parameters.behind.as_deref().unwrap_or_default());
-    let seen = Seen { target: &target, history, image_is_gone, behind };
+    let seen = Seen { target: &target, history, image, behind };
     let next = match decide(&seen) {
         Decision::Refused(why) => Next::Fail(Verdict::misconfigured(message::refused(&why, &target))),
         Decision::Between(between) => Next::Succeed(message::asks(tick, &between, &target)),

@@ -14,6 +14,9 @@ use crate::decide::{Between, Why};
 /// How much of it an approval can show: a configuration value has at most 1,000 characters (fact 2).
 const LONGEST_ASKED: usize = 900;
 
+/// How much of an error it shows.
+const LONGEST_WHY: usize = 200;
+
 /// Why it cannot be gone back to.
 pub(crate) fn refused(why: &Why, target: &Content) -> String {
     match why {
@@ -80,6 +83,13 @@ pub(crate) fn asks(tick: &Tick<'_>, between: &Between, target: &Content) -> Succ
             " {} CANNOT BE READ by this version of Cutover: {}.",
             count(between.unreadable.len(), "RECORD"),
             between.unreadable.join(", ")
+        );
+    }
+    if let Some(why) = &between.image_not_known {
+        let _ = write!(
+            text,
+            " WHETHER ITS IMAGE IS STILL THERE IS NOT KNOWN: {}.",
+            fit(why.trim_end_matches('.'), LONGEST_WHY)
         );
     }
     let _ = write!(text, " Deploys {}.", deploys(target));

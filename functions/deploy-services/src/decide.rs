@@ -34,6 +34,9 @@ pub(crate) struct State {
     /// Since when everything is being taken back.
     #[serde(rename = "g", skip_serializing_if = "Option::is_none")]
     pub(crate) giving_up: Option<Time>,
+    /// Since when it is this release's turn to deploy.
+    #[serde(rename = "t", skip_serializing_if = "Option::is_none")]
+    pub(crate) turn: Option<Time>,
     /// Which way it goes back, if it does.
     #[serde(rename = "q", skip_serializing_if = "Way::is_open")]
     pub(crate) way: Way,
@@ -112,7 +115,9 @@ pub(crate) enum Decision {
 pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
     if state.cause.is_none() && state.giving_up.is_none() && !seen.halted {
         let failures = seen.targets.iter().enumerate().filter_map(|(target, one)| {
-            let what = shared::text::fit(&failure(seen, one)?, LONGEST_CAUSE);
+            // While another release deploys, no service here is waited for.
+            let since = state.turn.unwrap_or(seen.begun);
+            let what = shared::text::fit(&failure(seen.now.since(since), one)?, LONGEST_CAUSE);
             Some((one.first_death.unwrap_or(seen.now), Cause { target, what }))
         });
         // Several may have failed between two looks: the first is whose tasks died first.
@@ -181,8 +186,7 @@ fn go_forward(targets: &[Observed], workers: &Standing) -> Decision {
     Decision::Go(acts.collect())
 }
 
-fn failure(seen: &Observation, target: &Observed) -> Option<String> {
-    let passed = seen.now.since(seen.begun);
+fn failure(passed: Duration, target: &Observed) -> Option<String> {
     if target.broken.is_some() {
         return target.broken.clone();
     }
@@ -475,6 +479,7 @@ mod tests {
             before: vec![12_345; 50],
             said: vec![u16::MAX; 50],
             cause: Some(cause),
+            turn: Some(NOW),
             giving_up: Some(NOW),
             quick_since: None,
             back_after: None,

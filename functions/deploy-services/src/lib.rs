@@ -97,6 +97,9 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
                 }
                 return memory.say(tick, next).await;
             }
+            if goes_forward {
+                state.turn.get_or_insert(tick.now);
+            }
             if !goes_forward || tick.goes_on().await? {
                 memory.plan.act(&acts, &moment).await;
             }

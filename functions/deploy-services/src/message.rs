@@ -246,6 +246,9 @@ impl Report<'_> {
             Phase::Done | Phase::Over { .. } | Phase::Unknown => {
                 target.failed.clone().unwrap_or_else(|| "it could not be taken back within an hour".into())
             }
+            Phase::Failed { what } if target.is_unseen() => {
+                format!("{what}; what the release has there could not be seen")
+            }
             Phase::Empty | Phase::Same | Phase::Busy { .. } | Phase::Failed { .. } | Phase::RolledBack => return None,
         };
         Some(format!("NOT ROLLED BACK: {} ({what}). Deploy its revision {} by hand.", target.name(), before(target)))
@@ -259,6 +262,7 @@ impl Report<'_> {
             return number(target, Some(current));
         }
         match self.phase(target) {
+            Phase::Failed { .. } if target.is_unseen() => "?".into(),
             Phase::Empty | Phase::Busy { .. } | Phase::RolledBack | Phase::Failed { .. } => before(target),
             Phase::Done | Phase::Moved | Phase::Same | Phase::Stranded { .. } => tried(target),
             Phase::Unknown | Phase::Going | Phase::Held | Phase::Ready | Phase::Over { .. } => before(target),

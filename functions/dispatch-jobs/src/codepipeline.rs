@@ -1,5 +1,7 @@
 //! CodePipeline: polling for jobs (fact 8).
 
+use std::time::Duration;
+
 use aws_sdk_codepipeline::Client;
 use aws_sdk_codepipeline::types::{ActionCategory, ActionOwner, ActionTypeId, Artifact, Job as Polled};
 use serde_json::{Map, Value, json};
@@ -88,9 +90,23 @@ impl<'a> Jobs<'a> {
                  Look at the function and at dispatch-jobs' role, then retry the stage."
             )))
         };
-        codepipeline.answer(&job.id, &answer).await.map(drop)
+        // Nobody polls for it any more: it is claimed.
+        let mut tries = 1;
+        loop {
+            match codepipeline.answer(&job.id, &answer).await {
+                Err(Error::Again(_)) if tries < ANSWERS => tries += 1,
+                answered => return answered.map(drop),
+            }
+            tokio::time::sleep(BETWEEN).await;
+        }
     }
 }
+
+/// How often a job is answered that nobody else would answer, each with the client's own tries.
+const ANSWERS: u32 = 5;
+
+/// The pause between two of them.
+const BETWEEN: Duration = Duration::from_secs(2);
 
 fn job(polled: &Polled, now: Time) -> Option<Job> {
     let id = polled.id()?.to_owned();

@@ -18,6 +18,10 @@ pub(crate) const LOOK_SELDOM: Duration = Duration::from_secs(4);
 /// shown late, too.
 pub(crate) const SETTLED: Duration = shared::aws::SHOWN;
 
+/// How long after the end of an action that did not succeed something may come about that its function has begun: it sees the stop
+/// late, and its call may be done late.
+const LAST_MOMENTS: Duration = Duration::from_secs(60);
+
 /// How long the execution's status may lag behind an event that says that it has ended.
 const LAG: Duration = Duration::from_secs(60);
 
@@ -59,6 +63,8 @@ pub(crate) fn verdict(status: &str, actions: &[Sibling], after: Duration) -> Ver
 pub(crate) struct Deployed {
     /// When the first of its actions that deploy began; none has without it.
     pub(crate) since: Option<Time>,
+    /// When the last of them had ended, with what it may have begun in its last moments; none while one goes on.
+    pub(crate) ended: Option<Time>,
     /// The deployments that are facts: their action has succeeded.
     pub(crate) facts: BTreeSet<String>,
     /// Whether such an action has succeeded: then what was released of workers is a fact, too.
@@ -71,12 +77,19 @@ pub(crate) struct Deployed {
 /// nothing that comes after it rolls them back.
 pub(crate) fn deployed(actions: &[Sibling]) -> Deployed {
     let since = actions.iter().filter(|one| one.deploys).filter_map(|one| one.started).min();
+    let ended = |one: &Sibling| {
+        // An action that has succeeded begins nothing after it.
+        let more = if one.has_succeeded() { Duration::ZERO } else { LAST_MOMENTS };
+        one.updated.filter(|_| !one.is_running()).map(|at| at.plus(more))
+    };
+    let ends: Option<Vec<_>> = actions.iter().filter(|one| one.deploys).map(ended).collect();
+    let ended = ends.and_then(|ends| ends.into_iter().max());
     let succeeded = actions.iter().filter(|one| one.has_succeeded());
     let ids = succeeded.filter_map(|one| one.variables.get("Deployments"));
     let has_succeeded = actions.iter().any(|one| one.deploys && one.has_succeeded());
     let facts = ids.flat_map(|ids| ids.split(',').map(str::to_owned)).collect();
     let runs = actions.iter().filter(|one| one.deploys).find_map(|one| Runs::read(one.quick_from.as_deref()?));
-    Deployed { since, facts, has_succeeded, runs }
+    Deployed { since, ended, facts, has_succeeded, runs }
 }
 
 /// Where the release's tasks were done, by task and environment, as the actions say that ran them: they are remembered for
@@ -139,10 +152,16 @@ mod tests {
         };
         let found = deployed(&[action(true, "d-1,d-2"), action(false, "d-3"), Sibling::default()]);
         let facts = ["d-1", "d-2"].map(str::to_owned).into();
-        assert_eq!(found, Deployed { since: None, facts, has_succeeded: false, runs: None });
+        assert_eq!(found, Deployed { since: None, ended: None, facts, has_succeeded: false, runs: None });
         assert!(deployed(&[Sibling { deploys: true, ..action(true, "") }]).has_succeeded);
         let deploys = |at| Sibling { deploys: true, started: Some(Time::from_millis(at)), ..action(false, "") };
         assert_eq!(deployed(&[deploys(7), deploys(5), action(false, "")]).since, Some(Time::from_millis(5)));
+        // What another release begins later is not this one's, although it may have this one's image.
+        let at = |millis| Some(Time::from_millis(millis));
+        let ended = |succeeded, updated| Sibling { deploys: true, updated, ..action(succeeded, "") };
+        assert_eq!(deployed(&[ended(false, at(1_000)), ended(true, at(62_000))]).ended, at(62_000));
+        assert_eq!(deployed(&[ended(false, at(5_000)), ended(true, at(62_000))]).ended, at(65_000));
+        assert_eq!(deployed(&[ended(true, at(5_000)), ended(false, None)]).ended, None, "one goes on");
         let goes_back = Sibling { quick_from: Some("cutover-pipeline 5f0e 7".into()), ..deploys(9) };
         assert_eq!(deployed(&[action(true, ""), goes_back]).runs.unwrap().execution, "5f0e");
     }

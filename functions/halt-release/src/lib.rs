@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use decide::{LONGEST, LOOK, LOOK_SELDOM, SETTLED, Verdict, deployed, verdict};
 use event::{Asked, CARRIED, Carried};
-use sweep::Sweep;
+use sweep::{Over, Sweep};
 
 /// When less than this is left, the function hands over to itself.
 const LAST_LOOK: Duration = Duration::from_secs(15);
@@ -165,7 +165,8 @@ impl Sweeping<'_> {
             },
         };
         let mut said = Vec::new();
-        let looked = sweep.look(self.aws, &self.release, deployed(&actions), now, &mut said).await;
+        let over = Over { codepipeline: &self.codepipeline, begun: self.carried.begun };
+        let looked = sweep.look(self.aws, &over, &self.release, deployed(&actions), now, &mut said).await;
         if looked == Ok(true) {
             self.carried.seen = Some(now);
         }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::join_all;
 use shared::artifact::Content;
 use shared::aws::Place;
-use shared::aws::codepipeline::Sibling;
+use shared::aws::codepipeline::{Codepipeline, Sibling};
 use shared::aws::ecs::{Definition, Ecs, Half, Of, Task};
 use shared::end::{End, judge};
 use shared::job::Release;
@@ -44,6 +44,29 @@ pub(crate) struct Sweep {
     /// What cannot be taken back.
     pub(crate) stuck: BTreeMap<String, String>,
     pub(crate) stopped: Vec<String>,
+}
+
+/// Whether the release is still over, asked for right before something is stopped.
+pub(crate) struct Over<'a> {
+    pub(crate) codepipeline: &'a Codepipeline<'a>,
+    /// When the sweep began.
+    pub(crate) begun: Time,
+}
+
+impl Over<'_> {
+    /// Not knowing, it is not: the next look asks again.
+    async fn still(&self, release: &Release, seen: Time) -> Result<bool, Verdict> {
+        let asked = async {
+            let execution = self.codepipeline.execution(release).await?;
+            let actions = self.codepipeline.siblings(release).await?;
+            Ok(decide::verdict(&execution.status, &actions, seen.since(self.begun)) == decide::Verdict::Over)
+        };
+        match asked.await {
+            Ok(is_over) => Ok(is_over),
+            Err(Error::Again(_)) => Ok(false),
+            Err(Error::Stop(why)) => Err(why),
+        }
+    }
 }
 
 /// What is done with the web services.
@@ -150,12 +173,13 @@ impl Sweep {
     pub(crate) async fn look(
         &mut self,
         aws: &Aws,
+        over: &Over<'_>,
         release: &Release,
         deployed: Deployed,
         seen: Time,
         said: &mut Vec<String>,
     ) -> Result<bool, Verdict> {
-        let tasks = self.look_at_tasks(release, seen, said).await;
+        let tasks = self.look_at_tasks(over, release, seen, said).await;
         let workers = self.look_at_workers(aws, release, &deployed, seen, said).await;
         let quick = self.look_at_the_quick_way(aws, &deployed, seen, said).await;
         let deployments = self.look_at_targets(aws, release, deployed, seen, said).await;
@@ -269,7 +293,13 @@ impl Sweep {
         self.asked.get(id).is_none_or(|asked| now.since(*asked) >= decide::AGAIN)
     }
 
-    async fn look_at_tasks(&mut self, release: &Release, seen: Time, said: &mut Vec<String>) -> Result<bool, Verdict> {
+    async fn look_at_tasks(
+        &mut self,
+        over: &Over<'_>,
+        release: &Release,
+        seen: Time,
+        said: &mut Vec<String>,
+    ) -> Result<bool, Verdict> {
         let found = join_all(self.families.iter().map(async |family| {
             let of = Of::Family(&family.family);
             let mut arns = family.ecs.list_tasks(&family.cluster, of, Half::Running).await?;
@@ -279,6 +309,14 @@ impl Sweep {
             family.ecs.describe_tasks(&family.cluster, &arns).await
         }))
         .await;
+        let is_left = |task: &Task| {
+            let own = is_of(task, release) && is_of_this_try(task.created, seen);
+            own && !task.is_over() && task.desired_status != "STOPPED" && self.is_due(&task.arn, seen)
+        };
+        // Many lists take their time, and a retry that began meanwhile may have taken up what is to be stopped.
+        if found.iter().flatten().flatten().any(is_left) && !over.still(release, seen).await? {
+            return Ok(true);
+        }
         let mut outcome = Ok(());
         let mut under_way = false;
         for (at, found) in found.into_iter().enumerate() {
@@ -334,7 +372,7 @@ impl Sweep {
             self.clear.fill(Some(seen));
             return Ok(false);
         };
-        let of = targets::Of::Release { facts: deployed.facts, until: Some(seen) };
+        let of = targets::Of::Release { facts: deployed.facts, until: Some(seen), ended: deployed.ended };
         let whose = Whose { release: release.clone(), of, since, image: self.image.clone() };
         let moment = Moment::new(seen, Purpose::Sweep);
         targets::look(&mut self.targets, aws, &moment, &whose).await;

@@ -163,6 +163,10 @@ fn follow(seen: &Observation<'_>, ledger: &mut Ledger, decided: &mut Decided) {
         let why = task.and_then(how_it_failed);
         let task = shared::aws::ecs::id(&arn).to_owned();
         match (has_worked, why) {
+            (true, None) if place.started.is_none() => {
+                let why = "ECS does not know it any more, and nobody has seen whether it worked".into();
+                decided.news.push(News::Failed { task, job: place.job, why });
+            }
             (true, None) => decided.news.push(News::Done { task, job: place.job }),
             (true, Some(why)) => decided.news.push(News::Failed { task, job: place.job, why }),
             (false, why) => {
@@ -242,8 +246,8 @@ fn give_jobs(seen: &Observation<'_>, kind: &Kind, ledger: &mut Ledger, decided: 
         // One of the release before has the application's queue, too: better than none.
         let older = || warm(ledger, &|place| full && is_idle(place, kind, seen.now));
         if let Some(at) = current.or_else(older) {
+            // It waits until the ledger says so: another function may write it first, and then this worker is not this job's.
             ledger.places[at].job = Some(held);
-            decided.acts.push(Act::Settle { id: job.id.clone() });
         } else if !full && !is_pausing(ledger, seen.now) {
             wanted.push(Some(held));
         }
@@ -308,7 +312,11 @@ pub(crate) fn started(ledger: &mut Ledger, number: u64, tasks: &[String], reason
 pub(crate) fn refused(ledger: &mut Ledger, number: u64, now: Time, why: &str) -> Vec<String> {
     let is_of = |place: &Place| place.start == number && place.task.is_none();
     let ids = ledger.places.iter().filter(|place| is_of(place)).filter_map(|place| place.job.as_ref());
-    let ids = ids.map(|job| job.id.clone()).collect();
+    let ids: Vec<String> = ids.map(|job| job.id.clone()).collect();
+    for id in &ids {
+        // Whoever looks before they are in the queue of those that cannot be done starts nothing for them.
+        ledger.failed.insert(id.clone(), Failed { times: TRIES, last: now, why: why.to_owned() });
+    }
     ledger.starts.retain(|start| start.number != number);
     ledger.places.retain(|place| !is_of(place));
     let times = ledger.no_room.as_ref().map_or(1, |before| before.times + 1);
@@ -443,7 +451,12 @@ mod tests {
                 scene.ledger.places[0].definition = "old".into();
             }
             let decided = scene.decide();
-            assert_eq!((scene.held(), decided.acts), (expected, acts), "{age} {older}");
+            assert_eq!(
+                (scene.held(), decided.acts),
+                (expected, vec![]),
+                "{age} {older}: it waits until that is written"
+            );
+            assert_eq!(scene.decide().acts, acts, "{age} {older}");
         }
         let (arn, crashed) = runs("t-1");
         let ending = Task { desired_status: "STOPPED".into(), last_status: "DEPROVISIONING".into(), ..crashed };
@@ -452,6 +465,7 @@ mod tests {
         let mut full = scene(vec![place("t-1", 60, None)], &[runs("t-1")], vec![job("1")]);
         full.ledger.places[0].definition = "old".into();
         full.kind = Some(Kind { most: 1, ..kind() });
+        assert_eq!((full.decide().acts, full.held()), (vec![], vec![Some("1")]));
         assert_eq!(full.decide().acts, [settle("1")]);
     }
 

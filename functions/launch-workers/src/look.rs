@@ -130,7 +130,9 @@ impl<'a> Look<'a> {
         let ids: BTreeSet<String> = listed.iter().filter_map(|one| id_of(&one.key)).collect();
         let oldest = self.oldest(&ledger, &by_age).await?;
         let seen = Observation { now, kind: self.kind, tasks: &tasks, ids: &ids, oldest: &oldest };
-        let Decided { acts, news } = decide(&seen, &mut ledger);
+        let Decided { mut acts, news } = decide(&seen, &mut ledger);
+        // Of these it is said below, in ECS's own words.
+        acts.retain(|act| !matches!(act, Act::Leave { job, .. } if refused.iter().any(|(id, _)| *id == job.id)));
         for act in &acts {
             if let Act::Settle { id } = act {
                 self.settle(id, now).await?;
@@ -138,6 +140,11 @@ impl<'a> Look<'a> {
         }
         // Whatever is left to do afterwards is done by whoever has written last.
         let leaves = acts.iter().any(|act| matches!(act, Act::Leave { .. })) || !refused.is_empty();
+        // A worker that runs was given a job: that it waits no longer is said once that is written.
+        let is_settled = |id: &String| acts.contains(&Act::Settle { id: id.clone() });
+        let mut given =
+            ledger.places.iter().filter(|place| place.started.is_some()).filter_map(|place| place.job.as_ref());
+        let gives = given.any(|job| ids.contains(&job.id) && !is_settled(&job.id));
         if ledger != before || leaves {
             let content = ledger.written();
             let written = match &object {
@@ -168,7 +175,7 @@ impl<'a> Look<'a> {
         if let Some(why) = failed {
             return Err(why);
         }
-        let again = ledger.starts.iter().any(|start| self.own.contains(&start.number)) || leaves;
+        let again = ledger.starts.iter().any(|start| self.own.contains(&start.number)) || leaves || gives;
         Ok(if again { Then::LookAgain(Duration::ZERO) } else { Then::Done })
     }
 
@@ -234,7 +241,11 @@ impl<'a> Look<'a> {
         let role = self.kind.map_or_else(|| ledger.role.clone(), |kind| kind.environment.role.clone());
         let looked = join_all(by_cluster.into_iter().map(async |((region, cluster), arns)| {
             let ecs = self.aws.ecs(&Place { region, role: role.clone() }).await;
-            ecs.describe_tasks(&cluster, &arns).await
+            match ecs.describe_tasks(&cluster, &arns).await {
+                // One that is gone shows none, and keeps nobody else's from being seen.
+                Err(Error::Stop(why)) if why.message.contains("ClusterNotFoundException") => Ok(Vec::new()),
+                described => described,
+            }
         }))
         .await;
         let tasks = looked.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -287,7 +298,8 @@ impl<'a> Look<'a> {
         self.bucket.delete(&self.keys.job(id)).await
     }
 
-    /// Nobody works on a job: people are told, then it waits no longer.
+    /// Nobody works on a job: people are told, then it waits no longer. One that could not be done may be sent again when the reason is
+    /// gone, as it is: nobody has worked on it.
     ///
     /// Safe to repeat: at worst, people are told twice.
     async fn leave(&mut self, job: &Job, why: &Left, now: Time) -> Result<(), Error> {
@@ -305,7 +317,10 @@ impl<'a> Look<'a> {
         if let Some(said) = said {
             warn!(environment = self.environment, worker = self.name, "{said}");
         }
-        self.settle(&job.id, now).await
+        match why {
+            Left::Impossible(_) => self.bucket.delete(&self.keys.job(&job.id)).await,
+            Left::Taken | Left::Skipped | Left::Missed => self.settle(&job.id, now).await,
+        }
     }
 
     fn tell(&mut self, news: &News) {

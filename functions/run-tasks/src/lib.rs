@@ -80,10 +80,12 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Plan>) -> 
     match decision {
         Decision::Go(acts) => {
             let begins = acts.iter().any(|act| matches!(act, Act::Start { .. }));
+            // Before it is asked whether the release goes on, so that nothing takes its time between the answer and the begin.
+            let definitions = plan.definitions(&acts).await;
             if begins && !tick.goes_on().await? {
                 return Ok(Next::Wait(decide::LOOK, message::progress(tick, plan, state)));
             }
-            plan.act(tick, state, &acts).await;
+            plan.act(tick, state, &acts, definitions).await;
             Ok(Next::Wait(decide::LOOK, message::progress(tick, plan, state)))
         }
         Decision::Succeeded => Ok(Next::Succeed(message::succeeded(tick, plan, state))),

@@ -17,6 +17,9 @@ use shared::{Error, Tick, Time, Trouble, Verdict, names};
 
 use crate::decide::{self, Act, Remembered, State};
 
+/// By site: the revision to begin, and the container that got the release's image.
+pub(crate) type Definitions = BTreeMap<usize, Result<(Definition, String), Error>>;
+
 /// How long ECS shows a stopped task, as a rule (fact 19), with a margin.
 const SHOWN: Duration = Duration::from_secs(50 * 60);
 
@@ -209,8 +212,7 @@ impl Plan {
     }
 
     /// Does what was decided, in every environment at once.
-    pub(crate) async fn act(&mut self, tick: &Tick<'_>, state: &mut State, acts: &[Act]) {
-        let definitions = self.definitions(acts).await;
+    pub(crate) async fn act(&mut self, tick: &Tick<'_>, state: &mut State, acts: &[Act], definitions: Definitions) {
         let task = &self.task;
         let attempts: Vec<_> = (0..self.sites.len()).map(|at| state.at(at).attempt).collect();
         let refused = join_all(self.sites.iter_mut().enumerate().map(async |(at, site)| {
@@ -246,7 +248,7 @@ impl Plan {
 
     /// The revision with the release's image, and the container that got it, for each site that begins: asked for once
     /// for each place and family.
-    async fn definitions(&self, acts: &[Act]) -> BTreeMap<usize, Result<(Definition, String), Error>> {
+    pub(crate) async fn definitions(&self, acts: &[Act]) -> Definitions {
         let begins = |at: usize| acts.iter().any(|act| matches!(act, Act::Start { at: wanted } if *wanted == at));
         let family = |site: &Site| manifest::in_environment(&self.task.family, &site.name);
         let mut groups: Vec<Group> = Vec::new();
@@ -399,6 +401,11 @@ impl Site {
             if tick.now.since(since) < ENDING {
                 return Ok(false);
             }
+        }
+        // One that the run before has begun may be what the halt of that one stops in a moment.
+        let is_the_halts = |task: &Task| !task.is_over() && task.created.is_some_and(|created| created < tick.begun);
+        if tick.unsettled && own.iter().any(is_the_halts) {
+            return Ok(false);
         }
         self.forgotten = own.is_empty() && tick.tried_before.is_some_and(|before| tick.now.since(before) > SHOWN);
         self.task = self.choose(own, tick.begun).await?;

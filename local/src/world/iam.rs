@@ -173,7 +173,7 @@ impl World {
             }
             ("ecr", _) => vec![need(operation, arn(service, format!("repository/{}", text("repositoryName"))))],
             ("ssm", "GetParametersByPath") => {
-                vec![need(operation, arn(service, format!("parameter{}", text("Path").trim_end_matches('/'))))]
+                vec![need(operation, arn(service, format!("parameter{}", text("Path"))))]
             }
             ("ssm", _) => vec![need(operation, arn(service, format!("parameter{}", text("Name"))))],
             ("sqs", _) => {

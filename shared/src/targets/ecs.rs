@@ -31,8 +31,14 @@ pub struct Native {
     adds: Option<serde_json::Value>,
     /// How long its old tasks stay after the traffic has moved.
     pub bake: Duration,
+    /// The stages at which a PAUSE hook of its own configuration stops a deployment.
+    pauses: Vec<Stage>,
     /// Whether a load balancer asks its tasks whether they are healthy.
     pub is_balanced: bool,
+    /// Whether old tasks may be stopped before new ones are healthy: then that those go tells nothing of these.
+    pub stops_first: bool,
+    /// When what the service has was begun, where ECS says so.
+    began: Option<Time>,
     /// The task definition that the service had when it was looked at, or when what had kept it busy was over.
     pub had: String,
     /// What was found there.
@@ -79,7 +85,10 @@ impl Native {
             barrier: seen.barrier().cloned().or(adds.then_some(Stage::PreProductionTrafficShift)),
             adds: adds.then(|| seen.with_barrier(limit)),
             bake: seen.bake,
+            pauses: seen.pauses.clone(),
             is_balanced: seen.is_balanced,
+            stops_first: seen.stops_first(),
+            began: seen.deployed,
             had: seen.definition.clone(),
             standing: Standing::NotListed,
         }
@@ -115,7 +124,7 @@ impl Native {
             Standing::None(None) => Phase::Empty,
             Standing::None(Some(busy)) => Phase::Busy { with: busy.with.clone(), released: None },
             Standing::Same => Phase::Same,
-            Standing::Ours(tried) => tried.phase(self.barrier.as_ref(), context),
+            Standing::Ours(tried) => tried.phase(self.barrier.as_ref(), &self.pauses, context),
         }
     }
 
@@ -131,7 +140,7 @@ impl Native {
         let revision = |arn: &str| revisions.iter().find(|revision| revision.arn == arn);
         let is_ours = |one: &&Deployment| {
             let of_the_release = revision(&one.target.arn).is_some_and(|to| deploys.is(site, whose, to));
-            of_the_release && one.created.is_none_or(|at| at >= whose.since) && whose.is_in_time(one.created)
+            of_the_release && one.created.is_none_or(|at| at >= whose.since) && whose.can_have_begun(one.created)
         };
         let newest = found.iter().filter(is_ours).max_by_key(|one| one.created);
         // Behind a fact there is nothing to take back, whatever became of the tries before it.
@@ -204,6 +213,11 @@ impl Native {
         Ok(())
     }
 
+    /// Whether what the service has was begun since this action did: a deployment of it may be the action's own, and not shown yet.
+    pub(super) fn may_be_ours(&self, whose: &Whose) -> bool {
+        matches!(self.standing, Standing::Same) && self.began.is_some_and(|began| began >= whose.since)
+    }
+
     /// What keeps the service busy; the release's own deployment is adopted.
     pub(super) async fn look_for_busy(
         &mut self,
@@ -224,6 +238,7 @@ impl Native {
             let services = site.ecs.services(site.cluster(), std::slice::from_ref(&site.ecs_service)).await?;
             if let Some(seen) = services.get(&site.ecs_service) {
                 self.had.clone_from(&seen.definition);
+                self.began = seen.deployed;
             }
         }
         self.standing = match other {
@@ -279,13 +294,13 @@ impl Tried {
         matches!(self.deployment.status, Status::Successful | Status::Stopped | Status::RollbackFailed)
     }
 
-    fn phase(&self, barrier: Option<&Stage>, context: &Context<'_>) -> Phase {
+    fn phase(&self, barrier: Option<&Stage>, pauses: &[Stage], context: &Context<'_>) -> Phase {
         if let Some(back) = &self.back {
             return phase_back(back);
         }
         let deployment = &self.deployment;
         match deployment.status {
-            Status::Pending | Status::InProgress | Status::Unknown(_) => self.phase_going(barrier, context),
+            Status::Pending | Status::InProgress | Status::Unknown(_) => self.phase_going(barrier, pauses, context),
             Status::StopRequested | Status::RollbackRequested | Status::RollbackInProgress => {
                 Phase::RollingBack { what: (!context.stopped_by_us).then(|| words::ecs_took_back(deployment)) }
             }
@@ -305,7 +320,7 @@ impl Tried {
         }
     }
 
-    fn phase_going(&self, barrier: Option<&Stage>, context: &Context<'_>) -> Phase {
+    fn phase_going(&self, barrier: Option<&Stage>, pauses: &[Stage], context: &Context<'_>) -> Phase {
         let target = &self.deployment.target;
         let Some(stage) = &self.deployment.stage else {
             // A rolling deployment: its old tasks were told to go when the new ones ran; one that protects itself may take
@@ -327,7 +342,9 @@ impl Tried {
             (None, true) | (_, false) => return Phase::Going,
         }
         match barrier {
-            Some(barrier) if stage.place() < barrier.place() => Phase::Held,
+            // Which word ECS has for the stage while the barrier's hook runs is not confirmed: only a stage that pauses by itself is
+            // passed, and whatever else is shown waits for the others.
+            Some(barrier) if stage.place() < barrier.place() && pauses.contains(stage) => Phase::Held,
             // Some of its tasks have died since: ECS starts others, and the traffic waits for them.
             _ if context.is_shaken(target.running < target.requested) => Phase::Going,
             _ => Phase::Ready,
@@ -404,10 +421,18 @@ mod tests {
             (Some(Stage::Unknown("OF_TOMORROW".into())), true, 0, Phase::Going),
         ] {
             let tried = tried(Status::InProgress, stage.clone(), pauses, traffic);
-            assert_eq!(tried.phase(barrier, &context()), expected, "{stage:?} {pauses} {traffic}");
+            let own = [PostScaleUp, PreProductionTrafficShift];
+            assert_eq!(tried.phase(barrier, &own, &context()), expected, "{stage:?} {pauses} {traffic}");
         }
         let early = tried(Status::InProgress, Some(PostScaleUp), true, 0);
-        assert_eq!(early.phase(Some(&PostScaleUp), &context()), Phase::Ready, "the only pause is the barrier");
+        let own = [PostScaleUp];
+        assert_eq!(early.phase(Some(&PostScaleUp), &own, &context()), Phase::Ready, "the only pause is the barrier");
+        let own = [PreProductionTrafficShift];
+        assert_eq!(
+            early.phase(barrier, &own, &context()),
+            Phase::Ready,
+            "the barrier's, with the stage before it shown"
+        );
     }
 
     #[test]
@@ -417,7 +442,7 @@ mod tests {
             let mut tried = tried(Status::InProgress, None, false, 0);
             tried.deployment.target.running = running;
             tried.deployment.sources = vec![Counts { requested: requested_of_old, running: 1, ..Counts::default() }];
-            assert_eq!(tried.phase(None, &context()), expected, "{running} {requested_of_old}");
+            assert_eq!(tried.phase(None, &[], &context()), expected, "{running} {requested_of_old}");
         }
     }
 
@@ -427,11 +452,11 @@ mod tests {
         tried.deployment.target.running = 1;
         let barrier = Some(&Stage::PreProductionTrafficShift);
         let died = |ago: u64| Context { died: Some(context().now.before(Duration::from_secs(ago))), ..context() };
-        assert_eq!(tried.phase(barrier, &died(60)), Phase::Going, "one is missing");
-        assert_eq!(tried.phase(barrier, &context()), Phase::Ready, "counts that lag alone do not count");
+        assert_eq!(tried.phase(barrier, &[], &died(60)), Phase::Going, "one is missing");
+        assert_eq!(tried.phase(barrier, &[], &context()), Phase::Ready, "counts that lag alone do not count");
         tried.deployment.target.running = 2;
-        assert_eq!(tried.phase(barrier, &died(3)), Phase::Going, "it has only just come up");
-        assert_eq!(tried.phase(barrier, &died(60)), Phase::Ready);
+        assert_eq!(tried.phase(barrier, &[], &died(3)), Phase::Going, "it has only just come up");
+        assert_eq!(tried.phase(barrier, &[], &died(60)), Phase::Ready);
     }
 
     #[test]
@@ -456,16 +481,16 @@ mod tests {
             (Status::RollbackFailed, old, |phase| matches!(phase, Phase::Stuck { .. })),
             (Status::RollbackFailed, new, stranded),
         ] {
-            let phase = tried(status.clone(), None, false, 0).phase(None, &context);
+            let phase = tried(status.clone(), None, false, 0).phase(None, &[], &context);
             assert!(is_it(&phase), "{status:?}: {phase:?}");
         }
         for (status, expected) in
             [(Status::Successful, Phase::RolledBack), (Status::InProgress, Phase::RollingBack { what: None })]
         {
             let tried = Tried { back: back(status), ..tried(Status::Successful, None, false, 100) };
-            assert_eq!(tried.phase(None, &context()), expected);
+            assert_eq!(tried.phase(None, &[], &context()), expected);
         }
         let tried = Tried { back: back(Status::RollbackSuccessful), ..tried(Status::Successful, None, false, 100) };
-        assert!(matches!(tried.phase(None, &context()), Phase::Stuck { .. }));
+        assert!(matches!(tried.phase(None, &[], &context()), Phase::Stuck { .. }));
     }
 }

@@ -99,6 +99,8 @@ pub enum Of {
         facts: BTreeSet<String>,
         /// When the release was seen to be over; none while it goes on.
         until: Option<Time>,
+        /// When its actions that deploy had ended, with what they may have begun in their last moments; none while one goes on.
+        ended: Option<Time>,
     },
 }
 
@@ -119,6 +121,17 @@ impl Whose {
             Of::Action { .. } | Of::Release { until: None, .. } => true,
             Of::Release { until: Some(until), .. } => created.is_none_or(|created| created <= *until),
         }
+    }
+
+    /// The same of one that has no key, and may be another release's or a person's: of this one is only what was begun while
+    /// it deployed.
+    #[must_use]
+    pub fn can_have_begun(&self, created: Option<Time>) -> bool {
+        let ended = match &self.of {
+            Of::Action { .. } => None,
+            Of::Release { ended, .. } => *ended,
+        };
+        self.is_in_time(created) && ended.is_none_or(|ended| created.is_none_or(|created| created <= ended))
     }
 
     /// Whether the deployment of this id is a fact: its action has succeeded.

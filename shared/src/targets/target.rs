@@ -134,6 +134,18 @@ impl Target {
         .filter(|tried| !tried.is_empty())
     }
 
+    /// Whether something of the release may be here that could not be seen: an invocation before this one has looked, and this one could not.
+    #[must_use]
+    pub fn is_unseen(&self) -> bool {
+        let is_unseen = match &self.kind {
+            Kind::Unknown => true,
+            Kind::Absent => false,
+            Kind::Codedeploy(group) => matches!(group.standing, codedeploy::Standing::NotListed),
+            Kind::Ecs(native) => matches!(native.standing, ecs::Standing::NotListed),
+        };
+        is_unseen && self.failed.is_some() && self.before.is_some()
+    }
+
     /// Whether it is being brought back, or was, by a deployment of the revision before.
     #[must_use]
     pub fn has_way_back(&self) -> bool {
@@ -199,7 +211,7 @@ impl Target {
         };
         let is_prepared = self.definition.is_some() && self.waits().is_some();
         match phase {
-            Phase::Empty | Phase::Busy { .. } if self.may_appear() => Phase::Unknown,
+            Phase::Empty | Phase::Busy { .. } | Phase::Same if self.may_appear() => Phase::Unknown,
             Phase::Empty if !is_prepared && moment.purpose == Purpose::Deploy => Phase::Unknown,
             other => other,
         }
@@ -225,7 +237,12 @@ impl Target {
     /// of them died: a worker that dies at its start runs for a moment, too, and that is all that ECS looks at.
     fn is_proven(&self, moment: &Moment) -> bool {
         let Kind::Ecs(native) = &self.kind else { return true };
-        let Some(tried) = native.tried().filter(|_| !native.is_balanced) else { return true };
+        let Some(tried) = native.tried() else { return true };
+        if native.is_balanced {
+            // ECS calls it successful when its target groups find it healthy; what they find of one whose old tasks may go first, nothing
+            // else tells.
+            return !native.stops_first || tried.deployment.stage.is_some() || tried.deployment.status.is_over();
+        }
         let is_old_enough = tried.deployment.created.is_none_or(|at| self.dead.seen >= at.plus(codedeploy::STEADY));
         is_old_enough && !self.context(moment).is_shaken(false)
     }
@@ -287,7 +304,7 @@ impl Target {
     /// deployment is begun, so that nothing stands between the decision and its begin.
     ///
     /// Safe to repeat: see the calls.
-    pub(super) async fn prepare(&mut self, whose: &Whose) -> Result<(), Error> {
+    pub(super) async fn prepare(&mut self, whose: &Whose, now: Time) -> Result<(), Error> {
         if self.definition.is_none() {
             let (family, container) = (self.site.family(), self.site.service.container.as_str());
             let ecs = &self.site.ecs;
@@ -296,14 +313,14 @@ impl Target {
             self.definition = Some(made.0.arn);
         }
         match self.kind {
-            Kind::Ecs(_) => self.look_for_busy(whose).await,
+            Kind::Ecs(_) => self.look_for_busy(whose, now).await,
             // CodeDeploy itself refuses a second deployment (fact 27).
             Kind::Unknown | Kind::Absent | Kind::Codedeploy(_) => Ok(()),
         }
     }
 
     /// What keeps it busy; the release's own deployment is adopted.
-    pub(super) async fn look_for_busy(&mut self, whose: &Whose) -> Result<(), Error> {
+    pub(super) async fn look_for_busy(&mut self, whose: &Whose, now: Time) -> Result<(), Error> {
         let deploys = Deploys { definition: self.definition.as_deref(), before: self.before.as_deref() };
         match &mut self.kind {
             Kind::Unknown | Kind::Absent => {}
@@ -326,6 +343,10 @@ impl Target {
             }
             Kind::Ecs(native) => {
                 native.look_for_busy(&self.site, whose, deploys).await?;
+                if native.may_be_ours(whose) {
+                    // An invocation before this one may have begun it a moment ago: it counts as asked for now.
+                    self.created.get_or_insert(now);
+                }
                 // What was remembered may be what a deployment that is over by now brought, and took back.
                 if matches!(native.standing, ecs::Standing::None(None)) {
                     self.before = Some(id(&native.had).to_owned()).filter(|before| !before.is_empty());

@@ -93,9 +93,11 @@ impl<'a> Pointers<'a> {
     /// The call's, or that one cannot be read.
     pub async fn read(&self) -> Result<Known, Error> {
         let mut known = Known::default();
-        let path = format!("{}/", self.settings.pointers);
-        for (name, text) in self.aws.parameters(&path).await? {
-            let parts = name.strip_prefix(&path).and_then(|rest| rest.split_once('/'));
+        // Without a slash at its end: so the role may read it, and SSM compares what is asked with what is allowed as they are written.
+        let path = &self.settings.pointers;
+        for (name, text) in self.aws.parameters(path).await? {
+            let below = name.strip_prefix(path).and_then(|rest| rest.strip_prefix('/'));
+            let parts = below.and_then(|rest| rest.split_once('/'));
             match parts {
                 Some((environment, SCHEDULES)) => {
                     known.schedules.insert(environment.to_owned(), Released::read(&name, &text)?);
@@ -163,6 +165,19 @@ impl<'a> Pointers<'a> {
     /// The calls'.
     pub async fn restore(&self, known: &Known, release: &Release) -> Result<(), Error> {
         let own = |execution: &str, pipeline: &str| execution == release.execution && pipeline == release.pipeline;
+        // The schedules first, also where their pointer does not say yet that they were set: once no pointer is the release's own, nobody
+        // comes here again.
+        let of_kinds = known.kinds.iter().filter(|(_, one)| own(&one.execution, &one.pipeline));
+        let environments: std::collections::BTreeSet<_> = of_kinds.map(|((environment, _), _)| environment).collect();
+        for environment in environments {
+            match known.schedules.get(environment) {
+                Some(one) if own(&one.execution, &one.pipeline) => {}
+                now => {
+                    let planned = now.and_then(|now| now.what.as_deref()).unwrap_or_default();
+                    self.schedule(environment, planned).await?;
+                }
+            }
+        }
         for ((environment, name), _) in known.kinds.iter().filter(|(_, one)| own(&one.execution, &one.pipeline)) {
             let parameter = self.name(environment, name);
             let before: Option<Released<Kind>> = self.before(&parameter, release).await?;

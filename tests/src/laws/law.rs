@@ -117,7 +117,7 @@ impl<'a> Ended<'a> {
     }
 
     /// Whether several functions may have done the same job, each not knowing of the others: the answer to a claim was lost, or came late,
-    /// and what is written down of it could not be read either (which the README names as a limit); or Lambda brought one event twice, so
+    /// and what is written down of it could not be read either (which docs/operating.md names as a limit); or Lambda brought one event twice, so
     /// far apart that the second takes the first for dead.
     pub(super) fn may_have_two(&self, of: &str) -> bool {
         let is_late = |fault: &Fault| match fault {

@@ -88,6 +88,12 @@ impl Service {
         matches!(self.strategy, Strategy::BlueGreen | Strategy::Linear | Strategy::Canary)
     }
 
+    /// Whether ECS may stop old tasks before new ones are healthy.
+    #[must_use]
+    pub fn stops_first(&self) -> bool {
+        self.configuration["minimumHealthyPercent"].as_i64().is_some_and(|percent| percent < 100)
+    }
+
     /// Its deployment configuration with a PAUSE hook before the production traffic, which takes everything back when it
     /// was not continued within `limit`.
     #[must_use]

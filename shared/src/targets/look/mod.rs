@@ -107,7 +107,7 @@ async fn find(aws: &Aws, moment: &Moment, whose: &Whose, targets: &mut [&mut Tar
     codedeploy::find(moment, whose, targets).await;
     ecs::find(moment, whose, targets).await;
     for target in targets.iter_mut().filter(|target| is_unprepared(target)) {
-        let prepared = target.prepare(whose).await;
+        let prepared = target.prepare(whose, moment.now).await;
         target.note(moment.now, prepared);
         target.details_read = moment.now;
     }
@@ -183,7 +183,7 @@ async fn read(moment: &Moment, whose: &Whose, target: &mut Target, detail: Detai
     target.details_read = moment.now;
     match detail {
         Detail::Dead => {}
-        Detail::Busy => target.look_for_busy(whose).await?,
+        Detail::Busy => target.look_for_busy(whose, moment.now).await?,
         Detail::Target => codedeploy::read_target(target).await?,
         Detail::Back => codedeploy::read_back(target).await?,
     }

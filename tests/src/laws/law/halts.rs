@@ -16,7 +16,7 @@ pub(super) fn a_stop_is_told(ended: &Ended<'_>) -> Result<(), String> {
     for release in ended.releases.iter().filter(|release| release.status == ExecutionStatus::Stopped && !lost) {
         let begun = release.actions.iter().any(|one| one.provider.starts_with("cutover"));
         let told = last_said(release, &["halt complete", "halt incomplete"]).is_some();
-        // Whoever speaks is found out by who creates a stream first; should that one die, nobody speaks (see the README).
+        // Whoever speaks is found out by who creates a stream first; should that one die, nobody speaks (see docs/operating.md).
         let lambda = |fault: &Fault| matches!(fault, Fault::Lambda { function: "halt-release", .. });
         let died = ended.deaths().any(|of| of == "halt-release") || ended.plan.faults.iter().any(lambda);
         if begun && !told && !died {

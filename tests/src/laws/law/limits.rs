@@ -1,4 +1,4 @@
-//! Law 11: what the README calls a limit, or says of Cutover's own failure, comes in the circumstances that it names, and in no
+//! Law 11: what docs/operating.md calls a limit, or says of Cutover's own failure, comes in the circumstances that it names, and in no
 //! other.
 
 use super::{Ended, none};

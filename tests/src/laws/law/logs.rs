@@ -21,7 +21,7 @@ fn names_task(line: &str, id: &str) -> bool {
 /// What a task has written is in a stream of its release at most once and in its order; all of it where the stream says that
 /// it is complete, with as many lines as it says.
 ///
-/// A line may be there twice in the circumstances that the README names: the answer to a claim of the tail's was lost, or a
+/// A line may be there twice in the circumstances that docs/operating.md names: the answer to a claim of the tail's was lost, or a
 /// `PutLogEvents` arrived after its caller had given it up.
 pub(super) fn every_line_is_there_once_and_in_order(ended: &Ended<'_>) -> Result<(), String> {
     let late = |seen: &super::Seen| {
@@ -87,7 +87,7 @@ pub(super) fn every_line_is_there_once_and_in_order(ended: &Ended<'_>) -> Result
 /// A log action that succeeded without a warning has said at the latest at rest, for every environment in which its task ran,
 /// how many lines there are, or why not all of them are there: also where it was answered before it had counted them.
 ///
-/// Not when its function has died so often that Lambda does not try its event again: the line is missing then, as the README says.
+/// Not when its function has died so often that Lambda does not try its event again: the line is missing then, as docs/operating.md says.
 pub(super) fn every_log_that_was_followed_is_closed(ended: &Ended<'_>) -> Result<(), String> {
     let mut wrong = Vec::new();
     if ended.deaths().filter(|of| *of == "tail-logs").count() >= LAMBDAS_TRIES {

@@ -103,7 +103,7 @@ fn is_worker(shape: &Shape, name: &str) -> bool {
 }
 
 /// ECS's deployments, but for those that were replaced as soon as they were begun by another one of the same release: two
-/// functions did the same job (which the README names as a limit), each with a task definition of its own, and ECS has no key
+/// functions did the same job (which docs/operating.md names as a limit), each with a task definition of its own, and ECS has no key
 /// that would have told the second one of the first.
 fn rollouts(ended: &Ended<'_>) -> Vec<local::world::RolloutView> {
     let all = ended.stage.world().rollouts();
