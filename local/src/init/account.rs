@@ -133,7 +133,7 @@ pub(super) fn found(asked: Vec<Asked>, application: &str) -> Result<Found, Mista
     let Some(first) = asked.first() else { return Err(Mistake("name a cluster: --cluster NAME".into())) };
     for (described, definition) in &first.services {
         let name = described["serviceName"].as_str().unwrap_or_default();
-        let Some(container) = own(definition) else { continue };
+        let Some((container, _)) = own(definition) else { continue };
         let balanced = described.pointer("/loadBalancers/0");
         let own_name = balanced.and_then(|one| one["containerName"].as_str()).or_else(|| container["name"].as_str());
         let own_port =

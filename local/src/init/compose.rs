@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Found, Service, Start, Task, below, migrates, production, without_migration};
+use super::{Found, Service, Start, Task, below, goes_on, migrates, name_in, name_the_migration, production};
 use crate::Mistake;
-use crate::local_yaml::{Compose, ComposeService, Said};
+use crate::local_yaml::{Compose, ComposeService, Said, told_its_port};
 
 pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str) -> Result<Found, Mistake> {
     let name = below(folder, file)?;
@@ -26,43 +26,85 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
     let is_own = |service: &ComposeService| {
         service.built.is_some() || service.image.as_ref().is_some_and(|image| images.contains(image))
     };
+    let beside = file.with_file_name(match file.file_stem().and_then(|stem| stem.to_str()) {
+        Some(stem) => format!("{stem}.override.yaml"),
+        None => String::new(),
+    });
+    if [beside.clone(), beside.with_extension("yml")].iter().any(|path| path.is_file()) {
+        found.notes.push(format!(
+            "{} is not read: `docker compose config` writes both as one.",
+            beside.with_extension("*").display()
+        ));
+    }
+    let (mut own_ports, mut told_secrets) = (Vec::new(), Vec::new());
     for (service, described) in &compose.services {
-        if !is_own(described) {
-            let at = described.published.map_or_else(|| "localhost".to_owned(), |port| format!("localhost:{port}"));
-            found.outside.push((service.clone(), at));
-            continue;
-        }
-        let family = format!("{application}-{service}");
         let command = match described.command.as_slice() {
             [] => described.image_starts.command.clone(),
             own => own.to_vec(),
         };
-        let start = Start::Compose { service: service.clone(), command: told_its_port(described.port, &command) };
+        let is_named_so = migrates(std::slice::from_ref(service));
+        if !is_own(described) {
+            if described.ends || is_named_so {
+                found.notes.push(format!(
+                    "{service}: it does its work with an image of its own ({}), and a release has one: put it into the application's image, or \
+                     make a task definition of it.",
+                    described.image.as_deref().unwrap_or_default()
+                ));
+                continue;
+            }
+            let at = described.published.map_or_else(|| "localhost".to_owned(), |port| format!("localhost:{port}"));
+            found.outside.push((service.clone(), at));
+            continue;
+        }
+        if described.has_profiles {
+            found.notes.push(format!(
+                "{service}: it is left out, since it has `profiles`: it is started only when it is asked for."
+            ));
+            continue;
+        }
+        let taken: Vec<_> = found
+            .services
+            .iter()
+            .map(|one| one.name.as_str())
+            .chain(found.tasks.iter().map(|one| one.name.as_str()))
+            .collect();
+        let name = name_in(&taken, service);
+        let family = format!("{application}-{name}");
+        let told = described.port.filter(|_| !described.is_told_secrets).map(|port| told_its_port(port, &command));
+        let told = told.filter(|told| *told != command).unwrap_or_default();
+        let has_port_variable = described.environment.keys().any(|name| name.to_uppercase().ends_with("PORT"));
+        if let (Some(port), true, false) = (described.port, told.is_empty(), has_port_variable) {
+            own_ports.push(format!(
+                "{service}: its port {port} stands in no command and in no variable called PORT. Here it is given another one, in PORT: where it \
+                 does not read that, let its command say `{{port}}` in local.yaml."
+            ));
+        }
+        let start = Start::Compose { service: service.clone(), command: told };
         // What is asked for something goes on running, whatever it does before.
         let serves = described.port.is_some() || described.health_check.is_some();
-        let is_migration = migrates(std::slice::from_ref(service)) || migrates(&command);
-        if is_migration && serves {
+        let goes_on = migrates(&command) && goes_on(&command);
+        let is_task = !serves && (described.ends || is_named_so || (migrates(&command) && !goes_on));
+        if !is_task && (migrates(&command) || is_named_so) {
+            let what = if serves { "serves: let it only serve" } else { "goes on: let it only do the rest" };
             found.notes.push(format!(
-                "{service}: its command migrates, and serves: let it only serve, and say in deploy.yaml what migrates (`tasks.migrate`), so \
+                "{service}: its command migrates, and {what}, and say in deploy.yaml what migrates (`tasks.migrate`), so \
                  that it is done once, and before anything is deployed."
             ));
         }
-        if !serves && (is_migration || described.ends) {
-            let task = Task { name: service.clone(), family, command, start };
-            // What migrates by its name goes before what only ends by itself.
-            if is_migration {
-                found.tasks.insert(0, task)
-            } else {
-                found.tasks.push(task)
+        if is_task {
+            if described.is_told_secrets {
+                told_secrets.push(service.clone());
             }
+            let command = if described.is_told_secrets { Vec::new() } else { command };
+            found.tasks.push(Task { name, family, command, start });
             continue;
         }
         found.services.push(Service {
-            name: service.clone(),
+            name,
             is_web: described.port.is_some(),
             service: family.clone(),
             family,
-            container: service.clone(),
+            container: crate::local_yaml::plain(service),
             port: described.port,
             health_path: described.health_check.as_ref().and_then(asked_path),
             codedeploy: None,
@@ -71,7 +113,7 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
     }
     if found.services.is_empty() {
         let why = match found.tasks.as_slice() {
-            [] => "no service of it is built (`build`), so none is the application's".to_owned(),
+            [] => "no service of it is built (`build`), so none is the application's: give its services `build`, or use --from-taskdef".to_owned(),
             [first, ..] => format!(
                 "every service of it that is built ends by itself or migrates, such as `{}`, and so is a task: what serves has `ports` or a \
                  `healthcheck`",
@@ -79,6 +121,9 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             ),
         };
         return Err(Mistake(format!("{name}: {why}")));
+    }
+    if !found.services.iter().any(|service| service.is_web) {
+        web_by_its_image(&mut found, &compose);
     }
     let builds: Vec<_> = compose.services.iter().filter_map(|(name, one)| Some((name, one.built.as_ref()?))).collect();
     if let Some((first, built)) = builds.first() {
@@ -96,13 +141,26 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             ));
         }
     }
-    if let Some(first) = found.tasks.first_mut() {
-        "migrate".clone_into(&mut first.name);
+    let from_outside: Vec<_> =
+        found.built.args.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name.as_str()).collect();
+    if !from_outside.is_empty() {
+        let note = format!(
+            "buildspec.yml: the build's arguments {} have values of variables, which may be secrets: give them to the CodeBuild project's environment.",
+            from_outside.join(", ")
+        );
+        found.notes.push(note);
     }
-    without_migration(&mut found);
-    if found.tasks.iter().any(|task| task.command.is_empty()) {
+    name_the_migration(&mut found);
+    if !told_secrets.is_empty() {
+        found.notes.push(format!(
+            "{}: its command has values of variables, which may be secrets: deploy.yaml has no command for it, and on AWS its task definition's own \
+             is run.",
+            told_secrets.join(", ")
+        ));
+    } else if found.tasks.iter().any(|task| task.command.is_empty()) {
         found.notes.push("A migration has no command of its own: give it one in deploy.yaml.".into());
     }
+    found.notes.append(&mut own_ports);
     found.notes.extend(
         compose
             .notes
@@ -113,23 +171,31 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
     Ok(found)
 }
 
+/// Where no service has a port, one that starts what its image does may have the one that its image says.
+fn web_by_its_image(found: &mut Found, compose: &Compose) {
+    for service in &mut found.services {
+        let Start::Compose { service: own, .. } = &service.start else { continue };
+        let described = compose.service(own).filter(|one| one.command.is_empty() && one.entrypoint.is_empty());
+        if let Some(port) = described.and_then(|one| one.image_starts.port) {
+            service.is_web = true;
+            service.port = Some(port);
+        }
+    }
+    if !found.services.iter().any(|service| service.is_web) {
+        found.notes.push("No service has a port, so none is a web service: `ports` says which one is.".into());
+    }
+}
+
 /// The path of the address that a health check asks: what answers there is what a target group should ask for, too.
-fn asked_path(check: &Value) -> Option<String> {
+pub(super) fn asked_path(check: &Value) -> Option<String> {
     let words = check["command"].as_array()?.iter().filter_map(Value::as_str).flat_map(str::split_whitespace);
-    let (_, after) = words.filter_map(|word| word.split_once("://")).next()?;
+    let address = |word: &'_ str| {
+        let here = ["localhost", "127.0.0.1"].iter().filter_map(|host| word.find(host)).min();
+        let at = word.find("://").map(|at| at + 3).or(here)?;
+        Some(word[at..].to_owned())
+    };
+    let after = words.filter_map(address).next()?;
     let path = &after[after.find('/')?..];
     let end = path.find(['"', '\'', ')', ';', '|']).unwrap_or(path.len());
     (end > 1).then(|| path[..end].to_owned())
-}
-
-/// The command with `{port}` where it says the container's own port; nothing when it does not.
-fn told_its_port(port: Option<u16>, command: &[String]) -> Vec<String> {
-    let Some(port) = port.map(|port| port.to_string()) else { return Vec::new() };
-    let told = |word: &String| match word.strip_suffix(&port) {
-        Some("") => "{port}".to_owned(),
-        Some(before) if before.ends_with([':', '=']) => format!("{before}{{port}}"),
-        _ => word.clone(),
-    };
-    let told: Vec<_> = command.iter().map(told).collect();
-    if told == command { Vec::new() } else { told }
 }

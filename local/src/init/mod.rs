@@ -82,7 +82,7 @@ enum Start {
     /// As a service of the compose file, with another command where it must be told its port.
     Compose { service: String, command: Vec<String> },
     /// As a task definition in a file, whose secrets need values.
-    Taskdef { file: String, has_command: bool, secrets: Vec<String> },
+    Taskdef { file: String, has_command: bool, command: Vec<String>, secrets: Vec<String> },
 }
 
 /// Where it is read from.
@@ -173,9 +173,66 @@ fn below(folder: &Path, file: &Path) -> Result<String, Mistake> {
     own.strip_prefix(&folder).map(|name| name.display().to_string()).map_err(|_| outside())
 }
 
+/// What commands that migrate a database say.
+const MIGRATING: [&str; 10] = [
+    "migrat",
+    "db:prepare",
+    "db:setup",
+    "db push",
+    "schema:update",
+    "alembic",
+    "flyway",
+    "liquibase",
+    "dbmate",
+    "sqitch",
+];
+
 /// Whether a name or a command is that of a migration.
 fn migrates(words: &[String]) -> bool {
-    words.iter().any(|word| word.to_lowercase().contains("migrat"))
+    let text = words.join(" ").to_lowercase();
+    MIGRATING.iter().any(|word| text.contains(word))
+}
+
+/// Whether a shell's command goes on after what migrates.
+fn goes_on(words: &[String]) -> bool {
+    let text = words.join(" ").to_lowercase();
+    let last = MIGRATING.iter().filter_map(|word| text.rfind(word)).max();
+    last.is_some_and(|at| text[at..].contains("&&") || text[at..].contains(';'))
+}
+
+/// One of the tasks is `migrate`, which an action of the pipeline runs: what is called so already, what migrates, or what only ends
+/// by itself, in this order.
+fn name_the_migration(found: &mut Found) {
+    if found.tasks.is_empty() {
+        return without_migration(found);
+    }
+    let named = found.tasks.iter().position(|task| task.name == "migrate");
+    let is_migration = |task: &Task| migrates(std::slice::from_ref(&task.name)) || migrates(&task.command);
+    let migrating = found.tasks.iter().position(is_migration);
+    let first = found.tasks.remove(named.or(migrating).unwrap_or_default());
+    if named.or(migrating).is_none() {
+        found.notes.push(format!(
+            "No migration was found: `{}` was taken for it, since it ends by itself: correct `tasks.migrate` in deploy.yaml.",
+            first.name
+        ));
+    }
+    found.tasks.insert(0, Task { name: "migrate".into(), ..first });
+    let others: Vec<_> = found.tasks[1..].iter().map(|task| format!("`{}`", task.name)).collect();
+    if !others.is_empty() {
+        found.notes.push(format!(
+            "No action runs {}: name one as the stack's parameter PreTask or PostTask, or let `migrate` do it, too.",
+            others.join(", ")
+        ));
+    }
+}
+
+/// A name as the manifest takes it, which nothing else has.
+fn name_in(taken: &[&str], name: &str) -> String {
+    let plain: String = crate::local_yaml::plain(name).chars().take(36).collect();
+    let plain = plain.trim_end_matches('-').to_owned();
+    let is_free = |name: &String| !taken.contains(&name.as_str());
+    let numbered = (2..).map(|number| format!("{plain}-{number}"));
+    std::iter::once(plain.clone()).chain(numbered).find(is_free).unwrap_or(plain)
 }
 
 /// The environment of an application whose account nobody has asked.

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Found, Service, Start, Task, below, migrates, production, without_migration};
+use super::{Found, Service, Start, Task, below, migrates, name_in, name_the_migration, production};
 use crate::Mistake;
-use crate::local_yaml::taskdef;
+use crate::local_yaml::{Built, taskdef};
 
 pub(super) fn found(folder: &Path, files: &[PathBuf], application: &str, region: &str) -> Result<Found, Mistake> {
     let mut found = Found {
@@ -19,50 +19,107 @@ pub(super) fn found(folder: &Path, files: &[PathBuf], application: &str, region:
     for file in files {
         let name = below(folder, file)?;
         match taskdef::read(folder, &name) {
-            Ok(definition) => one(&mut found, &definition, &name),
+            Ok(definition) => one(&mut found, &definition, (folder, &name)),
             Err(why) => wrong.push(why),
         }
     }
     if !wrong.is_empty() {
         return Err(Mistake(wrong.join("\n")));
     }
-    without_migration(&mut found);
+    if found.services.is_empty() {
+        return Err(Mistake(
+            "each of these task definitions migrates, and so is a task: give the one of what serves, too, or one that works".into(),
+        ));
+    }
+    name_the_migration(&mut found);
     Ok(found)
 }
 
-/// The container that is the application's: the one with a port, or the first.
-pub(super) fn own(definition: &Value) -> Option<&Value> {
+/// Images of what stands beside an application's own container.
+const SIDECARS: [&str; 8] = [
+    "agent",
+    "xray-daemon",
+    "aws-xray-daemon",
+    "aws-for-fluent-bit",
+    "fluent-bit",
+    "aws-appmesh-envoy",
+    "envoy",
+    "aws-otel-collector",
+];
+
+/// The container that is the application's: no sidecar; one of an image in ECR, with a port, or the first. With the names of others
+/// that it may be.
+pub(super) fn own(definition: &Value) -> Option<(&Value, Vec<&str>)> {
     let containers = definition["containerDefinitions"].as_array()?;
-    containers.iter().find(|one| port(one).is_some()).or_else(|| containers.first())
+    let is_sidecar = |one: &&Value| {
+        let image = one["image"].as_str().unwrap_or_default();
+        let last = image.rsplit('/').next().unwrap_or_default();
+        let last = last.split([':', '@']).next().unwrap_or_default();
+        let proxy = definition.pointer("/proxyConfiguration/containerName");
+        let is_proxy = proxy.is_some_and(|proxy| *proxy == one["name"]);
+        one.get("firelensConfiguration").is_some() || one["essential"] == false || is_proxy || SIDECARS.contains(&last)
+    };
+    let mut rest: Vec<_> = containers.iter().filter(|one| !is_sidecar(one)).collect();
+    if rest.is_empty() {
+        rest.extend(containers);
+    }
+    let in_ecr = |one: &&&Value| one["image"].as_str().is_some_and(|image| image.contains(".dkr.ecr."));
+    let with_port = |one: &&&Value| port(one).is_some();
+    let all_in_ecr: Vec<_> = rest.iter().filter(in_ecr).copied().collect();
+    let best = if all_in_ecr.is_empty() { rest.clone() } else { all_in_ecr };
+    let own = *best.iter().find(with_port).or(best.first())?;
+    let others = rest.iter().filter(|one| one["name"] != own["name"]).filter_map(|one| one["name"].as_str());
+    Some((own, others.collect()))
 }
 
+/// Its port, where others come to it by TCP.
 pub(super) fn port(container: &Value) -> Option<u16> {
-    container.pointer("/portMappings/0/containerPort")?.as_u64()?.try_into().ok()
+    let mappings = container["portMappings"].as_array()?;
+    let mapping = mappings.iter().find(|one| one["protocol"] != "udp")?;
+    mapping["containerPort"].as_u64()?.try_into().ok()
 }
 
 pub(super) fn words(container: &Value, field: &str) -> Vec<String> {
     container[field].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-fn one(found: &mut Found, definition: &Value, file: &str) {
-    let Some(container) = own(definition) else { return };
+fn one(found: &mut Found, definition: &Value, (folder, file): (&Path, &str)) {
+    let Some((container, others)) = own(definition) else { return };
     let stem = Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let family = definition["family"].as_str().map_or_else(|| format!("{}-{stem}", found.application), str::to_owned);
+    if !others.is_empty() {
+        found.notes.push(format!(
+            "{file}: of its containers, `{}` was taken for the application's, and not {}: correct `container` in deploy.yaml if it is another.",
+            container["name"].as_str().unwrap_or_default(),
+            others.join(", ")
+        ));
+    }
+    place(found, definition, container);
     let command = words(container, "command");
     let secrets = container["secrets"].as_array().into_iter().flatten();
+    let has_command = !command.is_empty() || !words(container, "entryPoint").is_empty();
+    let of_image = if has_command { Vec::new() } else { Built::default().starts(folder).command };
+    if !has_command && of_image.is_empty() {
+        found.notes.push(format!(
+            "{file}: it has no command, and only its image knows what it starts: say `command` for {family} in local.yaml, so that it can be \
+             started here."
+        ));
+    }
     let start = Start::Taskdef {
         file: file.to_owned(),
-        has_command: !command.is_empty() || !words(container, "entryPoint").is_empty(),
+        has_command,
+        command: of_image,
         secrets: secrets.filter_map(|one| one["name"].as_str()).map(str::to_owned).collect(),
     };
     // What is asked for something goes on running, whatever it does before.
     let serves = port(container).is_some();
     if !serves && (migrates(&command) || migrates(std::slice::from_ref(&family))) {
-        found.tasks.push(Task { name: "migrate".into(), family, command, start });
+        let name = short(found, &family);
+        found.tasks.push(Task { name, family, command, start });
         return;
     }
-    let begin = format!("{}-", found.application);
-    let name = crate::local_yaml::plain(family.strip_prefix(&begin).unwrap_or(&family));
+    let health_path = container.get("healthCheck").and_then(super::compose::asked_path);
+    let name = short(found, &family);
     found.services.push(Service {
         name,
         is_web: port(container).is_some(),
@@ -70,8 +127,36 @@ fn one(found: &mut Found, definition: &Value, file: &str) {
         family,
         container: container["name"].as_str().unwrap_or_default().to_owned(),
         port: port(container),
-        health_path: None,
+        health_path,
         codedeploy: None,
         start,
     });
+}
+
+/// A family's name without what it has of the application's.
+fn short(found: &Found, family: &str) -> String {
+    let begin = format!("{}-", found.application);
+    let taken: Vec<_> = found
+        .services
+        .iter()
+        .map(|one| one.name.as_str())
+        .chain(found.tasks.iter().map(|one| one.name.as_str()))
+        .collect();
+    name_in(&taken, family.strip_prefix(&begin).unwrap_or(family))
+}
+
+/// What it says of where it runs is better than a guess.
+fn place(found: &mut Found, definition: &Value, container: &Value) {
+    let Some(place) = found.environments.first_mut() else { return };
+    if let Some(region) = container.pointer("/logConfiguration/options/awslogs-region").and_then(Value::as_str) {
+        region.clone_into(&mut place.region);
+    }
+    let compatible = words(definition, "requiresCompatibilities");
+    if compatible == ["EC2"] {
+        place.launch_type = Some("EC2".into());
+        if definition["networkMode"] != "awsvpc" {
+            place.subnets.clear();
+            place.security_groups.clear();
+        }
+    }
 }

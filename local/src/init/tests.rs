@@ -102,7 +102,8 @@ services:
 ";
     let folder = Folder::with("outside", &[("compose.yaml", compose)]);
     let (_, notes) = init(&folder.0, From::Compose(folder.0.join("compose.yaml")), "us-east-1").unwrap();
-    assert_eq!(notes, ["No migration was found: say in deploy.yaml what migrates the databases (`tasks.migrate`)."]);
+    assert_eq!(notes[0], "No migration was found: say in deploy.yaml what migrates the databases (`tasks.migrate`).");
+    assert!(notes.len() == 2 && notes[1].starts_with("web: its port 80 stands in no command"), "{notes:?}");
     let local = folder.text("local.yaml");
     assert!(
         local.contains("outside: {db: localhost}\n") && !local.contains("postgres://"),
@@ -147,7 +148,7 @@ fn task_definitions_make_an_application_too() {
         container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         json!([container])
     };
-    let web = json!({"family": "blog-web", "containerDefinitions": container(json!({"portMappings": [{"containerPort": 80}], "secrets": [{"name": "KEY", "valueFrom": "/blog/key"}]}))});
+    let web = json!({"family": "blog-web", "containerDefinitions": container(json!({"portMappings": [{"containerPort": 80}], "secrets": [{"name": "KEY", "valueFrom": "/blog/key"}], "command": ["serve", "-b", "0.0.0.0:80"], "healthCheck": {"command": ["CMD-SHELL", "curl -f localhost:80/up"]}}))});
     let work = json!({"family": "blog-work", "containerDefinitions": container(json!({"command": ["work"]}))});
     let migrate = json!({"family": "blog-migrate", "containerDefinitions": container(json!({"command": ["up"]}))});
     let files = [("web.json", web.to_string()), ("work.json", work.to_string()), ("migrate.json", migrate.to_string())];
@@ -157,10 +158,75 @@ fn task_definitions_make_an_application_too() {
     let read = crate::local_yaml::read_application(&folder.0, None, Path::new("state")).unwrap();
     assert_eq!(read.manifest.services.keys().collect::<Vec<_>>(), ["web", "work"]);
     assert_eq!(read.manifest.tasks["migrate"].family, "blog-migrate");
-    assert!(folder.text("local.yaml").contains("environment: {KEY: local}"));
+    let local = folder.text("local.yaml");
+    assert!(
+        local.contains("environment: {KEY: local}") && local.contains("web: {health_check: {path: /up}}"),
+        "{local}"
+    );
+    let web =
+        read.account.regions["us-east-1"].task_definitions.iter().find(|one| one["family"] == "blog-web").unwrap();
+    assert_eq!(web["containerDefinitions"][0]["command"], json!(["serve", "-b", "0.0.0.0:{port}"]));
     let outside = std::env::temp_dir().join(format!("cutover-outside-{}.json", std::process::id()));
     std::fs::write(&outside, "{}").unwrap();
     let Mistake(why) = init(&folder.0, From::Taskdefs(vec![outside.clone()]), "us-east-1").unwrap_err();
     std::fs::remove_file(&outside).unwrap();
     assert!(why.contains("copy it there, since the application's files name it"), "{why}");
+}
+
+#[test]
+fn nothing_that_may_be_a_secret_is_written_and_no_task_is_lost() {
+    let compose = "\
+services:
+  web: {build: {context: ., args: {TOKEN: \"${TOKEN}\", V: \"1: 2\"}}, command: [serve, \"8000\"], ports: [\"9229\", \"8000\"]}
+  up: {build: {context: ., args: {TOKEN: \"${TOKEN}\", V: \"1: 2\"}}, command: \"alembic -x url=postgres://u:${TOKEN}@db/x upgrade head\", restart: on-failure}
+  jobs: {build: {context: ., args: {TOKEN: \"${TOKEN}\", V: \"1: 2\"}}, command: sh -c 'python manage.py migrate && celery worker', restart: on-failure}
+  assets: {build: {context: ., args: {TOKEN: \"${TOKEN}\", V: \"1: 2\"}}, command: ./assets, restart: \"no\"}
+  once: {build: ., command: ./once, profiles: [tools]}
+  db: {image: postgres, shm_size: 1g, command: \"-c x=${UNKNOWN_TO_ALL}\"}
+";
+    let folder = Folder::with("secrets", &[("compose.yaml", compose), (".env", "TOKEN=hunter2 # mine\n")]);
+    let (_, notes) = init(&folder.0, From::Compose(folder.0.join("compose.yaml")), "us-east-1").unwrap();
+    let written: String = ["deploy.yaml", "local.yaml", "buildspec.yml"].map(|name| folder.text(name)).concat();
+    assert!(!written.contains("hunter2") && notes.iter().all(|note| !note.contains("hunter2")), "{written}\n{notes:?}");
+    assert!(written.contains("--build-arg TOKEN --build-arg 'V=1: 2'"), "{written}");
+    shared::yaml::read::<serde_json::Value>("buildspec.yml", &folder.text("buildspec.yml")).unwrap();
+    let read = crate::local_yaml::read_application(&folder.0, None, Path::new("state")).unwrap();
+    assert_eq!(read.manifest.services.keys().collect::<Vec<_>>(), ["web", "jobs"]);
+    assert_eq!(read.manifest.services["web"].port, Some(8000), "and not the debugger's");
+    assert_eq!(read.manifest.tasks.keys().collect::<Vec<_>>(), ["migrate", "assets"]);
+    let said = notes.join("\n");
+    for part in [
+        "jobs: its command migrates, and goes on",
+        "once: it is left out",
+        "No action runs `assets`",
+        "arguments TOKEN have",
+        "up: its command has values",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
+fn a_sidecar_is_not_taken_for_the_application() {
+    let containers = json!([
+        {"name": "datadog-agent", "image": "public.ecr.aws/datadog/agent:7", "portMappings": [{"containerPort": 8126}]},
+        {"name": "log_router", "image": "x/y", "firelensConfiguration": {"type": "fluentbit"}},
+        {"name": "proxy", "image": "nginx", "command": ["nginx"]},
+        {"name": "app", "image": "111122223333.dkr.ecr.eu-west-1.amazonaws.com/app:1", "command": ["serve"],
+            "portMappings": [{"containerPort": 8125, "protocol": "udp"}, {"containerPort": 3000}],
+            "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-region": "eu-west-1"}}}
+    ]);
+    let web = json!({"taskDefinition": {"family": "blog-web", "requiresCompatibilities": ["EC2"], "networkMode": "bridge", "containerDefinitions": containers}});
+    let folder = Folder::with("sidecars", &[("web.json", &web.to_string())]);
+    let (_, notes) = init(&folder.0, From::Taskdefs(vec![folder.0.join("web.json")]), "us-east-1").unwrap();
+    let deploy = folder.text("deploy.yaml");
+    assert!(deploy.contains("container: app\n    port: 3000\n"), "{deploy}");
+    assert!(
+        deploy.contains("region: eu-west-1") && deploy.contains("launch_type: EC2") && !deploy.contains("subnets"),
+        "{deploy}"
+    );
+    assert!(
+        notes.iter().any(|note| note.contains("`app` was taken for the application's, and not proxy")),
+        "{notes:?}"
+    );
 }

@@ -18,13 +18,22 @@ pub(super) fn buildspec(built: &Built) -> String {
         "." => file.clone(),
         _ => format!("{context}/{file}"),
     });
-    let args = built.args.iter().map(|(name, value)| ("--build-arg", format!("{name}={value}")));
+    // One that stands here without a value has that of CodeBuild's environment.
+    let arg = |(name, value): (&String, &Option<String>)| match value {
+        Some(value) => ("--build-arg", format!("{name}={value}")),
+        None => ("--build-arg", name.clone()),
+    };
+    let args = built.args.iter().map(arg);
     let given = file.map(|file| ("--file", file)).into_iter();
     for (option, value) in given.chain(built.target.clone().map(|target| ("--target", target))).chain(args) {
         let quoted = shlex::try_quote(&value).map_or_else(|_| String::new(), |value| value.into_owned());
         build.push_str(&format!(" {option} {quoted}"));
     }
     build.push_str(&format!(" {}", shlex::try_quote(context).unwrap_or(".".into())));
+    // A colon with a blank behind it would make a mapping of it.
+    if build.contains(": ") || build.contains(" #") {
+        return BUILDSPEC.replacen(&format!("- {BUILD}"), &format!("- >-\n        {build}"), 1);
+    }
     BUILDSPEC.replacen(BUILD, &build, 1)
 }
 
@@ -173,10 +182,12 @@ fn container(family: &str, start: &Start) -> String {
         Start::Compose { service, command } => {
             format!("  {family}: {{compose: {}, command: {}}}\n", text(service), list(command))
         }
-        Start::Taskdef { file, has_command, secrets } => {
+        Start::Taskdef { file, has_command, command, secrets } => {
             let mut out = format!("  {family}:\n    taskdef: {}\n", text(file));
-            if !has_command {
-                out.push_str("    # Only its image knows what it starts: the command that does so here.\n    command: [\"false\"]\n");
+            if !command.is_empty() {
+                out.push_str(&format!("    # As the Dockerfile has it.\n    command: {}\n", list(command)));
+            } else if !has_command {
+                out.push_str("    # Only its image knows what it starts: say the command that does so here.\n    # command: [...]\n");
             }
             if !secrets.is_empty() {
                 let each = secrets.iter().map(|name| format!("{}: local", text(name))).collect::<Vec<_>>().join(", ");

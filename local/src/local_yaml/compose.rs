@@ -4,6 +4,9 @@
 //! Invariant: nothing in it is passed over in silence. What has no meaning on this machine is noted, what would change how a
 //! container runs and is not understood is a mistake with its place.
 
+mod files;
+mod ports;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -11,8 +14,9 @@ use saphyr::{LoadableYamlNode as _, MarkedYaml, YamlData};
 use serde_json::{Value, json};
 
 use super::dockerfile::{Built, Starts};
-use super::variables::{interpolated, lines_of};
+use super::variables::{has_variables, interpolated, lines_of};
 use crate::mistakes::{entries, place, scalar};
+pub(crate) use ports::{told_in, told_its_port};
 
 /// Something wrong in the file that is read, or in another one, whose name it begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,25 +61,53 @@ pub(crate) struct Service {
     awaits: Vec<String>,
     /// Whether it does one thing and ends: it says that it is not started again, or another one waits for its end.
     pub(crate) ends: bool,
+    /// Whether its command has values of variables, which may be secrets.
+    pub(crate) is_told_secrets: bool,
+    /// Whether it is started only when it is asked for.
+    pub(crate) has_profiles: bool,
+    /// What is wrong with it, where it is somebody else's: a mistake once it is one of the application's containers.
+    pub(crate) flaws: Vec<String>,
 }
 
 /// What has a meaning for docker on a developer's machine, and none for a task.
 const WITHOUT_EFFECT: &[&str] = &[
+    "cap_add",
+    "cap_drop",
+    "configs",
     "container_name",
+    "cpus",
     "deploy",
     "develop",
+    "devices",
+    "dns",
+    "extra_hosts",
     "hostname",
     "labels",
     "links",
     "logging",
+    "mem_limit",
+    "mem_reservation",
+    "network_mode",
     "networks",
     "platform",
+    "privileged",
     "profiles",
     "pull_policy",
+    "read_only",
     "restart",
+    "scale",
+    "secrets",
+    "security_opt",
+    "shm_size",
     "stdin_open",
+    "stop_signal",
+    "sysctls",
+    "tmpfs",
     "tty",
+    "ulimits",
+    "user",
     "volumes",
+    "working_dir",
 ];
 
 impl Compose {
@@ -99,16 +131,27 @@ impl Compose {
         let beside = path.with_file_name(".env");
         if beside.exists() {
             let text = shared::yaml::text_of(&beside).map_err(&there)?;
-            variables = lines_of(&text).map_err(|why| vec![Said::There(format!(".env: {why}"))])?;
+            variables = lines_of(&text);
         }
         let variable = |name: &str| variables.get(name).cloned().or_else(|| outside(name));
-        let mut reader = Reader { file, folder, variable: &variable, wrong: Vec::new(), notes: Vec::new() };
+        let below = Path::new(file).parent().unwrap_or(Path::new(""));
+        let mut reader = Reader { file, folder, below, variable: &variable, wrong: Vec::new(), notes: Vec::new() };
         let mut services = reader.file(document);
         let awaited: Vec<_> = services.iter().flat_map(|(_, service)| service.awaits.clone()).collect();
         for (name, service) in &mut services {
             service.ends |= awaited.contains(name);
         }
         let mut wrong = reader.wrong;
+        let built: Vec<_> =
+            services.iter().filter(|(_, one)| one.built.is_some()).map(|(_, one)| one.image.clone()).collect();
+        for (_, service) in &mut services {
+            let is_own = service.built.is_some()
+                || built.is_empty()
+                || (service.image.is_some() && built.contains(&service.image));
+            if is_own {
+                wrong.append(&mut service.flaws);
+            }
+        }
         for (name, service) in &services {
             for (needed, at) in &service.needs {
                 if !services.iter().any(|(own, _)| own == needed) {
@@ -118,6 +161,9 @@ impl Compose {
                 }
             }
         }
+        // What stands in an anchor is read once for each that has it.
+        let mut said = std::collections::BTreeSet::new();
+        wrong.retain(|why| said.insert(why.clone()));
         if wrong.is_empty() {
             Ok(Self { services, notes: reader.notes })
         } else {
@@ -129,6 +175,8 @@ impl Compose {
 struct Reader<'a> {
     file: &'a str,
     folder: &'a Path,
+    /// Where the file itself is in it.
+    below: &'a Path,
     variable: &'a dyn Fn(&str) -> Option<String>,
     wrong: Vec<String>,
     notes: Vec<String>,
@@ -154,11 +202,13 @@ impl Reader<'_> {
                     found = true;
                     for (name, node) in entries(value) {
                         let Some(name) = scalar(name) else { continue };
-                        let service = self.service(&name, node);
+                        let before = self.wrong.len();
+                        let mut service = self.service(&name, node);
+                        service.flaws = self.wrong.split_off(before);
                         services.push((name, service));
                     }
                 }
-                "name" | "version" | "volumes" | "networks" => {}
+                "name" | "version" | "volumes" | "networks" | "secrets" | "configs" => {}
                 extension if extension.starts_with("x-") => {}
                 other => self.find(key, &format!("`{other}` is not supported here")),
             }
@@ -180,19 +230,25 @@ impl Reader<'_> {
             match field.as_str() {
                 "image" => service.image = self.text(value),
                 "build" => service.built = Some(self.built(value)),
-                "command" => service.command = self.command(value),
+                "command" => {
+                    service.command = self.command(value);
+                    let texts =
+                        if let YamlData::Sequence(items) = &value.data { items.iter().collect() } else { vec![value] };
+                    service.is_told_secrets = texts.into_iter().filter_map(scalar).any(|text| has_variables(&text));
+                }
                 "entrypoint" => service.entrypoint = self.command(value),
                 "environment" => service.environment = self.environment(value),
                 "env_file" => files = self.files(value),
                 "healthcheck" => service.health_check = self.health_check(value),
                 "depends_on" => (service.needs, service.awaits) = (self.needs(value), awaits(value)),
-                "restart" if matches!(scalar(value).as_deref(), Some("no" | "on-failure")) => service.ends = true,
-                "ports" => (service.port, service.published) = self.ports(value),
-                "expose" => service.port = service.port.or(self.ports(value).0),
+                "restart" if scalar(value).as_deref() == Some("no") => service.ends = true,
+                "ports" => (service.port, service.published) = self.ports(name, value),
+                "expose" => service.port = service.port.or(self.ports(name, value).0),
                 "stop_grace_period" => service.stop_timeout = self.seconds(value),
                 "init" => {}
                 extension if extension.starts_with("x-") => {}
                 known if WITHOUT_EFFECT.contains(&known) => {
+                    service.has_profiles |= known == "profiles";
                     let at = self.at(key);
                     self.notes.push(format!("{at}: `{known}` of {name} has no effect here"));
                 }
@@ -269,43 +325,6 @@ impl Reader<'_> {
         variables
     }
 
-    fn built(&mut self, node: &MarkedYaml<'_>) -> Built {
-        let mut built = Built::default();
-        if !matches!(node.data, YamlData::Mapping(_)) {
-            built.context = self.text(node).unwrap_or(built.context);
-            return built;
-        }
-        for (key, value) in entries(node) {
-            match scalar(key).unwrap_or_default().as_str() {
-                "context" => built.context = self.text(value).unwrap_or_default(),
-                "dockerfile" => built.dockerfile = self.text(value),
-                "target" => built.target = self.text(value),
-                "args" => built.args = self.environment(value),
-                other => {
-                    let at = self.at(key);
-                    self.notes.push(format!(
-                        "{at}: `build.{other}` has no effect: say in buildspec.yml how the image is built"
-                    ));
-                }
-            }
-        }
-        built
-    }
-
-    fn files(&mut self, node: &MarkedYaml<'_>) -> BTreeMap<String, String> {
-        let items = if let YamlData::Sequence(items) = &node.data { items.iter().collect() } else { vec![node] };
-        let mut variables = BTreeMap::new();
-        for item in items {
-            let Some(name) = self.text(item) else { continue };
-            let read = shared::yaml::text_of(&self.folder.join(&name));
-            match read.and_then(|text| lines_of(&text)) {
-                Ok(own) => variables.extend(own),
-                Err(why) => self.find(item, &format!("{name}: {why}")),
-            }
-        }
-        variables
-    }
-
     fn seconds(&mut self, node: &MarkedYaml<'_>) -> Option<u64> {
         let text = self.text(node)?;
         match humantime::parse_duration(&text) {
@@ -357,34 +376,6 @@ impl Reader<'_> {
             return items.iter().filter_map(|item| Some((self.text(item)?, self.at(item)))).collect();
         }
         entries(node).into_iter().filter_map(|(key, _)| Some((scalar(key)?, self.at(key)))).collect()
-    }
-
-    /// The container's port of the first one, and where it is published: `8080`, `80:8080`, `127.0.0.1:80:8080/tcp`,
-    /// `{target: 8080, published: 80}`.
-    fn ports(&mut self, node: &MarkedYaml<'_>) -> (Option<u16>, Option<u16>) {
-        let YamlData::Sequence(items) = &node.data else {
-            self.find(node, "a list is expected, such as [\"8080\"]");
-            return (None, None);
-        };
-        let Some(first) = items.first() else { return (None, None) };
-        if let [_, others @ ..] = items.as_slice()
-            && let Some(second) = others.first()
-        {
-            let at = self.at(second);
-            self.notes.push(format!("{at}: of several ports, the first one is the container's here"));
-        }
-        let field = |name: &str| {
-            entries(first).into_iter().find(|(key, _)| scalar(key).as_deref() == Some(name)).map(|(_, value)| value)
-        };
-        let (target, published) = (field("target"), field("published"));
-        let Some(text) = self.text(target.unwrap_or(first)) else { return (None, None) };
-        let mut parts = text.split('/').next().unwrap_or_default().rsplit(':');
-        let Some(port) = parts.next().and_then(|own| own.parse::<u16>().ok()) else {
-            self.find(first, &format!("`{text}` is no port: write it as \"8080\" or \"80:8080\""));
-            return (None, None);
-        };
-        let at = published.and_then(scalar).or_else(|| parts.next().map(str::to_owned));
-        (Some(port), at.and_then(|at| at.parse().ok()).filter(|at| *at != port))
     }
 }
 

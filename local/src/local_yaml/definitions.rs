@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use shared::Manifest;
 use shared::manifest::{Environment, LaunchType, in_environment};
 
-use super::compose::{Compose, Said, Service};
+use super::compose::{Compose, Said, Service, told_in, told_its_port};
 use super::dockerfile::Starts;
 use super::outside::reached;
 use super::shape::{Container, Local, Over as _, OwnCheck};
@@ -150,6 +150,7 @@ impl<'a> Definitions<'a> {
                 Some(Ok(found)) => {
                     let (starts, missing) = started(found, self.folder, self.local.run_with.unwrap_or_default());
                     let entrypoint = Some(starts.entrypoint.as_slice()).filter(|words| !words.is_empty());
+                    self.wrong.extend(found.flaws.iter().cloned().map(Said::There));
                     overlay(container, entrypoint, Some(&starts.command), found.port.or(uses.port));
                     if let Some(program) = missing {
                         self.notes.push(format!(
@@ -164,8 +165,11 @@ impl<'a> Definitions<'a> {
                         found.health_check.clone().map(|check| self.at_its_port(check, port)),
                     );
                     set(container, "stopTimeout", found.stop_timeout.map(Value::from));
-                    let here =
-                        |(name, value): (&String, &String)| (name.clone(), reached(name, value, &self.local.outside));
+                    let as_process = port.filter(|_| self.local.run_with.unwrap_or_default() == Engine::Processes);
+                    let here = |(name, value): (&String, &String)| {
+                        let value = reached(name, value, &self.local.outside);
+                        (name.clone(), as_process.map_or(value.clone(), |port| told_in(port, name, &value)))
+                    };
                     variables = found.environment.iter().map(here).collect();
                     let needs = found.needs.clone();
                     self.needs(service, &needs);
@@ -181,6 +185,20 @@ impl<'a> Definitions<'a> {
                 None => self.wrong.push(Said::Here(format!(
                     "containers.{family}.compose: say which file it is: `compose: compose.yaml`, at the top"
                 ))),
+            }
+        }
+        if let (Some(_), Some(port), Engine::Processes) =
+            (&given.taskdef, uses.port.or(given.port), self.local.run_with.unwrap_or_default())
+        {
+            // As in compose's file, what says its own port is told the one that it gets.
+            for field in ["command", "entryPoint"] {
+                if let Some(words) = container.get(field).and_then(Value::as_array) {
+                    let words: Vec<_> = words.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+                    container[field] = json!(told_its_port(port, &words));
+                }
+            }
+            if let Some(check) = container.get("healthCheck").cloned() {
+                container["healthCheck"] = self.at_its_port(check, Some(port));
             }
         }
         overlay(container, given.entrypoint.as_deref(), given.command.as_deref(), given.port);
@@ -271,12 +289,12 @@ impl<'a> Definitions<'a> {
     fn needs(&mut self, service: &str, needs: &[(String, String)]) {
         let released: Vec<_> = self.local.containers.values().filter_map(|one| one.compose.clone()).collect();
         for (needed, at) in needs {
-            // What is built from the same folder is the application's own: the release runs it, each thing in its turn.
+            // What is built from the same folder is the application's own: the release runs it, each thing in its turn. What ends is not waited for.
             let is_own = self
                 .compose
                 .as_ref()
                 .and_then(|compose| compose.service(needed))
-                .is_some_and(|one| one.built.is_some());
+                .is_some_and(|one| one.built.is_some() || one.ends);
             if !is_own && !released.contains(needed) && !self.local.outside.contains_key(needed) {
                 self.wrong.push(Said::There(format!(
                     "{at}: `{service}` depends on `{needed}`, which deploy.yaml does not release: start it yourself, and say in \
@@ -294,7 +312,14 @@ impl<'a> Definitions<'a> {
         let is_empty = |field: &str| container.get(field).and_then(Value::as_array).is_none_or(Vec::is_empty);
         if is_empty("command") && is_empty("entryPoint") && !uses.is_told {
             let who = match (&given.compose, &given.taskdef) {
-                (Some(service), _) => format!("the compose file's `{service}` has none, and "),
+                (Some(service), _) => {
+                    let starts =
+                        self.compose.as_ref().and_then(|compose| compose.service(service)).map(|one| &one.image_starts);
+                    match starts.and_then(|starts| starts.entrypoint.first()) {
+                        Some(program) => format!("its image starts `{program}`, which is not here, and "),
+                        None => format!("the compose file's `{service}` has none, and "),
+                    }
+                }
                 (None, Some(file)) => format!("{file} has none, and "),
                 (None, None) => String::new(),
             };
@@ -317,7 +342,7 @@ impl<'a> Definitions<'a> {
 /// What a service of the compose file starts: what it says, and where it says nothing what its image does. A real container's image knows
 /// that itself. A process can only start what is here: the program of an image's entrypoint that is not comes second.
 fn started(service: &Service, folder: &Path, engine: Engine) -> (Starts, Option<String>) {
-    let own = Starts { entrypoint: service.entrypoint.clone(), command: service.command.clone() };
+    let own = Starts { entrypoint: service.entrypoint.clone(), command: service.command.clone(), port: None };
     if engine != Engine::Processes || !own.entrypoint.is_empty() {
         return (own, None);
     }
@@ -325,7 +350,7 @@ fn started(service: &Service, folder: &Path, engine: Engine) -> (Starts, Option<
     let command = if own.command.is_empty() { image.command.clone() } else { own.command };
     let missing = image.entrypoint.first().filter(|program| !is_here(program, folder)).cloned();
     let entrypoint = if missing.is_some() { Vec::new() } else { image.entrypoint.clone() };
-    (Starts { entrypoint, command }, missing)
+    (Starts { entrypoint, command, port: image.port }, missing)
 }
 
 /// Whether this machine has a program, as a process in the application's folder would be started.

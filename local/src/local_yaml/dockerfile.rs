@@ -14,8 +14,8 @@ pub(crate) struct Built {
     pub(crate) dockerfile: Option<String>,
     /// The stage; the last one unless given.
     pub(crate) target: Option<String>,
-    /// Its arguments.
-    pub(crate) args: BTreeMap<String, String>,
+    /// Its arguments; one without a value here, or whose value has variables, which may be secrets, is the environment's.
+    pub(crate) args: BTreeMap<String, Option<String>>,
 }
 
 impl Default for Built {
@@ -29,6 +29,8 @@ impl Default for Built {
 pub(crate) struct Starts {
     pub(crate) entrypoint: Vec<String>,
     pub(crate) command: Vec<String>,
+    /// The port that it says to listen on.
+    pub(crate) port: Option<u16>,
 }
 
 impl Built {
@@ -61,8 +63,9 @@ fn starts(text: &str, target: Option<&str>) -> Starts {
                 }
             }
             // With another entrypoint, the command of the image that it is made from is gone.
-            "ENTRYPOINT" => now = Starts { entrypoint: words(rest), command: Vec::new() },
+            "ENTRYPOINT" => now = Starts { entrypoint: words(rest), command: Vec::new(), ..now },
             "CMD" => now.command = words(rest),
+            "EXPOSE" => now.port = now.port.or(rest.split(['/', ' ']).next().and_then(|port| port.parse().ok())),
             _ => {}
         }
     }
@@ -83,12 +86,13 @@ mod tests {
         let text = "FROM node:22 AS base\nENTRYPOINT [\"node\"]\nCMD [\"a.js\"]\n# CMD no\nFROM base AS dev\ncmd [\"dev.js\", \\\n \"--watch\"]\n\
                     FROM --platform=linux/arm64 base\nENTRYPOINT exec node\n";
         let of = |target| {
-            let Starts { entrypoint, command } = starts(text, target);
+            let Starts { entrypoint, command, .. } = starts(text, target);
             (entrypoint.join(" "), command.join(" "))
         };
         assert_eq!(of(Some("base")), ("node".into(), "a.js".into()));
         assert_eq!(of(Some("dev")), ("node".into(), "dev.js --watch".into()));
         assert_eq!(of(None), ("/bin/sh -c exec node".into(), String::new()));
         assert_eq!(starts("", None), Starts::default());
+        assert_eq!(starts("FROM x\nEXPOSE 8080/tcp 9000\n", None).port, Some(8080));
     }
 }

@@ -22,7 +22,7 @@ use crate::account::Account;
 use crate::mistakes;
 use shape::{Local, Over as _};
 
-pub(crate) use compose::{Compose, Said, Service as ComposeService};
+pub(crate) use compose::{Compose, Said, Service as ComposeService, told_its_port};
 pub(crate) use definitions::plain;
 pub(crate) use dockerfile::Built;
 

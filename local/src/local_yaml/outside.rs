@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 
-/// The last part of names of variables whose value is a host, or a host and a port.
-const HOSTS: [&str; 5] = ["HOST", "HOSTNAME", "ADDR", "ADDRESS", "SERVER"];
+/// How names of variables end whose value is a host, or a host and a port, or several.
+const HOSTS: [&str; 9] = ["HOST", "HOSTNAME", "ADDR", "ADDRESS", "SERVER", "HOSTS", "SERVERS", "BROKERS", "ENDPOINT"];
 
 /// A variable's value with the services that run outside where they are on this machine, as `HOST` or `HOST:PORT`.
 pub(crate) fn reached(variable: &str, value: &str, outside: &BTreeMap<String, String>) -> String {
-    let is_host = variable.to_uppercase().rsplit('_').next().is_some_and(|last| HOSTS.contains(&last));
+    let is_host = HOSTS.iter().any(|last| variable.to_uppercase().ends_with(last));
     outside.iter().fold(value.to_owned(), |value, (service, at)| {
         let host = at.split(':').next().unwrap_or_default();
         if is_host && value == *service {
@@ -22,8 +22,9 @@ pub(crate) fn reached(variable: &str, value: &str, outside: &BTreeMap<String, St
             done.push_str(before);
             // What stands before an @ is who asks, and not where.
             let is_user = after.find('@').is_some_and(|at| !after[..at].contains('/'));
-            let begins =
-                done.ends_with(['@', '/', ',']) && is_address(&done) && !is_user || (is_host && done.is_empty());
+            let begins = done.ends_with(['@', '/', ',']) && is_address(&done) && !is_user
+                || (is_host && (done.is_empty() || done.ends_with(',')))
+                || done.ends_with("@tcp(");
             let ends = !after.starts_with(|next: char| next.is_alphanumeric() || matches!(next, '-' | '_' | '.'));
             if begins && ends {
                 let port =
@@ -73,6 +74,9 @@ mod tests {
             ("SITE", "https://blog.example/db/redis", "https://blog.example/db/redis"),
             ("OTHER", "postgres://p@db.example/x", "postgres://p@db.example/x"),
             ("DB_HOST", "db-2", "db-2"),
+            ("PGHOST", "db", "localhost"),
+            ("KAFKA_BROKERS", "redis:1,redis:2", "localhost:1,localhost:2"),
+            ("DSN", "u:p@tcp(redis:3306)/x", "u:p@tcp(localhost:3306)/x"),
         ] {
             assert_eq!(reached(variable, value, &outside), expected, "{variable}={value}");
         }

@@ -297,8 +297,8 @@ fn what_a_compose_file_says_and_cannot_be_done_here_is_named_with_its_place() {
     for (from, to, said) in [
         (
             "    command: ./blog",
-            "    working_dir: /app\n    command: ./blog",
-            "compose.yaml:5:5: `working_dir` is not supported here: say in local.yaml how the container is started, without `compose`",
+            "    extends: {service: app}\n    command: ./blog",
+            "compose.yaml:5:5: `extends` is not supported here: say in local.yaml how the container is started, without `compose`",
         ),
         ("'my blog'", "'my blog", "compose.yaml:5:14: a quote is not closed"),
         (
@@ -306,7 +306,7 @@ fn what_a_compose_file_says_and_cannot_be_done_here_is_named_with_its_place() {
             "${MODE}",
             "compose.yaml:6:19: `MODE` has no value: set it in .env, or write `${MODE:-value}`",
         ),
-        ("${MODE:-fast}", "${MODE:?no}", "compose.yaml:6:19: `:?no` in `${MODE:?no}` is not supported here"),
+        ("${MODE:-fast}", "${MODE:?no}", "compose.yaml:6:19: `MODE` has no value: no"),
         ("PRICE=5$$", "PRICE=5$", "compose.yaml:6:41: a single `$`: write `$$` for a dollar sign"),
         ("TOKEN]", "TOKNE]", "compose.yaml:6:52: `TOKNE` has no value: give it one here or in .env"),
         (":8000/tcp", ":all", "compose.yaml:7:13: `127.0.0.1:80:all` is no port: write it as \"8080\" or \"80:8080\""),
@@ -318,7 +318,7 @@ fn what_a_compose_file_says_and_cannot_be_done_here_is_named_with_its_place() {
             "compose.yaml:9:18: `web` depends on `bd`, but there is no service `bd`: did you mean `db`?",
         ),
         ("worker.env", "wroker.env", "compose.yaml:14:15: wroker.env: No such file or directory (os error 2)"),
-        ("volumes: {data: }", "secrets: {}", "compose.yaml:17:1: `secrets` is not supported here"),
+        ("volumes: {data: }", "include: []", "compose.yaml:17:1: `include` is not supported here"),
         ("services:", "servcies:", "compose.yaml:2:1: `servcies` is not supported here"),
     ] {
         let text = COMPOSE.replacen(from, to, 1);
