@@ -62,13 +62,7 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             ));
             continue;
         }
-        let taken: Vec<_> = found
-            .services
-            .iter()
-            .map(|one| one.name.as_str())
-            .chain(found.tasks.iter().map(|one| one.name.as_str()))
-            .collect();
-        let name = name_in(&taken, service);
+        let name = name_in(&found, service);
         let family = format!("{application}-{name}");
         let told = described.port.filter(|_| !described.is_told_secrets).map(|port| told_its_port(port, &command));
         let told = told.filter(|told| *told != command).unwrap_or_default();

@@ -226,11 +226,14 @@ fn name_the_migration(found: &mut Found) {
     }
 }
 
-/// A name as the manifest takes it, which nothing else has.
-fn name_in(taken: &[&str], name: &str) -> String {
+/// A name as the manifest takes it, which no service or task has.
+fn name_in(found: &Found, name: &str) -> String {
     let plain: String = crate::local_yaml::plain(name).chars().take(36).collect();
     let plain = plain.trim_end_matches('-').to_owned();
-    let is_free = |name: &String| !taken.contains(&name.as_str());
+    let is_free = |name: &String| {
+        let of_services = found.services.iter().map(|one| &one.name);
+        !of_services.chain(found.tasks.iter().map(|one| &one.name)).any(|taken| taken == name)
+    };
     let numbered = (2..).map(|number| format!("{plain}-{number}"));
     std::iter::once(plain.clone()).chain(numbered).find(is_free).unwrap_or(plain)
 }

@@ -136,13 +136,7 @@ fn one(found: &mut Found, definition: &Value, (folder, file): (&Path, &str)) {
 /// A family's name without what it has of the application's.
 fn short(found: &Found, family: &str) -> String {
     let begin = format!("{}-", found.application);
-    let taken: Vec<_> = found
-        .services
-        .iter()
-        .map(|one| one.name.as_str())
-        .chain(found.tasks.iter().map(|one| one.name.as_str()))
-        .collect();
-    name_in(&taken, family.strip_prefix(&begin).unwrap_or(family))
+    name_in(found, family.strip_prefix(&begin).unwrap_or(family))
 }
 
 /// What it says of where it runs is better than a guess.

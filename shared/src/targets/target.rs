@@ -23,6 +23,8 @@ pub struct Target {
     pub kind: Kind,
     /// What ran before the release, as `family:revision`, where it is known.
     pub before: Option<String>,
+    /// Whether an invocation before this one has looked here, and remembers what ran.
+    was_remembered: bool,
     /// What has the traffic, as `family:revision`, as it was seen after everything was over.
     pub current: Option<String>,
     /// What the release deploys: the task definition's ARN, once it was made.
@@ -65,11 +67,13 @@ impl Target {
     /// A target that was not looked at yet; `before` is the revision that is remembered, 0 when none is.
     #[must_use]
     pub fn new(site: Site, before: u32) -> Self {
-        let before = (before > 0).then(|| format!("{}:{before}", site.family()));
+        let was_remembered = before > 0;
+        let before = was_remembered.then(|| format!("{}:{before}", site.family()));
         Self {
             site,
             kind: Kind::Unknown,
             before,
+            was_remembered,
             current: None,
             definition: None,
             dead: Dead::default(),
@@ -137,13 +141,17 @@ impl Target {
     /// Whether something of the release may be here that could not be seen: an invocation before this one has looked, and this one could not.
     #[must_use]
     pub fn is_unseen(&self) -> bool {
-        let is_unseen = match &self.kind {
+        let may_have_begun = self.was_remembered || self.created.is_some();
+        may_have_begun && self.failed.is_some() && self.is_not_listed()
+    }
+
+    fn is_not_listed(&self) -> bool {
+        match &self.kind {
             Kind::Unknown => true,
             Kind::Absent => false,
             Kind::Codedeploy(group) => matches!(group.standing, codedeploy::Standing::NotListed),
             Kind::Ecs(native) => matches!(native.standing, ecs::Standing::NotListed),
-        };
-        is_unseen && self.failed.is_some() && self.before.is_some()
+        }
     }
 
     /// Whether it is being brought back, or was, by a deployment of the revision before.
@@ -165,15 +173,9 @@ impl Target {
 
     /// Whether it must be looked for what the release has here.
     pub(super) fn is_new(&self, moment: &Moment) -> bool {
-        let not_listed = match &self.kind {
-            Kind::Unknown => true,
-            Kind::Absent => false,
-            Kind::Codedeploy(group) => matches!(group.standing, codedeploy::Standing::NotListed),
-            Kind::Ecs(native) => matches!(native.standing, ecs::Standing::NotListed),
-        };
         let relists = moment.purpose == Purpose::Sweep;
         let can_be = self.failed.is_none() && !matches!(self.kind, Kind::Absent);
-        can_be && (not_listed || relists || self.may_appear())
+        can_be && (self.is_not_listed() || relists || self.may_appear())
     }
 
     /// Whether its end, or its way back, was asked for at this moment.
