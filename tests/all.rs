@@ -26,6 +26,7 @@ mod records;
 mod refusals;
 mod repeats;
 mod rollouts;
+mod rollouts_meddled;
 mod scenarios;
 mod tasks;
 mod template;

@@ -1,31 +1,27 @@
 //! The services that ECS itself deploys, beside those of CodeDeploy and mixed with them: the same laws for each kind.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use local::template::Stack;
 use local::world::{ActionStatus, ExecutionStatus, Start, World};
 use serde_json::json;
 use shared::Time;
-use tests::halt::{all_late, dead_after};
 use tests::sweep::share;
-use tests::writes::{at_write, telling_writes};
 use tests::{Call, Kind, Meddling, Script, Setting, Stage, is_in, of_task, play, with_kinds};
 
 /// The shop, whose web services and workers are of these kinds.
-fn shop(web: &[Kind], worker: &[Kind]) -> Setting {
+pub(crate) fn shop(web: &[Kind], worker: &[Kind]) -> Setting {
     let good = Setting::default();
     Setting { account: with_kinds(&good.account, web, worker), ..good }
 }
 
-fn is_on(stage: &Stage, version: &str) -> bool {
+pub(crate) fn is_on(stage: &Stage, version: &str) -> bool {
     stage.world().traffic().iter().all(|one| one.image.ends_with(version))
 }
 
 /// A new version that says why, and dies.
-fn crashing() -> Script {
+pub(crate) fn crashing() -> Script {
     Script {
         lines: vec![(Duration::from_millis(100), "error: MAIL_FROM is empty".to_owned())],
         healthy_after: None,
@@ -35,7 +31,7 @@ fn crashing() -> Script {
     }
 }
 
-fn with_new(mut setting: Setting, script: impl Fn(&Start) -> Option<Script> + 'static) -> Setting {
+pub(crate) fn with_new(mut setting: Setting, script: impl Fn(&Start) -> Option<Script> + 'static) -> Setting {
     setting.script = Box::new(move |start: &Start| match start.port.is_some() && start.image.ends_with(":2.0") {
         true => script(start).unwrap_or_else(Script::service),
         false => Script::of_shop(start),
@@ -77,7 +73,7 @@ fn while_half_of_all_calls_are_throttled_services_of_each_kind_are_released() {
 const ECS: &str = "AmazonEC2ContainerServiceV20141113";
 
 /// Mixes of kinds, Region by Region: of the web services, and of the workers.
-const MIXES: [(&[Kind], &[Kind]); 4] = [
+pub(crate) const MIXES: [(&[Kind], &[Kind]); 4] = [
     (&[Kind::BlueGreen], &[Kind::BlueGreen]),
     (&[Kind::Canary, Kind::Codedeploy, Kind::BlueGreen], &[Kind::Codedeploy, Kind::BlueGreen, Kind::Rolling]),
     (&[Kind::Rolling, Kind::Linear, Kind::Codedeploy], &[Kind::Unheld, Kind::Codedeploy, Kind::BlueGreen]),
@@ -94,7 +90,7 @@ async fn at_deploy(stage: &Stage) -> String {
 }
 
 /// Whether nothing that the release began is under way: bake times and termination waits are.
-fn is_at_rest(stage: &Stage) -> bool {
+pub(crate) fn is_at_rest(stage: &Stage) -> bool {
     let world = stage.world();
     let over =
         |status: &str| !matches!(status, "PENDING" | "IN_PROGRESS" | "ROLLBACK_REQUESTED" | "ROLLBACK_IN_PROGRESS");
@@ -201,23 +197,6 @@ fn one_that_is_stopped_by_hand_after_the_barrier_takes_back_those_whose_traffic_
             );
             assert!(is_at_rest(&stage), "{mix:?}: {:#?}", stage.world().rollouts());
         });
-    }
-}
-
-#[test]
-fn a_halt_at_any_moment_of_a_deployment_takes_everything_back() {
-    for mix in MIXES {
-        for second in share((1..60).step_by(7), 3, 1) {
-            play(deployed_alone(shop(mix.0, mix.1)), async |stage| {
-                let release = stage.start();
-                stage.until_begun(&release, "Deploy").await;
-                tokio::time::sleep(Duration::from_secs(second)).await;
-                stage.stop(&release);
-                let status = stage.end_alone(&release).await;
-                tokio::time::sleep(Duration::from_secs(400)).await;
-                is_taken_back(&stage, &release, status, &format!("{mix:?}, {second} s"));
-            });
-        }
     }
 }
 
@@ -497,147 +476,4 @@ fn fifty_targets_of_ecs_cost_two_reads_a_second() {
             assert!(within <= 2 * 20 + 10, "{within} reads in 20 s");
         }
     });
-}
-
-/// The smallest application, with a web service of the first kind and a worker of the second.
-fn small((web, worker): (Kind, Kind)) -> Setting {
-    Setting { manifest: tests::SMALL.into(), ..shop(&[web], &[worker]) }
-}
-
-/// Through a pipeline that does nothing but deploy: what comes before has its own tests.
-fn deployed_alone(setting: Setting) -> Setting {
-    let only = |stack: &mut Stack| {
-        stack.pipeline.stages.retain(|one| ["Source", "Build", "Deploy"].contains(&one.name.as_str()));
-    };
-    Setting { change_stack: Box::new(only), ..setting }
-}
-
-const PAIRS: [(Kind, Kind); 3] =
-    [(Kind::BlueGreen, Kind::BlueGreen), (Kind::Canary, Kind::Rolling), (Kind::Rolling, Kind::Codedeploy)];
-
-fn deploys(call: &Call<'_>) -> bool {
-    call.function == "deploy-services"
-}
-
-#[test]
-fn whatever_happens_to_one_call_each_target_is_deployed_once() {
-    for (at, pair) in PAIRS.into_iter().enumerate() {
-        let calls = telling_writes(deployed_alone(small(pair)), deploys);
-        assert!(calls.len() >= 6, "{calls:?}");
-        let faults = [
-            Meddling::Throttle,
-            Meddling::Unreachable,
-            Meddling::LoseReply,
-            Meddling::CrashBefore,
-            Meddling::CrashAfter,
-        ];
-        for (which, with) in faults.into_iter().enumerate() {
-            for &nth in share(&calls, PAIRS.len() * faults.len(), PAIRS.len() * which + at) {
-                let meddle = at_write(nth, with, deploys);
-                play(Setting { meddle, ..deployed_alone(small(pair)) }, async |stage| {
-                    let release = stage.start();
-                    let status = stage.end(&release).await;
-                    let context = format!("{pair:?}, {with:?} at {nth}: {:#?}", stage.say(&release));
-                    assert_eq!(status, ExecutionStatus::Succeeded, "{context}");
-                    let world = stage.world();
-                    assert_eq!(world.rollouts().len() + world.deployments().len(), 2, "{context}");
-                    // Only the two of the smallest application.
-                    let new = world.traffic().iter().filter(|one| one.image.ends_with(":2.0")).count();
-                    assert_eq!(new, 2, "{context}");
-                });
-            }
-        }
-    }
-}
-
-#[test]
-fn a_stop_before_or_after_any_call_takes_everything_back_with_the_function_alive_or_dead() {
-    for (at, pair) in PAIRS.into_iter().enumerate() {
-        let calls = telling_writes(deployed_alone(small(pair)), deploys);
-        assert!(calls.len() >= 6, "{calls:?}");
-        let stops = [
-            Meddling::AbandonBefore,
-            Meddling::AbandonAfter,
-            Meddling::AbandonAndCrash,
-            Meddling::AbandonAndCrashAfter,
-        ];
-        for (which, with) in stops.into_iter().enumerate() {
-            for &nth in share(&calls, PAIRS.len() * stops.len(), PAIRS.len() * which + at) {
-                let meddle = at_write(nth, with, deploys);
-                play(Setting { meddle, ..deployed_alone(small(pair)) }, async |stage| {
-                    let release = stage.start();
-                    let status = stage.end_alone(&release).await;
-                    tokio::time::sleep(Duration::from_secs(300)).await;
-                    is_taken_back(&stage, &release, status, &format!("{pair:?}, {with:?} at {nth}"));
-                });
-            }
-        }
-    }
-}
-
-/// A release that was stopped in its deployment has left nothing under way, its traffic is on the old version, and it is said.
-fn is_taken_back(stage: &Stage, release: &str, status: ExecutionStatus, context: &str) {
-    let deploy = stage.actions(release).into_iter().rev().find(|one| one.action == "Deploy").map(|one| one.status);
-    if status == ExecutionStatus::Succeeded || deploy == Some(ActionStatus::Succeeded) {
-        return;
-    }
-    let context = format!("{context}: {:#?}\n{:#?}", stage.say(release), stage.world().rollouts());
-    assert!(is_on(stage, ":1.0"), "{:?}\n{context}", stage.world().traffic());
-    assert!(is_at_rest(stage), "{context}");
-    let said = stage.lines(release);
-    assert!(said.iter().any(|line| line.starts_with("halt complete")), "{context}");
-    assert!(!said.iter().any(|line| line.contains("NOT ROLLED BACK")), "{context}");
-    let promised =
-        stage.events(release).iter().find(|event| event.message.starts_with("halt complete")).map(|one| one.at);
-    for one in stage.world().rollouts() {
-        // One that brings the old version back is over for the release when its traffic is there: its bake time goes on.
-        let is_over = one.image.ends_with(":1.0") || one.span.1 <= promised;
-        assert!(Some(one.span.0) <= promised && is_over, "after the promise: {one:?}\n{context}");
-    }
-}
-
-#[test]
-fn a_stop_at_any_moment_takes_everything_back_although_everything_is_shown_late() {
-    for seed in share(0..20, 6, 0) {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let lateness = all_late(&mut random, shared::aws::LISTED);
-        let pair = PAIRS[random.usize(0..PAIRS.len())];
-        // What comes before Deploy is stopped in tests/halts.rs.
-        let moment = Duration::from_millis(random.u64(20_000..60_000));
-        let dies = random.bool();
-        let mut die = dead_after(moment);
-        let meddle = move |call: &Call<'_>| if dies { die(call) } else { Meddling::Pass };
-        play(Setting { lateness, meddle: Box::new(meddle), ..small(pair) }, async |stage| {
-            let (release, status) = stage.stopped_after(moment).await;
-            is_taken_back(&stage, &release, status, &format!("seed {seed}, {pair:?}, {moment:?}, {lateness:?}"));
-        });
-    }
-}
-
-#[test]
-fn a_retry_of_the_stage_deploys_again_what_had_failed() {
-    for pair in PAIRS {
-        let crashes = Arc::new(std::sync::atomic::AtomicBool::new(true));
-        let still = crashes.clone();
-        let setting = with_new(small(pair), move |start| {
-            (still.load(Ordering::Relaxed) && of_task(start, "work")).then(crashing)
-        });
-        play(setting, async |stage| {
-            let release = stage.start();
-            assert_eq!(stage.end(&release).await, ExecutionStatus::Failed, "{pair:?}");
-            assert!(is_on(&stage, ":1.0"), "{pair:?}: {:?}", stage.world().traffic());
-            tokio::time::sleep(Duration::from_secs(120)).await;
-            crashes.store(false, Ordering::Relaxed);
-            stage.ask("RetryStageExecution", &release, json!({"stageName": "Deploy", "retryMode": "FAILED_ACTIONS"}));
-            assert_eq!(
-                stage.end(&release).await,
-                ExecutionStatus::Succeeded,
-                "{pair:?}: {:#?}",
-                stage.actions(&release)
-            );
-            let world = stage.world();
-            let new = world.traffic().iter().filter(|one| one.image.ends_with(":2.0")).count();
-            assert_eq!(new, 2, "{pair:?}: {:?}", world.traffic());
-        });
-    }
 }
