@@ -4,6 +4,8 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
+use tests::served::press;
+
 use crate::machine::{account, ports, processes_of, programs, shop, workspace};
 
 #[test]
@@ -156,15 +158,37 @@ fn real_containers_are_started_by_dockers_client_and_removed_with_it() {
     let own = own.replace("environment: {}", &format!("environment: {{DOCKER_LOG: {log:?}}}"));
     std::fs::write(folder.join("local.yaml"), own).unwrap();
     let state = folder.join(".cutover").display().to_string();
-    let (status, said) = run(&["release", "--approve", "--state", &state]);
-    assert_eq!(status, Some(0), "{said}");
+    // It stays up after its release: the console starts another one, which is followed as the first was.
+    let mut staying = Command::new(programs().join("local"));
+    staying.args(["release", "--approve", "--stay", "--state", &state]).arg(&folder);
+    staying.env("PATH", &path).env("DOCKER_LOG", &log).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut staying = staying.spawn().unwrap();
+    let mut lines = BufReader::new(staying.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut said = String::new();
+    let mut until = |what: &str| {
+        let found = lines.find(|line| {
+            said.push_str(line);
+            said.push('\n');
+            line.contains(what)
+        });
+        found.unwrap_or_else(|| panic!("no {what:?} in\n{said}"))
+    };
+    let link = until("Console ").trim_start_matches("Console ").to_owned();
+    until("All of it stays up until Ctrl-C");
+    press(&link, "start", "");
+    until("Releasing through cutover-pipeline");
+    until("Succeeded after");
+    until("All of it stays up until Ctrl-C");
+    assert!(Command::new("kill").args(["-INT", &staying.id().to_string()]).status().unwrap().success());
+    assert_eq!(lines.collect::<Vec<_>>(), [""; 0]);
+    assert_eq!(staying.wait().unwrap().code(), Some(0), "how its last release ended");
     assert!(
         said.contains("production | posts are there") && said.contains("production/worker: 1 of 1 finished"),
         "{said}"
     );
     let calls = std::fs::read_to_string(folder.join("bin/log")).unwrap();
     let started = calls.lines().filter(|line| line.starts_with("run --rm --name cutover-")).count();
-    assert!(started >= 5, "old and new of two services, and a migration: {calls}");
+    assert!(started >= 8, "old, new and newer of two services, and two migrations: {calls}");
     assert!(
         calls.lines().any(|line| line.starts_with("run")
             && line.contains(":8000 --env")
@@ -173,6 +197,12 @@ fn real_containers_are_started_by_dockers_client_and_removed_with_it() {
     );
     assert!(calls.contains("exec cutover-"), "its health check runs within it: {calls}");
     assert!(!calls.contains("blog.sqlite"), "no value of a variable is an argument: {calls}");
+    for line in calls.lines().filter_map(|line| line.strip_prefix("run --rm --name ")) {
+        let name = line.split(' ').next().unwrap();
+        for gone in [format!("kill {name}"), format!("rm --force {name}")] {
+            assert!(calls.lines().any(|call| call == gone), "`{gone}`, and before its end: {calls}");
+        }
+    }
     std::fs::write(docker, "#!/bin/sh\necho no daemon >&2\nexit 1\n").unwrap();
     let (status, said) = run(&["release", "--approve", "--state", &state]);
     assert!(

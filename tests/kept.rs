@@ -392,3 +392,31 @@ fn a_retry_does_not_take_for_its_own_the_stop_that_was_before_it_and_is_shown_la
         keeps_the_laws(&Plan { seed: 305_359, shape: one.clone(), faults });
     }
 }
+
+#[test]
+fn a_release_that_has_deployed_keeps_its_traffic_although_all_of_its_stage_is_tried_again_and_fails() {
+    // The law took the last run's failure for the version's: what that run took back brought the same version.
+    let mut two = shape(2);
+    two.services[1].worker = true;
+    for other in [1, 3] {
+        let faults = vec![
+            // It drains for as long.
+            Fault::Protected(Duration::from_secs(600)),
+            Fault::Stop { at: millis(100_000), abandon: true },
+            Fault::Retry { after: millis(8883), all: true },
+            Fault::Rival { at: millis(48_234), pick: other },
+        ];
+        let played = play(&Plan { seed: 3959, shape: two.clone(), faults: faults.clone() }, true);
+        assert!(played.broken.is_empty(), "{}\n{:#?}", played.story.join("\n"), played.broken);
+        // It is played: the stage deployed, was stopped while it drained, and failed when all of it was tried again.
+        let answers = |operation: &str| {
+            let of = format!(" {operation} ");
+            played.story.iter().filter(|line| line.contains("deploy-services#") && line.contains(&of)).count()
+        };
+        assert!(
+            answers("PutJobSuccessResult") > 0 && answers("PutJobFailureResult") > 0,
+            "{faults:?}\n{}",
+            played.story.join("\n")
+        );
+    }
+}

@@ -18,7 +18,7 @@ mod follow;
 mod past;
 
 use begin::With;
-use follow::Signals;
+use follow::{How, Signals};
 
 /// Deploys an ECS application through CodePipeline - here, the whole of it on this machine.
 ///
@@ -78,12 +78,11 @@ struct Release {
     /// The application's folder, with its deploy.yaml.
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
-    /// Approve without asking.
-    #[arg(long)]
-    approve: bool,
     /// Release to the account as the last run left it, with its databases and what runs, instead of a new one.
     #[arg(long)]
     again: bool,
+    #[command(flatten)]
+    how: How,
     #[command(flatten)]
     files: Files,
 }
@@ -96,6 +95,9 @@ struct Serve {
     /// The port of the endpoint; any free one unless given.
     #[arg(long, default_value_t = 0)]
     port: u16,
+    /// The port of the console, the page that shows its releases; any free one unless given.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    console_port: u16,
     #[command(flatten)]
     files: Files,
 }
@@ -134,9 +136,6 @@ struct Files {
     /// The folder for what a release leaves to look at: databases, the functions' logs.
     #[arg(long, value_name = "DIR", default_value = ".cutover")]
     state: PathBuf,
-    /// The port of the console, the page that shows the release; any free one unless given.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    console_port: u16,
 }
 
 /// Exit status when a release could not start.
@@ -158,9 +157,9 @@ pub fn main() -> ExitCode {
         Some(Sub::Serve(serve)) => on_runtime(serve_here(serve)),
         None => on_runtime(release_here(Release {
             folder: None,
-            approve: false,
             again: false,
-            files: Files { local: None, template: None, state: ".cutover".into(), console_port: 0 },
+            how: How::default(),
+            files: Files { local: None, template: None, state: ".cutover".into() },
         })),
     }
 }
@@ -261,8 +260,7 @@ fn workspace() -> &'static Path {
 async fn release_here(release: Release) -> Result<ExitCode, Mistake> {
     let with = if release.again { With::WhatWasLeft } else { With::ANewAccount };
     let prepared = begin::prepare(release.folder, &release.files, with).await?;
-    let console_port = release.files.console_port;
-    follow::play(&prepared, release.approve, console_port, |names| json!({"name": names[0]})).await
+    follow::play(&prepared, release.how, |names| json!({"name": names[0]})).await
 }
 
 /// Asks the account whose credentials the environment has; with `serve`'s, the one on this machine.
@@ -276,7 +274,7 @@ async fn serve_here(serve: Serve) -> Result<ExitCode, Mistake> {
     let show = show::Show::new();
     let machine = begin::machine(&prepared, serve.port, &show).await?;
     let pipeline = machine.world().pipeline_name().to_owned();
-    let console = begin::console(&prepared, &machine, &pipeline, serve.files.console_port, Lasts::UntilEnded).await?;
+    let console = begin::console(&prepared, &machine, &pipeline, serve.console_port, Lasts::UntilEnded).await?;
     show.serving(&machine, &prepared.account);
     show.console(&console);
     let mut signals = Signals::new();

@@ -250,6 +250,12 @@ impl Show {
         self.styled(&format!("What it left to look at: {} (remove it when you like)", state.display()));
     }
 
+    /// The run goes on after its release.
+    pub fn stays(&self) {
+        self.styled("");
+        self.styled("All of it stays up until Ctrl-C: the console can retry a stage or start another release");
+    }
+
     /// Where all of this can be seen and done in a browser.
     pub fn console(&self, console: &Console) {
         self.styled(&format!("{} {}", style("Console").bold(), console.link()));

@@ -91,6 +91,33 @@ impl Drop for Served {
     }
 }
 
+/// Sends a form of the console, as its page does without a script: `what` it does, and its fields as they go over the wire.
+///
+/// # Panics
+/// The console does not let the page in, or refuses the form.
+pub fn press(link: &str, what: &str, fields: &str) {
+    let (address, path) = link.trim_start_matches("http://").split_once('/').unwrap_or_default();
+    let folder = path.split('/').next().unwrap_or_default();
+    let send = |method: &str, path: &str, headers: &str, body: &str| {
+        let length = body.len();
+        ask(
+            address,
+            &format!(
+                "{method} /{path} HTTP/1.1\r\nhost: {address}\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+            ),
+        )
+    };
+    let between = |text: &str, begin: &str, end: &str| {
+        let found = text.split_once(begin).and_then(|(_, rest)| rest.split_once(end));
+        found.map(|(found, _)| found.to_owned()).unwrap_or_else(|| panic!("no {begin:?} in {text}"))
+    };
+    let cookie = format!("cookie: {}\r\n", between(&send("GET", path, "", ""), "set-cookie: ", ";"));
+    let word = between(&send("GET", &format!("{folder}/"), &cookie, ""), "name=\"word\" value=\"", "\"");
+    let headers = format!("{cookie}origin: http://{address}\r\ncontent-type: application/x-www-form-urlencoded\r\n");
+    let answer = send("POST", &format!("{folder}/do/{what}"), &headers, &format!("word={word}&{fields}"));
+    assert!(answer.starts_with("HTTP/1.1 303"), "{what}: {answer}");
+}
+
 /// What is answered at this address to a request that ends its connection.
 ///
 /// # Panics

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
 use serde_json::{Value, json};
 
 use super::begin::{Prepared, console, machine};
@@ -16,32 +17,75 @@ use crate::world::{ActionView, ExecutionStatus};
 /// take about as long.
 const HALTED: Duration = Duration::from_secs(180);
 
-/// Starts a pipeline, by what it is to be started with, and follows it to its end.
+/// How often what is shown is brought up to date.
+const REFRESH: Duration = Duration::from_millis(100);
+
+/// How a release is followed.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(super) struct How {
+    /// Approve without asking.
+    #[arg(long)]
+    approve: bool,
+    /// Keep everything up afterwards, until Ctrl-C: the console can then retry a stage or start another release.
+    #[arg(long)]
+    stay: bool,
+    /// The port of the console, the page that shows the release; any free one unless given.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    console_port: u16,
+}
+
+/// Starts a pipeline, by what it is to be started with, and follows it to its end; and whatever is started or retried afterwards,
+/// where it stays up.
 pub(super) async fn play(
     prepared: &Prepared,
-    approve: bool,
-    console_port: u16,
+    how: How,
     start: impl FnOnce(&[String]) -> Value,
 ) -> Result<ExitCode, Mistake> {
     let mut show = Show::new();
     let machine = machine(prepared, 0, &show).await?;
     let start = start(&machine.world().pipeline_names());
     let pipeline = start["name"].as_str().unwrap_or_default();
-    let console = console(prepared, &machine, pipeline, console_port, Lasts::AsLongAsItsRelease).await?;
+    let lasts = if how.stay { Lasts::UntilEnded } else { Lasts::AsLongAsItsRelease };
+    let console = console(prepared, &machine, pipeline, how.console_port, lasts).await?;
     show.console(&console);
     let started = machine.call("CodePipeline_20150709.StartPipelineExecution", &start)?;
-    let execution = started["pipelineExecutionId"].as_str().unwrap_or_default().to_owned();
-    show.begin(&machine, &execution);
-    let status = follow(&machine, &execution, approve, &mut show).await;
-    wait_for_record(&machine, &execution).await;
-    show.end(&machine, &execution, status, &prepared.state);
+    let mut execution = started["pipelineExecutionId"].as_str().unwrap_or_default().to_owned();
+    let mut signals = Signals::new();
+    let status = loop {
+        show.begin(&machine, &execution);
+        let status = follow(&machine, &execution, how.approve, &mut show, &mut signals).await;
+        wait_for_record(&machine, &execution).await;
+        show.end(&machine, &execution, status, &prepared.state);
+        // Also of a run that goes on: it may be killed.
+        if let Err(Mistake(why)) = real::kept::write(&prepared.kept, &prepared.state, &machine.world()) {
+            show.line(&format!("What was released is not kept for the next run: {why}"));
+        }
+        if !how.stay {
+            break status;
+        }
+        show.stays();
+        match next_release(&machine, &show, &mut signals).await {
+            Some(next) => execution = next,
+            None => break status,
+        }
+    };
     console.end().await;
-    let written = real::kept::write(&prepared.kept, &prepared.state, &machine.world());
     machine.shut_down().await;
-    if let Err(Mistake(why)) = written {
-        show.line(&format!("What was released is not kept for the next run: {why}"));
-    }
     Ok(if status == ExecutionStatus::Succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The release that is started, or retried, next; none where the run is ended first.
+async fn next_release(machine: &Machine, show: &Show, signals: &mut Signals) -> Option<String> {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(REFRESH) => {}
+            () = signals.next() => return None,
+        }
+        show.notes(machine);
+        if let Some(execution) = machine.world().first_under_way() {
+            return Some(execution);
+        }
+    }
 }
 
 /// The release's record is written right after its end; a run that does without it goes on.
@@ -54,12 +98,16 @@ async fn wait_for_record(machine: &Machine, execution: &str) {
 }
 
 /// Follows a release to its end; Ctrl-C stops it as "stop and abandon" does, a second one at once.
-async fn follow(machine: &Machine, execution: &str, approve: bool, show: &mut Show) -> ExecutionStatus {
-    const REFRESH: Duration = Duration::from_millis(100);
+async fn follow(
+    machine: &Machine,
+    execution: &str,
+    approve: bool,
+    show: &mut Show,
+    signals: &mut Signals,
+) -> ExecutionStatus {
     let mut asked: Option<String> = None;
     let (answers, mut answered) = tokio::sync::mpsc::channel(1);
     let mut stopped = None;
-    let mut signals = Signals::new();
     loop {
         tokio::select! {
             () = tokio::time::sleep(REFRESH) => {}

@@ -31,12 +31,11 @@ pub(super) struct Rollback {
     folder: Option<PathBuf>,
     /// Which release, by the begin of its id or of its commit's; the one before the one that runs unless given.
     release: Option<String>,
-    /// Approve without asking.
-    #[arg(long)]
-    approve: bool,
     /// Go back behind this task, although deploy.yaml says that there is no way back behind it; as often as there are such.
     #[arg(long, value_name = "TASK")]
     behind: Vec<String>,
+    #[command(flatten)]
+    how: follow::How,
     #[command(flatten)]
     whose: Whose,
     #[command(flatten)]
@@ -90,7 +89,7 @@ pub(super) async fn go_back(asked: Rollback) -> Result<ExitCode, Mistake> {
     let entries = here(asked.folder.clone(), &asked.files).await?;
     let key = releases::target(&entries, asked.release.as_deref())?.artifact.clone();
     let prepared = begin::prepare(asked.folder, &asked.files, begin::With::WhatWasLeft).await?;
-    follow::play(&prepared, asked.approve, asked.files.console_port, |names| {
+    follow::play(&prepared, asked.how, |names| {
         json!({"name": names[1], "variables": [{"name": BEHIND, "value": behind}],
             "sourceRevisions": [{"actionName": SOURCE, "revisionType": "S3_OBJECT_KEY", "revisionValue": key}]})
     })

@@ -50,13 +50,10 @@ impl Containers {
     pub(super) fn signal(&self, task: &str, container: &str, kill: bool) {
         let key = (task.to_owned(), container.to_owned());
         if let Some(group) = self.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            // ECS tells a container's first process alone; a kill ends them all. What is gone needs no signal.
+            // ECS tells a container's first process alone; a kill ends them all. What is gone needs no signal. Where it is a client, the
+            // container is removed once that is over.
             let _ =
                 if kill { killpg(*group, Signal::SIGKILL) } else { nix::sys::signal::kill(*group, Signal::SIGTERM) };
-            // What a client was killed for is not what it stood for.
-            if let (true, Some(client)) = (kill, self.engine.client()) {
-                supervisor::remove(client, &engine::name_of(task, container));
-            }
         }
     }
 
@@ -92,7 +89,7 @@ impl Containers {
             let _ = nix::sys::signal::kill(group, Signal::SIGTERM);
         }
         let all_gone = async || {
-            while !groups().is_empty() {
+            while !(groups().is_empty() && supervisor::all_are_removed()) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };

@@ -21,12 +21,7 @@ impl Engine {
 
 /// What a container is called.
 pub(super) fn name(start: &Start) -> String {
-    name_of(&start.task, &start.container)
-}
-
-/// The same, of a task by its ARN.
-pub(super) fn name_of(task: &str, container: &str) -> String {
-    format!("cutover-{}-{container}", task.rsplit('/').next().unwrap_or_default())
+    format!("cutover-{}-{}", start.task.rsplit('/').next().unwrap_or_default(), start.container)
 }
 
 /// The port that the program listens on: its own within a container, and the one of this machine that it was given without.

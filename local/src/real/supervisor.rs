@@ -9,6 +9,7 @@ use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 use std::process::{ChildStdin, Command, ExitCode, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -53,13 +54,28 @@ pub(super) fn take_charge_of(process: Option<u32>, container: Option<(&'static s
     Group(group.map(Pid::from_raw), container)
 }
 
-/// Removes a container, by its client; one that is gone is no mistake.
-pub(super) fn remove(client: &str, name: &str) {
-    let mut command = Command::new(client);
-    command.args(["rm", "--force", name]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    if let Ok(mut child) = command.spawn() {
-        // Nobody waits for it here; it must not stay as a zombie.
-        std::thread::spawn(move || child.wait());
+/// Containers that are being removed.
+static REMOVALS: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
+
+/// Removes a container, by its client, in the background.
+fn remove(client: &'static str, name: String) {
+    let removal = std::thread::spawn(move || remove_now(client, &name));
+    let mut removals = REMOVALS.lock().unwrap_or_else(PoisonError::into_inner);
+    removals.retain(|one| !one.is_finished());
+    removals.push(removal);
+}
+
+/// Whether every container that was to be removed is.
+pub(super) fn all_are_removed() -> bool {
+    REMOVALS.lock().unwrap_or_else(PoisonError::into_inner).iter().all(JoinHandle::is_finished)
+}
+
+/// Killed first: `podman rm --force` alone waits ten seconds for SIGTERM's sake. A container that is gone is no mistake, and without
+/// its client nothing can be done about it.
+fn remove_now(client: &str, name: &str) {
+    for words in [&["kill", name][..], &["rm", "--force", name]] {
+        let mut command = Command::new(client);
+        drop(command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status());
     }
 }
 
@@ -87,7 +103,7 @@ impl Drop for Group {
         if let Some(group) = self.forget() {
             // One that is gone needs no signal.
             let _ = killpg(group, Signal::SIGKILL);
-            if let Some((client, name)) = &self.1 {
+            if let Some((client, name)) = self.1.take() {
                 remove(client, name);
             }
         }
@@ -118,10 +134,7 @@ pub fn be() -> ExitCode {
         // One that is gone needs no signal.
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         if let Some((client, name)) = container {
-            let removed =
-                Command::new(client).args(["rm", "--force", &name]).stdin(Stdio::null()).stdout(Stdio::null()).status();
-            // Without its client, nothing can be done about it.
-            drop(removed);
+            remove_now(&client, &name);
         }
     }
     ExitCode::SUCCESS

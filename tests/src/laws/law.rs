@@ -176,10 +176,15 @@ impl Release {
         self.is_back && self.streams.values().flatten().any(quickly)
     }
 
-    /// When its deployment succeeded, if it did and stayed so.
+    /// When its deployment succeeded, if it did: a later run that fails brings back what was before it, which is the same version.
     pub(super) fn deployed(&self) -> Option<shared::Time> {
-        let deploy = self.action("Deploy").filter(|one| one.status == ActionStatus::Succeeded)?;
-        Some(deploy.updated)
+        let runs = self.actions.iter().filter(|one| one.action == "Deploy" && one.status == ActionStatus::Succeeded);
+        runs.map(|run| run.updated).max()
+    }
+
+    /// Whether the newest run of its deployment has succeeded: then what that one has begun may wait for its old tasks.
+    pub(super) fn stays_deployed(&self) -> bool {
+        self.action("Deploy").is_some_and(|one| one.status == ActionStatus::Succeeded)
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn controls(pipeline: &Pipeline, form: Form<'_>, lasts: Lasts) -> Mar
             @if let Some(release) = under_way { (stop(release, form)) }
             @match lasts {
                 Lasts::UntilEnded => (start(pipeline, form)),
-                Lasts::AsLongAsItsRelease => p.note { "This run ends with its release; " code { "cargo run -- serve DIR" } " stays for more." },
+                Lasts::AsLongAsItsRelease => p.note { "This run ends with its release; " code { "release --stay" } " and " code { "serve" } " stay for more." },
             }
         }
     }

@@ -82,7 +82,7 @@ fn is_overtaken(ended: &Ended<'_>, release: &Release) -> bool {
 /// long before its own deployment that everything shows it.
 pub(super) fn a_way_back_is_from_what_was_approved(ended: &Ended<'_>) -> Result<(), String> {
     let mut wrong = Vec::new();
-    for back in ended.releases.iter().filter(|release| release.is_back && release.deployed().is_some()) {
+    for back in ended.releases.iter().filter(|release| release.is_back && release.stays_deployed()) {
         let (Some(approve), Some(deploy)) = (back.action("Approve"), back.action("Deploy")) else { continue };
         let others = ended.releases.iter().filter(|one| one.execution != back.execution);
         let between = others.filter(|one| {

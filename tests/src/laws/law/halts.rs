@@ -46,7 +46,7 @@ pub(super) fn halt_complete_is_a_promise(ended: &Ended<'_>) -> Result<(), String
                 && (life.created > promised || life.stopped.is_none_or(|at| at > promised))
         });
         broken.extend(late.map(|(life, _)| format!("{life:?}")));
-        if release.deployed().is_some() {
+        if release.stays_deployed() {
             continue;
         }
         for (description, created, completed) in ended.stage.world().spans_of_deployments() {

@@ -117,7 +117,7 @@ pub(super) fn after_an_end_nothing_of_a_release_is_under_way(ended: &Ended<'_>) 
         let own =
             ended.own_lives().filter(|(life, whose)| whose.execution == release.execution && life.stopped.is_none());
         left.extend(own.map(|(life, _)| format!("{} {:?}: {life:?}", release.execution, release.status)));
-        if release.deployed().is_none() {
+        if !release.stays_deployed() {
             let deployments = ended.stage.world().deployments();
             let living = deployments.into_iter().filter(|(description, status)| {
                 description.contains(&release.execution) && !matches!(*status, "Succeeded" | "Failed" | "Stopped")
