@@ -40,6 +40,23 @@ fn every_reference_resolves_with_and_without_each_option() {
 }
 
 #[test]
+fn a_policy_of_a_topic_or_a_queue_is_for_that_one_and_names_no_other() {
+    // SNS and SQS refuse any other, and the stack cannot be created; cfn-lint does not say so.
+    let text = include_str!("../template.yaml");
+    let mut found = 0;
+    for resource in text.split("\n\n").filter(|block| block.contains("Type: AWS::S") && block.contains("Policy\n")) {
+        let of = ["Topics: [!Ref ", "Queues: [!Ref "].iter().find_map(|begin| resource.split_once(begin));
+        let Some((_, rest)) = of else { continue };
+        let name = rest.split_once("]\n").unwrap().0;
+        for line in resource.lines().filter_map(|line| line.trim().strip_prefix("Resource: ")) {
+            assert!(line == format!("!Ref {name}") || line == format!("!GetAtt {name}.Arn"), "{name}: {line}");
+            found += 1;
+        }
+    }
+    assert_eq!(found, 6, "statements");
+}
+
+#[test]
 fn every_property_of_an_action_type_is_one_that_its_function_understands() {
     let change_stack = |stack: &mut Stack| {
         let types = stack.action_types.clone();

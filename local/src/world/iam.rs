@@ -124,18 +124,22 @@ impl World {
             ("ecs", "DescribeServices") => {
                 list("services").map(|service| need(operation, in_cluster("service", service))).collect()
             }
-            ("ecs", "UpdateService" | "ListServiceDeployments") => {
-                vec![need(operation, in_cluster("service", text("service")))]
+            ("ecs", "ListServiceDeployments") => vec![need(operation, in_cluster("service", text("service")))],
+            ("ecs", "UpdateService") => {
+                let mut needs = vec![need(operation, in_cluster("service", text("service")))];
+                // Whoever names a task definition passes its roles.
+                let found = self.definition(&(account.clone(), region.to_owned()), &short(text("taskDefinition")));
+                needs.extend(found.ok().into_iter().flat_map(passed_roles));
+                needs
             }
-            // These name whole ARNs: service-deployment/cluster/service/id, service-revision/cluster/service/id.
             ("ecs", "StopServiceDeployment" | "ContinueServiceDeployment") => {
-                vec![need(operation, text("serviceDeploymentArn"))]
+                with_its_service(operation, text("serviceDeploymentArn")).into()
             }
             ("ecs", "DescribeServiceDeployments") => {
-                list("serviceDeploymentArns").map(|arn| need(operation, arn)).collect()
+                list("serviceDeploymentArns").flat_map(|arn| with_its_service(operation, arn)).collect()
             }
             ("ecs", "DescribeServiceRevisions") => {
-                list("serviceRevisionArns").map(|arn| need(operation, arn)).collect()
+                list("serviceRevisionArns").flat_map(|arn| with_its_service(operation, arn)).collect()
             }
             ("ecs", "ListTasks") => {
                 vec![need(operation, in_cluster("container-instance", ANY)).with("ecs:cluster", cluster_arn)]
@@ -232,6 +236,14 @@ impl World {
             _ => vec![need(operation, ANY)],
         }
     }
+}
+
+/// What is needed for a deployment or a revision of a service, by its ARN, such as `...:service-deployment/cluster/service/id`: the
+/// reference names the service, too.
+fn with_its_service(operation: &str, arn: &str) -> [Need; 2] {
+    let (before, path) = arn.rsplit_once(":service-").unwrap_or((arn, ""));
+    let names: Vec<_> = path.split('/').skip(1).take(2).collect();
+    [need(operation, arn), need(operation, format!("{before}:service/{}", names.join("/")))]
 }
 
 /// The roles that tasks of this definition get.

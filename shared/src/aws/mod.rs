@@ -233,13 +233,15 @@ impl Aws {
             return config.clone();
         }
         let region = Region::new(place.region.clone());
-        let mut config = self.0.config.to_builder().region(region.clone());
+        let mut config = self.0.config.to_builder().region(region);
         if let Some(role) = &place.role {
             // STS's client cannot be given an allowance of its own: who asks looks again anyway.
             let unrepeated = self.0.config.to_builder().retry_config(RetryConfig::disabled()).build();
             let provider = aws_config::sts::AssumeRoleProvider::builder(role)
                 .session_name("cutover")
-                .region(region)
+                // Our own Region, and not the place's: a Region that must be enabled is asked for by accounts that have enabled it. What
+                // it gives is good everywhere.
+                .region(Region::new(self.region()))
                 .configure(&unrepeated)
                 .build()
                 .await;
