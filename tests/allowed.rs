@@ -79,12 +79,12 @@ fn dying(function: &'static str, operation: &'static str) -> Setting {
 /// A schedule that somebody makes or removes by hand.
 fn by_hand(stage: &Stage, method: &str, schedule: &str) {
     let target = json!({"Arn": "arn:aws:sqs:us-east-1:111122223333:cutover-jobs", "RoleArn": "arn", "Input": "{}"});
-    let body = json!({"GroupName": "cutover-us", "ScheduleExpression": "cron(0 4 * * ? *)", "Target": target,
+    let body = json!({"GroupName": "cutover.us", "ScheduleExpression": "cron(0 4 * * ? *)", "Target": target,
         "FlexibleTimeWindow": {"Mode": "OFF"}});
     let response = stage.handle(&Request {
         method: method.into(),
         path: format!("/schedules/{schedule}"),
-        query: [("groupName".to_owned(), "cutover-us".to_owned())].into(),
+        query: [("groupName".to_owned(), "cutover.us".to_owned())].into(),
         body: body.to_string().into_bytes(),
         ..Request::default()
     });
@@ -129,7 +129,7 @@ fn of_workers(needed: &mut Needed) {
                 by_hand(&stage, "POST", "old");
             }
             needed.add(&stage, &second).await;
-            let expected = [("cutover-us".to_owned(), "nightly".to_owned())];
+            let expected = [("cutover.us".to_owned(), "nightly".to_owned())];
             let schedules = stage.world().schedules();
             assert_eq!(schedules, expected, "{dead}: {:#?} {:#?}", stage.lines(&second), stage.notes());
         });

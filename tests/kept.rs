@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tests::laws::fault::{Calls, Ending, Fault, Shown};
+use tests::laws::fault::{ByHand, Calls, Ending, Fault, Shown};
 use tests::laws::plan::Plan;
 use tests::laws::play;
 use tests::laws::shape::{By, How, Place, Service, Shape};
@@ -419,4 +419,46 @@ fn a_release_that_has_deployed_keeps_its_traffic_although_all_of_its_stage_is_tr
             played.story.join("\n")
         );
     }
+}
+
+#[test]
+fn a_way_back_that_had_succeeded_before_it_was_stopped_keeps_what_it_began_where_a_stop_was_not_open_any_more() {
+    // A person had stopped one deployment, the other one's old tasks were gone: what was begun for that one was taken back by the halt.
+    let mut two = shape(1);
+    two.environments.push(Place { name: "e02".into(), region: "eu-west-1", account: None });
+    two.services[0].by = By::Ecs { how: How::Linear, barrier: true, bake: Duration::from_secs(120) };
+    let of = Calls { function: Some("deploy-services"), operation: Some("PutJobSuccessResult"), writes: false };
+    for pick in [0, 2] {
+        let faults = vec![
+            Fault::ApproveLate(millis(72_767)),
+            Fault::ByHand { at: millis(36_152), pick, deed: ByHand::EndsWait },
+            Fault::GoBack { after: millis(47_934), early: true },
+            Fault::Once { what: Meddling::AbandonAndCrashAfter, of, nth: 0 },
+        ];
+        let played = play(&Plan { seed: 13744, shape: two.clone(), faults }, true);
+        let has = |words: &str| played.story.iter().any(|line| line.contains(words));
+        assert!(has("the quick way back: ") && has("halt complete: "), "it is played\n{}", played.story.join("\n"));
+        assert!(played.broken.is_empty(), "{}\n{:#?}", played.story.join("\n"), played.broken);
+    }
+}
+
+#[test]
+fn a_drain_that_died_at_every_try_says_that_nobody_watched() {
+    // The law did not know that sentence for an old worker that outlived the release: its termination wait was longer.
+    let mut one = shape(1);
+    one.services[0] = Service {
+        worker: true,
+        by: By::CodeDeploy { barrier: true, termination: Duration::from_secs(3600) },
+        ..one.services[0].clone()
+    };
+    let of = Calls { function: Some("drain-workers"), operation: None, writes: false };
+    // The job is handed over once more while Lambda waits for its second try.
+    let faults = (0..9).map(|nth| Fault::Once { what: Meddling::CrashBefore, of, nth }).collect();
+    let played = play(&Plan { seed: 11855, shape: one, faults }, true);
+    assert!(
+        played.story.iter().any(|line| line.contains("were not watched to their end")),
+        "it is played\n{}",
+        played.story.join("\n")
+    );
+    assert!(played.broken.is_empty(), "{}\n{:#?}", played.story.join("\n"), played.broken);
 }

@@ -335,7 +335,7 @@ schedules:
     play(Setting { manifest, script: Box::new(script), ..setting }, async |stage| {
         release(&stage).await;
         let groups = stage.world().schedules();
-        assert_eq!(groups, [("cutover-us".to_owned(), "nightly".to_owned()), ("cutover-us".into(), "often".into())]);
+        assert_eq!(groups, [("cutover.us".to_owned(), "nightly".to_owned()), ("cutover.us".into(), "often".into())]);
         let begun = stage.now();
         tokio::time::sleep(5 * 60 * MINUTE).await;
         let lives = workers(&stage);

@@ -228,8 +228,8 @@ fn workers_and_schedules_go_back_with_their_release() {
     (setting.manifest, setting.later_manifest) = (first, Some(second));
     play(setting, async |stage| {
         released_twice(&stage).await;
-        let names = |names: [&str; 2]| names.map(|name| ("cutover-us".to_owned(), name.to_owned())).to_vec();
-        let clock = |name: &str| stage.world().clock_of("cutover-us", name).map(str::to_owned);
+        let names = |names: [&str; 2]| names.map(|name| ("cutover.us".to_owned(), name.to_owned())).to_vec();
+        let clock = |name: &str| stage.world().clock_of("cutover.us", name).map(str::to_owned);
         assert_eq!(stage.world().schedules(), names(["hourly", "nightly"]));
         assert_eq!(clock("nightly").as_deref(), Some("cron(0 5 * * ? *)"));
         assert!(stage.world().released().get("us/thumbs").is_some_and(Option::is_some));

@@ -181,6 +181,7 @@ schedules:
             start: 0,
             asked: ago(250),
             unseen: None,
+            container: None,
             definition: "arn:x/shop-export:6".into(),
             task: Some("arn:x/t-1".into()),
             started: Some(ago(245)),

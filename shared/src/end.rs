@@ -39,6 +39,11 @@ pub fn judge(task: &Task, definition: &Definition) -> End {
             return End::Stopped;
         }
         let code = bad.exit_code.unwrap_or_default();
+        // A signal that ends it from outside is no cause; what sent it is.
+        if !matches!(stop_code, "EssentialContainerExited" | "without a stop code") && matches!(code, 137 | 143) {
+            let what = format!("the task was ended: {reason} ({stop_code})");
+            return End::Failed { container: Some(bad.name.clone()), what };
+        }
         let because = bad.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         let what = format!("container `{}` ended with exit code {code}{}{because}", bad.name, meaning(code));
         return End::Failed { container: Some(bad.name.clone()), what };
@@ -154,15 +159,12 @@ mod tests {
             ),
             ("TaskFailedToStart", &[], "the task was ended: the reason (TaskFailedToStart)"),
             ("SpotInterruption", &[("app", Some(0), None)], "the task was ended: the reason (SpotInterruption)"),
-            (
-                "SpotInterruption",
-                &[("app", Some(143), None)],
-                "container `app` ended with exit code 143, ended by SIGTERM",
-            ),
+            ("SpotInterruption", &[("app", Some(143), None)], "the task was ended: the reason (SpotInterruption)"),
+            ("SpotInterruption", &[("app", Some(1), None)], "container `app` ended with exit code 1"),
             (
                 "ServiceSchedulerInitiated",
                 &[("app", Some(143), None)],
-                "container `app` ended with exit code 143, ended by SIGTERM",
+                "the task was ended: the reason (ServiceSchedulerInitiated)",
             ),
             ("SomethingNew", &[("app", Some(0), None)], "the task was ended: the reason (SomethingNew)"),
             ("", &[("app", Some(0), None)], "the task was ended: the reason (without a stop code)"),

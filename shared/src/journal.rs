@@ -20,14 +20,15 @@ const LOOK_BACK: Duration = Duration::from_secs(180);
 /// How often the last words are tried, and how long after each other: the SDK has tried each call several times itself.
 const LAST_WORDS: (u32, Duration) = (8, Duration::from_secs(1));
 
-/// What a release's log has from this moment on.
+/// What a release's log has from this moment on, of the lines that begin like this.
 ///
 /// # Errors
 /// It cannot be read.
-pub async fn lines_since(aws: &Aws, release: &Release, since: Time) -> Result<Vec<String>, Error> {
+pub async fn lines_since(aws: &Aws, release: &Release, since: Time, begin: &str) -> Result<Vec<String>, Error> {
     let Some(group) = &aws.settings().log_group else { return Ok(Vec::new()) };
     let logs = aws.logs(&aws.here()).await;
-    let lines = logs.lines_since(group, &names::log_stream(release), since).await?;
+    let is_wanted = |line: &Line| line.text.starts_with(begin);
+    let lines = logs.those_since(group, &names::log_stream(release), since, is_wanted).await?;
     Ok(lines.into_iter().map(|line| line.text).collect())
 }
 

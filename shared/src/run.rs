@@ -183,6 +183,12 @@ where
                 }
             }
         }
+        // It saw the halt, and its time ended before what it shows of it did: nobody goes on with it, so it says its last words.
+        Answered::Refused if goes_on && matches!(answer, Answer::Continue { .. }) => {
+            work.answered = Some(invocation.clock.now());
+            let answer = follow(aws, &job, invocation.to_the_last(), &mut work, undone, &mut step).await;
+            info!(job = job.id, answer = answer.name(), message = answer.message(), "nobody is answered");
+        }
         Answered::Taken | Answered::Refused => {}
     }
     Ok(())

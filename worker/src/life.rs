@@ -158,8 +158,13 @@ impl Life {
     /// Whether this status is what a good end for its age looks like: that of a command that leaves the signal to its default,
     /// or to a runtime that ends with 128 and its number. SIGKILL is no good end.
     fn ended_by_age(&self, status: u8) -> bool {
-        let Some(stop) = self.stop.as_ref().filter(|stop| stop.asked.is_none()) else { return false };
-        let sent = self.rules.stop.steps().iter().take(stop.taken).map(|(_, signal)| *signal);
+        let taken = match &self.stop {
+            Some(stop) if stop.asked.is_none() => stop.taken,
+            // It was told at its age, and has ended before anybody counted that its job has.
+            None if self.told => 1,
+            Some(_) | None => return false,
+        };
+        let sent = self.rules.stop.steps().iter().take(taken).map(|(_, signal)| *signal);
         sent.filter(|signal| *signal != Signal::SIGKILL).any(|signal| i32::from(status) == 128 + signal as i32)
     }
 

@@ -284,11 +284,12 @@ impl Worker<'_> {
             Request::Health => self.life.health(now).to_string(),
             Request::Busy(_) | Request::Job(_) if self.life.is_stopping() => "stopping".into(),
             Request::Busy(lasting) => {
-                let before = self.jobs.busy(Some(now + lasting.unwrap_or(BUSY)));
+                let before = self.jobs.busy(Some(now.saturating_add(lasting.unwrap_or(BUSY))));
                 return self.askers.push(Asker { connection: id, until: now + ANSWERED, busy_before: Some(before) });
             }
             Request::Job(lasting) => {
-                self.jobs.hold(id, lasting.map_or(Lasting::Unknown, |lasting| Lasting::Until(now + lasting)));
+                self.jobs
+                    .hold(id, lasting.map_or(Lasting::Unknown, |lasting| Lasting::Until(now.saturating_add(lasting))));
                 return self.askers.push(Asker { connection: id, until: now + ANSWERED, busy_before: None });
             }
             Request::Idle => {

@@ -46,6 +46,8 @@ pub(crate) enum Decision {
 pub(crate) enum Why {
     /// Its image is gone.
     ImageGone,
+    /// The release that built it never succeeded.
+    NeverSucceeded(String),
     /// These tasks, each with the release that began it, say that there is no way back behind them.
     NoWayBack(Vec<(String, String)>),
 }
@@ -101,6 +103,12 @@ pub(crate) fn decide(seen: &Seen<'_>) -> Decision {
     let records = &seen.history.records;
     let is_it = |one: &&Record| !one.back && one.has_succeeded() && one.content == seen.target.hash;
     let target = records.iter().find(is_it).cloned();
+    // Its artifact was not kept: somebody named the one of its build.
+    if target.is_none()
+        && let Some(failed) = records.iter().find(|one| !one.back && one.content == seen.target.hash)
+    {
+        return Decision::Refused(Why::NeverSucceeded(failed.what_now()));
+    }
     // Of one without a record, all that were read may be later.
     // What came and went while it drained its workers is later, too.
     let got_traffic = target.as_ref().map(|target| target.deployed_at().unwrap_or(target.ended));
@@ -202,7 +210,7 @@ mod tests {
         let mut seen = seen(&target, vec![both, release(20, "a", "Succeeded", &[])]);
         let left = |seen: &Seen<'_>| match decide(seen) {
             Decision::Refused(Why::NoWayBack(tasks)) => tasks.into_iter().map(|(task, _)| task).collect(),
-            Decision::Refused(Why::ImageGone) | Decision::Between(_) => Vec::new(),
+            Decision::Refused(Why::ImageGone | Why::NeverSucceeded(_)) | Decision::Between(_) => Vec::new(),
         };
         for (behind, expected) in
             [("none", vec!["migrate", "finish"]), ("finish", vec!["migrate"]), ("finish,migrate", vec![])]
@@ -246,6 +254,18 @@ mod tests {
         };
         assert_eq!(runs(vec![goes_on.clone(), earlier.clone(), first.clone()]), "e-50");
         assert_eq!(runs(vec![goes_on, back, earlier, first]), "e-45", "it ended before, and deployed after");
+    }
+
+    #[test]
+    fn what_was_built_and_never_succeeded_is_not_gone_back_to() {
+        let target = content("b");
+        let records = vec![release(30, "b", "Failed", &[]), release(20, "a", "Succeeded", &[])];
+        assert_eq!(
+            decide(&seen(&target, records.clone())),
+            Decision::Refused(Why::NeverSucceeded("execution e-30".into()))
+        );
+        let again = [release(40, "b", "Succeeded", &[])].into_iter().chain(records).collect();
+        assert!(matches!(decide(&seen(&target, again)), Decision::Between(_)), "a later release of it did");
     }
 
     #[test]

@@ -25,6 +25,10 @@ pub(crate) fn refused(why: &Why, target: &Content) -> String {
              release its commit anew; nothing was changed.",
             target.image.as_deref().unwrap_or_default()
         ),
+        Why::NeverSucceeded(release) => format!(
+            "That is what release {release} has built, which has not succeeded: only a release that has can be gone back to. `cargo run -- \
+             releases DIR --aws` lists them; nothing was changed."
+        ),
         Why::NoWayBack(tasks) => {
             let each: Vec<_> = tasks.iter().map(|(task, release)| format!("`{task}` ({release})")).collect();
             let mut names: Vec<_> = tasks.iter().map(|(task, _)| task.as_str()).collect();
@@ -63,17 +67,11 @@ pub(crate) fn asks(tick: &Tick<'_>, between: &Between, target: &Content) -> Succ
         let each: Vec<_> = between.behind.iter().map(|task| format!("`{task}`")).collect();
         let _ = write!(text, " BEHIND {}, ALTHOUGH deploy.yaml SAYS THAT THERE IS NO WAY BACK.", each.join(", "));
     }
-    let tasks = between.tasks();
-    if !tasks.is_empty() {
-        let each: Vec<_> = tasks.iter().map(|(task, whose)| format!("{task} of {whose}")).collect();
-        let ran = if between.target.is_some() { "RAN SINCE" } else { "MAY HAVE RUN SINCE" };
-        let _ = write!(text, " MIGRATIONS AND OTHER TASKS {ran} AND ARE NOT UNDONE: {}.", each.join(", "));
-    }
     let unread = between.unread();
     if !unread.is_empty() {
         let _ = write!(
             text,
-            " WHETHER THERE IS A WAY BACK BEHIND THOSE IS NOT KNOWN, since its deploy.yaml cannot be read: {}.",
+            " WHETHER THERE IS A WAY BACK BEHIND WHAT THESE DID IS NOT KNOWN, since their deploy.yaml cannot be read: {}.",
             unread.join(", ")
         );
     }
@@ -92,6 +90,11 @@ pub(crate) fn asks(tick: &Tick<'_>, between: &Between, target: &Content) -> Succ
             fit(why.trim_end_matches('.'), LONGEST_WHY)
         );
     }
+    let tasks = between.tasks();
+    if !tasks.is_empty() {
+        let ran = if between.target.is_some() { "RAN SINCE" } else { "MAY HAVE RUN SINCE" };
+        let _ = write!(text, " MIGRATIONS AND OTHER TASKS {ran} AND ARE NOT UNDONE: {}.", tasks_of(&tasks));
+    }
     let _ = write!(text, " Deploys {}.", deploys(target));
     if !between.since.is_empty() {
         let of_each = |one: &Record| match one.commits.as_slice() {
@@ -104,7 +107,8 @@ pub(crate) fn asks(tick: &Tick<'_>, between: &Between, target: &Content) -> Succ
     let link = names::console_encoded(&names::log_stream(tick.release));
     let group = tick.aws.settings().log_group.as_ref();
     let url = group.map(|group| names::log_link(&tick.aws.region(), group, &names::log_stream(tick.release)));
-    let mut variables = vec![("Summary", fit(&text, LONGEST_ASKED))];
+    // What is cut is the end of the list, never a warning before it.
+    let mut variables = vec![("Summary", begin(&text, LONGEST_ASKED))];
     let runs = between.runs.as_ref().and_then(runs).map_or_else(|| UNKNOWN.to_owned(), |runs| runs.written());
     variables.push(("Runs", runs));
     // As a source says it: whoever tells people of a release finds it there.
@@ -116,6 +120,41 @@ pub(crate) fn asks(tick: &Tick<'_>, between: &Between, target: &Content) -> Succ
     variables.extend(commit.map(|(name, value)| (name, value.clone())));
     variables.extend(url.map(|url| ("LogsUrl", url)));
     Success { summary: text, variables, link: Some(link) }
+}
+
+/// The begin of a text of which there is no room for all.
+fn begin(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most.saturating_sub(CUT.chars().count())) {
+        Some((end, _)) if text.chars().count() > most => format!("{}{CUT}", &text[..end]),
+        _ => text.to_owned(),
+    }
+}
+
+/// What stands where an approval's text ends before its end.
+const CUT: &str = " ... (all of it is in the log)";
+
+/// How much is said of tasks before those that several releases began are said once.
+const LONGEST_TASKS: usize = 300;
+
+/// "migrate of 4f2a9c1 Sell teapots, ..."; where they are too many, "migrate of 3 releases".
+fn tasks_of(tasks: &[(&str, String)]) -> String {
+    let each: Vec<_> = tasks.iter().map(|(task, whose)| format!("{task} of {whose}")).collect();
+    let each = each.join(", ");
+    if each.len() <= LONGEST_TASKS {
+        return each;
+    }
+    let mut of: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (task, whose) in tasks {
+        match of.iter_mut().find(|(name, _)| name == task) {
+            Some((_, all)) => all.push(whose),
+            None => of.push((task, vec![whose])),
+        }
+    }
+    let each = of.into_iter().map(|(task, whose)| match whose.as_slice() {
+        [one] => format!("{task} of {one}"),
+        several => format!("{task} of {}", count(several.len(), "release")),
+    });
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// The release that runs, as the action that deploys is told it.
@@ -143,4 +182,28 @@ pub(crate) fn lines(next: &Next) -> Vec<String> {
         Next::Fail(verdict) => &verdict.message,
     };
     text.split_inclusive(". ").map(|sentence| format!("way back | {}", sentence.trim())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_approval_that_is_too_long_loses_its_end_and_says_so() {
+        assert_eq!(begin("short", 40), "short");
+        let text = format!("WARNING first. {}", "x".repeat(100));
+        let cut = begin(&text, 60);
+        assert!(cut.starts_with("WARNING first. xxx") && cut.ends_with(CUT), "{cut}");
+        assert_eq!(cut.chars().count(), 60);
+    }
+
+    #[test]
+    fn a_task_of_several_releases_is_named_once_where_there_are_many() {
+        let of = |task, whose: &str| (task, whose.to_owned());
+        let tasks = [of("migrate", "a"), of("finish", "a"), of("migrate", "b")];
+        assert_eq!(tasks_of(&tasks), "migrate of a, finish of a, migrate of b");
+        let long = "x".repeat(150);
+        let tasks = [of("migrate", &long), of("finish", "a"), of("migrate", &long)];
+        assert_eq!(tasks_of(&tasks), "migrate of 2 releases, finish of a");
+    }
 }

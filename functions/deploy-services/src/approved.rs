@@ -43,7 +43,10 @@ pub(crate) async fn look(tick: &Tick<'_>, from: Option<&Runs>) -> Result<Approve
 /// Decides; `own` is the way back itself, which may have deployed before and be tried again.
 fn decide(records: &[Record], from: Option<&Runs>, own: &str, asked: Time) -> Approved {
     let is_expected = |one: &Record| one.execution == own || from.is_some_and(|from| from.execution == one.execution);
-    if let Some(runs) = runs(records).filter(|runs| runs.deployed_at() >= Some(asked) && !is_expected(runs)) {
+    // One that deployed right before was not shown yet to who asked: where it is known what ran, it is known that this one did not.
+    let is_known = from.is_some_and(|from| records.iter().any(|one| one.execution == from.execution));
+    let is_new = |runs: &Record| is_known || runs.deployed_at() >= Some(asked);
+    if let Some(runs) = runs(records).filter(|runs| !is_expected(runs) && is_new(runs)) {
         return Approved::Overtaken(runs.what_now());
     }
     let since = |is_it: &dyn Fn(&Record, &String) -> bool| {
@@ -96,6 +99,7 @@ mod tests {
             (vec![deployed("before", 40_000)], Approved::Holds(vec![])),
             (vec![deployed("back", 110_000)], Approved::Holds(vec![])),
             (vec![deployed("since", 110_000)], Approved::Overtaken("execution since".into())),
+            (vec![deployed("shown late", 99_500)], Approved::Overtaken("execution shown late".into())),
             (vec![migrated(99_999, &["migrate"])], Approved::Holds(vec![])),
             (vec![migrated(100_000, &["other"])], Approved::Holds(migrate.clone())),
             (vec![migrated(100_000, &["migrate"])], Approved::Barred(migrate.clone())),

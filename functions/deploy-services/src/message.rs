@@ -156,7 +156,9 @@ impl Report<'_> {
         if workers > 0 {
             let _ = write!(summary, ". Workers that are started from now on are of it, too ({workers})");
         }
-        let ids: Vec<_> = self.targets.iter().filter_map(Target::deployment).collect();
+        // What was begun in place of a stop that was not open any more is a fact like the others.
+        let quick = went.into_iter().flat_map(|quick| &quick.targets).filter_map(Target::service_deployment_back);
+        let ids: Vec<_> = self.targets.iter().filter_map(Target::deployment).chain(quick).collect();
         let services = self.targets.iter().map(|target| service(target, before(target), tried(target)));
         let services = services.chain(quick::services(went));
         let variables = vec![

@@ -248,8 +248,8 @@ impl Sweeping<'_> {
         }
         let Some(function) = self.aws.settings().notify.as_ref().filter(|_| self.speaks == Some(true)) else { return };
         let release = &self.release;
-        let event =
-            json!({"cutover": {"halted": said, "pipeline": release.pipeline, "execution-id": release.execution}});
+        let event = json!({"cutover": {"halted": said, "pipeline": release.pipeline, "execution-id": release.execution,
+            "attempt": release.attempt}});
         loop {
             match self.aws.invoke(function, &event).await {
                 Err(Error::Again(_)) if self.invocation.left() > LAST_LOOK => tokio::time::sleep(LOOK).await,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shared::Time;
+use shared::aws::SHOWN;
 use shared::aws::ecs::{Definition, Task};
 use shared::end::{End, judge};
 use shared::manifest::Overlap;
@@ -23,6 +24,9 @@ const LAST_MOMENTS: Duration = Duration::from_secs(30);
 
 /// How long a task that ECS does not show is taken to be there all the same: longer than anything is shown late.
 const GONE: Duration = Duration::from_secs(300);
+
+/// How soon an idle worker takes what it is given, by the clocks of ECS and ours.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// How often a worker that cannot start is tried for one job.
 const TRIES: u32 = 3;
@@ -149,13 +153,18 @@ fn follow(seen: &Observation<'_>, ledger: &mut Ledger, decided: &mut Decided) {
         place.started = place.started.or(started);
         place.unseen = if task.is_none() { place.unseen.or(Some(seen.now)) } else { None };
         let is_gone = place.unseen.is_some_and(|since| seen.now.since(since) > GONE);
-        // One that nobody has seen start, and that ECS has forgotten, may have worked: never two for one job.
-        let has_worked = place.started.is_some() || is_gone;
-        let waits = place.job.as_ref().filter(|job| seen.ids.contains(&job.id));
-        if has_worked && let Some(job) = waits {
-            decided.acts.push(Act::Settle { id: job.id.clone() });
-        }
+        // ECS does not call a task started whose worker has ended before its other containers ran. One that nobody has seen start, and
+        // that ECS has forgotten, may have worked: never two for one job.
+        let has_worked = place.started.is_some() || is_gone || task.is_some_and(|task| has_run(task, &place));
         let is_over = task.is_some_and(Task::is_over);
+        match takes(&place, task, seen) {
+            Takes::Job(job) if has_worked && seen.ids.contains(&job.id) => {
+                decided.acts.push(Act::Settle { id: job.id.clone() });
+            }
+            // It waits for another one.
+            Takes::Nothing => place.job = None,
+            Takes::Job(_) | Takes::Perhaps => {}
+        }
         if !is_over && !is_gone {
             kept.push(place);
             continue;
@@ -187,6 +196,40 @@ fn follow(seen: &Observation<'_>, ledger: &mut Ledger, decided: &mut Decided) {
         }
     }
     ledger.places = kept;
+}
+
+/// Whether the container that works has run.
+fn has_run(task: &Task, place: &Place) -> bool {
+    let is_it = |name: &String| place.container.as_ref() == Some(name);
+    // A container that could not be created may have an exit code, too.
+    let could_start = |reason: &Option<String>| reason.as_ref().is_none_or(|reason| !reason.starts_with("Cannot"));
+    let mut all = task.containers.iter();
+    all.any(|one| is_it(&one.name) && one.exit_code.is_some() && could_start(&one.reason))
+}
+
+/// What becomes of the job that a worker has.
+enum Takes<'a> {
+    /// It works on it, or will.
+    Job(&'a Held),
+    /// It has none, or was given one right now: ECS may not show yet that it has just died.
+    Perhaps,
+    /// It was over when it was given its job.
+    Nothing,
+}
+
+fn takes<'a>(place: &'a Place, task: Option<&Task>, seen: &Observation<'_>) -> Takes<'a> {
+    let Some(job) = &place.job else { return Takes::Perhaps };
+    if job.since <= place.asked {
+        // It was started for it.
+        return Takes::Job(job);
+    }
+    let ended = task.and_then(|task| task.stopping.or(task.stopped));
+    match ended {
+        Some(ended) if ended <= job.since.plus(AT_ONCE) => Takes::Nothing,
+        Some(_) => Takes::Job(job),
+        None if seen.now.since(job.since) < SHOWN => Takes::Perhaps,
+        None => Takes::Job(job),
+    }
 }
 
 /// How a task that is over ended, when not well. Its definition is not asked for: a container that ends badly is worth a word,
@@ -282,6 +325,7 @@ fn start(now: Time, kind: &Kind, jobs: &[Option<Held>], ledger: &mut Ledger) {
         asked: now,
         unseen: None,
         definition: kind.definition.clone(),
+        container: Some(kind.container.clone()),
         task: None,
         started: None,
         job: job.clone(),
@@ -360,7 +404,16 @@ mod tests {
         let since = NOW.before(Duration::from_secs(seconds));
         let job = job.map(|id| Held { id: id.into(), since, schedule: None });
         let (definition, task) = ("new".into(), Some(task.into()));
-        Place { start: 0, asked: since, unseen: None, definition, task, started: Some(since), job }
+        Place {
+            start: 0,
+            asked: since,
+            unseen: None,
+            definition,
+            container: Some("shop".into()),
+            task,
+            started: Some(since),
+            job,
+        }
     }
 
     fn task(arn: &str, last_status: &str, started: bool, exit_code: Option<i32>) -> (String, Task) {
@@ -396,14 +449,13 @@ mod tests {
 
     impl Scene {
         fn decide(&mut self) -> Decided {
+            self.decide_at(NOW)
+        }
+
+        fn decide_at(&mut self, now: Time) -> Decided {
             let ids: BTreeSet<String> = self.waiting.iter().map(|one| one.job.id.clone()).collect();
-            let seen = Observation {
-                now: NOW,
-                kind: self.kind.as_ref(),
-                tasks: &self.tasks,
-                ids: &ids,
-                oldest: &self.waiting,
-            };
+            let seen =
+                Observation { now, kind: self.kind.as_ref(), tasks: &self.tasks, ids: &ids, oldest: &self.waiting };
             decide(&seen, &mut self.ledger)
         }
 
@@ -456,7 +508,8 @@ mod tests {
                 (expected, vec![]),
                 "{age} {older}: it waits until that is written"
             );
-            assert_eq!(scene.decide().acts, acts, "{age} {older}");
+            assert_eq!(scene.decide().acts, [], "{age} {older}: it may be dead, and ECS not show it yet");
+            assert_eq!(scene.decide_at(NOW.plus(SHOWN)).acts, acts, "{age} {older}");
         }
         let (arn, crashed) = runs("t-1");
         let ending = Task { desired_status: "STOPPED".into(), last_status: "DEPROVISIONING".into(), ..crashed };
@@ -466,7 +519,46 @@ mod tests {
         full.ledger.places[0].definition = "old".into();
         full.kind = Some(Kind { most: 1, ..kind() });
         assert_eq!((full.decide().acts, full.held()), (vec![], vec![Some("1")]));
-        assert_eq!(full.decide().acts, [settle("1")]);
+        assert_eq!(full.decide_at(NOW.plus(SHOWN)).acts, [settle("1")]);
+    }
+
+    #[test]
+    fn a_job_that_was_given_to_a_worker_that_had_just_died_gets_another_one() {
+        let (arn, lives) = runs("t-1");
+        for (died, is_taken) in [(-5, false), (1, false), (10, true)] {
+            let mut scene = scene(vec![place("t-1", 60, None)], &[(arn.clone(), lives.clone())], vec![job("1")]);
+            scene.decide();
+            assert_eq!(scene.held(), [Some("1")]);
+            let stopped = Some(Time::from_millis(NOW.millis().saturating_add_signed(died * 1000)));
+            let (_, over) = task("t-1", "STOPPED", true, Some(137));
+            scene.tasks.insert(arn.clone(), Task { stopped, ..over });
+            let acts = scene.decide_at(NOW.plus(SHOWN)).acts;
+            match is_taken {
+                true => assert_eq!((acts, scene.held()), (vec![settle("1")], vec![]), "{died}"),
+                // Its place is free, and a new worker is started for it.
+                false => assert_eq!((acts, scene.held()), (vec![], vec![Some("1")]), "{died}"),
+            }
+            assert_eq!(scene.ledger.starts.len(), usize::from(!is_taken), "{died}");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_has_ended_before_its_other_containers_ran_has_worked() {
+        let ended = |reason: Option<&str>, of: &str| {
+            let (arn, task) = task("t-1", "STOPPED", false, Some(0));
+            let worker = Container { name: of.into(), exit_code: Some(0), reason: reason.map(str::to_owned) };
+            let sidecar = Container { name: "sidecar".into(), exit_code: None, reason: None };
+            (arn, Task { containers: vec![worker, sidecar], ..task })
+        };
+        for (task, has_worked) in [
+            (ended(None, "shop"), true),
+            (ended(None, "router"), false),
+            (ended(Some("CannotStartContainerError: no such file"), "shop"), false),
+        ] {
+            let begun = Place { started: None, ..place("t-1", 60, Some("1")) };
+            let mut scene = scene(vec![begun], &[task], vec![job("1")]);
+            assert_eq!(scene.decide().acts.contains(&settle("1")), has_worked);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use shared::aws::ecs::{Ran, Run, Task, is_for_room};
 use shared::aws::s3::{Bucket, Written};
 use shared::workers::Kind;
 use shared::workers::jobs::{Job, Keys, id_of};
-use shared::workers::ledger::{Ledger, Start};
+use shared::workers::ledger::{Ledger, Place as Worker, Start};
 use shared::{Aws, Error, Invocation, Time, Trouble};
 use tracing::{error, info, warn};
 
@@ -142,21 +142,25 @@ impl<'a> Look<'a> {
         let leaves = acts.iter().any(|act| matches!(act, Act::Leave { .. })) || !refused.is_empty();
         // A worker that runs was given a job: that it waits no longer is said once that is written.
         let is_settled = |id: &String| acts.contains(&Act::Settle { id: id.clone() });
-        let mut given =
-            ledger.places.iter().filter(|place| place.started.is_some()).filter_map(|place| place.job.as_ref());
+        let given = ledger.places.iter().filter(|place| place.started.is_some()).filter_map(|place| place.job.as_ref());
+        // One that was given a job in this look takes it, or is seen to be dead, when ECS has shown it: the next minute's look says so.
+        let mut given = given.filter(|job| now.since(job.since) >= shared::aws::SHOWN);
         let gives = given.any(|job| ids.contains(&job.id) && !is_settled(&job.id));
         if ledger != before || leaves {
-            let content = ledger.written();
+            let content = ledger.written(fastrand::u64(..));
             let written = match &object {
-                Some(object) => self.bucket.replace(&key, content, &object.etag).await?,
-                None => self.bucket.create(&key, content).await?,
+                Some(object) => self.bucket.replace(&key, content.clone(), &object.etag).await?,
+                None => self.bucket.create(&key, content.clone()).await?,
             };
-            if written == Written::Refused {
+            // It may be its own: the answer to the first try was lost.
+            if written == Written::Refused && self.bucket.get(&key).await?.is_none_or(|there| there.body != content) {
                 let pause = u64::try_from(COLLISION.as_millis()).unwrap_or(1);
                 return Ok(Then::LookAgain(Duration::from_millis(fastrand::u64(1..=pause))));
             }
             let new = ledger.starts.iter().filter(|start| !before.starts.contains(start));
             self.own.extend(new.map(|start| start.number));
+            let was_known = |place: &&Worker| before.places.iter().any(|known| known.task == place.task);
+            self.counts.started += ledger.places.iter().filter(|one| one.task.is_some() && !was_known(one)).count();
         }
         for one in &news {
             self.tell(one);
@@ -214,7 +218,6 @@ impl<'a> Look<'a> {
                         reasons = said,
                         "workers started"
                     );
-                    self.counts.started += arns.len();
                     decide::started(ledger, start.number, &arns, &reasons, now);
                     return Ok(());
                 }
@@ -239,11 +242,20 @@ impl<'a> Look<'a> {
             by_cluster.entry((region, cluster)).or_default().push(arn);
         }
         let role = self.kind.map_or_else(|| ledger.role.clone(), |kind| kind.environment.role.clone());
+        // Those of a release before may be in another account than its role is now for.
+        let account = role.as_ref().and_then(|role| role.split(':').nth(4)).map(str::to_owned);
+        let is_elsewhere = |arns: &[String]| {
+            let of_task = arns.first().and_then(|arn| arn.split(':').nth(4));
+            account.is_some() && of_task != account.as_deref()
+        };
         let looked = join_all(by_cluster.into_iter().map(async |((region, cluster), arns)| {
             let ecs = self.aws.ecs(&Place { region, role: role.clone() }).await;
             match ecs.describe_tasks(&cluster, &arns).await {
                 // One that is gone shows none, and keeps nobody else's from being seen.
-                Err(Error::Stop(why)) if why.message.contains("ClusterNotFoundException") => Ok(Vec::new()),
+                Err(Error::Stop(why)) if why.message.contains("ClusterNotFoundException") || is_elsewhere(&arns) => {
+                    warn!(cluster, why = why.message, "workers of a release before cannot be seen any more");
+                    Ok(Vec::new())
+                }
                 described => described,
             }
         }))

@@ -42,21 +42,42 @@ impl Counts {
 
 /// Says it.
 pub(crate) fn emit(environment: &str, worker: &str, counts: &Counts) {
+    metrics(Time::of_system(), &[("Environment", environment), ("Worker", worker)], &values(counts));
+}
+
+/// What is told: how it stands at every look, and what has happened when it has. Each costs what a custom metric does, for the hours in which
+/// it is told.
+fn values(counts: &Counts) -> Vec<(&'static str, Unit, f64)> {
     let number = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-    metrics(
-        Time::of_system(),
-        &[("Environment", environment), ("Worker", worker)],
-        &[
-            ("WorkersRunning", Unit::Count, number(counts.running)),
-            ("WorkersIdle", Unit::Count, number(counts.idle)),
-            ("WorkersStarted", Unit::Count, number(counts.started)),
-            ("WorkersFailed", Unit::Count, number(counts.failed)),
-            ("WorkersNotStarted", Unit::Count, number(counts.not_started)),
-            ("JobsWaiting", Unit::Count, number(counts.waiting)),
-            ("JobsImpossible", Unit::Count, number(counts.impossible)),
-            ("OldestJobSeconds", Unit::Seconds, counts.oldest.as_secs_f64()),
-            ("RunsSkipped", Unit::Count, number(counts.skipped)),
-            ("RunsMissed", Unit::Count, number(counts.missed)),
-        ],
+    let mut values = vec![
+        ("WorkersRunning", Unit::Count, number(counts.running)),
+        ("WorkersIdle", Unit::Count, number(counts.idle)),
+        ("JobsWaiting", Unit::Count, number(counts.waiting)),
+        ("OldestJobSeconds", Unit::Seconds, counts.oldest.as_secs_f64()),
+    ];
+    let happened = [
+        ("WorkersStarted", counts.started),
+        ("WorkersFailed", counts.failed),
+        ("WorkersNotStarted", counts.not_started),
+        ("JobsImpossible", counts.impossible),
+        ("RunsSkipped", counts.skipped),
+        ("RunsMissed", counts.missed),
+    ];
+    values.extend(
+        happened.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, Unit::Count, number(count))),
     );
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_not_happened_costs_no_metric() {
+        assert_eq!(values(&Counts::default()).len(), 4);
+        let counts = Counts { started: 2, missed: 1, ..Counts::default() };
+        let told: Vec<_> = values(&counts).into_iter().map(|(name, _, value)| (name, value)).collect();
+        assert_eq!(told[4..], [("WorkersStarted", 2.0), ("RunsMissed", 1.0)]);
+    }
 }

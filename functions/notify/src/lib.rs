@@ -86,7 +86,14 @@ async fn tell(aws: &Aws, event: &Value, invocation: Invocation) -> Result<(), Er
         actions = codepipeline.siblings(&release).await?;
     }
     let now = invocation.clock.now();
-    release.attempt = tries(&actions, &release).attempt;
+    if matches!(&what, What::Execution(state) if state == "FAILED") && actions.iter().any(Sibling::is_running) {
+        info!(execution = release.execution, "it was tried again meanwhile, and has not failed");
+        return Ok(());
+    }
+    // What was taken back is the try that the one who did it says.
+    if release.attempt == 0 {
+        release.attempt = tries(&actions, &release).attempt;
+    }
     let Some(manifest) = manifest(aws, &release, &actions).await? else {
         info!(execution = release.execution, "there is no manifest yet that names anybody to tell");
         return Ok(());
@@ -122,7 +129,7 @@ fn read(event: &Value) -> Option<(Release, What)> {
         execution: text("/execution-id")?,
         stage: None,
         action: None,
-        attempt: 1,
+        attempt: detail.get("attempt").and_then(Value::as_u64).and_then(|attempt| attempt.try_into().ok()).unwrap_or(0),
     };
     if own.is_some() {
         return Some((release, What::Halted(text("/halted")?)));

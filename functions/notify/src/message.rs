@@ -61,19 +61,22 @@ impl News {
     }
 }
 
+/// What its own lines in the release's log begin with.
+pub(crate) const OWN: &str = "notify | ";
+
 /// "notify | Slack was told that it has started".
 pub(crate) fn told(who: &str, what: &str) -> String {
-    format!("notify | {who} was told {what}")
+    format!("{OWN}{who} was told {what}")
 }
 
 /// "notify | warning: Slack could not be told ...".
 pub(crate) fn not_told(who: &str, what: &str, why: &str) -> String {
-    format!("notify | warning: {who} could not be told {what}: {why}")
+    format!("{OWN}warning: {who} could not be told {what}: {why}")
 }
 
 /// "notify | warning: ...": found when the release starts, not at its end.
 pub(crate) fn misconfigured(why: &str) -> String {
-    format!("notify | warning: {why}")
+    format!("{OWN}warning: {why}")
 }
 
 /// One message for Slack: what happened, what it is about, where to look.
@@ -257,9 +260,14 @@ fn filled(value: &Value, words: &[(&str, &str)]) -> Value {
     }
 }
 
-/// The verdicts of the actions that have failed, those of approvals apart.
+/// The verdicts of the actions that have failed, and were not tried again since, those of approvals apart.
 pub(crate) fn verdicts(actions: &[Sibling]) -> Vec<(String, String)> {
-    let failed = actions.iter().filter(|one| one.has_failed());
+    let was_repeated = |one: &Sibling| {
+        actions
+            .iter()
+            .any(|other| other.stage == one.stage && other.action == one.action && other.started > one.started)
+    };
+    let failed = actions.iter().filter(|one| one.has_failed() && one.category != "Approval" && !was_repeated(one));
     let said = failed.map(|one| {
         let why = one.error.clone().or_else(|| one.summary.clone()).unwrap_or_else(|| "without a message".into());
         (format!("{}/{}", one.stage, one.action), why)
@@ -294,6 +302,31 @@ mod tests {
     }
 
     const NOW: Time = Time::from_millis(1_700_000_200_000);
+
+    #[test]
+    fn a_verdict_is_of_the_newest_run_and_of_no_approval() {
+        use shared::aws::codepipeline::ActionStatus;
+        let run = |action: &str, began: u64, status| Sibling {
+            stage: "S".into(),
+            action: action.into(),
+            category: if action == "Approve" { "Approval" } else { "Deploy" }.into(),
+            status,
+            started: Some(Time::from_millis(began)),
+            error: Some(format!("{action} at {began}")),
+            ..Sibling::default()
+        };
+        // The newest first, as CodePipeline lists them.
+        let actions = [
+            run("Deploy", 50, ActionStatus::Failed),
+            run("Approve", 40, ActionStatus::Succeeded),
+            run("Approve", 30, ActionStatus::Failed),
+            run("Migrate", 20, ActionStatus::Succeeded),
+            run("Migrate", 10, ActionStatus::Failed),
+        ];
+        assert_eq!(verdicts(&actions), [("S/Deploy".to_owned(), "Deploy at 50".to_owned())]);
+        let actions = [run("Migrate", 20, ActionStatus::Failed), run("Migrate", 10, ActionStatus::Failed)];
+        assert_eq!(verdicts(&actions), [("S/Migrate".to_owned(), "Migrate at 20".to_owned())]);
+    }
 
     /// The bodies that are sent, as they were when somebody last looked at them with the services' documents beside.
     #[test]

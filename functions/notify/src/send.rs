@@ -24,7 +24,7 @@ pub(crate) struct Notifier<'a> {
 impl<'a> Notifier<'a> {
     pub(crate) async fn new(aws: &'a Aws, release: &'a Release, since: Time) -> Self {
         // When that cannot be read, somebody may be told twice: better than never.
-        let known = shared::journal::lines_since(aws, release, since).await.unwrap_or_else(|error| {
+        let known = shared::journal::lines_since(aws, release, since, message::OWN).await.unwrap_or_else(|error| {
             warn!(%error, "what was told before is not known");
             Vec::new()
         });
@@ -116,7 +116,7 @@ impl<'a> Notifier<'a> {
         match self.said.as_slice() {
             [] if self.before => "Everybody was told before, or may have been: see the release's log.".into(),
             [] => "There was nobody to tell.".into(),
-            said => said.iter().map(|line| line.trim_start_matches("notify | ")).collect::<Vec<_>>().join("; "),
+            said => said.iter().map(|line| line.trim_start_matches(message::OWN)).collect::<Vec<_>>().join("; "),
         }
     }
 }

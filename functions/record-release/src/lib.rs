@@ -19,14 +19,20 @@ use tracing::{info, warn};
 const LOOK: Duration = Duration::from_secs(2);
 const SHOWN: Duration = Duration::from_secs(60);
 
-/// How many records tell how long things usually take, and which release ran before.
-const MOST: usize = 15;
+/// How many records tell how long things usually take.
+const USUAL: usize = 15;
+
+/// How many tell which release ran before: one may go back behind many, and many may fail one after another.
+const MOST: usize = 60;
 
 /// How often it is looked which release was before the one that runs, until two looks agree.
 const LOOKS: usize = 4;
 
 /// How many of a task's last lines are looked at: those of all environments, mixed.
 const LINES: i32 = 300;
+
+/// How long before another an action may begin that CodePipeline starts with it.
+const BESIDE: Duration = Duration::from_secs(10);
 
 /// How long ago an execution must have ended for the schedule to take it up: its event is on its way until then.
 const OVERDUE: Duration = Duration::from_secs(120);
@@ -87,7 +93,7 @@ impl Recorder<'_> {
         let mut trouble = Trouble::default();
         loop {
             let now = invocation.clock.now();
-            let looked = self.record(pipeline, execution, None).await;
+            let looked = self.record(pipeline, execution, None, now).await;
             if trouble.note(now, looked).map_err(Error::Stop)? == Some(true) {
                 return Ok(());
             }
@@ -101,21 +107,37 @@ impl Recorder<'_> {
 
     /// Records what has ended without a record, and what has ended once more since its record was written.
     async fn catch_up(&mut self, now: Time) -> Result<(), Error> {
+        let mut failed = Ok(());
         for pipeline in self.pipelines().into_iter().map(str::to_owned).collect::<Vec<_>>() {
             let known: BTreeMap<_, _> = self.store.executions(&pipeline).await?.into_iter().collect();
             for one in self.codepipeline.newest_executions(&pipeline).await? {
                 let is_known = known.get(&one.id).is_some_and(|written| *written >= one.updated);
-                if !is_known && is_due(&one, now) && !self.record(&pipeline, &one.id, Some(one.updated)).await? {
-                    info!(execution = one.id, "it does not show its end yet");
+                if is_known || !is_due(&one, now) {
+                    continue;
+                }
+                match self.record(&pipeline, &one.id, Some(one.updated), now).await {
+                    Ok(true) => {}
+                    Ok(false) => info!(execution = one.id, "it does not show its end yet"),
+                    // One that cannot be recorded is no reason to record no other.
+                    Err(error) => {
+                        warn!(%error, execution = one.id, "it is not recorded yet");
+                        failed = failed.and(Err(error));
+                    }
                 }
             }
         }
-        Ok(())
+        failed
     }
 
     /// Records an execution that has ended; false when it does not show its end. `updated` is given where that is so long ago that all its
     /// actions are shown, also if there are none.
-    async fn record(&mut self, pipeline: &str, execution: &str, updated: Option<Time>) -> Result<bool, Error> {
+    async fn record(
+        &mut self,
+        pipeline: &str,
+        execution: &str,
+        updated: Option<Time>,
+        now: Time,
+    ) -> Result<bool, Error> {
         let mut release = Release {
             pipeline: pipeline.to_owned(),
             execution: execution.to_owned(),
@@ -140,11 +162,17 @@ impl Recorder<'_> {
             && shown.status == "Succeeded"
         {
             let to = Store::artifact(pipeline, execution);
-            if self.store.bucket().copy(&from.key, &to).await? {
-                artifact = to;
+            match self.store.bucket().copy(&from.key, &to).await {
+                Ok(true) => artifact = to,
+                Ok(false) => {}
+                // A release that cannot be gone back to is recorded all the same.
+                Err(Error::Stop(why)) => warn!(why = why.message, execution, "its artifact is not kept"),
+                Err(again) => return Err(again),
             }
         }
-        let records = readable(self.store.newest(&self.pipelines(), MOST).await?);
+        // Also those that go on: they may have the traffic.
+        let mut records = self.history(now).await?.records;
+        records.retain(|one| one.execution != execution);
         let lines = self.last_lines(&release, &actions).await;
         let log = self.aws.settings().log_group.as_ref();
         let log = log.map(|group| names::log_link(&self.aws.region(), group, &names::log_stream(&release)));
@@ -172,14 +200,24 @@ impl Recorder<'_> {
             if lines.contains_key(task) {
                 continue;
             }
-            // Those of other tasks are before and after it.
-            let own = || actions.iter().filter(|one| one.task.as_ref() == Some(task));
+            // Those of other tasks, and of its own earlier runs, are before and after it.
+            let newest =
+                actions.iter().filter(|one| one.task.as_ref() == Some(task)).filter_map(|one| one.started).max();
+            let begun = newest.map(|newest| newest.before(BESIDE));
+            let own = || actions.iter().filter(|one| one.task.as_ref() == Some(task) && one.started >= begun);
             let (since, until) = (own().filter_map(|one| one.started).min(), own().filter_map(|one| one.updated).max());
             let between = (since.unwrap_or_default(), until.unwrap_or_default());
-            let read = logs.last_lines_between(group, &names::log_stream(release), between, LINES).await;
-            match read {
-                Ok(read) => drop(lines.insert(task.clone(), read)),
-                Err(error) => warn!(%error, task, "its last lines are not recorded"),
+            // Each try of the release has a stream of its own, and this run may be of an earlier one.
+            for attempt in (1..=release.attempt).rev() {
+                let stream = names::log_stream(&Release { attempt, ..release.clone() });
+                match logs.last_lines_between(group, &stream, between, LINES).await {
+                    Ok(read) if read.is_empty() => {}
+                    Ok(read) => {
+                        lines.insert(task.clone(), read);
+                        break;
+                    }
+                    Err(error) => warn!(%error, task, "its last lines are not recorded"),
+                }
             }
         }
         lines
@@ -190,7 +228,7 @@ impl Recorder<'_> {
     /// Safe to repeat: all of it follows from the records.
     async fn leave_word(&self, now: Time) -> Result<(), Error> {
         for pipeline in &self.pipelines() {
-            let records = readable(self.store.newest(&[pipeline], MOST).await?);
+            let records = readable(self.store.newest(&[pipeline], USUAL).await?);
             self.store.leave_usual(pipeline, &Usual::of(&records)).await?;
         }
         self.leave_before(self.history(now).await?, now).await

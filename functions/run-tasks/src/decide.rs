@@ -51,6 +51,12 @@ pub(crate) struct Remembered {
     /// Whether an earlier try may have run it, of which ECS shows nothing any more.
     #[serde(rename = "a", default, skip_serializing_if = "is_false")]
     pub(crate) perhaps_again: bool,
+    /// Whether this try has begun it, until it has succeeded: it begins once, also where ECS does not show any more how it ended.
+    #[serde(rename = "b", default, skip_serializing_if = "is_false")]
+    pub(crate) begun: bool,
+    /// Since when there was no room for it, in seconds after the action's begin.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) no_room_since: Option<u64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
@@ -146,7 +152,8 @@ pub(crate) enum Decision {
 pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
     for (at, site) in seen.sites.iter().enumerate() {
         if let Site::Succeeded { seconds } = site {
-            state.at_mut(at).succeeded_in = Some(*seconds);
+            let remembered = state.at_mut(at);
+            *remembered = Remembered { succeeded_in: Some(*seconds), begun: false, no_room_since: None, ..*remembered };
         }
     }
     if state.cause.is_none() {
@@ -399,7 +406,11 @@ mod tests {
         let mut state =
             State { cause: Some(Cause { environment: 49, what: "x".repeat(LONGEST_CAUSE) }), ..State::default() };
         for at in 0..50 {
-            *state.at_mut(at) = Remembered { attempt: 99, succeeded_in: Some(86_400), perhaps_again: false };
+            *state.at_mut(at) = if at % 2 == 0 {
+                Remembered { attempt: 99, succeeded_in: Some(86_400), perhaps_again: false, ..Remembered::default() }
+            } else {
+                Remembered { attempt: 99, begun: true, no_room_since: Some(3600), ..Remembered::default() }
+            };
         }
         let text = serde_json::to_string(&state).unwrap();
         assert!(text.len() < 1_900, "{}", text.len());

@@ -45,7 +45,9 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Plan>) -> 
         None => {
             let parameters: Parameters = tick.job.parameters()?;
             let content = artifact::read(tick.aws, tick.job, parameters.manifest.as_deref()).await?;
-            memory.insert(Plan::new(tick, content, &parameters.task).await?)
+            let plan = memory.insert(Plan::new(tick, content, &parameters.task).await?);
+            plan.recall(state);
+            plan
         }
     };
     if !state.surveyed && !tick.halted {
@@ -74,6 +76,7 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Plan>) -> 
         sites: plan.sites.iter().enumerate().map(|(at, site)| site.seen(state.at(at), tick)).collect(),
     };
     let decision = decide(&seen, state);
+    plan.note(state);
     for act in decision.acts() {
         info!(task = plan.name, ?act, "acting");
     }
@@ -86,6 +89,7 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Plan>) -> 
                 return Ok(Next::Wait(decide::LOOK, message::progress(tick, plan, state)));
             }
             plan.act(tick, state, &acts, definitions).await;
+            plan.note(state);
             Ok(Next::Wait(decide::LOOK, message::progress(tick, plan, state)))
         }
         Decision::Succeeded => Ok(Next::Succeed(message::succeeded(tick, plan, state))),

@@ -66,6 +66,8 @@ pub(crate) struct Site {
     stopping: Option<Time>,
     /// Whether an earlier try may have run the task, of which ECS shows nothing any more.
     forgotten: bool,
+    /// Whether an invocation before this one has begun it, and since when this one finds nothing of it.
+    begun: (bool, Option<Time>),
     /// Since when another release's task is seen here, or one of an earlier try that ends.
     others_since: Option<Time>,
     looking: Trouble,
@@ -108,6 +110,7 @@ impl Plan {
                 doubted: None,
                 stopping: None,
                 forgotten: false,
+                begun: (false, None),
                 others_since: None,
                 looking: Trouble::default(),
                 acting: Trouble::default(),
@@ -134,6 +137,22 @@ impl Plan {
             None => self.survey.insert(Survey::new(tick.aws, &self.manifest).await),
         };
         survey.look().await
+    }
+
+    /// Takes up what the invocation before this one knew.
+    pub(crate) fn recall(&mut self, state: &State) {
+        for (at, site) in self.sites.iter_mut().enumerate() {
+            site.begun.0 = state.at(at).begun;
+        }
+    }
+
+    /// Notes what the next invocation must know.
+    pub(crate) fn note(&self, state: &mut State) {
+        for (at, _) in self.sites.iter().enumerate().filter(|(_, site)| site.task.is_some()) {
+            let remembered = state.at_mut(at);
+            remembered.begun = remembered.succeeded_in.is_none();
+            remembered.no_room_since = None;
+        }
     }
 
     /// Whether there is a task of this release in any environment.
@@ -215,13 +234,19 @@ impl Plan {
     pub(crate) async fn act(&mut self, tick: &Tick<'_>, state: &mut State, acts: &[Act], definitions: Definitions) {
         let task = &self.task;
         let attempts: Vec<_> = (0..self.sites.len()).map(|at| state.at(at).attempt).collect();
+        let no_room_since: Vec<_> = (0..self.sites.len())
+            .map(|at| state.at(at).no_room_since.map(|seconds| tick.begun.plus(Duration::from_secs(seconds))))
+            .collect();
         let refused = join_all(self.sites.iter_mut().enumerate().map(async |(at, site)| {
             let mut refused = false;
             for act in acts {
                 match act {
                     Act::Start { at: wanted } if *wanted == at => {
                         let started = match definitions.get(&at) {
-                            Some(Ok(definition)) => site.start(tick, task, definition.clone(), attempts[at]).await,
+                            Some(Ok(definition)) => {
+                                let so_far = (attempts[at], no_room_since[at]);
+                                site.start(tick, task, definition.clone(), so_far).await
+                            }
                             Some(Err(error)) => Err(error.clone()),
                             None => Ok(true),
                         };
@@ -242,7 +267,9 @@ impl Plan {
         }
         for (at, _) in refused.into_iter().enumerate().filter(|(_, refused)| *refused) {
             // A refused placement is replayed for the same client token (fact 18): the next try needs another one.
-            state.at_mut(at).attempt += 1;
+            let remembered = state.at_mut(at);
+            remembered.attempt += 1;
+            remembered.no_room_since.get_or_insert(tick.now.since(tick.begun).as_secs());
         }
     }
 
@@ -408,9 +435,18 @@ impl Site {
             return Ok(false);
         }
         self.forgotten = own.is_empty() && tick.tried_before.is_some_and(|before| tick.now.since(before) > SHOWN);
-        self.task = self.choose(own, tick.begun).await?;
+        // Of the first try, all are its own, also where its function has died, and begins with the job again.
+        let is_first = tick.tried_before.is_none() && tick.started.is_some();
+        self.task = self.choose(own, if is_first { Time::default() } else { tick.begun }).await?;
         if self.task.is_some() {
             return Ok(true);
+        }
+        if self.begun.0 {
+            let since = *self.begun.1.get_or_insert(tick.now);
+            return match tick.now.since(since) < shared::aws::SHOWN {
+                true => Ok(false),
+                false => Err(Verdict::failed("it was begun, and ECS does not show any more how it ended").into()),
+            };
         }
         if tick.unsettled {
             return Ok(false);
@@ -468,7 +504,7 @@ impl Site {
         tick: &Tick<'_>,
         task: &manifest::Task,
         (definition, container): (Definition, String),
-        attempt: u32,
+        (attempt, no_room_since): (u32, Option<Time>),
     ) -> Result<bool, Error> {
         let before = self.asked.replace(tick.now);
         let placed = self
@@ -496,7 +532,7 @@ impl Site {
                 }
                 // Of a call before this one it is not known whether it arrived: it may be done yet, and another try would not know of it.
                 self.doubted = before.or(self.doubted);
-                let since = self.no_room.as_ref().map_or(tick.now, |before| before.since);
+                let since = self.no_room.as_ref().map(|before| before.since).or(no_room_since).unwrap_or(tick.now);
                 self.no_room = Some(NoRoom { reasons, since, last: tick.now });
                 Ok(false)
             }

@@ -68,6 +68,19 @@ impl State {
         self.floor = last.at;
     }
 
+    /// Notes that lines were found there that were put at these times, and that nobody remembered: positions tell of them now, and
+    /// none is behind the floor.
+    pub(crate) fn found(&mut self, mut times: Vec<Time>) {
+        times.sort_unstable();
+        for at in times {
+            if at < self.floor {
+                continue;
+            }
+            self.at_floor = if at == self.floor { self.at_floor + 1 } else { 1 };
+            self.floor = at;
+        }
+    }
+
     /// From where on the merged stream may have more than is known.
     pub(crate) fn unsure_from(&self) -> (Time, usize) {
         self.unsure_from.unwrap_or((self.floor, self.at_floor))
@@ -99,25 +112,29 @@ impl Unremembered {
         self.0.is_empty()
     }
 
-    /// What of a stream's lines is not in the merged stream yet.
-    pub(crate) fn missing(&mut self, label: &str, lines: Vec<Line>) -> Vec<Line> {
+    /// What of a stream's lines is not in the merged stream yet; when those were put that are there goes into `found`.
+    pub(crate) fn missing(&mut self, label: &str, lines: Vec<Line>, found: &mut Vec<Time>) -> Vec<Line> {
         if self.is_empty() {
             return lines;
         }
-        let is_missing = |line: &Line| !self.take(&fitting(format!("{label}{}", line.text)), line.at);
+        let is_missing = |line: &Line| {
+            let put = self.take(&fitting(format!("{label}{}", line.text)), line.at);
+            found.extend(put);
+            put.is_none()
+        };
         lines.into_iter().filter(is_missing).collect()
     }
 
     /// Takes a line out that was written at `at`. It was put with that time or a later one: what was put with an earlier
     /// one is another line that says the same.
-    fn take(&mut self, text: &str, at: Time) -> bool {
-        let Some(times) = self.0.get_mut(text) else { return false };
-        let Some(found) = times.iter().position(|put| *put >= at) else { return false };
-        times.remove(found);
+    fn take(&mut self, text: &str, at: Time) -> Option<Time> {
+        let times = self.0.get_mut(text)?;
+        let found = times.iter().position(|put| *put >= at)?;
+        let put = times.remove(found);
         if times.is_empty() {
             self.0.remove(text);
         }
-        true
+        Some(put)
     }
 }
 
@@ -374,6 +391,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_put_and_not_remembered_raises_the_floor_so_that_no_position_is_behind_it() {
+        let at = Time::from_millis;
+        let mut state = State { floor: at(10), at_floor: 2, ..State::default() };
+        state.found(vec![at(30), at(5), at(30), at(20)]);
+        assert_eq!((state.floor, state.at_floor), (at(30), 2));
+        state.found(vec![at(30)]);
+        assert_eq!((state.floor, state.at_floor), (at(30), 3));
+        state.found(Vec::new());
+        assert_eq!((state.floor, state.at_floor), (at(30), 3));
+    }
+
+    #[test]
     fn a_hand_over_in_the_middle_of_a_millisecond_loses_and_doubles_nothing() {
         let all = [line(1, "a"), line(5, "b"), line(5, "b"), line(5, "c"), line(6, "d")];
         for read in 0..=all.len() {
@@ -412,13 +441,16 @@ mod tests {
         for arrived in 0..=batch.len() {
             let mut there = Unremembered::new(&state, [&before, &put[..arrived]].concat(), &[]);
             // Read again in two parts.
-            let parts = [&batch[..1], &batch[1..]].map(|part| there.missing("us | ", part.to_vec()));
+            let parts = [&batch[..1], &batch[1..]].map(|part| there.missing("us | ", part.to_vec(), &mut Vec::new()));
             assert_eq!(parts.concat(), batch[arrived..], "{arrived} had arrived");
             assert!(there.is_empty());
         }
         let mut there = Unremembered::new(&state, [&before, &put[..]].concat(), &put[1..2]);
-        assert_eq!(there.missing("us | ", vec![line(6, "b"), line(6, "b")]), [line(6, "b")], "one is remembered");
-        assert_eq!(there.missing("us | ", vec![line(10, ".")]), [line(10, ".")], "it was written after that was put");
+        let mut found = Vec::new();
+        let missing = there.missing("us | ", vec![line(6, "b"), line(6, "b")], &mut found);
+        assert_eq!((missing, found.len()), (vec![line(6, "b")], 1), "one is remembered");
+        let missing = there.missing("us | ", vec![line(10, ".")], &mut found);
+        assert_eq!(missing, [line(10, ".")], "it was written after that was put");
         state.put(&[line(5, "us | .")]);
         assert_eq!(state.at_floor, 3);
     }

@@ -67,15 +67,19 @@ impl Merged {
         // Streams are read in turns: until every line that is there has been read again, it must be found again should
         // this function die, too.
         let unsure_from = state.unsure_from();
+        let mut found = Vec::new();
         let streams = streams.into_iter().map(|(label, lines)| {
-            let missing = there.missing(&label, lines);
+            let missing = there.missing(&label, lines, &mut found);
             (label, missing)
         });
-        let lines = merge(streams.collect(), state.floor);
+        let streams = streams.collect();
+        let floor = found.iter().copied().max().unwrap_or_default().max(state.floor);
+        let lines = merge(streams, floor);
         // `there` is given back only if all of them are known to be put.
         for batch in batches(&lines) {
             logs.put(group, &stream, batch).await?;
         }
+        state.found(found);
         state.put(&lines);
         state.unsure_from = (!there.is_empty()).then_some(unsure_from);
         match there.is_empty() {

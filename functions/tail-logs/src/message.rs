@@ -54,6 +54,12 @@ pub(crate) fn closing(task: &str, site: &Site) -> String {
     }
 }
 
+/// Why nothing is known of an environment any more.
+pub(crate) fn forgotten() -> String {
+    "ECS shows its task no more, which ended long before the others: its lines are above, and were not counted again"
+        .into()
+}
+
 /// Why some containers' lines are not there.
 pub(crate) fn unfollowed(containers: usize) -> String {
     format!(

@@ -38,6 +38,8 @@ pub(crate) struct Source {
     pub(crate) exists: bool,
     /// Whether it was read as far as it went, once in this invocation.
     pub(crate) caught_up: bool,
+    /// Since when this invocation follows it.
+    pub(crate) since: Time,
     /// What was read and is not known to be in the merged stream.
     pub(crate) pending: Vec<Line>,
     /// How many lines are in the merged stream.
@@ -107,6 +109,7 @@ impl Source {
                 break;
             }
             self.news = tick.now;
+            let is_new = page.lines.last().is_some_and(|line| line.at >= self.since);
             let bytes: usize = page.lines.iter().map(|line| line.text.len()).sum();
             let is_small = page.lines.len() < SMALL_PAGE && bytes < SMALL_PAGE_BYTES;
             let new = if self.cursor.is_none() { position.skip(page.lines) } else { page.lines };
@@ -115,9 +118,10 @@ impl Source {
             }
             self.pending.extend(new);
             self.cursor = Some(page.cursor);
-            // Whether there is more after a small page is for the next look: one call for each stream and look.
+            // Whether there is more after a small page is for the next look: one call for each stream and look. It is no end, either
+            // (fact 33), unless what it brought was written since it is followed.
             if is_small {
-                self.caught_up = true;
+                self.caught_up |= is_new;
                 break;
             }
         }

@@ -83,6 +83,8 @@ pub(crate) struct Site {
     looking: Trouble,
     /// Why it cannot be followed any more.
     pub(crate) lost: Option<String>,
+    /// Whether it was followed before this invocation, and ECS shows its task no more.
+    is_forgotten: bool,
 }
 
 /// The line that says that a container is followed, or why not.
@@ -118,6 +120,7 @@ impl Tail {
                 looked: Time::default(),
                 looking: Trouble::default(),
                 lost: None,
+                is_forgotten: false,
             });
         }
         Ok(Self {
@@ -200,13 +203,14 @@ impl Tail {
     }
 
     async fn take_found(&mut self, tick: &Tick<'_>, found: Found) -> Result<(), Verdict> {
-        if let Some(outcome) = found.runner
-            && let Some(beside) = self.of_runner.note(tick.now, outcome)?
-        {
-            if is_earlier(tick, beside.as_ref()) {
-                return Ok(());
+        if let Some(outcome) = found.runner {
+            match self.of_runner.note(tick.now, outcome)? {
+                Some(beside) if is_earlier(tick, beside.as_ref()) => return Ok(()),
+                Some(beside) => self.take_runner(beside.as_ref(), found.begun),
+                // Which of the tasks are of an earlier try is not known yet.
+                None if self.searches == 0 => return Ok(()),
+                None => {}
             }
-            self.take_runner(beside.as_ref(), found.begun);
         }
         self.searches += 1;
         for (sites, outcome) in found.groups {
@@ -385,6 +389,11 @@ impl Tail {
     /// # Errors
     /// When they could not be put: then nothing was closed.
     pub(crate) async fn close(&mut self, tick: &Tick<'_>, state: &mut State) -> Result<(), Error> {
+        let followed: BTreeSet<_> = self.sites.iter().flat_map(|site| &site.headers).map(|header| header.key).collect();
+        let was_followed = state.positions.keys().any(|key| !followed.contains(key));
+        for site in self.sites.iter_mut().filter(|site| site.headers.is_empty()) {
+            site.is_forgotten = was_followed;
+        }
         let at = tick.now.max(state.floor);
         let there = match self.merged.lines_since(tick, state.floor).await {
             Err(why) if tick.answered.is_some() => return Err(why),
@@ -417,6 +426,9 @@ fn has_succeeded(task: &Task) -> bool {
 impl Site {
     /// Why its lines are not all there, when they are not.
     pub(crate) fn incomplete(&self) -> Option<String> {
+        if self.is_forgotten {
+            return Some(message::forgotten());
+        }
         let unfinished = || self.sources.iter().any(|source| !source.seen(0).is_complete());
         self.missing().or_else(|| {
             unfinished().then(|| "its task had not ended, had not fallen silent, or was not counted".to_owned())
@@ -472,6 +484,7 @@ impl Site {
                 last_read: Time::default(),
                 exists: false,
                 caught_up: false,
+                since: tick.now,
                 pending: Vec::new(),
                 lines: 0,
                 counting: Counting::NOT_BEGUN,

@@ -105,10 +105,24 @@ impl Logs {
     /// # Errors
     /// The calls'.
     pub async fn lines_since(&self, group: &str, stream: &str, since: Time) -> Result<Vec<Line>, Error> {
+        self.those_since(group, stream, since, |_| true).await
+    }
+
+    /// The same, of those lines alone: a release's log may have more than there is memory for.
+    ///
+    /// # Errors
+    /// The calls'.
+    pub async fn those_since(
+        &self,
+        group: &str,
+        stream: &str,
+        since: Time,
+        is_wanted: impl Fn(&Line) -> bool,
+    ) -> Result<Vec<Line>, Error> {
         let mut lines = Vec::new();
         let mut from = From::Moment(since);
         while let Some(page) = self.page(group, stream, &from).await? {
-            lines.extend(page.lines);
+            lines.extend(page.lines.into_iter().filter(&is_wanted));
             let next = From::Cursor(page.cursor);
             // The same cursor again is the end (fact 33).
             if next == from {

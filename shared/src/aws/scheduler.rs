@@ -10,9 +10,9 @@ use aws_smithy_types::error::operation::BuildError;
 use crate::aws::{Aws, allowance};
 use crate::error::{Error, Verdict, code, failure};
 
-/// How long Scheduler tries to send a message that its queue does not take, in seconds: how late a run may be is looked at
-/// when it comes.
-const OLDEST: i32 = 3600;
+/// How long Scheduler tries to send a message that its queue does not take, in seconds, at least and at most (a day is its own limit): as long
+/// as the run may begin, so that one that comes too late is told. How late it is is looked at when it comes.
+const TRIED_FOR: (u64, u64) = (3600, 86_400);
 
 /// A schedule as it shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Wanted<'a> {
     pub role: &'a str,
     /// The message.
     pub message: &'a str,
+    /// How late the run may begin, in seconds.
+    pub within: u64,
 }
 
 /// Scheduler in the function's own account and Region.
@@ -146,7 +148,9 @@ fn window() -> Result<FlexibleTimeWindow, Error> {
 }
 
 fn target(wanted: &Wanted<'_>) -> Result<Target, Error> {
-    let retries = RetryPolicy::builder().maximum_event_age_in_seconds(OLDEST).build();
+    let (least, most) = TRIED_FOR;
+    let age = i32::try_from(wanted.within.clamp(least, most)).unwrap_or(i32::MAX);
+    let retries = RetryPolicy::builder().maximum_event_age_in_seconds(age).build();
     let target = Target::builder().arn(wanted.queue).role_arn(wanted.role).input(wanted.message).retry_policy(retries);
     built(target.build())
 }

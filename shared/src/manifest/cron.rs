@@ -2,6 +2,7 @@
 //!
 //! Invariant: a [`Cron`] is one that EventBridge Scheduler can express.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{Deserializer, Error as _};
@@ -37,6 +38,7 @@ impl Field {
         let named = self.names.iter().position(|name| name.eq_ignore_ascii_case(text));
         let number = match named {
             Some(at) => self.from + u32::try_from(at).ok()?,
+            None if text.starts_with('+') => return None,
             None => text.parse().ok()?,
         };
         (self.from..=self.to).contains(&number).then_some(number)
@@ -95,28 +97,30 @@ impl Cron {
         if weekday == "*" {
             return format!("cron({minute} {hour} {day} {month} ? *)");
         }
-        let number = |text: &str| match FIELDS[4].number(text) {
-            // 7 is Sunday, too; as a range's end it is the day after Saturday.
-            Some(number) => ((number % 7) + 1).to_string(),
-            None => text.to_owned(),
+        // Scheduler takes no steps there (its reference names `, - * ? L #`), and counts from Sunday as 1.
+        let days: BTreeSet<u32> = weekday.split(',').flat_map(days).collect();
+        let written = match days.len() {
+            7 => "*".to_owned(),
+            _ => days.iter().map(|day| (day + 1).to_string()).collect::<Vec<_>>().join(","),
         };
-        let part = |part: &str| {
-            let (range, step) = part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
-            let ranges = match range.split_once('-') {
-                Some((first, last)) if FIELDS[4].number(last) == Some(7) => match FIELDS[4].number(first) {
-                    Some(0) => vec!["1-7".to_owned()],
-                    Some(7) => vec!["1".to_owned()],
-                    _ => vec![format!("{}-7", number(first)), "1".to_owned()],
-                },
-                Some((first, last)) => vec![format!("{}-{}", number(first), number(last))],
-                None => vec![number(range)],
-            };
-            let step = step.map(|step| format!("/{step}")).unwrap_or_default();
-            ranges.iter().map(|range| format!("{range}{step}")).collect::<Vec<_>>().join(",")
-        };
-        let weekdays: Vec<_> = weekday.split(',').map(part).collect();
-        format!("cron({minute} {hour} ? {month} {} *)", weekdays.join(","))
+        format!("cron({minute} {hour} ? {month} {written} *)")
     }
+}
+
+/// The days of the week of a part of a list, Sunday as 0: `1-5`, `1-7/2`, `*/2`, `7`.
+fn days(part: &str) -> Vec<u32> {
+    let (range, step) = part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
+    let number = |text: &str| FIELDS[4].number(text).unwrap_or_default();
+    let (first, last) = match (range.split_once('-'), step) {
+        _ if range == "*" => (0, 6),
+        (Some((first, last)), _) => (number(first), number(last)),
+        // From there on, as cron has it.
+        (None, Some(_)) => (number(range), 6),
+        (None, None) => (number(range), number(range)),
+    };
+    let step = step.and_then(|step| step.parse().ok()).unwrap_or(1_usize).max(1);
+    // 7 is Sunday, too.
+    (first..=last).step_by(step).map(|day| day % 7).collect()
 }
 
 impl fmt::Display for Cron {
@@ -156,13 +160,16 @@ mod tests {
     fn a_crontab_is_said_in_schedulers_words() {
         for (written, expected) in [
             ("0 3 * * *", "cron(0 3 * * ? *)"),
-            ("*/15 8-17 * * MON-FRI", "cron(*/15 8-17 ? * 2-6 *)"),
+            ("*/15 8-17 * * MON-FRI", "cron(*/15 8-17 ? * 2,3,4,5,6 *)"),
             ("5 4 1,15 */2 *", "cron(5 4 1,15 */2 ? *)"),
             ("0 0 * * 0", "cron(0 0 ? * 1 *)"),
             ("0 0 * * 7", "cron(0 0 ? * 1 *)"),
-            ("0 0 * * 5-7", "cron(0 0 ? * 6-7,1 *)"),
-            ("0 0 * * 0-7", "cron(0 0 ? * 1-7 *)"),
-            ("0 0 * * sat,1", "cron(0 0 ? * 7,2 *)"),
+            ("0 0 * * 5-7", "cron(0 0 ? * 1,6,7 *)"),
+            ("0 0 * * 0-7", "cron(0 0 ? * * *)"),
+            ("0 0 * * sat,1", "cron(0 0 ? * 2,7 *)"),
+            ("0 0 * * */2", "cron(0 0 ? * 1,3,5,7 *)"),
+            ("0 0 * * 1-5/2", "cron(0 0 ? * 2,4,6 *)"),
+            ("0 0 * * 1-7/2", "cron(0 0 ? * 1,2,4,6 *)"),
             ("0  12   * JAN  *", "cron(0 12 * JAN ? *)"),
         ] {
             assert_eq!(Cron::read(written).unwrap().expression(), expected, "{written}");
@@ -174,6 +181,7 @@ mod tests {
         for (written, said) in [
             ("0 3 * *", "`0 3 * *` is no crontab's five fields"),
             ("0 3 * * * *", "is no crontab's five fields"),
+            ("+5 3 * * *", "`+5` is no minute"),
             ("60 3 * * *", "`60` is no minute: numbers from 0 to 59"),
             ("0 3-1 * * *", "`3-1` is no hour"),
             ("0 3 0 * *", "`0` is no day of the month"),

@@ -18,6 +18,9 @@ const LONGEST_LINE: usize = 300;
 /// How much is kept of what an action said.
 const LONGEST_SAID: usize = 2048;
 
+/// How much is kept of a commit's first line.
+const LONGEST_MESSAGE: usize = 200;
+
 /// Everything that is shown of a release.
 #[derive(Debug)]
 pub struct Seen {
@@ -60,7 +63,7 @@ pub fn record(seen: &Seen, others: &[Record]) -> Record {
     let target = target.and_then(|content| others.iter().find(|one| !one.back && one.content == content.hash));
     let commit = target.map(|target| target.commit.clone()).unwrap_or_else(|| Commit {
         id: variable("CommitId"),
-        message: variable("CommitMessage").lines().next().unwrap_or_default().to_owned(),
+        message: fit(&plain(variable("CommitMessage").lines().next().unwrap_or_default()), LONGEST_MESSAGE),
         author: seen
             .commits
             .iter()
@@ -150,7 +153,10 @@ fn ran(one: &Sibling, seen: &Seen) -> Vec<Ran> {
         let tasks = seen.actions.iter().filter_map(|one| one.task.as_deref());
         tasks.into_iter().any(|task| said.strip_prefix(task).is_some_and(|rest| rest.starts_with(" complete: ")))
     };
-    for line in seen.lines.get(&task).into_iter().flatten() {
+    // The lines are of the newest run.
+    let newest = seen.actions.iter().find(|other| runs_task(other) && other.task == one.task);
+    let lines = seen.lines.get(&task).filter(|_| newest.is_some_and(|newest| newest.started == one.started));
+    for line in lines.into_iter().flatten() {
         let Some((label, said)) = line.split_once(" | ") else { continue };
         // `us`, or `us web` of a task of several containers.
         let environment = label.split_whitespace().next().unwrap_or_default();

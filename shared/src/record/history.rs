@@ -18,6 +18,9 @@ use crate::time::Time;
 /// How long after its end a release's record is there at the latest: two rounds of the schedule, and more.
 const RECORDED: Duration = Duration::from_secs(3600);
 
+/// How long after its last action an execution may show its end.
+const CHANGED: Duration = Duration::from_secs(5);
+
 /// The releases of a stack.
 #[derive(Debug, Clone, Default)]
 pub struct History {
@@ -69,8 +72,11 @@ impl History {
     /// Whether no record tells of an execution as it stands.
     fn lacks(&self, one: &ListedExecution, now: Time) -> bool {
         let unreadable = self.unreadable.iter().any(|entry| entry.execution() == one.id);
-        // One that has ended otherwise since was tried again.
-        let tells = |record: &Record| record.execution == one.id && record.status == one.status;
+        // One that has changed since was tried again: also where it has failed as it had before.
+        let tells = |record: &Record| {
+            let is_last = record.has_succeeded() || record.ended.plus(CHANGED) >= one.updated;
+            record.execution == one.id && record.status == one.status && is_last
+        };
         let is_recorded = unreadable || self.records.iter().any(tells);
         !one.is_over() || (!is_recorded && now.since(one.updated) < RECORDED)
     }
@@ -147,4 +153,29 @@ fn collect(seen: Seen, others: &[Record], is_over: bool, now: Time) -> Record {
     // What goes on may do more at any time.
     let ended = if is_over { record.ended } else { now };
     Record { ended, ..record }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_an_earlier_end_does_not_tell_of_what_was_tried_again_since() {
+        let at = |seconds: u64| Time::from_millis(1_000_000 + seconds * 1000);
+        let recorded =
+            |status: &str| Record { execution: "e".into(), status: status.into(), ended: at(100), ..Record::default() };
+        for (recorded_as, status, updated, lacks) in [
+            ("Failed", "Failed", 101, false),
+            // It has failed once more, and may have deployed, or begun what nobody undoes.
+            ("Failed", "Failed", 300, true),
+            ("Failed", "InProgress", 300, true),
+            ("Failed", "Succeeded", 300, true),
+            // Nothing is tried again of one that has succeeded.
+            ("Succeeded", "Succeeded", 300, false),
+        ] {
+            let history = History { records: vec![recorded(recorded_as)], unreadable: Vec::new() };
+            let one = ListedExecution { id: "e".into(), status: status.into(), updated: at(updated) };
+            assert_eq!(history.lacks(&one, at(400)), lacks, "{recorded_as}, then {status} at {updated}");
+        }
+    }
 }

@@ -123,6 +123,15 @@ impl Target {
         }
     }
 
+    /// The service deployment that brings the revision before back, by its ARN: ECS's have no description that would tell whose they are.
+    #[must_use]
+    pub fn service_deployment_back(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Unknown | Kind::Absent | Kind::Codedeploy(_) => None,
+            Kind::Ecs(native) => native.tried()?.back.as_ref().map(|back| back.arn.as_str()),
+        }
+    }
+
     /// What the release's deployment deploys, as `family:revision`.
     #[must_use]
     pub fn tried(&self) -> Option<String> {

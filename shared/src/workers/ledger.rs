@@ -25,9 +25,12 @@ pub struct Ledger {
     /// The role with which its tasks are looked at, as the last kind said.
     #[serde(default)]
     pub role: Option<String>,
-    /// How often it was written: so that two writers never write the same.
+    /// How often it was written, and by chance what by whom the last time: so that two writers never write the same, and each knows its own
+    /// when the answer to a write was lost.
     #[serde(default)]
     pub writes: u64,
+    #[serde(default)]
+    writer: u64,
     /// The number of the next start.
     pub next: u64,
     /// The places that are held.
@@ -53,6 +56,9 @@ pub struct Place {
     pub asked: Time,
     /// The revision.
     pub definition: String,
+    /// The container that works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
     /// Its task, once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
@@ -126,6 +132,7 @@ impl Ledger {
             nonce,
             role: None,
             writes: 0,
+            writer: 0,
             next: 0,
             places: Vec::new(),
             starts: Vec::new(),
@@ -152,10 +159,10 @@ impl Ledger {
         serde_json::from_slice(content).map_err(|error| wrong(format!("cannot be read: {error}")))
     }
 
-    /// As it is written: never the same twice, so that S3 tells two writers apart.
+    /// As it is written by `writer`, a number by chance: never the same twice, so that S3 tells two writers apart.
     #[must_use]
-    pub fn written(&self) -> Vec<u8> {
-        let next = Self { writes: self.writes + 1, ..self.clone() };
+    pub fn written(&self, writer: u64) -> Vec<u8> {
+        let next = Self { writes: self.writes + 1, writer, ..self.clone() };
         serde_json::to_vec(&next).unwrap_or_default()
     }
 
@@ -173,10 +180,11 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_never_the_same_twice() {
         let ledger = Ledger::begun(Time::from_millis(5), 9);
-        let once = ledger.written();
+        let once = ledger.written(3);
+        assert_ne!(ledger.written(4), once);
         let read = Ledger::read("k", &once).unwrap();
-        assert_eq!(read, Ledger { writes: 1, ..ledger });
-        assert_ne!(read.written(), once);
+        assert_eq!(read, Ledger { writes: 1, writer: 3, ..ledger });
+        assert_ne!(read.written(3), once);
         let newer = String::from_utf8(once).unwrap().replace("\"version\":1", "\"version\":2");
         assert!(Ledger::read("k", newer.as_bytes()).unwrap_err().message().contains("a newer version"));
         assert!(Ledger::read("k", b"soon").unwrap_err().message().contains("the object k cannot be read"));

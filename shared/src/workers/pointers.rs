@@ -224,6 +224,7 @@ impl<'a> Pointers<'a> {
                 queue: &self.settings.jobs,
                 role: &self.settings.scheduler_role,
                 message: &message.to_string(),
+                within: one.within,
             };
             scheduler.set(&wanted).await?;
         }

@@ -42,6 +42,10 @@ pub(super) fn revised(described: &Value, at: usize, image: Option<&str>, logs: L
         let containers = request.get_mut("containerDefinitions")?.as_array_mut()?;
         for options in containers.iter_mut().filter_map(options_of_log_driver) {
             options["mode"] = json!("blocking");
+            // Docker refuses it beside that mode, and the container cannot be created.
+            if let Some(options) = options.as_object_mut() {
+                options.remove("max-buffer-size");
+            }
         }
     }
     if request == before {
