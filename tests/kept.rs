@@ -462,3 +462,20 @@ fn a_drain_that_died_at_every_try_says_that_nobody_watched() {
     );
     assert!(played.broken.is_empty(), "{}\n{:#?}", played.story.join("\n"), played.broken);
 }
+
+#[test]
+fn a_retry_of_a_stage_that_had_deployed_takes_back_what_itself_has_begun_and_nothing_before_it() {
+    // Stopped, it brought back what had run before the first try, which had succeeded: traffic on two versions.
+    let mut two = shape(2);
+    two.services[0].by = By::Ecs { how: How::Canary, barrier: false, bake: Duration::from_secs(120) };
+    two.services[1].by = By::CodeDeploy { barrier: false, termination: Duration::from_secs(120) };
+    let of = Calls { function: Some("deploy-services"), operation: Some("PutJobSuccessResult"), writes: false };
+    for at in share([39_000, 41_023, 43_000], 2, 1) {
+        let faults = vec![
+            Fault::Stop { at: millis(at), abandon: true },
+            Fault::Retry { after: millis(6920), all: true },
+            Fault::Once { what: Meddling::AbandonAndCrashAfter, of, nth: 0 },
+        ];
+        keeps_the_laws(&Plan { seed: 14652, shape: two.clone(), faults });
+    }
+}

@@ -1,7 +1,10 @@
 //! The targets of a release, as one invocation knows them: made from the manifest, looked at, acted on.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::join_all;
 use shared::artifact::Content;
+use shared::aws::codepipeline::{Codepipeline, facts};
 use shared::manifest::ServiceKind;
 use shared::targets::{self, Act, Moment, Of, Purpose, Site, Target, Whose};
 use shared::{Aws, Error, Tick, Time, Verdict, text};
@@ -12,6 +15,19 @@ use crate::decide::{State, Way};
 /// How long before the action's first look a deployment of its may have been begun, where CodePipeline does not say when
 /// the action began: the first function died, and Lambda delivered its event again (fact 3).
 const DIED: std::time::Duration = std::time::Duration::from_secs(240);
+
+/// What a try before this one has deployed, and succeeded with: all of its stage may be tried again.
+async fn facts_before(tick: &Tick<'_>) -> Result<BTreeSet<String>, Error> {
+    if tick.tried_before.is_none() {
+        return Ok(BTreeSet::new());
+    }
+    match Codepipeline::new(tick.aws).siblings(tick.release).await {
+        Ok(siblings) => Ok(facts(&siblings)),
+        // Where that may not be asked, a try that was given up is what there is as a rule.
+        Err(Error::Stop(_)) => Ok(BTreeSet::new()),
+        Err(again @ Error::Again(_)) => Err(again),
+    }
+}
 
 /// The services in all their environments.
 #[derive(Debug)]
@@ -54,7 +70,7 @@ impl Plan {
         }
         let whose = Whose {
             release: tick.release.clone(),
-            of: Of::Action { key: tick.key.to_owned() },
+            of: Of::Action { key: tick.key.to_owned(), facts: facts_before(tick).await? },
             since: begun(tick),
             image: content.image,
         };

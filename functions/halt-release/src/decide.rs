@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use shared::Time;
-use shared::aws::codepipeline::Sibling;
+use shared::aws::codepipeline::{Sibling, facts};
 use shared::targets::quick::Runs;
 
 /// How often what was stopped is looked at.
@@ -84,10 +84,8 @@ pub(crate) fn deployed(actions: &[Sibling]) -> Deployed {
     };
     let ends: Option<Vec<_>> = actions.iter().filter(|one| one.deploys).map(ended).collect();
     let ended = ends.and_then(|ends| ends.into_iter().max());
-    let succeeded = actions.iter().filter(|one| one.has_succeeded());
-    let ids = succeeded.filter_map(|one| one.variables.get("Deployments"));
     let has_succeeded = actions.iter().any(|one| one.deploys && one.has_succeeded());
-    let facts = ids.flat_map(|ids| ids.split(',').map(str::to_owned)).collect();
+    let facts = facts(actions);
     let runs = actions.iter().filter(|one| one.deploys).find_map(|one| Runs::read(one.quick_from.as_deref()?));
     Deployed { since, ended, facts, has_succeeded, runs }
 }

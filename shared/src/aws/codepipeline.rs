@@ -9,7 +9,7 @@ use aws_sdk_codepipeline::config::retry::RetryConfig;
 use aws_sdk_codepipeline::types::{
     ActionExecutionFilter, ExecutionDetails, FailureDetails, FailureType, PipelineExecutionStatus,
 };
-pub use siblings::{ActionStatus, Sibling, of_the_try, tries};
+pub use siblings::{ActionStatus, Sibling, facts, of_the_try, tries};
 use siblings::{is_listed, own_run, sibling, was_begun_again};
 use tracing::{info, warn};
 

@@ -140,7 +140,7 @@ impl Group {
     pub(super) fn adopt(&mut self, found: &[Deployment], whose: &Whose) {
         let ours = found.iter().filter_map(|one| Some((one, names::read_description(&one.description, &self.own)?)));
         let ours = ours.filter(|(one, described)| match &whose.of {
-            Of::Action { key } => described.key == key,
+            Of::Action { key, .. } => described.key == key,
             Of::Release { .. } => whose.is_in_time(one.created),
         });
         let ours: Vec<_> = ours.collect();
@@ -178,7 +178,7 @@ impl Group {
         definition: &str,
         before: u32,
     ) -> Result<Begun, Error> {
-        let Of::Action { key } = &whose.of else {
+        let Of::Action { key, .. } = &whose.of else {
             return Err(Verdict::failed("only the action that deploys begins a deployment").into());
         };
         let (environment, service) = (&site.environment_name, &site.service_name);
@@ -256,7 +256,9 @@ impl Group {
         // Somebody else's old tasks are somebody else's way back.
         let waits = target.is_some_and(|target| target.has_moved()) && names::is_ours(&other.description);
         let own = names::read_description(&other.description, &self.own).filter(|described| !described.is_back);
-        let before = own.map(|described| described.before).filter(|before| waits && *before > 0);
+        // One of a try that was given up is taken back to what was before that one; behind a fact there is nothing to take back.
+        let is_given_up = waits && !whose.is_fact(&other.id);
+        let before = own.map(|described| described.before).filter(|before| is_given_up && *before > 0);
         let busy = Busy { with: words::busy_with(&other), released: waits.then(|| other.id.clone()), before };
         self.standing = Standing::None(Some(busy));
         Ok(())

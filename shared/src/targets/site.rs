@@ -92,6 +92,8 @@ pub enum Of {
     Action {
         /// The key.
         key: String,
+        /// The deployments that are facts: they are of a try before this one, which has succeeded.
+        facts: BTreeSet<String>,
     },
     /// All, but for those that are facts: their action has succeeded. Those that were created after `until` are of a retry.
     Release {
@@ -137,7 +139,9 @@ impl Whose {
     /// Whether the deployment of this id is a fact: its action has succeeded.
     #[must_use]
     pub fn is_fact(&self, id: &str) -> bool {
-        matches!(&self.of, Of::Release { facts, .. } if facts.contains(id))
+        match &self.of {
+            Of::Action { facts, .. } | Of::Release { facts, .. } => facts.contains(id),
+        }
     }
 }
 

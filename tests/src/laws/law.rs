@@ -182,6 +182,11 @@ impl Release {
         runs.map(|run| run.updated).max()
     }
 
+    /// Whether what was begun then is a fact: a run of its deployment has succeeded after it, and nothing takes that back.
+    pub(super) fn is_fact(&self, begun: Option<shared::Time>) -> bool {
+        self.deployed().is_some_and(|at| begun.is_some_and(|begun| begun <= at))
+    }
+
     /// Whether the newest run of its deployment has succeeded: then what that one has begun may wait for its old tasks.
     pub(super) fn stays_deployed(&self) -> bool {
         self.action("Deploy").is_some_and(|one| one.status == ActionStatus::Succeeded)

@@ -1,6 +1,6 @@
 //! The actions of a release, as `ListActionExecutions` shows them: run after run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_codepipeline::types::{ActionExecutionDetail, ActionExecutionStatus, ArtifactDetail};
 use serde_json::Value;
@@ -182,6 +182,14 @@ pub fn of_the_try(mut siblings: Vec<Sibling>, run: Option<&str>) -> Vec<Sibling>
         siblings.retain(|one| one.started <= Some(ended));
     }
     siblings
+}
+
+/// The deployments that are facts: the action that began them has succeeded, so nothing that comes after it takes them back.
+#[must_use]
+pub fn facts(siblings: &[Sibling]) -> BTreeSet<String> {
+    let succeeded = siblings.iter().filter(|one| one.has_succeeded());
+    let ids = succeeded.filter_map(|one| one.variables.get("Deployments"));
+    ids.flat_map(|ids| ids.split(',').map(str::to_owned)).collect()
 }
 
 /// How often the release was tried, from its actions: each retry of a stage runs some of them once more.

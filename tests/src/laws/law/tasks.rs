@@ -119,8 +119,12 @@ pub(super) fn after_an_end_nothing_of_a_release_is_under_way(ended: &Ended<'_>) 
         left.extend(own.map(|(life, _)| format!("{} {:?}: {life:?}", release.execution, release.status)));
         if !release.stays_deployed() {
             let deployments = ended.stage.world().deployments();
+            let spans = ended.stage.world().spans_of_deployments();
+            let begun = |description: &String| spans.iter().find(|(one, ..)| one == description).map(|one| one.1);
             let living = deployments.into_iter().filter(|(description, status)| {
-                description.contains(&release.execution) && !matches!(*status, "Succeeded" | "Failed" | "Stopped")
+                description.contains(&release.execution)
+                    && !matches!(*status, "Succeeded" | "Failed" | "Stopped")
+                    && !release.is_fact(begun(description))
             });
             left.extend(
                 living
@@ -135,7 +139,7 @@ pub(super) fn after_an_end_nothing_of_a_release_is_under_way(ended: &Ended<'_>) 
                     said.iter().any(|line| line.contains(&format!("NOT ROLLED BACK: {environment}/{name} ")))
                 })
             };
-            let own = own.filter(|one| !told(&one.service));
+            let own = own.filter(|one| !told(&one.service) && !release.is_fact(Some(one.span.0)));
             left.extend(own.filter(|one| one.span.1.is_none()).map(|one| format!("{one:?}")));
         }
     }
