@@ -204,7 +204,7 @@ fn images_secrets_log_drivers_and_architectures_are_looked_at() {
         ("{gone: [shop]}", "us/web: there is no ECR repository `shop`: correct the task definition's image"),
         (
             "{gone: [\"shop:1.0\"]}",
-            "us/web: the image 111122223333.dkr.ecr.us-east-1.amazonaws.com/shop:1.0, which it runs now, is not there: the way back would not start. Keep the images of releases",
+            "us/web: the image 111122223333.dkr.ecr.us-east-1.amazonaws.com/shop:1.0 of shop-web is not there: what runs with it now would not start again. Keep the images of releases",
         ),
         (
             "{images: {\"shop:1.0\": [arm64]}}",
@@ -249,7 +249,7 @@ fn what_keeps_the_functions_away_is_found_in_the_stacks_parameters_and_in_other_
     // Whom it trusts instead: another account, or only ECS.
     for trusted in ["\"arn:aws:iam::999999999999:root\"", "ecs-tasks.amazonaws.com", ""] {
         let planted = other.replacen("\nsetup:", &format!("\nbeside: {{trust: {{deployer: [{trusted}]}}}}\nsetup:"), 1);
-        let said = "eu: the role `deployer` lets no role of the account 111122223333 assume it: its trust must name the stack's output RolesToTrust (the parameter TrustedRoles of examples/environment-role.yaml)";
+        let said = "eu: the role `deployer` lets no role of the account 111122223333 assume it: its trust must name the stack's output RolesToTrust (the parameter TrustedRoles of examples/environment-role.yaml), and ask for no external id";
         assert_eq!(looked_at_with(&manifest, &planted, given(&[])).wrong, [said], "{trusted}");
     }
     // Asked in that account, by whoever is there.
@@ -297,5 +297,6 @@ fn what_may_not_be_asked_is_said_to_be_not_known() {
             found.unasked.iter().any(|line| line.starts_with("us: the services web, worker (AccessDenied")),
             "{found:#?}"
         );
+        assert_eq!(found.wrong, Vec::<String>::new(), "what was not seen is not missing");
     });
 }

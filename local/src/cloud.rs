@@ -54,6 +54,26 @@ pub(crate) struct Refused {
     pub(crate) message: String,
 }
 
+impl Refused {
+    /// Whether it may be answered when it is asked again: nobody answered, or too many asked.
+    fn is_for_now(&self) -> bool {
+        let overloaded = ["hrottl", "RequestLimitExceeded", "ServiceUnavailable", "InternalError", "InternalFailure"];
+        self.code.is_empty() || overloaded.iter().any(|word| self.code.contains(word))
+    }
+
+    /// Whether there are no credentials that are good for anything.
+    pub(crate) fn is_nobody(&self) -> bool {
+        let expired = [
+            "Credentials",
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "InvalidClientTokenId",
+            "UnrecognizedClientException",
+        ];
+        expired.contains(&self.code.as_str())
+    }
+}
+
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}{}{}", self.code, if self.code.is_empty() { "" } else { ": " }, self.message)
@@ -72,12 +92,17 @@ impl<'a> Cloud<'a> {
         Self { aws, place }
     }
 
+    /// The same account in another Region.
+    pub(crate) fn in_region(&self, region: &str) -> Self {
+        Self { aws: self.aws, place: Place { region: region.to_owned(), ..self.place.clone() } }
+    }
+
     /// Asks; what is throttled or lost is asked again.
     pub(crate) async fn ask(&self, service: Service, operation: &str, input: &Value) -> Result<Value, Refused> {
         let mut pause = PAUSE;
         for _ in 1..TRIES {
             match self.ask_once(service, operation, input).await {
-                Err(refused) if refused.code.is_empty() || refused.code.contains("hrottl") => {
+                Err(refused) if refused.is_for_now() => {
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                 }

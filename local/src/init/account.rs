@@ -31,9 +31,10 @@ impl Asked {
         let ask = async |of: Of, operation: &str, input: Value| {
             cloud.ask(of, operation, &input).await.map_err(|why| failed(&format!("{operation} in {region}"), &why))
         };
-        let known = ask(Of::Ecs, "ListClusters", json!({})).await?;
-        let known = names(&known["clusterArns"]);
-        if !known.iter().any(|one| one == cluster) {
+        let there = ask(Of::Ecs, "DescribeClusters", json!({"clusters": [cluster]})).await?;
+        if there.pointer("/clusters/0/status").and_then(Value::as_str) != Some("ACTIVE") {
+            let known = ask(Of::Ecs, "ListClusters", json!({})).await?;
+            let known = names(&known["clusterArns"]);
             let why = shared::text::unknown("cluster", cluster, known.iter().map(String::as_str));
             return Err(Mistake(format!("--cluster: in {region}, {why}")));
         }
@@ -49,6 +50,10 @@ impl Asked {
             if !arns.is_empty() {
                 let described = ask(Of::Ecs, "DescribeServices", json!({"cluster": cluster, "services": arns})).await?;
                 for service in described["services"].as_array().into_iter().flatten() {
+                    if service.pointer("/deploymentController/type") == Some(&json!("EXTERNAL")) {
+                        services.push((service.clone(), Value::Null));
+                        continue;
+                    }
                     let runs = service["taskDefinition"]
                         .as_str()
                         .or_else(|| service.pointer("/taskSets/0/taskDefinition")?.as_str());
@@ -131,33 +136,63 @@ pub(super) fn found(asked: Vec<Asked>, application: &str) -> Result<Found, Mista
         }
     }
     let Some(first) = asked.first() else { return Err(Mistake("name a cluster: --cluster NAME".into())) };
+    let mut images: Vec<(String, String)> = Vec::new();
     for (described, definition) in &first.services {
         let name = described["serviceName"].as_str().unwrap_or_default();
-        let Some((container, _)) = own(definition) else { continue };
-        let balanced = described.pointer("/loadBalancers/0");
-        let own_name = balanced.and_then(|one| one["containerName"].as_str()).or_else(|| container["name"].as_str());
-        let own_port =
-            balanced.and_then(|one| one["containerPort"].as_u64()?.try_into().ok()).or_else(|| port(container));
-        let group = first.groups.iter().find(|(.., service)| service == name);
-        let is_worker = balanced.is_none()
-            || ["worker", "queue", "job", "sidekiq", "celery"].iter().any(|word| name.to_lowercase().contains(word));
         if described.pointer("/deploymentController/type") == Some(&json!("EXTERNAL")) {
             found
                 .notes
                 .push(format!("{name}: its controller is EXTERNAL: Cutover does not deploy it, so it was left out."));
             continue;
         }
+        if described["schedulingStrategy"] == "DAEMON" {
+            found.notes.push(format!("{name}: it runs once on each instance, as an agent does, so it was left out."));
+            continue;
+        }
+        let Some((container, _)) = own(definition) else { continue };
+        let family = definition["family"].as_str().unwrap_or_default();
+        if found.services.iter().any(|other| other.family == family) {
+            found.notes.push(format!(
+                "{name}: its task definition is that of another service, {family}: here each has its own, so it was left out."
+            ));
+            continue;
+        }
+        let image = container["image"].as_str().unwrap_or_default();
+        let repository = image.split('@').next().unwrap_or_default();
+        let slash = repository.rfind('/').unwrap_or_default();
+        let end = repository[slash..].find(':').map_or(repository.len(), |at| slash + at);
+        images.push((name.to_owned(), repository[..end].to_owned()));
+        let balanced = described.pointer("/loadBalancers/0");
+        let is_codedeploy = described.pointer("/deploymentController/type") == Some(&json!("CODE_DEPLOY"));
+        let asked = balanced.and_then(|one| one["containerName"].as_str());
+        // CodeDeploy is told where the traffic goes; elsewhere a proxy may stand before the application.
+        let own_name = asked.filter(|_| is_codedeploy).or_else(|| container["name"].as_str());
+        let own_port =
+            balanced.and_then(|one| one["containerPort"].as_u64()?.try_into().ok()).or_else(|| port(container));
+        let group = first.groups.iter().find(|(.., service)| service == name);
+        // CodeDeploy wants a load balancer for a queue worker, too.
+        let sounds_so = ["worker", "queue", "sidekiq", "celery"].iter().any(|word| name.to_lowercase().contains(word));
+        let is_worker = balanced.is_none() || (is_codedeploy && sounds_so);
         found.services.push(Service {
-            name: crate::local_yaml::plain(name),
+            name: super::name_in(&found, name),
             is_web: !is_worker,
             service: name.to_owned(),
-            family: definition["family"].as_str().unwrap_or_default().to_owned(),
+            family: family.to_owned(),
             container: own_name.unwrap_or_default().to_owned(),
             port: own_port,
             health_path: None,
             codedeploy: group.map(|(application, group, _)| (application.clone(), group.clone())),
             start: Start::Unknown,
         });
+    }
+    let of_first = images.first().map(|(_, image)| image.clone()).unwrap_or_default();
+    let others: Vec<_> = images.iter().filter(|(_, image)| *image != of_first).map(|(name, _)| name.as_str()).collect();
+    if !others.is_empty() {
+        found.notes.push(format!(
+            "{}: not of the image that {} has, and a release gives one image to all: take out of deploy.yaml what is another application's.",
+            others.join(", "),
+            images[0].0
+        ));
     }
     for other in &asked[1..] {
         let named = |one: &Asked| {

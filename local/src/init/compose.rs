@@ -32,7 +32,7 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
     });
     if [beside.clone(), beside.with_extension("yml")].iter().any(|path| path.is_file()) {
         found.notes.push(format!(
-            "{} is not read: `docker compose config` writes both as one.",
+            "{} is not read: `docker compose config --no-interpolate` writes both as one.",
             beside.with_extension("*").display()
         ));
     }
@@ -56,7 +56,8 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             found.outside.push((service.clone(), at));
             continue;
         }
-        if described.has_profiles {
+        // A migration is asked for as a rule.
+        if described.has_profiles && !is_named_so && !migrates(&command) {
             found.notes.push(format!(
                 "{service}: it is left out, since it has `profiles`: it is started only when it is asked for."
             ));

@@ -230,3 +230,45 @@ fn a_sidecar_is_not_taken_for_the_application() {
         "{notes:?}"
     );
 }
+
+#[test]
+fn a_service_that_says_only_what_differs_from_another_one_is_one_and_a_migration_is_one_although_it_has_a_profile() {
+    let compose = r#"
+services:
+  base: &base
+    build: .
+    environment: {DATABASE_URL: "postgres://db/blog", MODE: web}
+    env_file: []
+  web:
+    extends: {service: base}
+    command: [serve]
+    ports: ["8000:8000"]
+  worker:
+    extends: base
+    command: [work]
+    environment: [MODE=work, SSH_AUTH_SOCK_OF_NOBODY]
+  migrate:
+    extends: {service: base}
+    command: [./manage.py, migrate]
+    profiles: [tools]
+  seed:
+    extends: {service: base}
+    command: [./manage.py, loaddata]
+    profiles: [tools]
+  db: {image: "postgres:16"}
+"#;
+    let folder = Folder::with("extends", &[("compose.yaml", compose), ("Dockerfile", "FROM scratch\n")]);
+    let compose = folder.0.join("compose.yaml");
+    let (_, notes) = init(&folder.0, From::Compose(compose), "us-east-1").unwrap();
+    let manifest = folder.text("deploy.yaml");
+    for written in ["  migrate:\n", "  web:\n    kind: web\n", "  worker:\n    kind: worker\n"] {
+        assert!(manifest.contains(written), "{written}{manifest}");
+    }
+    assert!(!manifest.contains("seed"), "{manifest}");
+    assert!(notes.iter().any(|note| note.contains("seed: it is left out, since it has `profiles`")), "{notes:?}");
+    assert!(
+        notes.iter().any(|note| note.contains("`SSH_AUTH_SOCK_OF_NOBODY` has no value, and is left out")),
+        "{notes:?}"
+    );
+    assert!(folder.text("local.yaml").contains("outside: {db: localhost}"), "{}", folder.text("local.yaml"));
+}

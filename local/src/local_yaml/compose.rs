@@ -65,9 +65,14 @@ pub(crate) struct Service {
     pub(crate) is_told_secrets: bool,
     /// Whether it is started only when it is asked for.
     pub(crate) has_profiles: bool,
+    /// Whether it says only what differs from another one.
+    extends_another: bool,
     /// What is wrong with it, where it is somebody else's: a mistake once it is one of the application's containers.
     pub(crate) flaws: Vec<String>,
 }
+
+/// How many services may extend each other one after the other.
+const DEEPEST: u32 = 16;
 
 /// What has a meaning for docker on a developer's machine, and none for a task.
 const WITHOUT_EFFECT: &[&str] = &[
@@ -82,6 +87,8 @@ const WITHOUT_EFFECT: &[&str] = &[
     "dns",
     "extra_hosts",
     "hostname",
+    "gpus",
+    "group_add",
     "labels",
     "links",
     "logging",
@@ -89,6 +96,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "mem_reservation",
     "network_mode",
     "networks",
+    "pids_limit",
     "platform",
     "privileged",
     "profiles",
@@ -116,7 +124,7 @@ impl Compose {
         self.services.iter().find(|(own, _)| own == name).map(|(_, service)| service)
     }
 
-    /// Reads the file in a folder; variables are those of `.env` beside it, then those of `outside`.
+    /// Reads the file in a folder; variables are those of `outside`, then those of `.env` beside it, as docker has it.
     ///
     /// # Errors
     /// Every mistake, with file, line and column.
@@ -133,7 +141,7 @@ impl Compose {
             let text = shared::yaml::text_of(&beside).map_err(&there)?;
             variables = lines_of(&text);
         }
-        let variable = |name: &str| variables.get(name).cloned().or_else(|| outside(name));
+        let variable = |name: &str| outside(name).or_else(|| variables.get(name).cloned());
         let below = Path::new(file).parent().unwrap_or(Path::new(""));
         let mut reader = Reader { file, folder, below, variable: &variable, wrong: Vec::new(), notes: Vec::new() };
         let mut services = reader.file(document);
@@ -146,6 +154,7 @@ impl Compose {
             services.iter().filter(|(_, one)| one.built.is_some()).map(|(_, one)| one.image.clone()).collect();
         for (_, service) in &mut services {
             let is_own = service.built.is_some()
+                || service.extends_another
                 || built.is_empty()
                 || (service.image.is_some() && built.contains(&service.image));
             if is_own {
@@ -200,10 +209,12 @@ impl Reader<'_> {
             match scalar(key).unwrap_or_default().as_str() {
                 "services" => {
                     found = true;
-                    for (name, node) in entries(value) {
-                        let Some(name) = scalar(name) else { continue };
+                    let all: Vec<_> =
+                        entries(value).into_iter().filter_map(|(name, node)| Some((scalar(name)?, node))).collect();
+                    for (name, node) in &all {
+                        let name = name.clone();
                         let before = self.wrong.len();
-                        let mut service = self.service(&name, node);
+                        let mut service = self.service(&name, node, &all, DEEPEST);
                         service.flaws = self.wrong.split_off(before);
                         services.push((name, service));
                     }
@@ -219,8 +230,43 @@ impl Reader<'_> {
         services
     }
 
-    fn service(&mut self, name: &str, node: &MarkedYaml<'_>) -> Service {
-        let mut service = Service::default();
+    /// What a service begins with that says only what differs from another one (`extends`), which may do so itself.
+    fn extended(&mut self, node: &MarkedYaml<'_>, all: &[(String, &MarkedYaml<'_>)], deep: u32) -> Service {
+        let field = |name: &str| {
+            entries(node).into_iter().find(|(key, _)| scalar(key).as_deref() == Some(name)).map(|(_, value)| value)
+        };
+        let base = scalar(node).or_else(|| field("service").and_then(scalar));
+        let other_file = field("file").and_then(scalar);
+        let found = base.as_ref().and_then(|base| all.iter().find(|(name, _)| name == base));
+        match (found, &other_file, deep) {
+            (Some((name, base)), None, 1..) => {
+                // How it is started and waited for is its own affair.
+                let base = self.service(name, base, all, deep - 1);
+                Service { ends: false, has_profiles: false, extends_another: true, ..base }
+            }
+            (_, Some(file), _) => {
+                self.find(
+                    node,
+                    &format!("`extends` of a service in {file} is not supported: write here what it takes from there"),
+                );
+                Service { extends_another: true, ..Service::default() }
+            }
+            (Some(_), None, _) => {
+                self.find(node, "`extends` leads back to this service");
+                Service { extends_another: true, ..Service::default() }
+            }
+            (None, None, _) => {
+                let base = base.unwrap_or_default();
+                let why = shared::text::unknown("service", &base, all.iter().map(|(name, _)| name.as_str()));
+                self.find(node, &format!("`extends`: {why}"));
+                Service { extends_another: true, ..Service::default() }
+            }
+        }
+    }
+
+    fn service(&mut self, name: &str, node: &MarkedYaml<'_>, all: &[(String, &MarkedYaml<'_>)], deep: u32) -> Service {
+        let extends = entries(node).into_iter().find(|(key, _)| scalar(key).as_deref() == Some("extends"));
+        let mut service = extends.map(|(_, value)| self.extended(value, all, deep)).unwrap_or_default();
         if !matches!(node.data, YamlData::Mapping(_)) {
             self.find(node, "a service is a mapping: names, each with a colon and a value");
         }
@@ -237,7 +283,7 @@ impl Reader<'_> {
                     service.is_told_secrets = texts.into_iter().filter_map(scalar).any(|text| has_variables(&text));
                 }
                 "entrypoint" => service.entrypoint = self.command(value),
-                "environment" => service.environment = self.environment(value),
+                "environment" => service.environment.extend(self.environment(value)),
                 "env_file" => files = self.files(value),
                 "healthcheck" => service.health_check = self.health_check(value),
                 "depends_on" => (service.needs, service.awaits) = (self.needs(value), awaits(value)),
@@ -245,7 +291,7 @@ impl Reader<'_> {
                 "ports" => (service.port, service.published) = self.ports(name, value),
                 "expose" => service.port = service.port.or(self.ports(name, value).0),
                 "stop_grace_period" => service.stop_timeout = self.seconds(value),
-                "init" => {}
+                "init" | "extends" => {}
                 extension if extension.starts_with("x-") => {}
                 known if WITHOUT_EFFECT.contains(&known) => {
                     service.has_profiles |= known == "profiles";
@@ -302,7 +348,10 @@ impl Reader<'_> {
             // Without a value, it is the developer's own.
             match value.or_else(|| (reader.variable)(&name)) {
                 Some(value) => drop(variables.insert(name, value)),
-                None => reader.find(at, &format!("`{name}` has no value: give it one here or in .env")),
+                None => {
+                    let at = reader.at(at);
+                    reader.notes.push(format!("{at}: `{name}` has no value, and is left out, as docker does"));
+                }
             }
         };
         match &node.data {

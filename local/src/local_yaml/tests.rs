@@ -298,7 +298,17 @@ fn what_a_compose_file_says_and_cannot_be_done_here_is_named_with_its_place() {
         (
             "    command: ./blog",
             "    extends: {service: app}\n    command: ./blog",
-            "compose.yaml:5:5: `extends` is not supported here: say in local.yaml how the container is started, without `compose`",
+            "compose.yaml:5:14: `extends`: there is no service `app`: there is `web`, `worker`, `db`",
+        ),
+        (
+            "    command: ./blog",
+            "    extends: {service: app, file: base.yaml}\n    command: ./blog",
+            "compose.yaml:5:14: `extends` of a service in base.yaml is not supported: write here what it takes from there",
+        ),
+        (
+            "    command: ./blog",
+            "    extends: web\n    command: ./blog",
+            "compose.yaml:5:14: `extends` leads back to this service",
         ),
         ("'my blog'", "'my blog", "compose.yaml:5:14: a quote is not closed"),
         (
@@ -308,7 +318,6 @@ fn what_a_compose_file_says_and_cannot_be_done_here_is_named_with_its_place() {
         ),
         ("${MODE:-fast}", "${MODE:?no}", "compose.yaml:6:19: `MODE` has no value: no"),
         ("PRICE=5$$", "PRICE=5$", "compose.yaml:6:41: a single `$`: write `$$` for a dollar sign"),
-        ("TOKEN]", "TOKNE]", "compose.yaml:6:52: `TOKNE` has no value: give it one here or in .env"),
         (":8000/tcp", ":all", "compose.yaml:7:13: `127.0.0.1:80:all` is no port: write it as \"8080\" or \"80:8080\""),
         ("1m30s", "soon", "compose.yaml:8:61: `soon` is no duration: write it as `90s` or `1m30s`"),
         ("retries: 2", "retires: 2", "compose.yaml:8:68: `healthcheck.retires` is not supported here"),

@@ -98,7 +98,9 @@ impl Look<'_> {
         if logs.pointer("/options/awslogs-create-group") == Some(&json!("true")) {
             return;
         }
-        match self.ask(Of::Logs, "DescribeLogGroups", json!({"logGroupNamePrefix": group})).await {
+        let region = logs.pointer("/options/awslogs-region").and_then(Value::as_str);
+        let region = region.unwrap_or(&self.environment.region).to_owned();
+        match self.ask_in(&region, Of::Logs, "DescribeLogGroups", json!({"logGroupNamePrefix": group})).await {
             Ok(found) => {
                 if !found["logGroups"].as_array().into_iter().flatten().any(|one| one["logGroupName"] == group) {
                     self.wrong(who, format!("there is no log group `{group}`, so {name} would not start: aws logs create-log-group --log-group-name {group}"));
@@ -109,20 +111,27 @@ impl Look<'_> {
     }
 
     async fn secrets(&mut self, who: &str, container: &Value) {
-        for secret in container["secrets"].as_array().into_iter().flatten() {
+        let of_driver = container.pointer("/logConfiguration/secretOptions");
+        let all = [Some(&container["secrets"]), of_driver].into_iter().flatten().filter_map(Value::as_array).flatten();
+        for secret in all.cloned().collect::<Vec<_>>() {
             let (name, from) =
                 (secret["name"].as_str().unwrap_or_default(), secret["valueFrom"].as_str().unwrap_or_default());
             let is_secret = from.contains(":secretsmanager:");
             // `arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME:key:stage:version`
             let id: String =
                 if is_secret { from.split(':').take(7).collect::<Vec<_>>().join(":") } else { from.to_owned() };
+            // An ARN may be of another Region; SSM takes a parameter's as its name.
+            let region = from.split(':').nth(3).filter(|region| !region.is_empty());
+            let region = region.unwrap_or(&self.environment.region).to_owned();
             let asked = if is_secret {
-                self.ask(Of::Secrets, "DescribeSecret", json!({"SecretId": id})).await
+                self.ask_in(&region, Of::Secrets, "DescribeSecret", json!({"SecretId": id})).await
             } else {
-                let name = id.split(":parameter").nth(1).unwrap_or(&id).to_owned();
-                self.ask(Of::Ssm, "GetParameter", json!({"Name": name})).await
+                self.ask_in(&region, Of::Ssm, "GetParameter", json!({"Name": id})).await
             };
             match asked {
+                Ok(found) if !found["DeletedDate"].is_null() => {
+                    self.wrong(who, format!("its secret {name} comes from {from}, which is about to be deleted: restore it, or correct `valueFrom`"));
+                }
                 Ok(_) => {}
                 Err(refused) if refused.code.contains("NotFound") => {
                     self.wrong(
@@ -170,8 +179,11 @@ impl Look<'_> {
     /// That what is built runs where it is placed.
     async fn architecture(&mut self, who: &str, family: &str, definition: &Value, containers: &[Value]) {
         let wanted = self.answers.architecture.clone();
-        let placed = definition.pointer("/runtimePlatform/cpuArchitecture").and_then(Value::as_str).unwrap_or("X86_64");
-        let placed = placed.to_lowercase();
+        let said = definition.pointer("/runtimePlatform/cpuArchitecture").and_then(Value::as_str);
+        // On instances, what is not said is what the instances are.
+        let Some(placed) = said.or(super::is_for_fargate(definition).then_some("X86_64")).map(str::to_lowercase) else {
+            return;
+        };
         if placed != wanted {
             self.wrong(who, format!(
                 "the task definition {family} is for {placed}, and the image will be built for {wanted}: set \
@@ -192,13 +204,16 @@ impl Look<'_> {
                         (name, json!({"imageTag": tag}))
                     }
                 };
+            let repository = repository.split(':').next().unwrap_or(repository);
+            // ACCOUNT.dkr.ecr.REGION.amazonaws.com: after a release, it is the stack's, wherever it runs.
+            let region = host.split('.').nth(3).unwrap_or_default().to_owned();
             let input = json!({"registryId": host.split('.').next(), "repositoryName": repository, "imageIds": [id],
                 "acceptedMediaTypes": ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json",
                     "application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"]});
-            match self.ask(Of::Ecr, "BatchGetImage", input).await {
+            match self.ask_in(&region, Of::Ecr, "BatchGetImage", input).await {
                 Ok(found) => {
                     let Some(manifest) = found.pointer("/images/0/imageManifest").and_then(Value::as_str) else {
-                        self.wrong(who, format!("the image {image}, which it runs now, is not there: the way back would not start. Keep the images of releases"));
+                        self.wrong(who, format!("the image {image} of {family} is not there: what runs with it now would not start again. Keep the images of releases"));
                         continue;
                     };
                     let manifest: Value = serde_json::from_str(manifest).unwrap_or_default();
@@ -208,6 +223,8 @@ impl Look<'_> {
                         .flatten()
                         .filter_map(|one| one.pointer("/platform/architecture")?.as_str())
                         .map(|name| if name == "amd64" { "x86_64" } else { name })
+                        // What tells how it was built.
+                        .filter(|name| *name != "unknown")
                         .collect();
                     if built.is_empty() {
                         self.note(who, format!(

@@ -87,9 +87,12 @@ pub async fn verify(aws: &Aws, manifest: &Manifest, answers: &Answers) -> Report
 /// There are no credentials, or none that are valid.
 pub(crate) async fn somebody_asks(aws: &Aws) -> Result<(), Mistake> {
     match own_account(aws).await {
-        Err(refused) if refused.code == "Credentials" => Err(Mistake(
-            "there are no AWS credentials, or none that are valid any more: set AWS_PROFILE, or log in (`aws sso login`)".into(),
-        )),
+        Err(refused) if refused.is_nobody() => Err(Mistake(format!(
+            "there are no AWS credentials, or none that are valid any more ({}). Set AWS_PROFILE; a profile of IAM Identity Center (`aws sso \
+             login`) or with `credential_process` is read by the AWS CLI alone: \
+             eval \"$(aws configure export-credentials --format env)\"",
+            refused.message
+        ))),
         // Whoever may not ask that may be allowed the rest.
         Ok(_) | Err(_) => Ok(()),
     }
@@ -152,11 +155,23 @@ impl Look<'_> {
 
     /// Asks once, however many want to know it.
     async fn ask(&mut self, service: Service, operation: &str, input: Value) -> Result<Value, Refused> {
-        let key = format!("{operation} {input}");
+        let region = self.environment.region.clone();
+        self.ask_in(&region, service, operation, input).await
+    }
+
+    /// The same in another Region: what is asked for may be there.
+    async fn ask_in(
+        &mut self,
+        region: &str,
+        service: Service,
+        operation: &str,
+        input: Value,
+    ) -> Result<Value, Refused> {
+        let key = format!("{region} {operation} {input}");
         if let Some(known) = self.asked.get(&key) {
             return known.clone();
         }
-        let answer = self.cloud.ask(service, operation, &input).await;
+        let answer = self.cloud.in_region(region).ask(service, operation, &input).await;
         self.asked.insert(key, answer.clone());
         answer
     }
@@ -184,6 +199,9 @@ impl Look<'_> {
                         "{name}: nothing was checked: its role {role} cannot be assumed by you. Ask with credentials of that account: \
                          verify DIR --aws --environment {name}"
                     ),
+                    (_, "") => {
+                        format!("{name}: nothing was checked: {region} does not answer ({refused}): correct `region`?")
+                    }
                     _ => {
                         format!("{name}: nothing was checked: no permission for ecs:DescribeClusters there ({refused})")
                     }
@@ -212,7 +230,7 @@ impl Look<'_> {
             Some(Ok(own)) if !trusts(&found, own) => {
                 let why = format!(
                     "the role `{name}` lets no role of the account {own} assume it: its trust must name the stack's output \
-                     RolesToTrust (the parameter TrustedRoles of examples/environment-role.yaml)"
+                     RolesToTrust (the parameter TrustedRoles of examples/environment-role.yaml), and ask for no external id"
                 );
                 self.wrong("", why);
             }
@@ -235,6 +253,10 @@ impl Look<'_> {
         for (family, tasks) in families {
             let described = self.ask(Service::Ecs, "DescribeTaskDefinition", json!({"taskDefinition": family})).await;
             let Ok(described) = described else { continue };
+            // Whatever else it may run on, Fargate's quota is only for what Fargate runs.
+            if !is_for_fargate(&described["taskDefinition"]) || self.runs_on_instances() {
+                continue;
+            }
             let cpu = described
                 .pointer("/taskDefinition/cpu")
                 .and_then(Value::as_str)
@@ -243,9 +265,7 @@ impl Look<'_> {
             let tasks = *tasks as f64;
             vcpus += 2.0 * tasks * cpu.unwrap_or_default() / 1024.0;
         }
-        if self.environment.launch_type.is_some_and(|kind| kind != shared::manifest::LaunchType::Fargate)
-            || vcpus == 0.0
-        {
+        if vcpus == 0.0 {
             return;
         }
         match self
@@ -264,6 +284,21 @@ impl Look<'_> {
             Err(refused) => self.unasked("Fargate's quota of vCPUs", &refused),
         }
     }
+}
+
+impl Look<'_> {
+    /// Whether one-off tasks run on container instances, which pull images themselves and give tasks no public address.
+    fn runs_on_instances(&self) -> bool {
+        let kind = self.environment.launch_type;
+        let providers = &self.environment.capacity_providers;
+        kind.is_some_and(|kind| kind != shared::manifest::LaunchType::Fargate)
+            || (!providers.is_empty() && !providers.iter().any(|one| one.name.starts_with("FARGATE")))
+    }
+}
+
+/// Whether a task definition is one that Fargate takes.
+fn is_for_fargate(definition: &Value) -> bool {
+    texts(&definition["requiresCompatibilities"]).contains("FARGATE")
 }
 
 /// What a role's trust policy says, as text.
@@ -289,7 +324,9 @@ fn trusts(role: &Value, account: &str) -> bool {
             .any(|action| matches!(action.as_str(), Some("sts:AssumeRole" | "sts:*" | "*")));
         let principal = &statement["Principal"];
         let named = principal == "*" || each(&principal["AWS"]).iter().any(is_it);
-        statement["Effect"] == "Allow" && lets && named
+        // Cutover says no external id.
+        let asks_for_more = statement["Condition"].to_string().contains("sts:ExternalId");
+        statement["Effect"] == "Allow" && lets && named && !asks_for_more
     })
 }
 

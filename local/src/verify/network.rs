@@ -42,7 +42,9 @@ impl Look<'_> {
                 let free = free.unwrap_or_default();
                 self.wrong("", format!("the subnet {id} has {free} addresses left, and a deployment runs both versions at once: use a larger one"));
             }
-            self.reaches_ecr(id, subnet["vpcId"].as_str().unwrap_or_default()).await;
+            if !self.runs_on_instances() {
+                self.reaches_ecr(id, subnet["vpcId"].as_str().unwrap_or_default()).await;
+            }
         }
     }
 
@@ -60,10 +62,24 @@ impl Look<'_> {
         let table = own.or_else(|| tables.iter().find(|table| associated(table, "main", "true")));
         let routes = table.and_then(|table| table["routeSet"].as_array()).cloned().unwrap_or_default();
         let out = routes.iter().find(|route| route["destinationCidrBlock"] == "0.0.0.0/0");
+        if out.is_some_and(|route| route["state"] == "blackhole") {
+            self.wrong("", format!(
+                "the subnet {subnet} leads to a gateway that is gone (its default route is a blackhole), so no image is pulled: correct its \
+                 route table"
+            ));
+            return;
+        }
         let through = out.and_then(|route| {
-            ["gatewayId", "natGatewayId", "transitGatewayId", "networkInterfaceId"]
-                .iter()
-                .find_map(|field| route[*field].as_str())
+            [
+                "gatewayId",
+                "natGatewayId",
+                "transitGatewayId",
+                "networkInterfaceId",
+                "coreNetworkArn",
+                "vpcPeeringConnectionId",
+            ]
+            .iter()
+            .find_map(|field| route[*field].as_str())
         });
         match through {
             Some(gateway) if gateway.starts_with("igw-") && !self.environment.assign_public_ip => {

@@ -1,6 +1,6 @@
 //! Services: that they are there, who deploys them, and that they wait at the barrier for as long as it takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use shared::aws::ecs::Stage;
@@ -25,7 +25,7 @@ impl Look<'_> {
         };
         let own: Vec<_> = manifest.services.iter().filter(|(_, service)| is_here(service)).collect();
         let names: Vec<_> = own.iter().map(|(_, service)| in_environment(&service.service, name)).collect();
-        let mut found = BTreeMap::new();
+        let (mut found, mut not_asked) = (BTreeMap::new(), BTreeSet::new());
         for some in names.chunks(AT_ONCE) {
             let input = json!({"cluster": self.environment.cluster, "services": some});
             match self.ask(Of::Ecs, "DescribeServices", input).await {
@@ -34,7 +34,10 @@ impl Look<'_> {
                         found.insert(service["serviceName"].as_str().unwrap_or_default().to_owned(), service.clone());
                     }
                 }
-                Err(refused) => self.unasked(format!("the services {}", some.join(", ")), &refused),
+                Err(refused) => {
+                    not_asked.extend(some.iter().cloned());
+                    self.unasked(format!("the services {}", some.join(", ")), &refused);
+                }
             }
         }
         let mut families = BTreeMap::new();
@@ -45,6 +48,7 @@ impl Look<'_> {
                     *families.entry(family).or_default() += seen["desiredCount"].as_i64().unwrap_or_default();
                     self.service(service_name, service, seen).await;
                 }
+                None if not_asked.contains(own) => drop(families.entry(family).or_default()),
                 _ => {
                     families.entry(family).or_default();
                     self.wrong(
@@ -61,18 +65,21 @@ impl Look<'_> {
     }
 
     async fn service(&mut self, name: &str, service: &Service, seen: &Value) {
-        if let Some(balanced) = seen.pointer("/loadBalancers/0") {
-            let (container, port) =
-                (balanced["containerName"].as_str().unwrap_or_default(), balanced["containerPort"].as_u64());
-            if container != service.container || service.port.is_some_and(|own| Some(u64::from(own)) != port) {
-                let port = port.unwrap_or_default();
-                self.wrong(name, format!(
-                    "its load balancer asks container `{container}` at port {port}, and deploy.yaml says otherwise: correct \
-                     `container` and `port` there"
-                ));
-            }
-        }
         let controller = seen.pointer("/deploymentController/type").and_then(Value::as_str).unwrap_or("ECS");
+        // CodeDeploy is told where the traffic goes; where ECS deploys, a proxy may stand before the container that gets the image.
+        let balanced = seen["loadBalancers"].as_array().cloned().unwrap_or_default();
+        let fits = |one: &Value| {
+            let port = one["containerPort"].as_u64();
+            one["containerName"] == service.container.as_str()
+                && service.port.is_none_or(|own| Some(u64::from(own)) == port)
+        };
+        if let Some(first) = balanced.first().filter(|_| controller == "CODE_DEPLOY" && !balanced.iter().any(fits)) {
+            let (container, port) = (first["containerName"].as_str().unwrap_or_default(), &first["containerPort"]);
+            self.wrong(name, format!(
+                "its load balancer asks container `{container}` at port {port}, and deploy.yaml says otherwise: correct \
+                 `container` and `port` there"
+            ));
+        }
         match (controller, service.deployment) {
             ("CODE_DEPLOY", Some(DeploymentKind::Ecs)) => {
                 self.wrong(
