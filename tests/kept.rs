@@ -479,3 +479,19 @@ fn a_retry_of_a_stage_that_had_deployed_takes_back_what_itself_has_begun_and_not
         keeps_the_laws(&Plan { seed: 14652, shape: two.clone(), faults });
     }
 }
+
+#[test]
+fn what_a_halt_has_done_is_said_although_the_log_cannot_be_read() {
+    // What was there already could not be compared with, so it was not said at all.
+    let of = Calls { function: None, operation: Some("GetLogEvents"), writes: false };
+    let unreadable =
+        Fault::Storm { what: Meddling::Unreachable, of, from: millis(9364), lasts: millis(56_423), one_in: 1, seed: 0 };
+    for at in share([9000, 9912, 11_000], 2, 1) {
+        let faults = vec![
+            Fault::Stop { at: millis(at), abandon: true },
+            unreadable.clone(),
+            Fault::ShortLambdas(millis(53_742)),
+        ];
+        keeps_the_laws(&Plan { seed: 18737, shape: without_barrier(Duration::from_secs(180)), faults });
+    }
+}

@@ -60,7 +60,7 @@ impl Journal {
         if self.unsaid.is_empty() {
             return;
         }
-        match self.put(aws, release).await {
+        match self.put(aws, release, false).await {
             Ok(()) => self.unsaid.clear(),
             Err(error) => {
                 self.sure = false;
@@ -69,9 +69,10 @@ impl Journal {
         }
     }
 
-    /// The same for the last words of an action, which nobody says later: tried for a few seconds.
+    /// The same for the last words of an action, which nobody says later: tried for a few seconds. Where it cannot be read for as long what
+    /// is there already, they are said all the same: better twice than not at all.
     ///
-    /// Safe to repeat, as [`Self::flush`] is.
+    /// Safe to repeat, as [`Self::flush`] is but for that.
     pub async fn finish(&mut self, aws: &Aws, release: &Release) {
         let (most, pause) = LAST_WORDS;
         for _ in 0..most {
@@ -81,9 +82,13 @@ impl Journal {
             }
             tokio::time::sleep(pause).await;
         }
+        match self.put(aws, release, true).await {
+            Ok(()) => self.unsaid.clear(),
+            Err(error) => warn!(%error, "it is not said in the release's log"),
+        }
     }
 
-    async fn put(&mut self, aws: &Aws, release: &Release) -> Result<(), Error> {
+    async fn put(&mut self, aws: &Aws, release: &Release, blindly: bool) -> Result<(), Error> {
         let (Some(group), Some(first)) = (&aws.settings().log_group, self.unsaid.first()) else { return Ok(()) };
         let stream = names::log_stream(release);
         let logs = match &self.logs {
@@ -94,7 +99,7 @@ impl Journal {
                 self.logs.insert(logs)
             }
         };
-        if !self.sure {
+        if !self.sure && !blindly {
             let there = logs.lines_since(group, &stream, first.at.before(LOOK_BACK)).await?;
             self.unsaid.retain(|line| !there.iter().any(|said| said.text == line.text));
         }
