@@ -6,6 +6,7 @@
 
 mod decide;
 mod event;
+mod follow;
 mod look;
 mod message;
 mod metrics;

@@ -14,7 +14,8 @@ use shared::workers::ledger::{Ledger, Place as Worker, Start};
 use shared::{Aws, Error, Invocation, Time, Trouble};
 use tracing::{error, info, warn};
 
-use crate::decide::{self, Act, Decided, Left, News, Observation, Waiting, decide};
+use crate::decide::{Act, Decided, Left, Observation, Waiting, decide};
+use crate::follow::{self, News};
 use crate::metrics::{Counts, emit};
 use crate::take_in::tell_dead;
 use crate::{event, message};
@@ -218,7 +219,7 @@ impl<'a> Look<'a> {
                         reasons = said,
                         "workers started"
                     );
-                    decide::started(ledger, start.number, &arns, &reasons, now);
+                    follow::started(ledger, start.number, &arns, &reasons, now);
                     return Ok(());
                 }
             }
@@ -226,7 +227,7 @@ impl<'a> Look<'a> {
             Err(again @ Error::Again(_)) => return Err(again),
         };
         error!(environment = self.environment, worker = self.name, why, "workers cannot be started");
-        let ids = decide::refused(ledger, start.number, now, &why);
+        let ids = follow::refused(ledger, start.number, now, &why);
         refused.extend(ids.into_iter().map(|id| (id, why.clone())));
         Ok(())
     }

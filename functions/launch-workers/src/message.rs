@@ -3,7 +3,8 @@
 use shared::workers::jobs::Job;
 use shared::workers::ledger::Held;
 
-use crate::decide::{Left, News};
+use crate::decide::Left;
+use crate::follow::News;
 
 /// Why a job cannot be done: no release has brought any worker.
 pub(crate) fn none_released() -> String {

@@ -10,6 +10,7 @@
 //! only the actions that failed, and a migration that is run again must be watched again.
 
 mod decide;
+mod lines;
 mod merged;
 mod message;
 mod search;
@@ -24,7 +25,8 @@ use shared::artifact;
 use shared::{Aws, Error, Event, Invocation, Next, Tick, Verdict};
 use tracing::warn;
 
-use decide::{Decision, Observation, State, decide};
+use decide::{Decision, Observation, decide};
+use lines::State;
 use tail::Tail;
 
 /// How often the streams are looked at: a line shows within about two of these.

@@ -3,7 +3,7 @@
 use shared::aws::logs::{Line, Logs};
 use shared::{Error, Tick, Time, Trouble, Verdict, names};
 
-use crate::decide::{State, Unremembered, batches, merge};
+use crate::lines::{State, Unremembered, batches, merge};
 
 /// The release's own stream, as one invocation knows it.
 #[derive(Debug)]

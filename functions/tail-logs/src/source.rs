@@ -4,7 +4,8 @@ use shared::aws::Place;
 use shared::aws::logs::{From, Line, Logs};
 use shared::{Error, Tick, Time, Trouble};
 
-use crate::decide::{self, Key, Position, late};
+use crate::decide;
+use crate::lines::{Key, Position, late};
 use crate::merged::Merged;
 
 /// A page with fewer lines than this is most likely all there is: pages end at 10,000 lines or 1 MB (fact 33).

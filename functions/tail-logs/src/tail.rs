@@ -11,7 +11,8 @@ use shared::manifest::{Manifest, in_environment};
 use shared::{Error, Tick, Time, Trouble, Verdict, names};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::decide::{self, AT_ONCE, Key, MOST_CONTAINERS, READS, Runner, State};
+use crate::decide::{self, AT_ONCE, MOST_CONTAINERS, READS, Runner};
+use crate::lines::{Key, State};
 use crate::merged::Merged;
 use crate::message;
 use crate::search::{Found, Group, Search, Tasks};

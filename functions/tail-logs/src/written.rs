@@ -8,7 +8,7 @@ use aws_smithy_types::base64;
 use serde::{Deserialize, Serialize};
 use shared::Time;
 
-use crate::decide::{Key, Position, State};
+use crate::lines::{Key, Position, State};
 
 /// The state in the token.
 #[derive(Default, Serialize, Deserialize)]
