@@ -210,3 +210,53 @@ fn what_the_task_definition_has_is_kept_and_logs_block_when_the_manifest_asks_fo
         assert!(summary.contains("may lose log lines"), "{summary}");
     });
 }
+
+/// Functions that have so long only.
+fn short_lived(seconds: u64) -> Box<dyn Fn(&mut local::template::Stack)> {
+    Box::new(move |stack| {
+        for function in &mut stack.functions {
+            function.timeout = function.timeout.min(seconds);
+        }
+    })
+}
+
+#[test]
+fn a_task_that_ecs_has_forgotten_is_not_run_again_in_the_same_try() {
+    // Its continuation is not picked up for more than an hour; meanwhile it ends.
+    let asleep = |call: &Call<'_>| {
+        let since = call.at.since(tests::BEGIN);
+        let is_asleep = (Duration::from_secs(60)..Duration::from_secs(4600)).contains(&since);
+        if call.operation == "PollForJobs" && is_asleep { Meddling::Throttle } else { Meddling::Pass }
+    };
+    let setting = migrating(|_| Script::task(150));
+    let setting = Setting { change_stack: short_lived(120), meddle: Box::new(asleep), ..setting };
+    play(setting, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed, "{:#?}", stage.actions(&release));
+        let why = stage.action(&release, "Migrate").error.unwrap();
+        assert!(why.contains("ECS does not show any more how it ended. Its lines stand in the log"), "{why}");
+        let migrations = stage.started(&release).into_iter().filter(|task| task.starts_with("migrate"));
+        assert_eq!(migrations.count(), 3, "one in each environment");
+    });
+}
+
+#[test]
+fn no_room_is_waited_for_as_long_as_it_says_also_across_hand_overs() {
+    let full = |call: &Call<'_>| match (call.function, call.operation) {
+        ("run-tasks", "RunTask") => Meddling::NoRoom,
+        _ => Meddling::Pass,
+    };
+    let shop = Setting::default();
+    let prepare = "    command: [shop, prepare]\n";
+    let manifest = shop.manifest.replace(prepare, &format!("{prepare}    retry_placement_for: 12m\n"));
+    assert_ne!(manifest, shop.manifest);
+    let setting = Setting { manifest, change_stack: short_lived(200), meddle: Box::new(full), ..shop };
+    play(setting, async |stage| {
+        let (begun, release) = (stage.now(), stage.start());
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed, "{:#?}", stage.actions(&release));
+        let why = stage.action(&release, "Prepare").error.unwrap();
+        assert!(why.contains("ECS found no room for the task for 12 min"), "{why}");
+        let took = stage.now().since(begun);
+        assert!((Duration::from_secs(720)..Duration::from_secs(900)).contains(&took), "{took:?}");
+    });
+}

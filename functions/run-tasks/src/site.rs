@@ -66,8 +66,10 @@ pub(crate) struct Site {
     stopping: Option<Time>,
     /// Whether an earlier try may have run the task, of which ECS shows nothing any more.
     forgotten: bool,
-    /// Whether an invocation before this one has begun it, and since when this one finds nothing of it.
-    begun: (bool, Option<Time>),
+    /// Whether an invocation before this one has begun it.
+    begun: bool,
+    /// Since when nothing of what was begun is found.
+    missing_since: Option<Time>,
     /// Since when another release's task is seen here, or one of an earlier try that ends.
     others_since: Option<Time>,
     looking: Trouble,
@@ -110,7 +112,8 @@ impl Plan {
                 doubted: None,
                 stopping: None,
                 forgotten: false,
-                begun: (false, None),
+                begun: false,
+                missing_since: None,
                 others_since: None,
                 looking: Trouble::default(),
                 acting: Trouble::default(),
@@ -142,7 +145,7 @@ impl Plan {
     /// Takes up what the invocation before this one knew.
     pub(crate) fn recall(&mut self, state: &State) {
         for (at, site) in self.sites.iter_mut().enumerate() {
-            site.begun.0 = state.at(at).begun;
+            site.begun = state.at(at).begun;
         }
     }
 
@@ -441,11 +444,15 @@ impl Site {
         if self.task.is_some() {
             return Ok(true);
         }
-        if self.begun.0 {
-            let since = *self.begun.1.get_or_insert(tick.now);
+        if self.begun {
+            let since = *self.missing_since.get_or_insert(tick.now);
             return match tick.now.since(since) < shared::aws::SHOWN {
                 true => Ok(false),
-                false => Err(Verdict::failed("it was begun, and ECS does not show any more how it ended").into()),
+                false => Err(Verdict::failed(
+                    "it was begun, and ECS does not show any more how it ended. Its lines stand in the log: look whether it has done its \
+                     work before you retry the stage, which runs it again",
+                )
+                .into()),
             };
         }
         if tick.unsettled {
