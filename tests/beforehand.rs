@@ -13,14 +13,23 @@ fn what_does_not_fit_the_account_is_found_before_anything_is_started() {
     let good = Setting::default().manifest;
     let says_ecs = "    kind: web\n    deployment: ecs\n";
     let without_group = "";
+    let refused = |manifest: String, said: &str| {
+        assert_ne!(manifest, good);
+        // The functions may ask for whatever there is.
+        let account = with_parameter(&Setting::default().account, "NamesBegin", "");
+        play(Setting { account, manifest, ..Setting::default() }, async |stage| {
+            let release = stage.start();
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+            let verdict = stage.action(&release, "Prepare").error.unwrap();
+            assert!(verdict.starts_with("Nothing was started: ") && verdict.contains(said), "{verdict}");
+            assert_eq!(stage.started(&release), [""; 0], "{verdict}");
+            assert!(is_old_everywhere(&stage));
+        });
+    };
     for (change, said) in [
         (
             ("deployment_group: web", "deployment_group: wbe"),
             "us/web: there is no deployment group `wbe` of the application `shop` in us-east-1",
-        ),
-        (
-            ("service: web\n", "service: worker\n"),
-            "us/web, eu/web, ap/web: the deployment group `web` deploys `shop/web`, not `shop/worker`",
         ),
         (("service: web\n", "service: wbe\n"), "us/web: there is no service `wbe` in cluster `shop` in us-east-1"),
         (("codedeploy_application: shop", "codedeploy_application: shpo"), "us/web: codedeploy:"),
@@ -36,19 +45,12 @@ fn what_does_not_fit_the_account_is_found_before_anything_is_started() {
             "CodeDeploy deploys the service `web` (its deployment controller is CODE_DEPLOY), and deploy.yaml does not say",
         ),
     ] {
-        let manifest = good.replacen(change.0, change.1, 1);
-        assert_ne!(manifest, good);
-        // The functions may ask for whatever there is.
-        let account = with_parameter(&Setting::default().account, "NamesBegin", "");
-        play(Setting { account, manifest, ..Setting::default() }, async |stage| {
-            let release = stage.start();
-            assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
-            let verdict = stage.action(&release, "Prepare").error.unwrap();
-            assert!(verdict.starts_with("Nothing was started: ") && verdict.contains(said), "{verdict}");
-            assert_eq!(stage.started(&release), [""; 0], "{verdict}");
-            assert!(is_old_everywhere(&stage));
-        });
+        refused(good.replacen(change.0, change.1, 1), said);
     }
+    // Each has the other's group.
+    let (web, worker) = ("deployment_group: web", "deployment_group: worker");
+    let swapped = good.replace(web, "deployment_group: -").replace(worker, web).replace("deployment_group: -", worker);
+    refused(swapped, "us/web, eu/web, ap/web: the deployment group `worker` deploys `shop/worker`, not `shop/web`");
 }
 
 /// The shop, whose web has a role of its own.

@@ -191,7 +191,7 @@ fn wide(n: usize) -> Setting {
         names.iter().map(service).collect::<String>(),
         names.iter().map(group).collect::<String>(),
     );
-    let environment = |name: &String| format!("  {name}: {{region: us-east-1, cluster: shop}}\n");
+    let environment = |name: &String| format!("  {name}: {{region: us-east-1, cluster: shop, subnets: [subnet-1]}}\n");
     let manifest = format!(
         "application: shop\nenvironments:\n{}tasks:\n\
          \x20 prepare: {{family: shop-task, command: [prepare], environments: [e01]}}\n\

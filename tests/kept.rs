@@ -495,3 +495,50 @@ fn what_a_halt_has_done_is_said_although_the_log_cannot_be_read() {
         keeps_the_laws(&Plan { seed: 18737, shape: without_barrier(Duration::from_secs(180)), faults });
     }
 }
+
+#[test]
+fn what_was_decided_at_a_look_at_many_is_not_done_beside_a_retry_that_began_meanwhile() {
+    // At two reads a second, a look at thirty targets took 25 s. A halt stopped then what the retry had found to run already, and the
+    // retry believed a service that it had asked before that.
+    let place = |at: usize| Place {
+        name: format!("e{at:02}"),
+        region: if at.is_multiple_of(2) { "us-east-1" } else { "eu-central-1" },
+        account: (at % 2 == 1).then_some("777788889999"),
+    };
+    let mut many = shape(2);
+    many.environments = (1..=15).map(place).collect();
+    many.services[0].by = By::CodeDeploy { barrier: false, termination: Duration::from_secs(120) };
+    let by = By::Ecs { how: How::Canary, barrier: false, bake: Duration::from_secs(120) };
+    many.services[1] = Service { worker: true, by, ..many.services[1].clone() };
+    let of = Calls { function: Some("deploy-services"), operation: Some("UpdateService"), writes: false };
+    for after in share([500, 1358, 4000], 1, 1) {
+        let faults = vec![
+            Fault::Once { what: Meddling::AbandonAfter, of, nth: 0 },
+            Fault::Late { what: Shown::Executions, by: millis(2712) },
+            Fault::Late { what: Shown::Tasks, by: millis(3414) },
+            Fault::Retry { after: millis(after), all: false },
+        ];
+        keeps_the_laws(&Plan { seed: 22080, shape: many.clone(), faults });
+    }
+}
+
+#[test]
+fn a_quick_way_back_whose_stage_is_tried_again_leaves_the_rest_to_that_try_and_calls_it_no_failure() {
+    // "NOT ROLLED BACK" was said of what the retry had deployed. A person had ended the wait of what was to be stopped.
+    let mut two = shape(2);
+    two.environments[0].region = "us-west-2";
+    (two.pace, two.steps_everywhere, two.shared_clusters) = (millis(745), false, true);
+    two.services[0] = Service {
+        worker: true,
+        by: By::Ecs { how: How::Canary, barrier: true, bake: Duration::from_secs(60) },
+        ..two.services[0].clone()
+    };
+    let by = By::CodeDeploy { barrier: false, termination: Duration::from_secs(120) };
+    two.services[1] = Service { desired: 2, by, ..two.services[1].clone() };
+    let faults = vec![
+        Fault::GoBack { after: millis(33_308), early: false },
+        Fault::Stop { at: millis(14_506), abandon: true },
+        Fault::Merge { at: millis(10_754) },
+    ];
+    keeps_the_laws(&Plan { seed: 21715, shape: two, faults });
+}

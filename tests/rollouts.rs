@@ -447,7 +447,7 @@ fn fifty_targets_of_ecs_cost_two_reads_a_second() {
     let account = format!(
         "{before}  us-east-1:\n    clusters:\n      shop:\n        services:\n{services}    task_definitions:\n{after}"
     );
-    let environment = |name: &String| format!("  {name}: {{region: us-east-1, cluster: shop}}\n");
+    let environment = |name: &String| format!("  {name}: {{region: us-east-1, cluster: shop, subnets: [subnet-1]}}\n");
     let manifest = format!(
         "application: shop\nenvironments:\n{}tasks:\n\
          \x20 prepare: {{family: shop-task, command: [prepare], environments: [e01]}}\n\

@@ -22,8 +22,10 @@ fn of_clusters(n: usize, setting: Setting) -> Setting {
     let account = with_parameter(&account, "NamesBegin", "");
     assert_ne!(account, setting.account);
     let names: Vec<_> = (1..=n).map(|n| format!("c{n:02}")).collect();
-    let environments: String =
-        names.iter().map(|name| format!("  {name}: {{region: us-east-1, cluster: {name}}}\n")).collect();
+    let environments: String = names
+        .iter()
+        .map(|name| format!("  {name}: {{region: us-east-1, cluster: {name}, subnets: [subnet-1]}}\n"))
+        .collect();
     let manifest = setting.manifest.replace("environments:\n", &format!("environments:\n{environments}")).replace(
         "    command: [shop, migrate]\n",
         &format!("    command: [shop, migrate]\n    environments: [{}]\n", names.join(", ")),
@@ -81,6 +83,7 @@ fn a_migration_of_another_release_that_still_runs_is_refused_by_name_and_nothing
             ]
             .into(),
             body: json!({"cluster": "shop", "taskDefinition": "shop-task", "startedBy": format!("cutover/{other}/migrate/eu"),
+                "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-1"]}},
                 "overrides": {"containerOverrides": [{"name": "shop", "command": ["shop", "migrate"]}]}})
             .to_string()
             .into_bytes(),

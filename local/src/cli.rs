@@ -284,6 +284,11 @@ async fn serve_here(serve: Serve) -> Result<ExitCode, Mistake> {
             () = signals.next() => break,
         }
     }
+    if machine.world().has_executions()
+        && let Err(Mistake(why)) = real::kept::write(&prepared.kept, &prepared.state, &machine.world())
+    {
+        show.line(&format!("What was released is not kept for the next run: {why}"));
+    }
     console.end().await;
     machine.shut_down().await;
     Ok(ExitCode::SUCCESS)

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use console::{Term, style};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use shared::Time;
 use shared::time::spoken;
 
@@ -81,7 +81,8 @@ impl Show {
     /// A view on the terminal, or in plain lines when there is none.
     #[must_use]
     pub fn new() -> Self {
-        let bars = std::io::stdout().is_terminal().then(MultiProgress::new);
+        let bars =
+            std::io::stdout().is_terminal().then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stdout()));
         Self { bars, running: BTreeMap::new(), known: BTreeMap::new(), lines: BTreeMap::new(), told: 0, begun: None }
     }
 
@@ -247,7 +248,7 @@ impl Show {
                 outside(&one.definition)
             ));
         }
-        self.styled(&format!("What it left to look at: {} (remove it when you like)", state.display()));
+        self.styled(&format!("What it left, for `rollback` and `release --again`: {}", state.display()));
     }
 
     /// The run goes on after its release.

@@ -101,6 +101,8 @@ const AGAIN: &[&str] = &[
     "ServiceUnavailableException",
     "ServiceUnavailable",
     "SlowDown",
+    // SSM's, while another write of the same parameter is on its way.
+    "TooManyUpdates",
     "InternalFailure",
     "InternalError",
     "InternalServerError",

@@ -100,19 +100,40 @@ impl Halt {
         Ok(())
     }
 
-    /// Whether this run of the action was given up although the release goes on.
+    /// All that [`Self::look`] asks from time to time, right now: whether the release was stopped, and whether the stage is tried again
+    /// meanwhile.
+    pub(crate) async fn ask_whose(
+        &self,
+        codepipeline: &Codepipeline<'_>,
+        release: &Release,
+        run: &Run<'_>,
+        now: Time,
+    ) -> Result<(), Error> {
+        if let Some(id) = run.id.filter(|_| self.seen.get()) {
+            return self.ask_for_a_retry(codepipeline, release, id, now).await;
+        }
+        self.ask(codepipeline, release, run, now).await?;
+        self.ask_of_run(codepipeline, release, run.id).await
+    }
+
+    /// Whether this run of the action was given up although the release goes on, and whether its stage is tried again.
     pub(crate) async fn ask_of_run(
         &self,
         codepipeline: &Codepipeline<'_>,
         release: &Release,
         run: Option<&str>,
     ) -> Result<(), Error> {
-        if self.seen.get() || run.is_none() {
+        if self.seen.get() {
             return Ok(());
         }
-        if codepipeline.was_abandoned(release, run).await? == Some(true) {
+        let Some(id) = run else { return Ok(()) };
+        if codepipeline.was_abandoned(release, run).await? != Some(true) {
+            return Ok(());
+        }
+        self.seen.set(true);
+        // The release may have been stopped between the two questions, or be shown late to be: a retry is what is shown to have begun.
+        if codepipeline.is_tried_again(release, id).await? {
             info!("the release was halted, and its stage is tried again");
-            self.seen.set(true);
             self.taken_over.set(true);
         }
         Ok(())

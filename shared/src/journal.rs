@@ -82,6 +82,11 @@ impl Journal {
             }
             tokio::time::sleep(pause).await;
         }
+        self.finish_at_once(aws, release).await;
+    }
+
+    /// The same, tried once: where there is no time for more.
+    pub async fn finish_at_once(&mut self, aws: &Aws, release: &Release) {
         match self.put(aws, release, true).await {
             Ok(()) => self.unsaid.clear(),
             Err(error) => warn!(%error, "it is not said in the release's log"),

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::answer::{Answer, Progress, Success};
 use crate::aws::codepipeline::{Answered, Codepipeline, Status};
-use crate::aws::{ATTEMPT, Aws, LISTED};
+use crate::aws::{ATTEMPT, Aws, FRESH, LISTED};
 use crate::claim::{self, Taken};
 use crate::error::{Error, Verdict};
 use crate::halt::{FATE_SHOWN, Halt, Run};
@@ -24,7 +24,7 @@ use crate::journal::Journal;
 use crate::lambda::Invocation;
 use crate::record::{Store, Usual};
 use crate::text::fit;
-use crate::tick::{FRESH, Next, Tick};
+use crate::tick::{Next, Tick};
 use crate::time::Time;
 use crate::token::Envelope;
 

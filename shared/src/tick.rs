@@ -8,14 +8,11 @@ use tracing::warn;
 
 use crate::answer::{Progress, Success};
 use crate::aws::codepipeline::Codepipeline;
-use crate::aws::{ATTEMPT, Aws, LISTED, SHOWN};
+use crate::aws::{ATTEMPT, Aws, FRESH, LISTED, SHOWN};
 use crate::error::{Error, Verdict};
 use crate::halt::{Halt, Run};
 use crate::job::{Job, Release};
 use crate::time::Time;
-
-/// How old an answer that the release goes on may be, when something is begun on its word.
-pub(crate) const FRESH: Duration = Duration::from_secs(3);
 
 // A stop that is seen now is not known to whoever was told just before that the release goes on; what he then begins takes an
 // attempt to take effect, and some time to be shown. Until then nobody may say that nothing is under way.
@@ -83,6 +80,34 @@ impl Tick<'_> {
             Err(again @ Error::Again(_)) => Err(again),
             Err(Error::Stop(why)) => {
                 warn!(why = why.message, "whether the release was halted may not be asked");
+                Ok(true)
+            }
+        }
+    }
+}
+
+impl Tick<'_> {
+    /// Whether what was decided to be taken back still is, asked for right now: before anything is. A look at many takes its time, and a
+    /// person may have had the stage tried again meanwhile; that run takes up what it finds. Then the next look is one of a run whose
+    /// work has been taken over.
+    ///
+    /// # Errors
+    /// The release was stopped, and CodePipeline does not say more: `halt-release` takes it back, too. Where nobody was seen to stop
+    /// it, what has failed is taken back without an answer; and where it may not be asked, a retry can never be seen.
+    pub async fn takes_back(&self) -> Result<bool, Error> {
+        let Some(id) = self.job.run.as_deref().filter(|_| !self.taken_over) else { return Ok(true) };
+        let begun = tokio::time::Instant::now();
+        let codepipeline = Codepipeline::new(self.aws);
+        let run = Run { id: Some(id), begun: self.begun };
+        let asked = self.halt.ask_whose(&codepipeline, self.release, &run, self.now).await;
+        match asked {
+            Ok(()) if self.halt.taken_over.get() => Ok(false),
+            Ok(()) if begun.elapsed() <= FRESH => Ok(true),
+            Ok(()) | Err(Error::Again(_)) if !self.halt.seen.get() => Ok(true),
+            Ok(()) => Err(Error::Again("the answer whether the stage is tried again was too long on its way".into())),
+            Err(again @ Error::Again(_)) => Err(again),
+            Err(Error::Stop(why)) => {
+                warn!(why = why.message, "whether the stage was tried again may not be asked");
                 Ok(true)
             }
         }

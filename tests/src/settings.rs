@@ -49,7 +49,7 @@ pub fn of_task(start: &local::world::Start, command: &str) -> bool {
 #[must_use]
 pub fn wide(n: usize) -> String {
     let names: Vec<_> = (1..=n).map(|n| format!("e{n:02}")).collect();
-    let environment = |name: &String| format!("  {name}: {{region: us-east-1, cluster: shop}}\n");
+    let environment = |name: &String| format!("  {name}: {{region: us-east-1, cluster: shop, subnets: [subnet-1]}}\n");
     let environments: String = names.iter().map(environment).collect();
     let service = |name: &str| {
         format!(
@@ -78,8 +78,8 @@ pub fn is_in(start: &local::world::Start, environment: &str) -> bool {
 pub const SMALL: &str = "
 application: shop
 environments:
-  us: {region: us-east-1, cluster: shop}
-  eu: {region: eu-west-1, cluster: shop}
+  us: {region: us-east-1, cluster: shop, subnets: [subnet-1]}
+  eu: {region: eu-west-1, cluster: shop, subnets: [subnet-2]}
 tasks:
   prepare: {family: shop-task, command: [prepare], environments: [us]}
   migrate: {family: shop-task, command: [migrate]}

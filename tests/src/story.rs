@@ -89,7 +89,7 @@ impl Story {
             Effect::Signal { task, container, kill } => {
                 self.tell(at, format_args!("{container} of {task} gets {}", if *kill { "SIGKILL" } else { "SIGTERM" }));
             }
-            Effect::Route { port, tasks } => {
+            Effect::Route { port, tasks, .. } => {
                 let to: Vec<_> = tasks.iter().map(|(task, weight)| format!("{task} ({weight})")).collect();
                 self.tell(at, format_args!("port {port} leads to {}", to.join(" ")));
             }

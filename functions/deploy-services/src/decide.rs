@@ -43,6 +43,9 @@ pub(crate) struct State {
     /// Since when it goes the quick way.
     #[serde(rename = "s", skip_serializing_if = "Option::is_none")]
     pub(crate) quick_since: Option<Time>,
+    /// Since when, without a break, another deployment keeps a target busy.
+    #[serde(rename = "u", skip_serializing_if = "Option::is_none")]
+    pub(crate) busy: Option<Time>,
     /// After how many seconds the quick way had come to its end.
     #[serde(rename = "k", skip_serializing_if = "Option::is_none")]
     pub(crate) back_after: Option<u32>,
@@ -113,15 +116,19 @@ pub(crate) enum Decision {
 
 /// Decides; what must be remembered goes into `state`.
 pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
+    let is_busy = seen.targets.iter().any(|target| matches!(target.phase, Phase::Busy { .. }));
+    state.busy = state.busy.or(Some(seen.now)).filter(|_| is_busy);
     if state.cause.is_none() && state.giving_up.is_none() && !seen.halted {
         let failures = seen.targets.iter().enumerate().filter_map(|(target, one)| {
             // While another release deploys, no service here is waited for.
             let since = state.turn.unwrap_or(seen.begun);
-            let what = shared::text::fit(&failure(seen.now.since(since), one)?, LONGEST_CAUSE);
-            Some((one.first_death.unwrap_or(seen.now), Cause { target, what }))
+            let busy = seen.now.since(state.busy.map_or(since, |busy| busy.max(since)));
+            let what = shared::text::fit(&failure(seen.now.since(since), busy, one)?, LONGEST_CAUSE);
+            Some((one.was_stopped, one.first_death.unwrap_or(seen.now), Cause { target, what }))
         });
-        // Several may have failed between two looks: the first is whose tasks died first.
-        state.cause = failures.min_by_key(|(at, _)| *at).map(|(_, cause)| cause);
+        // Several may have failed between two looks: the first is whose tasks died first. What was only stopped comes last: this action
+        // may have done so before its function died, since another one had failed.
+        state.cause = failures.min_by_key(|(was_stopped, at, _)| (*was_stopped, *at)).map(|(_, _, cause)| cause);
         if state.cause.is_none()
             && let Standing::Broken { what } = &seen.workers
         {
@@ -186,7 +193,7 @@ fn go_forward(targets: &[Observed], workers: &Standing) -> Decision {
     Decision::Go(acts.collect())
 }
 
-fn failure(passed: Duration, target: &Observed) -> Option<String> {
+fn failure(passed: Duration, busy: Duration, target: &Observed) -> Option<String> {
     if target.broken.is_some() {
         return target.broken.clone();
     }
@@ -202,8 +209,8 @@ fn failure(passed: Duration, target: &Observed) -> Option<String> {
         {
             target.dying.clone()
         }
-        Phase::Busy { with, .. } if passed > target.wait_for_group => {
-            Some(format!("it was busy for {} with {with}", shared::time::spoken(passed)))
+        Phase::Busy { with, .. } if busy > target.wait_for_group => {
+            Some(format!("it was busy for {} with {with}", shared::time::spoken(busy)))
         }
         Phase::Going | Phase::Held | Phase::Ready | Phase::Shifting | Phase::Between if passed > target.timeout => {
             Some(format!("its traffic had not moved after {}, its `timeout`", shared::time::spoken(target.timeout)))
@@ -231,6 +238,7 @@ mod tests {
             asked: None,
             broken: None,
             dying: None,
+            was_stopped: false,
             first_death: None,
         }
     }
@@ -378,6 +386,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_only_stopped_is_no_first_cause_beside_what_failed_by_itself() {
+        let mut state = State::default();
+        let stopped = "deployment d-1 was stopped by somebody";
+        let mut seen = seen(1, &[Phase::Failed { what: stopped.into() }, failed(), Phase::RollingBack { what: None }]);
+        (seen.targets[0].was_stopped, seen.targets[2].was_stopped) = (true, true);
+        decide(&seen, &mut state);
+        assert_eq!(state.cause.unwrap().target, 1);
+        let mut alone = State::default();
+        seen.targets[1] = target(Phase::Ready);
+        decide(&seen, &mut alone);
+        assert_eq!(alone.cause.unwrap().what, stopped);
+    }
+
+    #[test]
     fn new_tasks_that_keep_dying_are_given_up_before_codedeploy_does() {
         let mut state = State::default();
         let mut seen = seen(1, &[Phase::Going, Phase::Ready]);
@@ -426,12 +448,23 @@ mod tests {
     #[test]
     fn a_busy_group_is_waited_for_within_its_limit_and_freed_where_only_old_tasks_of_ours_wait() {
         let busy = |released: Option<&str>| Phase::Busy { with: "d-1".into(), released: released.map(str::to_owned) };
-        assert_eq!(decide(&seen(29, &[busy(None)]), &mut State::default()), Decision::Go(vec![]));
-        let release = Act::Release { at: 0, deployment: "d-1".into() };
-        assert_eq!(decide(&seen(1, &[busy(Some("d-1"))]), &mut State::default()), Decision::Go(vec![release]));
-        let mut state = State::default();
-        assert_eq!(decide(&seen(31, &[busy(None)]), &mut state), Decision::Failed);
+        let since = |minutes: u64| {
+            let at = NOW.before(Duration::from_secs(60 * minutes));
+            State { turn: Some(at), busy: Some(at), ..State::default() }
+        };
+        assert_eq!(decide(&seen(60, &[busy(None)]), &mut since(29)), Decision::Go(vec![]));
+        let release = || vec![Act::Release { at: 0, deployment: "d-1".into() }];
+        assert_eq!(decide(&seen(1, &[busy(Some("d-1"))]), &mut State::default()), Decision::Go(release()));
+        let mut state = since(31);
+        assert_eq!(decide(&seen(60, &[busy(None)]), &mut state), Decision::Failed);
         assert_eq!(state.cause.unwrap().what, "it was busy for 31 min 00 s with d-1");
+        // It had waited for the others, and nothing kept it busy meanwhile.
+        let mut late = State { busy: None, ..since(31) };
+        assert_eq!(decide(&seen(60, &[busy(None)]), &mut late), Decision::Go(vec![]));
+        assert_eq!(late.busy, Some(NOW));
+        assert_eq!(decide(&seen(60, &[busy(Some("d-1"))]), &mut late), Decision::Go(release()));
+        assert_eq!(decide(&seen(60, &[Phase::Empty]), &mut late), Decision::Go(vec![Act::Begin { at: 0 }]));
+        assert_eq!(late.busy, None);
     }
 
     #[test]
@@ -481,6 +514,7 @@ mod tests {
             cause: Some(cause),
             turn: Some(NOW),
             giving_up: Some(NOW),
+            busy: Some(NOW),
             quick_since: None,
             back_after: None,
             way: Way::Deployment("x".repeat(200)),

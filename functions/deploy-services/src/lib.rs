@@ -100,11 +100,17 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
             if goes_forward {
                 state.turn.get_or_insert(tick.now);
             }
+            let brings_workers_back = state.giving_up.is_some() && !tick.taken_over && !seen.workers_are_back;
+            // What is stopped is this action's own; what is deployed and written anew would run over a retry.
+            let (back, others): (Vec<_>, Vec<_>) = acts.into_iter().partition(|act| matches!(act, Act::Back { .. }));
             if !goes_forward || tick.goes_on().await? {
-                memory.plan.act(&acts, &moment).await;
+                memory.plan.act(&others, &moment).await;
             }
-            if state.giving_up.is_some() && !tick.taken_over {
-                memory.workers.bring_back(tick).await;
+            if (brings_workers_back || !back.is_empty()) && tick.takes_back().await? {
+                memory.plan.act(&back, &moment).await;
+                if brings_workers_back {
+                    memory.workers.bring_back(tick).await;
+                }
             }
             let report = Report {
                 tick,

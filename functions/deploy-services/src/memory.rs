@@ -7,7 +7,7 @@ use shared::{Error, Journal, Next, Tick};
 use crate::approved::{self, Approved};
 use crate::decide::{LOOK, State};
 use crate::message;
-use crate::plan::Plan;
+use crate::plan::{Before, Plan};
 use crate::turn::{self, Turn, Whose};
 use crate::workers::Workers;
 
@@ -43,9 +43,10 @@ impl Memory {
             Some(runs) => Some(Quick::new(tick.aws, runs, &content.manifest, content.image.clone()).await),
             None => None,
         };
+        let before = Before::look(tick).await?;
         Ok(Self {
-            workers: Workers::new(&content.manifest, content.image.clone()),
-            plan: Plan::new(tick, content, services, state).await?,
+            workers: Workers::new(&content.manifest, content.image.clone(), before.has_succeeded),
+            plan: Plan::new(tick, content, services, before, state).await?,
             quick,
             is_back: false,
             journal: Journal::default(),

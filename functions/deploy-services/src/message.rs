@@ -182,6 +182,10 @@ impl Report<'_> {
                 "Workers are STILL STARTED OF THIS RELEASE, since what was released before could not be written back: {why}"
             );
         }
+        let has_begun = self.targets.iter().any(|target| target.deployment().is_some());
+        if let Some(why) = self.workers.unread.as_ref().filter(|_| has_begun) {
+            let _ = writeln!(message, "Whether WORKERS ARE STARTED OF THIS RELEASE is not known: {why}");
+        }
         for line in &stuck {
             message.push_str(line);
             message.push('\n');
@@ -202,7 +206,9 @@ impl Report<'_> {
             Some(quick) => {
                 let _ = write!(message, "\n{}", quick::stays(quick));
             }
-            None if stuck.is_empty() => message.push_str("\nTraffic is on the old version everywhere."),
+            None if stuck.is_empty() => {
+                let _ = write!(message, "\nTraffic is on the old version everywhere{}.", self.elsewhere());
+            }
             None => {}
         }
         let title = "What became of each";
@@ -237,6 +243,17 @@ impl Report<'_> {
         Verdict::failed(message)
     }
 
+    /// ", but for us/web (41 runs there by now)": what has the traffic there is not what this action has taken back.
+    fn elsewhere(&self) -> String {
+        let runs = |target: &Target| match (&target.overtaken, self.phase(target)) {
+            (Some(_), _) => Some(format!("{} ({} runs there by now)", target.name(), self.current(target))),
+            (None, Phase::Same) => Some(format!("{} (it ran this version already)", target.name())),
+            _ => None,
+        };
+        let all: Vec<_> = self.targets.iter().filter_map(runs).collect();
+        if all.is_empty() { String::new() } else { format!(", but for {}", all.join(", ")) }
+    }
+
     /// What is said in capitals of a target whose traffic is in the wrong place, or may be.
     fn stuck(&self, target: &Target) -> Option<String> {
         let what = match self.phase(target) {
@@ -258,6 +275,9 @@ impl Report<'_> {
 
     /// The revision that has the traffic: as it was seen, or as it follows from what became of the deployment.
     fn current(&self, target: &Target) -> String {
+        if target.overtaken.is_some() {
+            return number(target, target.overtaken.as_deref());
+        }
         if !target.has_way_back()
             && let Some(current) = &target.current
         {

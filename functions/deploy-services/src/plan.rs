@@ -16,16 +16,28 @@ use crate::decide::{State, Way};
 /// the action began: the first function died, and Lambda delivered its event again (fact 3).
 const DIED: std::time::Duration = std::time::Duration::from_secs(240);
 
-/// What a try before this one has deployed, and succeeded with: all of its stage may be tried again.
-async fn facts_before(tick: &Tick<'_>) -> Result<BTreeSet<String>, Error> {
-    if tick.tried_before.is_none() {
-        return Ok(BTreeSet::new());
-    }
-    match Codepipeline::new(tick.aws).siblings(tick.release).await {
-        Ok(siblings) => Ok(facts(&siblings)),
-        // Where that may not be asked, a try that was given up is what there is as a rule.
-        Err(Error::Stop(_)) => Ok(BTreeSet::new()),
-        Err(again @ Error::Again(_)) => Err(again),
+/// What a try before this one has succeeded with: all of its stage may be tried again, and what that one has deployed and written down
+/// of workers is a fact.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    pub(crate) has_succeeded: bool,
+    facts: BTreeSet<String>,
+}
+
+impl Before {
+    pub(crate) async fn look(tick: &Tick<'_>) -> Result<Self, Error> {
+        if tick.tried_before.is_none() {
+            return Ok(Self::default());
+        }
+        match Codepipeline::new(tick.aws).siblings(tick.release).await {
+            Ok(siblings) => Ok(Self {
+                has_succeeded: siblings.iter().any(|one| one.deploys && one.has_succeeded()),
+                facts: facts(&siblings),
+            }),
+            // Where that may not be asked, a try that was given up is what there is as a rule.
+            Err(Error::Stop(_)) => Ok(Self::default()),
+            Err(again @ Error::Again(_)) => Err(again),
+        }
     }
 }
 
@@ -42,6 +54,7 @@ impl Plan {
         tick: &Tick<'_>,
         content: Content,
         wanted: Option<&str>,
+        before: Before,
         state: &State,
     ) -> Result<Self, Error> {
         let manifest = content.manifest;
@@ -70,7 +83,7 @@ impl Plan {
         }
         let whose = Whose {
             release: tick.release.clone(),
-            of: Of::Action { key: tick.key.to_owned(), facts: facts_before(tick).await? },
+            of: Of::Action { key: tick.key.to_owned(), facts: before.facts },
             since: begun(tick),
             image: content.image,
         };
@@ -105,6 +118,7 @@ impl Plan {
 
     /// Does what was decided, at every target at once.
     pub(crate) async fn act(&mut self, acts: &[Act], moment: &Moment) {
+        targets::look_before_begin(&mut self.targets, acts, moment).await;
         let whose = &self.whose;
         join_all(self.targets.iter_mut().enumerate().map(async |(at, target)| {
             for act in acts.iter().filter(|act| act.at() == at) {

@@ -1,7 +1,9 @@
 //! Going back, the quick way where it is open, and saying which.
 //!
-//! Invariant: once it was begun it is gone to its end, also when the release is stopped: half of it would be traffic on two versions.
+//! Invariant: once it was begun it is gone to its end, also when the release is stopped: half of it would be traffic on two versions. When
+//! the stage is tried again, that run does so.
 
+use shared::targets::Act;
 use shared::targets::quick::Decision;
 use shared::{Error, Next, Tick};
 use tracing::info;
@@ -23,7 +25,8 @@ pub(crate) async fn go(tick: &Tick<'_>, state: &mut State, memory: &mut Memory) 
     // The function that has begun it may have died before it could say so.
     let begun = begun.is_some() || (quick.is_begun(tick.now) && matches!(decision, Decision::Go(_) | Decision::Back));
     match decision {
-        _ if tick.halted && !begun => Ok(None),
+        _ if (tick.halted || state.giving_up.is_some()) && !begun => Ok(None),
+        _ if tick.taken_over => Ok(Some(Next::Fail(message::taken_over()))),
         Decision::Look => Ok(Some(Next::Wait(LOOK, message::looks_for_the_quick_way(tick)))),
         Decision::Closed(why) => {
             info!(why, "the quick way is closed");
@@ -32,7 +35,12 @@ pub(crate) async fn go(tick: &Tick<'_>, state: &mut State, memory: &mut Memory) 
             Ok(None)
         }
         Decision::Go(acts) => {
-            if !begun {
+            if begun {
+                let deploys = acts.iter().any(|act| matches!(act, Act::Back { .. }));
+                if deploys && !tick.takes_back().await? {
+                    return Ok(Some(Next::Wait(LOOK, message::looks_for_the_quick_way(tick))));
+                }
+            } else {
                 if let Some(next) = memory.take_turn(tick).await? {
                     return Ok(Some(next));
                 }

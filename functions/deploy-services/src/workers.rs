@@ -32,8 +32,12 @@ pub(crate) struct Workers {
     intended: BTreeMap<String, Intended>,
     image: Option<String>,
     known: Option<Known>,
+    /// Whether a try before this one has succeeded: what is written down is a fact, and is not written back.
+    are_a_fact: bool,
     /// What keeps them from being released.
     broken: Option<String>,
+    /// Why it is not known, while all is taken back, what was written down.
+    pub(crate) unread: Option<String>,
     /// What keeps them from being written back.
     pub(crate) stuck: Option<String>,
     looking: Trouble,
@@ -42,7 +46,7 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    pub(crate) fn new(manifest: &Manifest, image: Option<String>) -> Self {
+    pub(crate) fn new(manifest: &Manifest, image: Option<String>, are_a_fact: bool) -> Self {
         let planned = plan(manifest).into_iter();
         let intended = planned.map(|(name, schedules)| (name, Intended { schedules, ..Intended::default() })).collect();
         let kinds = kinds(manifest).into_iter().map(|kind| (kind, None)).collect();
@@ -51,7 +55,9 @@ impl Workers {
             intended,
             image,
             known: None,
+            are_a_fact,
             broken: None,
+            unread: None,
             stuck: None,
             looking: Trouble::default(),
             writing: Trouble::default(),
@@ -71,6 +77,9 @@ impl Workers {
     pub(crate) async fn look(&mut self, tick: &Tick<'_>, takes_back: bool) {
         let looked = self.try_look(tick, takes_back).await;
         if let Err(verdict) = self.looking.note(tick.now, looked) {
+            if takes_back && self.known.is_none() {
+                self.unread.get_or_insert_with(|| verdict.message.clone());
+            }
             self.broken.get_or_insert(verdict.message);
         }
     }
@@ -132,9 +141,9 @@ impl Workers {
     /// Whether nothing is written down any more that this release has written; not while that cannot be known.
     pub(crate) fn is_back(&self, tick: &Tick<'_>) -> bool {
         match &self.known {
-            _ if self.stuck.is_some() => true,
+            _ if self.are_a_fact || self.stuck.is_some() => true,
             Some(known) => !known.has_any_of(tick.release),
-            None => !is_possible(tick.aws),
+            None => self.unread.is_some() || !is_possible(tick.aws),
         }
     }
 
@@ -154,7 +163,7 @@ impl Workers {
     /// Safe to repeat: see [`Pointers::restore`].
     pub(crate) async fn bring_back(&mut self, tick: &Tick<'_>) {
         let (Some(pointers), Some(known)) = (Pointers::new(tick.aws), self.known.take()) else { return };
-        if known.has_any_of(tick.release) {
+        if known.has_any_of(tick.release) && !self.are_a_fact {
             let restored = pointers.restore(&known, tick.release).await;
             if let Err(verdict) = self.writing.note(tick.now, restored) {
                 self.stuck = Some(verdict.message);

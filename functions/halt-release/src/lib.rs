@@ -16,6 +16,7 @@ use serde_json::json;
 use shared::aws::codepipeline::{Codepipeline, Sibling, tries};
 use shared::job::Release;
 use shared::{Answer, Aws, Error, Event, Invocation, Job, Journal, Success, Time, Trouble, artifact};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use decide::{LONGEST, LOOK, LOOK_SELDOM, SETTLED, Verdict, deployed, verdict};
@@ -139,6 +140,7 @@ async fn sweep(
 impl Sweeping<'_> {
     async fn look(&mut self, now: Time) -> Result<Then, Error> {
         // Before every look: a retry may begin at any moment, and what it begins is not to be touched.
+        let asked = Instant::now();
         let execution = self.codepipeline.execution(&self.release).await?;
         let actions = self.codepipeline.siblings(&self.release).await?;
         match verdict(&execution.status, &actions, now.since(self.carried.begun)) {
@@ -165,7 +167,7 @@ impl Sweeping<'_> {
             },
         };
         let mut said = Vec::new();
-        let over = Over { codepipeline: &self.codepipeline, begun: self.carried.begun };
+        let over = Over::new(&self.codepipeline, &self.release, self.carried.begun, asked);
         let looked = sweep.look(self.aws, &over, &self.release, deployed(&actions), now, &mut said).await;
         if looked == Ok(true) {
             self.carried.seen = Some(now);
@@ -245,6 +247,9 @@ impl Sweeping<'_> {
         // Nobody waits for this function, and nobody else says it.
         while !self.journal.has_said_all() && self.invocation.left() > LAST_LOOK {
             self.journal.finish(self.aws, &self.release).await;
+        }
+        if !self.journal.has_said_all() {
+            self.journal.finish_at_once(self.aws, &self.release).await;
         }
         let Some(function) = self.aws.settings().notify.as_ref().filter(|_| self.speaks == Some(true)) else { return };
         let release = &self.release;

@@ -59,6 +59,11 @@ pub(crate) fn brings_back(name: &str, id: &str, before: Option<&str>) -> String 
     )
 }
 
+/// "halt | us/web: shop-web:50 runs here by now, which the release has not deployed: it is left alone".
+pub(crate) fn overtaken(name: &str, by: &str) -> String {
+    format!("halt | {name}: {}", shared::targets::words::overtaken(by))
+}
+
 /// "halt | us/web: brought back by a deployment of the revision before".
 pub(crate) fn brought_back(name: &str) -> String {
     format!("halt | {name}: brought back by a deployment of the revision before")

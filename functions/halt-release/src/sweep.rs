@@ -2,13 +2,14 @@
 //!
 //! Invariant: only what carries this release's own name is touched.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 use shared::artifact::Content;
-use shared::aws::Place;
 use shared::aws::codepipeline::{Codepipeline, Sibling};
 use shared::aws::ecs::{Definition, Ecs, Half, Of, Task};
+use shared::aws::{FRESH, Place};
 use shared::end::{End, judge};
 use shared::job::Release;
 use shared::manifest::{Manifest, ServiceKind, in_environment};
@@ -16,6 +17,7 @@ use shared::targets::quick::{self, Quick};
 use shared::targets::{self, Act, Kind, Moment, Phase, Purpose, Site, Target, Whose};
 use shared::workers::Pointers;
 use shared::{Aws, Error, Time, Trouble, Verdict, names};
+use tokio::time::Instant;
 
 use crate::decide::{self, Deployed, is_of_this_try};
 use crate::event::Carried;
@@ -46,24 +48,40 @@ pub(crate) struct Sweep {
     pub(crate) stopped: Vec<String>,
 }
 
-/// Whether the release is still over, asked for right before something is stopped.
+/// Whether the release is still over, asked for right before anything is taken back: a look at many takes its time, and a person may
+/// have had the stage tried again meanwhile. That run waits before it takes up what it finds, for as long as this answer may be old.
 pub(crate) struct Over<'a> {
-    pub(crate) codepipeline: &'a Codepipeline<'a>,
+    codepipeline: &'a Codepipeline<'a>,
+    release: &'a Release,
     /// When the sweep began.
-    pub(crate) begun: Time,
+    begun: Time,
+    /// When the release was seen to be over last.
+    seen: Cell<Instant>,
 }
 
-impl Over<'_> {
+impl<'a> Over<'a> {
+    /// Of a release that has just been seen to be over.
+    pub(crate) fn new(codepipeline: &'a Codepipeline<'a>, release: &'a Release, begun: Time, asked: Instant) -> Self {
+        Self { codepipeline, release, begun, seen: Cell::new(asked) }
+    }
+
     /// Not knowing, it is not: the next look asks again.
-    async fn still(&self, release: &Release, seen: Time) -> Result<bool, Verdict> {
-        let asked = async {
-            let execution = self.codepipeline.execution(release).await?;
-            let actions = self.codepipeline.siblings(release).await?;
-            Ok(decide::verdict(&execution.status, &actions, seen.since(self.begun)) == decide::Verdict::Over)
+    async fn still(&self, now: Time) -> Result<bool, Verdict> {
+        if self.seen.get().elapsed() <= FRESH {
+            return Ok(true);
+        }
+        let asked = Instant::now();
+        let answered = async {
+            let execution = self.codepipeline.execution(self.release).await?;
+            let actions = self.codepipeline.siblings(self.release).await?;
+            Ok(decide::verdict(&execution.status, &actions, now.since(self.begun)) == decide::Verdict::Over)
         };
-        match asked.await {
-            Ok(is_over) => Ok(is_over),
-            Err(Error::Again(_)) => Ok(false),
+        match answered.await {
+            Ok(is_over) if is_over && asked.elapsed() <= FRESH => {
+                self.seen.set(asked);
+                Ok(true)
+            }
+            Ok(_) | Err(Error::Again(_)) => Ok(false),
             Err(Error::Stop(why)) => Err(why),
         }
     }
@@ -180,9 +198,9 @@ impl Sweep {
         said: &mut Vec<String>,
     ) -> Result<bool, Verdict> {
         let tasks = self.look_at_tasks(over, release, seen, said).await;
-        let workers = self.look_at_workers(aws, release, &deployed, seen, said).await;
-        let quick = self.look_at_the_quick_way(aws, &deployed, seen, said).await;
-        let deployments = self.look_at_targets(aws, release, deployed, seen, said).await;
+        let workers = self.look_at_workers(aws, over, release, &deployed, seen, said).await;
+        let quick = self.look_at_the_quick_way(aws, over, &deployed, seen, said).await;
+        let deployments = self.look_at_targets(aws, over, release, deployed, seen, said).await;
         Ok(tasks? | workers? | quick? | deployments?)
     }
 
@@ -192,19 +210,20 @@ impl Sweep {
     async fn look_at_workers(
         &mut self,
         aws: &Aws,
+        over: &Over<'_>,
         release: &Release,
         deployed: &Deployed,
         seen: Time,
         said: &mut Vec<String>,
     ) -> Result<bool, Verdict> {
-        let looked = match Pointers::new(aws) {
-            Some(pointers) if deployed.since.is_some() && !deployed.has_succeeded => {
-                bring_back(&pointers, release).await
-            }
-            Some(_) | None => Ok(false),
+        let pointers = Pointers::new(aws).filter(|_| deployed.since.is_some() && !deployed.has_succeeded);
+        let looked = match &pointers {
+            Some(pointers) => bring_back(pointers, over, release, seen).await,
+            None => Ok(Pointed::Clear),
         };
-        let under_way = self.workers.note(seen, looked)?;
-        if under_way {
+        let is_back = matches!(looked, Ok(Pointed::Back));
+        let under_way = self.workers.note(seen, looked.map(|pointed| pointed != Pointed::Clear))?;
+        if is_back {
             said.push(message::workers_are_back());
         }
         Ok(under_way)
@@ -216,6 +235,7 @@ impl Sweep {
     async fn look_at_the_quick_way(
         &mut self,
         aws: &Aws,
+        over: &Over<'_>,
         deployed: &Deployed,
         seen: Time,
         said: &mut Vec<String>,
@@ -242,10 +262,10 @@ impl Sweep {
             Ok(quick::Decision::Look) => Ok(true),
             Ok(_) if !quick.is_begun(seen) => Ok(false),
             Ok(quick::Decision::Go(acts)) => {
-                if !acts.is_empty() {
+                if !acts.is_empty() && over.still(seen).await? {
                     said.push(message::goes_on_quickly());
+                    quick.act(&acts, seen).await;
                 }
-                quick.act(&acts, seen).await;
                 Ok(true)
             }
             Ok(quick::Decision::Stuck(stuck)) => {
@@ -309,14 +329,6 @@ impl Sweep {
             family.ecs.describe_tasks(&family.cluster, &arns).await
         }))
         .await;
-        let is_left = |task: &Task| {
-            let own = is_of(task, release) && is_of_this_try(task.created, seen);
-            own && !task.is_over() && task.desired_status != "STOPPED" && self.is_due(&task.arn, seen)
-        };
-        // Many lists take their time, and a retry that began meanwhile may have taken up what is to be stopped.
-        if found.iter().flatten().flatten().any(is_left) && !over.still(release, seen).await? {
-            return Ok(true);
-        }
         let mut outcome = Ok(());
         let mut under_way = false;
         for (at, found) in found.into_iter().enumerate() {
@@ -330,7 +342,7 @@ impl Sweep {
                     let mut looked = Ok(false);
                     for task in left {
                         under_way = true;
-                        let stopped = self.stop_task(at, task, seen, said).await;
+                        let stopped = self.stop_task(over, at, task, seen, said).await;
                         looked = looked.and(stopped.map(|()| true));
                     }
                     looked
@@ -345,9 +357,16 @@ impl Sweep {
     }
 
     /// Safe to repeat: see the call.
-    async fn stop_task(&mut self, at: usize, task: &Task, now: Time, said: &mut Vec<String>) -> Result<(), Error> {
+    async fn stop_task(
+        &mut self,
+        over: &Over<'_>,
+        at: usize,
+        task: &Task,
+        now: Time,
+        said: &mut Vec<String>,
+    ) -> Result<(), Error> {
         // One that ends already is waited for.
-        if task.desired_status == "STOPPED" || !self.is_due(&task.arn, now) {
+        if task.desired_status == "STOPPED" || !self.is_due(&task.arn, now) || !over.still(now).await? {
             return Ok(());
         }
         let family = &self.families[at];
@@ -363,6 +382,7 @@ impl Sweep {
     async fn look_at_targets(
         &mut self,
         aws: &Aws,
+        over: &Over<'_>,
         release: &Release,
         deployed: Deployed,
         seen: Time,
@@ -389,7 +409,7 @@ impl Sweep {
                 Web::Unknown if is_web => continue,
                 Web::LeftToTheQuickWay | Web::Unknown | Web::Swept => {}
             }
-            match self.take_back(at, &moment, &whose, said).await {
+            match self.take_back(over, at, &moment, &whose, said).await {
                 Ok(true) => under_way = true,
                 Ok(false) if self.targets[at].listed == Some(seen) => self.clear[at] = Some(seen),
                 // Nothing of the release can be there.
@@ -407,6 +427,7 @@ impl Sweep {
     /// Safe to repeat: see the acts.
     async fn take_back(
         &mut self,
+        over: &Over<'_>,
         at: usize,
         moment: &Moment,
         whose: &Whose,
@@ -427,8 +448,15 @@ impl Sweep {
             return failed(target).map_or(Ok(false), Err);
         };
         for act in &acts {
+            if !over.still(moment.now).await? {
+                return Ok(true);
+            }
             let (id, before) = (target.deployment().unwrap_or_default().to_owned(), target.before.clone());
             target.act(act, moment, whose).await;
+            if let Some(by) = &target.overtaken {
+                said.push(message::overtaken(&name, by));
+                continue;
+            }
             let first = matches!(act, Act::Stop { .. } | Act::Back { .. }) && target.has_asked(moment);
             if first && self.followed.insert(at, false).is_none() {
                 self.stopped.push(message::deployment(&name));
@@ -457,14 +485,28 @@ impl Sweep {
     }
 }
 
-/// Whether the release had written anything down, which is written back then.
-async fn bring_back(pointers: &Pointers<'_>, release: &Release) -> Result<bool, Error> {
+/// What was written down of workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pointed {
+    /// Nothing that the release has written.
+    Clear,
+    /// What it had written was written back.
+    Back,
+    /// What it has written stands: it may be of a try that goes on.
+    Stands,
+}
+
+/// Writes back what the release has written down, if there is any.
+async fn bring_back(pointers: &Pointers<'_>, over: &Over<'_>, release: &Release, now: Time) -> Result<Pointed, Error> {
     let known = pointers.read().await?;
-    let has_any = known.has_any_of(release);
-    if has_any {
-        pointers.restore(&known, release).await?;
+    if !known.has_any_of(release) {
+        return Ok(Pointed::Clear);
     }
-    Ok(has_any)
+    if !over.still(now).await? {
+        return Ok(Pointed::Stands);
+    }
+    pointers.restore(&known, release).await?;
+    Ok(Pointed::Back)
 }
 
 /// Why a target cannot be looked at, or taken back.

@@ -89,7 +89,9 @@ pub(crate) fn decide(seen: &Observation<'_>, ledger: &mut Ledger) -> Decided {
     };
     let mut wanted: Vec<Option<Held>> = give_jobs(seen, kind, ledger, &mut decided);
     let room = |wanted: &[Option<Held>], ledger: &Ledger| ledger.places.len() + wanted.len() < most(kind);
-    let idle = ledger.places.iter().filter(|place| is_warm(place, kind, seen.now) && !is_ending(place, seen)).count();
+    let counts =
+        |place: &&Place| is_warm(place, kind, seen.now) && !is_shown_ending(place, seen) && !is_lost(place, seen);
+    let idle = ledger.places.iter().filter(counts).count();
     let starting = idle + wanted.iter().filter(|job| job.is_none()).count();
     let mut missing = usize::try_from(kind.warm).unwrap_or_default().saturating_sub(starting);
     while missing > 0 && !is_pausing(ledger, seen.now) && room(&wanted, ledger) {
@@ -166,8 +168,18 @@ fn give_jobs(seen: &Observation<'_>, kind: &Kind, ledger: &mut Ledger, decided: 
 
 /// Whether its task has crashed, was stopped or was interrupted, and is not over yet, or is not shown any more: it takes no job.
 fn is_ending(place: &Place, seen: &Observation<'_>) -> bool {
+    place.unseen.is_some() || is_shown_ending(place, seen)
+}
+
+fn is_shown_ending(place: &Place, seen: &Observation<'_>) -> bool {
     let task = place.task.as_ref().and_then(|arn| seen.tasks.get(arn));
-    place.unseen.is_some() || task.is_some_and(|task| task.desired_status == "STOPPED" || task.stopping.is_some())
+    task.is_some_and(|task| task.desired_status == "STOPPED" || task.stopping.is_some())
+}
+
+/// Whether its task has not been shown for longer than lists lag: one that has just begun is not shown yet (fact 20), and is no reason
+/// to start another.
+fn is_lost(place: &Place, seen: &Observation<'_>) -> bool {
+    place.unseen.is_some_and(|since| seen.now.since(since) > shared::aws::SHOWN)
 }
 
 /// Whether it waits for a job, and will for a while.

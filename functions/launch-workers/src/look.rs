@@ -243,17 +243,24 @@ impl<'a> Look<'a> {
             by_cluster.entry((region, cluster)).or_default().push(arn);
         }
         let role = self.kind.map_or_else(|| ledger.role.clone(), |kind| kind.environment.role.clone());
-        // Those of a release before may be in another account than its role is now for.
-        let account = role.as_ref().and_then(|role| role.split(':').nth(4)).map(str::to_owned);
-        let is_elsewhere = |arns: &[String]| {
-            let of_task = arns.first().and_then(|arn| arn.split(':').nth(4));
-            account.is_some() && of_task != account.as_deref()
+        // Those of a release before may be in another account than its role is now for, or in a cluster that it may not see.
+        let account_of = |arn: &str| arn.split(':').nth(4).map(str::to_owned);
+        let current =
+            self.kind.map(|kind| (account_of(&kind.definition), shared::aws::ecs::id(&kind.environment.cluster)));
+        let account =
+            current.as_ref().map_or_else(|| role.as_deref().and_then(account_of), |(account, _)| account.clone());
+        let is_elsewhere = |cluster: &str, arns: &[String]| {
+            let of_task = arns.first().and_then(|arn| account_of(arn));
+            let is_other_cluster = current.as_ref().is_some_and(|(_, current)| *current != cluster);
+            is_other_cluster || (account.is_some() && of_task != account)
         };
         let looked = join_all(by_cluster.into_iter().map(async |((region, cluster), arns)| {
             let ecs = self.aws.ecs(&Place { region, role: role.clone() }).await;
             match ecs.describe_tasks(&cluster, &arns).await {
                 // One that is gone shows none, and keeps nobody else's from being seen.
-                Err(Error::Stop(why)) if why.message.contains("ClusterNotFoundException") || is_elsewhere(&arns) => {
+                Err(Error::Stop(why))
+                    if why.message.contains("ClusterNotFoundException") || is_elsewhere(&cluster, &arns) =>
+                {
                     warn!(cluster, why = why.message, "workers of a release before cannot be seen any more");
                     Ok(Vec::new())
                 }

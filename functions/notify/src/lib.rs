@@ -184,9 +184,11 @@ fn news(what: &What, actions: &[Sibling]) -> Option<News> {
             match state.as_str() {
                 "STARTED" => Some(News::ApprovalWanted { asks: run.asks.0.clone(), link: run.asks.1.clone() }),
                 "FAILED" => {
-                    let by = run.updated_by.as_deref().unwrap_or("somebody");
-                    let by = by.rsplit('/').next().unwrap_or(by).to_owned();
-                    Some(News::Rejected { by, why: run.error.clone().unwrap_or_default() })
+                    let why = run.error.clone().unwrap_or_default();
+                    Some(match run.updated_by.as_deref().filter(|by| !by.is_empty()) {
+                        Some(by) => News::Rejected { by: by.rsplit('/').next().unwrap_or(by).to_owned(), why },
+                        None => News::NotApproved { why },
+                    })
                 }
                 _ => None,
             }
@@ -194,12 +196,17 @@ fn news(what: &What, actions: &[Sibling]) -> Option<News> {
         What::Action { .. } => None,
         What::Execution(state) => match state.as_str() {
             "SUCCEEDED" => Some(News::Succeeded),
-            // A rejection was told with its own words.
-            "FAILED" if approvals().next().is_some_and(|newest| newest.has_failed()) => None,
+            // A rejection was told with its own words; what has failed since was not.
+            "FAILED" if newest_failure(actions).is_some_and(|newest| newest.category == "Approval") => None,
             "FAILED" => Some(News::Failed { verdicts: message::verdicts(actions) }),
             _ => None,
         },
     }
+}
+
+fn newest_failure(actions: &[Sibling]) -> Option<&Sibling> {
+    // The newest first: of two at the same moment it is the first.
+    actions.iter().rev().filter(|one| one.has_failed()).max_by_key(|one| one.started)
 }
 
 /// The release as people are told of it, and its actions.
@@ -223,13 +230,15 @@ async fn manifest(aws: &Aws, release: &Release, actions: &[Sibling]) -> Result<O
     manifest_of(aws, &before).await
 }
 
-/// How many artifacts are tried: those of one release are a few.
+/// How many artifacts are tried: of one release they are one or two, whatever how many actions were given them.
 const MOST_ARTIFACTS: usize = 5;
 
 async fn manifest_of(aws: &Aws, actions: &[Sibling]) -> Result<Option<Manifest>, Error> {
     let with =
         actions.iter().filter(|one| !one.artifacts.is_empty() && matches!(one.category.as_str(), "Deploy" | "Invoke"));
-    for action in with.take(MOST_ARTIFACTS) {
+    let mut known = std::collections::BTreeSet::new();
+    let mut is_new = |one: &&Sibling| known.insert(one.artifacts.iter().map(|one| one.key.clone()).collect::<Vec<_>>());
+    for action in with.filter(|one| is_new(one)).take(MOST_ARTIFACTS) {
         match artifact::read_as_self(aws, &action.artifacts, action.manifest.as_deref()).await {
             Ok(Some(content)) => return Ok(Some(content.manifest)),
             Ok(None) => {}
@@ -286,6 +295,16 @@ mod tests {
                 Some(News::Rejected { by: "bob".into(), why: "Rejected: no".into() }),
             ),
             (execution("FAILED"), vec![approval(true)], None),
+            (
+                execution("FAILED"),
+                vec![Sibling { started: Some(Time::from_millis(9)), ..failed.clone() }, approval(true)],
+                Some(News::Failed { verdicts: vec![("M/M".into(), "exit code 1".into())] }),
+            ),
+            (
+                action("Approval", "FAILED"),
+                vec![Sibling { updated_by: None, error: Some("timed out".into()), ..approval(true) }],
+                Some(News::NotApproved { why: "timed out".into() }),
+            ),
             (execution("STARTED"), vec![], None),
             (execution("STOPPED"), vec![], None),
             (execution("SUCCEEDED"), vec![], Some(News::Succeeded)),

@@ -40,11 +40,25 @@ const MOST_SHOWN: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum News {
     Started,
-    ApprovalWanted { asks: Option<String>, link: Option<String> },
-    Rejected { by: String, why: String },
+    ApprovalWanted {
+        asks: Option<String>,
+        link: Option<String>,
+    },
+    Rejected {
+        by: String,
+        why: String,
+    },
+    /// Nobody has answered in time, or nobody could be asked.
+    NotApproved {
+        why: String,
+    },
     Succeeded,
-    Failed { verdicts: Vec<(String, String)> },
-    Halted { said: String },
+    Failed {
+        verdicts: Vec<(String, String)>,
+    },
+    Halted {
+        said: String,
+    },
 }
 
 impl News {
@@ -54,6 +68,7 @@ impl News {
             Self::Started => "that it has started",
             Self::ApprovalWanted { .. } => "that it waits for an approval",
             Self::Rejected { .. } => "that it was rejected",
+            Self::NotApproved { .. } => "that it was not approved",
             Self::Succeeded => "that it has succeeded",
             Self::Failed { .. } => "that it has failed",
             Self::Halted { .. } => "that it was stopped",
@@ -95,6 +110,7 @@ pub(crate) fn slack(told: &Told, news: &News, warnings: &[String], now: Time) ->
         News::Rejected { by, why } => {
             (format!(":no_entry: {name}: rejected by {}", within(by, LONGEST_NAME, escaped)), body_of(why))
         }
+        News::NotApproved { why } => (format!(":no_entry: {name}: not approved"), body_of(why)),
         News::Succeeded => {
             let what = if told.is_back { "went back" } else { "released" };
             (format!(":white_check_mark: {name}: {what} after {after}"), body_of(&told.stages_spoken()))
@@ -112,7 +128,12 @@ pub(crate) fn slack(told: &Told, news: &News, warnings: &[String], now: Time) ->
     }
     let review = match news {
         News::ApprovalWanted { link, .. } => link.clone(),
-        News::Started | News::Rejected { .. } | News::Succeeded | News::Failed { .. } | News::Halted { .. } => None,
+        News::Started
+        | News::Rejected { .. }
+        | News::NotApproved { .. }
+        | News::Succeeded
+        | News::Failed { .. }
+        | News::Halted { .. } => None,
     };
     let mut links = vec![format!("<{}|Pipeline>", told.pipeline_url)];
     links.extend(review.or_else(|| told.log_url.clone()).map(|url| format!("<{url}|Log>")));
@@ -194,18 +215,20 @@ fn unaddressed(text: &str) -> String {
 /// Datadog's event.
 pub(crate) fn datadog(told: &Told, to: &Datadog, now: Time) -> Value {
     let text = format!(
-        "{} ({}), released by {} after {}: {}.\n{}",
+        "{} ({}), {} by {} after {}: {}.\n{}",
         unaddressed(&told.message),
         told.short_commit(),
+        if told.is_back { "gone back to" } else { "released" },
         unaddressed(&told.who),
         spoken(now.since(told.started)),
         told.stages_spoken(),
         told.pipeline_url
     );
-    let mut tags = vec![format!("application:{}", told.application), format!("version:{}", told.commit)];
+    let mut tags = vec![format!("application:{}", told.application)];
+    tags.extend(Some(format!("version:{}", told.commit)).filter(|_| !told.commit.is_empty()));
     tags.extend(to.tags.iter().cloned());
     json!({
-        "title": format!("{} released", told.application),
+        "title": format!("{} {}", told.application, if told.is_back { "went back" } else { "released" }),
         "text": fit(&text, 3900),
         "alert_type": "success",
         "date_happened": now.millis() / 1000,

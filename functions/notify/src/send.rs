@@ -3,7 +3,7 @@
 use shared::aws::http::Post;
 use shared::job::Release;
 use shared::manifest::{Datadog, Http, Notifications, Sentry, Slack};
-use shared::{Aws, Error, Journal, Time};
+use shared::{Aws, Error, Journal, Time, Verdict};
 use tracing::warn;
 
 use crate::message::{self, News};
@@ -66,6 +66,11 @@ impl<'a> Notifier<'a> {
     pub(crate) async fn sentry(&mut self, told: &Told, to: &Sentry, now: Time) {
         let (release, deploy) = (message::sentry_release(told, to), message::sentry_deploy(told, to, now));
         let posts = async {
+            if told.commit.is_empty() {
+                return Err(
+                    Verdict::failed("which commit it is of is not known, and Sentry's releases are commits").into()
+                );
+            }
             let token = format!("Bearer {}", self.aws.secret(&to.token).await?.reveal());
             let releases =
                 format!("{}/api/0/organizations/{}/releases/", to.url.trim_end_matches('/'), to.organization);

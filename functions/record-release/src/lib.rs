@@ -11,7 +11,7 @@ use std::time::Duration;
 use shared::aws::codepipeline::{Codepipeline, ListedExecution, Sibling, tries};
 use shared::job::Release;
 use shared::record::collect::{self, Seen};
-use shared::record::{Entry, History, Kept, Record, Store, Usual};
+use shared::record::{CAUGHT_UP, Entry, History, Kept, Record, Store, Usual};
 use shared::{Aws, Error, Event, Invocation, Time, Trouble, Verdict, names, record};
 use tracing::{info, warn};
 
@@ -37,9 +37,8 @@ const BESIDE: Duration = Duration::from_secs(10);
 /// How long ago an execution must have ended for the schedule to take it up: its event is on its way until then.
 const OVERDUE: Duration = Duration::from_secs(120);
 
-/// How long ago it may have ended at most: as long as the template lets records be kept at least, or one that expired would be
-/// taken for one that was never written, since CodePipeline knows executions for a year.
-const CAUGHT_UP: Duration = Duration::from_secs(7 * 86_400);
+/// How long a record may be missing before that is an error, which the stack's alarm tells of.
+const MISSED: Duration = Duration::from_secs(1800);
 
 /// Handles the event of an execution's end, of a deployment's, or the schedule's.
 ///
@@ -59,13 +58,17 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
     if let Some((pipeline, execution)) = &named {
         recorder.record_when_shown(pipeline, execution, &invocation).await?;
     }
-    if let Err(error) = recorder.catch_up(invocation.clock.now()).await {
-        warn!(%error, "what no event told of is looked for later");
-    }
+    let missed = match recorder.catch_up(invocation.clock.now()).await {
+        Ok(missed) => missed,
+        Err(error) => {
+            warn!(%error, "what no event told of is looked for later");
+            None
+        }
+    };
     if recorder.wrote || named.is_some() {
         recorder.leave_word(invocation.clock.now()).await?;
     }
-    Ok(())
+    missed.map_or(Ok(()), Err)
 }
 
 struct Recorder<'a> {
@@ -105,9 +108,10 @@ impl Recorder<'_> {
         }
     }
 
-    /// Records what has ended without a record, and what has ended once more since its record was written.
-    async fn catch_up(&mut self, now: Time) -> Result<(), Error> {
-        let mut failed = Ok(());
+    /// Records what has ended without a record, and what has ended once more since its record was written. Why one that ended long ago
+    /// still has none.
+    async fn catch_up(&mut self, now: Time) -> Result<Option<Error>, Error> {
+        let mut missed = None;
         for pipeline in self.pipelines().into_iter().map(str::to_owned).collect::<Vec<_>>() {
             let known: BTreeMap<_, _> = self.store.executions(&pipeline).await?.into_iter().collect();
             for one in self.codepipeline.newest_executions(&pipeline).await? {
@@ -121,12 +125,14 @@ impl Recorder<'_> {
                     // One that cannot be recorded is no reason to record no other.
                     Err(error) => {
                         warn!(%error, execution = one.id, "it is not recorded yet");
-                        failed = failed.and(Err(error));
+                        if now.since(one.updated) >= MISSED {
+                            missed.get_or_insert(error);
+                        }
                     }
                 }
             }
         }
-        failed
+        Ok(missed)
     }
 
     /// Records an execution that has ended; false when it does not show its end. `updated` is given where that is so long ago that all its

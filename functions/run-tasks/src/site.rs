@@ -440,7 +440,8 @@ impl Site {
         self.forgotten = own.is_empty() && tick.tried_before.is_some_and(|before| tick.now.since(before) > SHOWN);
         // Of the first try, all are its own, also where its function has died, and begins with the job again.
         let is_first = tick.tried_before.is_none() && tick.started.is_some();
-        self.task = self.choose(own, if is_first { Time::default() } else { tick.begun }).await?;
+        let since = if is_first { Time::default() } else { tick.begun };
+        self.task = self.choose(own, since, tick.begun).await?;
         if self.task.is_some() {
             return Ok(true);
         }
@@ -478,9 +479,9 @@ impl Site {
     }
 
     /// Which of this release's own tasks counts: one that runs is adopted, one that succeeded is done; one that failed
-    /// counts if this try of the action started it, and is run again if an earlier one did.
-    async fn choose(&mut self, own: Vec<Task>, begun: Time) -> Result<Option<Task>, Error> {
-        let mut failed = None;
+    /// counts if this try of the action started it, or had taken it up while it ran, and is run again if an earlier one did.
+    async fn choose(&mut self, own: Vec<Task>, since: Time, begun: Time) -> Result<Option<Task>, Error> {
+        let mut failed: Option<(Task, Definition)> = None;
         let mut succeeded = None;
         for task in own {
             if !task.is_over() {
@@ -490,10 +491,16 @@ impl Site {
             let definition = self.ecs.definition(&task.definition).await?;
             match judge(&task, &definition) {
                 End::Succeeded => succeeded = Some((task, definition)),
-                End::Stopped | End::Failed { .. } if task.created.is_some_and(|created| created >= begun) => {
-                    failed = Some((task, definition));
+                end @ (End::Stopped | End::Failed { .. }) => {
+                    let is_own = task.created.is_some_and(|created| created >= since);
+                    // It ran when this try began, which has noted then that there is one.
+                    let was_taken_up =
+                        self.begun && end != End::Stopped && task.stopped.is_some_and(|stopped| stopped >= begun);
+                    let is_newer = failed.as_ref().is_none_or(|(known, _)| task.created > known.created);
+                    if (is_own || was_taken_up) && is_newer {
+                        failed = Some((task, definition));
+                    }
                 }
-                End::Stopped | End::Failed { .. } => {}
             }
         }
         let chosen = succeeded.or(failed);

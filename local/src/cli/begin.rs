@@ -62,6 +62,12 @@ pub(super) async fn prepare(folder: Option<PathBuf>, files: &Files, with: With) 
     let claim = claim(&application.root)?;
     let kept = real::kept::folder(&parent, &folder);
     let left = real::kept::read(&kept)?;
+    if let Some(left) = left.as_ref().filter(|left| with == With::WhatWasLeft && !left.state.is_dir()) {
+        let gone = left.state.display();
+        return Err(Mistake(format!(
+            "{gone}: it is gone, and had the databases of what was released here: `release` it anew"
+        )));
+    }
     let (state, regions, objects) = match (with, left) {
         (With::ANewAccount, left) => {
             (real::state_folder(&parent)?, None, left.map(|left| left.objects).unwrap_or_default())
@@ -168,7 +174,7 @@ pub(super) async fn console(
 
 /// The old version must run before a new one comes.
 async fn wait_until_settled(machine: &Machine) -> Result<(), Mistake> {
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_secs(120);
     let begun = tokio::time::Instant::now();
     let why = loop {
         {

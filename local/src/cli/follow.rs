@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::begin::{Prepared, console, machine};
 use crate::Mistake;
@@ -50,10 +51,10 @@ pub(super) async fn play(
     show.console(&console);
     let started = machine.call("CodePipeline_20150709.StartPipelineExecution", &start)?;
     let mut execution = started["pipelineExecutionId"].as_str().unwrap_or_default().to_owned();
-    let mut signals = Signals::new();
+    let (mut signals, mut typed) = (Signals::new(), Typed::default());
     let status = loop {
         show.begin(&machine, &execution);
-        let status = follow(&machine, &execution, how.approve, &mut show, &mut signals).await;
+        let status = follow(&machine, &execution, how.approve, (&mut show, &mut typed), &mut signals).await;
         wait_for_record(&machine, &execution).await;
         show.end(&machine, &execution, status, &prepared.state);
         // Also of a run that goes on: it may be killed.
@@ -102,17 +103,16 @@ async fn follow(
     machine: &Machine,
     execution: &str,
     approve: bool,
-    show: &mut Show,
+    (show, typed): (&mut Show, &mut Typed),
     signals: &mut Signals,
 ) -> ExecutionStatus {
     let mut asked: Option<String> = None;
-    let (answers, mut answered) = tokio::sync::mpsc::channel(1);
     let mut stopped = None;
     loop {
         tokio::select! {
             () = tokio::time::sleep(REFRESH) => {}
-            answer = answered.recv() => {
-                if let (Some(answer), Some(token)) = (answer, &asked) {
+            answer = typed.answer() => {
+                if let Some(token) = &asked {
                     give_approval(machine, execution, token, answer, show);
                 }
             }
@@ -148,7 +148,7 @@ async fn follow(
             && asked.as_ref() != action.approval.as_ref()
         {
             asked.clone_from(&action.approval);
-            ask(approve, action, answers.clone(), show);
+            ask(approve, action, typed, show);
         }
     }
 }
@@ -170,21 +170,61 @@ impl Signals {
     }
 }
 
-fn ask(approve: bool, action: &ActionView, answers: tokio::sync::mpsc::Sender<bool>, show: &Show) {
+/// What is typed at the terminal, as answers. One thread reads for the whole run: reading a line blocks, and a second reader would take
+/// what the first one is asked for.
+#[derive(Default)]
+struct Typed {
+    lines: Option<mpsc::UnboundedReceiver<String>>,
+    /// Whether something was asked, and not answered yet.
+    waits: bool,
+    /// What was answered without asking.
+    given: Option<bool>,
+}
+
+impl Typed {
+    /// From now on a line is an answer; what was typed before is none.
+    fn ask(&mut self) {
+        self.waits = true;
+        match &mut self.lines {
+            Some(lines) => while lines.try_recv().is_ok() {},
+            None => self.lines = Some(typed_lines()),
+        }
+    }
+
+    /// The answer, once there is one. Where nothing can be typed any more, it is no.
+    async fn answer(&mut self) -> bool {
+        if let Some(given) = self.given.take() {
+            return given;
+        }
+        let Some(lines) = self.lines.as_mut().filter(|_| self.waits) else { return std::future::pending().await };
+        let line = lines.recv().await.unwrap_or_default();
+        self.waits = false;
+        matches!(line.trim().to_lowercase().as_str(), "y" | "yes")
+    }
+}
+
+/// The thread ends with the process.
+fn typed_lines() -> mpsc::UnboundedReceiver<String> {
+    let (sender, lines) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+fn ask(approve: bool, action: &ActionView, typed: &mut Typed, show: &Show) {
     if approve {
-        let _ = answers.try_send(true);
+        typed.given = Some(true);
         return;
     }
     let tells = action.custom_data.as_deref().unwrap_or("a person's approval is needed");
     show.line(&format!("{} waits for your answer: {tells}", action.action));
     show.line("Type yes to approve, anything else to reject:");
-    // Reading a line blocks; the thread ends with the process.
-    std::thread::spawn(move || {
-        let mut line = String::new();
-        let read = std::io::stdin().read_line(&mut line);
-        let yes = read.is_ok() && matches!(line.trim().to_lowercase().as_str(), "y" | "yes");
-        let _ = answers.blocking_send(yes);
-    });
+    typed.ask();
 }
 
 fn give_approval(machine: &Machine, execution: &str, token: &str, yes: bool, show: &Show) {

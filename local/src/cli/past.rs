@@ -53,13 +53,22 @@ pub(super) struct Whose {
     stack: String,
 }
 
+impl Whose {
+    /// Which release is asked for. Of an account's, no folder is needed: one alone that is no folder names the release.
+    fn release(&self, folder: Option<&PathBuf>, release: Option<String>) -> Option<String> {
+        let named = folder.filter(|folder| self.aws && !folder.is_dir());
+        release.or_else(|| named.map(|named| named.display().to_string()))
+    }
+}
+
 /// Lists the releases, or shows one.
 pub(super) async fn list(asked: Releases) -> Result<ExitCode, Mistake> {
+    let release = asked.whose.release(asked.folder.as_ref(), asked.release);
     let entries = match asked.whose.aws {
         true => on_aws(&asked.whose.stack).await?.1,
         false => here(asked.folder, &asked.files).await?,
     };
-    let said = match &asked.release {
+    let said = match &release {
         None => releases::table(&entries, shared::Time::of_system()),
         Some(name) => releases::timeline(&releases::find(&entries, name)?),
     };
@@ -70,9 +79,10 @@ pub(super) async fn list(asked: Releases) -> Result<ExitCode, Mistake> {
 /// Starts the pipeline that goes back, and here follows it.
 pub(super) async fn go_back(asked: Rollback) -> Result<ExitCode, Mistake> {
     let behind = if asked.behind.is_empty() { "none".to_owned() } else { asked.behind.join(",") };
+    let release = asked.whose.release(asked.folder.as_ref(), asked.release);
     if asked.whose.aws {
         let (aws, entries) = on_aws(&asked.whose.stack).await?;
-        let target = releases::target(&entries, asked.release.as_deref())?;
+        let target = releases::target(&entries, release.as_deref())?;
         let pipeline = format!("{}-rollback", asked.whose.stack);
         let codepipeline = shared::aws::codepipeline::Codepipeline::new(&aws);
         let source = (SOURCE, target.artifact.as_str());
@@ -87,7 +97,7 @@ pub(super) async fn go_back(asked: Rollback) -> Result<ExitCode, Mistake> {
         return Ok(ExitCode::SUCCESS);
     }
     let entries = here(asked.folder.clone(), &asked.files).await?;
-    let key = releases::target(&entries, asked.release.as_deref())?.artifact.clone();
+    let key = releases::target(&entries, release.as_deref())?.artifact.clone();
     let prepared = begin::prepare(asked.folder, &asked.files, begin::With::WhatWasLeft).await?;
     follow::play(&prepared, asked.how, |names| {
         json!({"name": names[1], "variables": [{"name": BEHIND, "value": behind}],
@@ -129,4 +139,25 @@ async fn here(folder: Option<PathBuf>, files: &Files) -> Result<Vec<Entry>, Mist
     let mut entries: Vec<_> = left.objects.iter().filter_map(record).collect();
     shared::record::newest_first(&mut entries);
     Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_accounts_releases_one_is_named_without_a_folder_before_it() {
+        let here = || Some(PathBuf::from("."));
+        let name = |name: &str| Some(name.to_owned());
+        for (aws, folder, release, asked) in [
+            (true, Some(PathBuf::from("5f0e12")), None, name("5f0e12")),
+            (true, here(), None, None),
+            (true, here(), name("5f0e12"), name("5f0e12")),
+            (true, None, None, None),
+            (false, Some(PathBuf::from("5f0e12")), None, None),
+        ] {
+            let whose = Whose { aws, stack: "cutover".into() };
+            assert_eq!(whose.release(folder.as_ref(), release.clone()), asked, "{aws} {folder:?} {release:?}");
+        }
+    }
 }

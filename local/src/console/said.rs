@@ -174,7 +174,7 @@ fn one_of_many(codes: &mut impl Iterator<Item = Option<u16>>) -> Option<u8> {
             grey @ 232..256 => (8 + 10 * (grey - 232), 8 + 10 * (grey - 232), 8 + 10 * (grey - 232)),
             _ => return None,
         },
-        2 => (next()?, next()?, next()?),
+        2 => (next()?.min(255), next()?.min(255), next()?.min(255)),
         _ => return None,
     };
     let (most, least) = (red.max(green).max(blue), red.min(green).min(blue));

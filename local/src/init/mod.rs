@@ -27,6 +27,8 @@ pub(crate) struct Found {
     compose: Option<String>,
     /// What its image is built from.
     built: Built,
+    /// The folder of what it depends on, which git does not have.
+    dependencies: Option<&'static str>,
     /// What runs beside the application and is not started here, with where it would be on this machine.
     outside: Vec<(String, String)>,
     /// What a person should look at, a line each.
@@ -114,11 +116,12 @@ pub(crate) enum Outcome {
 pub(crate) fn init(folder: &Path, from: From, region: &str) -> Result<(Vec<Outcome>, Vec<String>), Mistake> {
     std::fs::create_dir_all(folder).map_err(|error| Mistake(format!("{}: {error}", folder.display())))?;
     let application = name_of(folder);
-    let found = match from {
+    let mut found = match from {
         From::Compose(file) => compose::found(folder, &file, &application, region)?,
         From::Taskdefs(files) => taskdef::found(folder, &files, &application, region)?,
         From::Account(asked) => account::found(asked, &application)?,
     };
+    found.dependencies = dependencies(folder);
     let files = [
         (shared::manifest::FILE, write::deploy_yaml(&found)),
         (crate::local_yaml::FILE, write::local_yaml(&found)),
@@ -126,6 +129,19 @@ pub(crate) fn init(folder: &Path, from: From, region: &str) -> Result<(Vec<Outco
     ];
     let outcomes = files.into_iter().map(|(name, text)| put(&folder.join(name), &text)).collect::<Result<_, _>>()?;
     Ok((outcomes, found.notes))
+}
+
+/// Where the packages are that an application depends on, when git does not have them: a copy of its source alone would not run.
+fn dependencies(folder: &Path) -> Option<&'static str> {
+    let known = [
+        ("package.json", "node_modules"),
+        ("composer.json", "vendor"),
+        ("vendor/bundle", "vendor"),
+        (".venv", ".venv"),
+        ("venv", "venv"),
+    ];
+    let of_git = |name: &str| crate::real::source(folder).flatten().any(|path| path.starts_with(folder.join(name)));
+    known.into_iter().find(|(sign, name)| folder.join(sign).exists() && !of_git(name)).map(|(_, name)| name)
 }
 
 /// Writes a file that is not there. Created as new: somebody else's that appears meanwhile is not overwritten either.

@@ -272,3 +272,17 @@ services:
     );
     assert!(folder.text("local.yaml").contains("outside: {db: localhost}"), "{}", folder.text("local.yaml"));
 }
+
+#[test]
+fn an_application_whose_packages_git_does_not_have_runs_in_its_own_folder() {
+    let of = |name: &str, more: &[(&str, &str)]| {
+        let folder = Folder::with(name, &[&[("compose.yaml", COMPOSE)], more].concat());
+        init(&folder.0, From::Compose(folder.0.join("compose.yaml")), "eu-west-1").unwrap();
+        folder.text("local.yaml")
+    };
+    assert!(of("plain", &[]).contains("\nbuild: {command: [\"true\"], files: []}\n"));
+    let node = of("node", &[("package.json", "{}"), (".gitignore", "node_modules\n")]);
+    assert!(node.contains("\nbuild: {command: [\"true\"]}\n") && node.contains("`files: [node_modules]`"), "{node}");
+    let php = of("php", &[("composer.json", "{}")]);
+    assert!(php.contains("which has vendor;"), "{php}");
+}

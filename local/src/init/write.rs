@@ -129,10 +129,16 @@ pub(super) fn local_yaml(found: &Found) -> String {
         "# How this machine stands in for the account that a release of {} comes to: processes of this folder are its\n\
          # containers. All that can be said here: docs/local.md of Cutover.\n\
          # What builds the application here; `true` where nothing is to be built. `files` is what it makes and git does not have: each release\n\
-         # runs in a copy of its source and of that, so that `rollback` runs what ran then.\n\
-         build: {{command: [\"true\"], files: []}}\n",
+         # runs in a copy of its source and of that, so that `rollback` runs what ran then.\n",
         found.application
     );
+    match found.dependencies {
+        None => out.push_str("build: {command: [\"true\"], files: []}\n"),
+        Some(folder) => out.push_str(&format!(
+            "# Without `files`, each release runs in this folder, which has {folder}; `files: [{folder}]` copies that, too.\n\
+             build: {{command: [\"true\"]}}\n"
+        )),
+    }
     out.push_str(
         "# What sets the database of an environment up before the release, such as the schema that production has:\n\
          # databases: [{command: [...]}]\n",

@@ -139,7 +139,8 @@ impl Compose {
         let beside = path.with_file_name(".env");
         if beside.exists() {
             let text = shared::yaml::text_of(&beside).map_err(&there)?;
-            variables = lines_of(&text);
+            variables =
+                lines_of(&text, &outside).map_err(|why| vec![Said::There(format!("{}: {why}", beside.display()))])?;
         }
         let variable = |name: &str| outside(name).or_else(|| variables.get(name).cloned());
         let below = Path::new(file).parent().unwrap_or(Path::new(""));

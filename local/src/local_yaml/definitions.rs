@@ -253,12 +253,13 @@ impl<'a> Definitions<'a> {
         let external = environment.launch_type == Some(LaunchType::External);
         let compatible = if external {
             "EXTERNAL"
-        } else if instances {
+        } else if instances || environment.subnets.is_empty() {
             "EC2"
         } else {
             "FARGATE"
         };
-        let mode = if (instances || external) && environment.subnets.is_empty() { "bridge" } else { "awsvpc" };
+        // ECS starts no task of awsvpc without them, and takes them for no other.
+        let mode = if environment.subnets.is_empty() { "bridge" } else { "awsvpc" };
         let mut container = json!({
             "name": uses.container.unwrap_or(&application), "image": self.image, "essential": true, "environment": [],
             "logConfiguration": {"logDriver": "awslogs", "options": {

@@ -3,24 +3,85 @@
 use std::collections::BTreeMap;
 
 /// `NAME=VALUE`, a line each; empty lines and those that begin with # are comments, as is what follows a value. A name without a value is
-/// passed over, as docker does.
-pub(super) fn lines_of(text: &str) -> BTreeMap<String, String> {
+/// passed over, as docker does. What stands in quotes may have several lines; in double quotes a backslash is an escape, and there and
+/// without quotes variables are replaced: by what the file says before, or from outside.
+///
+/// # Errors
+/// The line of a quote that is not closed.
+pub(super) fn lines_of(
+    text: &str,
+    outside: &dyn Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, String>, String> {
     let mut variables = BTreeMap::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
-        let line = line.strip_prefix("export ").unwrap_or(line);
-        let Some((name, value)) = line.split_once('=') else { continue };
-        let value = value.trim();
-        let quoted = |quote: char| value.strip_prefix(quote)?.split_once(quote).map(|(inner, _)| inner.to_owned());
-        let own = |name: &str| variables.get(name).cloned();
+    let (mut rest, mut number) = (text, 1);
+    while !rest.is_empty() {
+        let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+        let whole = line.trim();
+        let named = whole.strip_prefix("export ").unwrap_or(whole).split_once('=');
+        let Some((name, _)) = named.filter(|_| !whole.starts_with('#')) else {
+            (rest, number) = (after, number + 1);
+            continue;
+        };
+        // The value begins on this line, and a quoted one may end on another.
+        let begins = rest.find('=').map_or(rest.len(), |at| at + 1);
+        let value = rest[begins..].trim_start_matches([' ', '\t']);
+        let own = |name: &str| variables.get(name).cloned().or_else(|| outside(name));
         let plain = |text: &str| interpolated(text, &own).unwrap_or_else(|_| text.to_owned());
-        let value = match (quoted('\''), quoted('"')) {
-            (Some(inner), _) => inner,
-            (None, Some(inner)) => plain(&inner),
-            (None, None) => plain(value.split_once(" #").map_or(value, |(value, _)| value.trim_end())),
+        let (value, end) = match value.chars().next() {
+            Some(quote @ ('\'' | '"')) => {
+                let inner = &value[1..];
+                let Some(end) = closing(inner, quote) else {
+                    return Err(format!("line {number}: the {quote} after {}= is not closed", name.trim()));
+                };
+                let said = if quote == '"' { plain(&unescaped(&inner[..end])) } else { inner[..end].to_owned() };
+                (said, &inner[end + 1..])
+            }
+            _ => {
+                let own = value.split('\n').next().unwrap_or_default();
+                let said = own.find(" #").map_or(own, |at| &own[..at]).trim();
+                (plain(said), &value[own.len()..])
+            }
         };
         variables.insert(name.trim().to_owned(), value);
+        // What follows on the last line of it is a comment.
+        let after = end.split_once('\n').map_or("", |(_, after)| after);
+        number += rest[..rest.len() - after.len()].matches('\n').count();
+        rest = after;
     }
-    variables
+    Ok(variables)
+}
+
+/// Where a quote is closed; in double quotes an escaped one closes nothing.
+fn closing(text: &str, quote: char) -> Option<usize> {
+    let mut is_escaped = false;
+    for (at, char) in text.char_indices() {
+        if is_escaped {
+            is_escaped = false;
+        } else if char == quote {
+            return Some(at);
+        } else {
+            is_escaped = quote == '"' && char == '\\';
+        }
+    }
+    None
+}
+
+/// The escapes of a text in double quotes; a dollar sign that is escaped is none of a variable's.
+fn unescaped(text: &str) -> String {
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        match (char, if char == '\\' { chars.next() } else { None }) {
+            ('\\', Some('n')) => out.push('\n'),
+            ('\\', Some('r')) => out.push('\r'),
+            ('\\', Some('t')) => out.push('\t'),
+            ('\\', Some('$')) => out.push_str("$$"),
+            ('\\', Some(other @ ('"' | '\\'))) => out.push(other),
+            ('\\', Some(other)) => out.extend(['\\', other]),
+            (char, _) => out.push(char),
+        }
+    }
+    out
 }
 
 /// Whether a text has variables, whose values may be secrets.
@@ -118,8 +179,30 @@ mod tests {
             let found = interpolated(text, &variable);
             assert_eq!(found.as_deref().map_err(String::as_str), expected, "{text}");
         }
-        let read = lines_of("# c\nA=1 # one\nB=\"x # y\" # z\nexport C='$A'\nD=${A}/d\nBARE\n\nE=p#q\n");
+        let read =
+            lines_of("# c\nA=1 # one\nB=\"x # y\" # z\nexport C='$A'\nD=${A}/d\nBARE\n\nE=p#q\n", &variable).unwrap();
         let read: Vec<_> = read.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(read, [("A", "1"), ("B", "x # y"), ("C", "$A"), ("D", "1/d"), ("E", "p#q")]);
+    }
+
+    #[test]
+    fn quoted_values_have_escapes_and_lines_and_one_that_is_not_closed_is_named() {
+        let outside = |name: &str| (name == "USER").then(|| "ada".to_owned());
+        for (text, value) in [
+            (r#"A="{\"a\": 1}""#, r#"{"a": 1}"#),
+            (r#"A="-----BEGIN\nMII" # key"#, "-----BEGIN\nMII"),
+            ("A=\"one\n# two\nthree\"\nB=2", "one\n# two\nthree"),
+            ("A='one\n${USER}'", "one\n${USER}"),
+            ("A=postgres://${USER}@db", "postgres://ada@db"),
+            (r#"A="\$USER costs \\""#, "$USER costs \\"),
+            ("A=", ""),
+            ("A=\"\"", ""),
+        ] {
+            assert_eq!(lines_of(text, &outside).unwrap()["A"], value, "{text}");
+        }
+        let second = lines_of("A=\"one\ntwo\"\nB=2\n", &outside).unwrap();
+        assert_eq!(second["B"], "2");
+        let said = lines_of("A=\"x\ny\"\n\nB='open\n", &outside).unwrap_err();
+        assert_eq!(said, "line 4: the ' after B= is not closed");
     }
 }

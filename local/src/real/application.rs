@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::json;
-use tokio::process::Command;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::{Child, Command};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
@@ -56,6 +59,10 @@ impl Application {
         for path in source(&self.folder) {
             let path = path.map_err(|error| error.to_string())?;
             let name = path.strip_prefix(&self.folder).unwrap_or(&path).display().to_string();
+            // CodePipeline's own source artifacts have no links, either; nothing here reads what they lead to.
+            if path.symlink_metadata().map_err(|error| format!("{name}: {error}"))?.is_symlink() {
+                continue;
+            }
             let content = std::fs::read(&path).map_err(|error| format!("{name}: {error}"))?;
             files.push((name, content));
         }
@@ -185,14 +192,39 @@ pub(super) async fn run(
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let child = child.map_err(|error| format!("`{name}` cannot be started: {error}"))?;
     let group = super::supervisor::take_charge(child.id());
-    let output = child.wait_with_output().await.map_err(|error| format!("`{name}`: {error}"))?;
+    let (status, text) = ended(child).await.map_err(|error| format!("`{name}`: {error}"))?;
     group.end_in_peace();
-    if output.status.success() {
+    if status.success() {
         return Ok(());
     }
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
     let lines: Vec<_> = text.lines().collect();
     let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n  ");
-    Err(format!("`{name}` ended with {}\n  {last}", output.status))
+    Err(format!("`{name}` ended with {status}\n  {last}"))
+}
+
+/// How long a command's output is read after its end: what it has left in the background may hold it open for ever.
+const OUTPUT: Duration = Duration::from_secs(1);
+
+/// How a command ended, and what it had said by then.
+async fn ended(mut child: Child) -> std::io::Result<(ExitStatus, String)> {
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let readers = [
+        child.stdout.take().map(|out| tokio::spawn(keep(out, Arc::clone(&said)))),
+        child.stderr.take().map(|err| tokio::spawn(keep(err, Arc::clone(&said)))),
+    ];
+    let status = child.wait().await?;
+    for mut reader in readers.into_iter().flatten() {
+        if tokio::time::timeout(OUTPUT, &mut reader).await.is_err() {
+            reader.abort();
+        }
+    }
+    let said = said.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok((status, String::from_utf8_lossy(&said).into_owned()))
+}
+
+async fn keep(mut from: impl AsyncRead + Unpin, said: Arc<Mutex<Vec<u8>>>) {
+    let mut some = [0; 8192];
+    while let Ok(read @ 1..) = from.read(&mut some).await {
+        said.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&some[..read]);
+    }
 }

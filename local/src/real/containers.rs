@@ -32,7 +32,7 @@ pub(super) struct Containers {
     images: Images,
     engine: Engine,
     groups: Mutex<BTreeMap<(String, String), Pid>>,
-    ports: Mutex<BTreeMap<String, u16>>,
+    ports: Mutex<BTreeMap<(String, String), u16>>,
     /// Whether the machine is shut down: what ends now is not replaced.
     ending: AtomicBool,
 }
@@ -42,9 +42,11 @@ impl Containers {
         Self { images, engine, groups: Mutex::default(), ports: Mutex::default(), ending: AtomicBool::new(false) }
     }
 
-    /// The port of this machine that a task was given.
-    pub(super) fn port(&self, task: &str) -> Option<u16> {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).get(task).copied()
+    /// The port of this machine that a container of a task was given; that of any of them where none is named.
+    pub(super) fn port(&self, task: &str, container: Option<&str>) -> Option<u16> {
+        let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |(of, name): &(String, String)| of == task && container.is_none_or(|container| name == container);
+        ports.iter().find(|(key, _)| is_it(key)).map(|(_, port)| *port)
     }
 
     pub(super) fn signal(&self, task: &str, container: &str, kill: bool) {
@@ -173,7 +175,7 @@ async fn run(machine: Machine, start: Start, mut child: Child, group: supervisor
         containers.groups.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), group);
     }
     if let Some(port) = port {
-        containers.ports.lock().unwrap_or_else(PoisonError::into_inner).insert(task.clone(), port);
+        containers.ports.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), port);
     }
     machine.happened(Happening::Started { task: task.clone(), container: container.clone(), port });
     let output = [
@@ -186,7 +188,7 @@ async fn run(machine: Machine, start: Start, mut child: Child, group: supervisor
         start.check.clone().map(|mut check| {
             check.command = engine::check(containers.engine, &start, port, &check.command);
             let (folder, environment) = (containers.images.of(&start.image), environment(&start, port));
-            tokio::spawn(health::ask_container(machine.clone(), task.clone(), check, folder, environment))
+            tokio::spawn(health::ask_container(machine.clone(), key.clone(), check, folder, environment))
         }),
     ];
     let status = child.wait().await;

@@ -70,21 +70,37 @@ async fn get(port: u16, check: &HealthCheck) -> Result<(), Ill> {
     Err(ill(format!("{what} answered {code}"), Some(code), &body))
 }
 
+/// How often a container is asked that was not well yet.
+const FIRST: Duration = Duration::from_secs(1);
+
 /// Asks as ECS's agent does, in what stands for the container, until that is gone.
 pub(super) async fn ask_container(
     machine: Machine,
-    task: String,
+    (task, container): (String, String),
     check: ContainerCheck,
     folder: PathBuf,
     environment: BTreeMap<String, String>,
 ) {
+    let interval = check.interval.max(Duration::from_millis(100));
+    let (mut has_been_well, mut told) = (false, None::<tokio::time::Instant>);
     loop {
+        let asked = tokio::time::Instant::now();
         let answer = ask_once(&check, &folder, &environment).await;
         if machine.0.containers.are_ending() {
             return;
         }
-        machine.happened(Happening::Checked { task: task.clone(), by: Prober::Container, answer });
-        tokio::time::sleep(check.interval.max(Duration::from_millis(100))).await;
+        has_been_well |= answer.is_ok();
+        // Until it is well for the first time it is asked more often, so that nobody waits for it longer than it needs; a failure counts as
+        // seldom as the check says.
+        if answer.is_ok() || told.is_none_or(|told| told.elapsed() >= interval) {
+            told = Some(asked);
+            machine.happened(Happening::Checked {
+                task: task.clone(),
+                by: Prober::Container(container.clone()),
+                answer,
+            });
+        }
+        tokio::time::sleep(if has_been_well { interval } else { interval.min(FIRST) }).await;
     }
 }
 

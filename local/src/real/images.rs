@@ -72,10 +72,12 @@ impl Images {
         (!tag.is_empty() && is_plain(tag)).then(|| self.folder.join(tag))
     }
 
+    /// Copies a file, or a folder with all that is in it. Links stay links: programs find what is beside what they lead to.
     fn copy(&self, path: &Path, to: &Path) -> io::Result<()> {
         let name = path.strip_prefix(&self.application).map_err(io::Error::other)?;
         let target = to.join(name);
-        if path.metadata()?.is_dir() {
+        let kind = path.symlink_metadata()?;
+        if kind.is_dir() {
             for entry in path.read_dir()? {
                 self.copy(&entry?.path(), to)?;
             }
@@ -84,7 +86,23 @@ impl Images {
         if let Some(parent) = target.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        std::fs::copy(path, target).map(drop)
+        if !kind.is_symlink() {
+            return std::fs::copy(path, target).map(drop);
+        }
+        if target.symlink_metadata().is_ok() {
+            return Ok(());
+        }
+        std::os::unix::fs::symlink(self.link(path)?, target)
+    }
+
+    /// What a link's copy leads to: the same place in the copy, or, out of the folder, the place itself.
+    fn link(&self, path: &Path) -> io::Result<PathBuf> {
+        let leads = std::fs::read_link(path)?;
+        let application = self.application.canonicalize()?;
+        match path.canonicalize() {
+            Ok(there) if leads.is_relative() && !there.starts_with(&application) => Ok(there),
+            Ok(_) | Err(_) => Ok(leads),
+        }
     }
 
     /// Removes the oldest; that it cannot be removed is no reason to fail.
@@ -130,6 +148,32 @@ mod tests {
         for not_made_here in ["registry.example/app:2", "registry.example/app", "registry.example/app:.."] {
             assert_eq!(images.of(not_made_here), application, "{not_made_here}");
         }
+        std::fs::remove_dir_all(application.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn links_stay_links_in_an_image_also_those_that_lead_nowhere_or_back_up() {
+        let (application, images) = images("links", Some(&["node_modules"]));
+        let link = |to: &str, at: &str| std::os::unix::fs::symlink(to, application.join(at)).unwrap();
+        std::fs::write(application.join(".gitignore"), "target\nnode_modules\n").unwrap();
+        std::fs::create_dir_all(application.join("node_modules/.bin")).unwrap();
+        std::fs::create_dir_all(application.join("node_modules/next")).unwrap();
+        std::fs::write(application.join("node_modules/next/cli.js"), "run").unwrap();
+        std::fs::write(application.parent().unwrap().join("beside"), "shared").unwrap();
+        link("../next/cli.js", "node_modules/.bin/next");
+        link("..", "node_modules/next/up");
+        link("nowhere", "node_modules/next/gone");
+        link("app.py", "main.py");
+        link("../beside", "outside");
+        images.make("registry.example/app:1").unwrap();
+        let folder = images.of("registry.example/app:1");
+        let leads = |at: &str| std::fs::read_link(folder.join(at)).unwrap();
+        assert_eq!(leads("node_modules/.bin/next"), Path::new("../next/cli.js"));
+        assert_eq!(leads("node_modules/next/up"), Path::new(".."));
+        assert_eq!(leads("node_modules/next/gone"), Path::new("nowhere"));
+        assert_eq!(leads("main.py"), Path::new("app.py"), "git has links, too");
+        assert_eq!(std::fs::read_to_string(folder.join("node_modules/.bin/next")).unwrap(), "run");
+        assert_eq!(std::fs::read_to_string(folder.join("outside")).unwrap(), "shared");
         std::fs::remove_dir_all(application.parent().unwrap()).unwrap();
     }
 

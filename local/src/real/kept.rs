@@ -3,6 +3,7 @@
 //! Invariant: it is written anew beside the old one and put in its place, so that a run that is killed leaves the old one.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -96,7 +97,8 @@ pub fn write(folder: &Path, state: &Path, world: &World) -> Result<(), Mistake> 
             _ => {}
         }
     }
-    std::fs::create_dir_all(&fresh).map_err(failed)?;
+    // Whatever the umask is: what others could write into is not read again.
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&fresh).map_err(failed)?;
     let mut listed = Vec::new();
     for (at, object) in world.kept_objects(PREFIX).into_iter().enumerate() {
         let file = format!("{at}.object");

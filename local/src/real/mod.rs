@@ -33,6 +33,7 @@ use crate::world::{Effect, Happening, Request, Response, World};
 
 pub use functions::Binaries;
 pub use gate::Gate;
+pub(crate) use source::source;
 
 /// A world, and what carries it out.
 #[derive(Clone)]
@@ -247,9 +248,9 @@ impl Machine {
         match effect {
             Effect::StartContainer(start) => self.0.containers.start(self.clone(), *start),
             Effect::Signal { task, container, kill } => self.0.containers.signal(&task, &container, kill),
-            Effect::Route { port, tasks } => {
-                let ports = tasks.iter();
-                let ports = ports.filter_map(|(task, weight)| Some((self.0.containers.port(task)?, *weight)));
+            Effect::Route { port, container, tasks } => {
+                let port_of = |task: &str| self.0.containers.port(task, container.as_deref());
+                let ports = tasks.iter().filter_map(|(task, weight)| Some((port_of(task)?, *weight)));
                 self.0.traffic.route(port, ports.collect());
             }
             Effect::CallHook { id, function, stage } => {

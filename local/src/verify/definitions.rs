@@ -3,13 +3,27 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use shared::manifest::{LogMode, in_environment};
+use shared::manifest::{LaunchType, LogMode, in_environment};
 
 use super::{Look, trust};
 use crate::cloud::Service as Of;
 
-/// What uses a family: its name in deploy.yaml, the container that it names, and whether its lines must not be lost.
-type Use = (String, Option<String>, bool);
+/// What uses a family: its name in deploy.yaml, the container that it names, and how.
+type Use = (String, Option<String>, How);
+
+/// How a family is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// By a service, which has a network and a launch type of its own.
+    Service,
+    /// By tasks that are started; their lines must not be lost, where it is said so.
+    Tasks {
+        /// Where, as deploy.yaml says.
+        launch_type: Option<LaunchType>,
+        /// Whether the log driver must not lose any.
+        needs_lines: bool,
+    },
+}
 
 impl Look<'_> {
     pub(super) async fn definitions(&mut self, of_services: &BTreeMap<String, i64>) {
@@ -19,15 +33,19 @@ impl Look<'_> {
             of_services.keys().map(|family| (family.clone(), Vec::new())).collect();
         for (own, service) in manifest.services.iter().filter(|(_, one)| is_here(one.environments.as_ref())) {
             let uses = families.entry(in_environment(&service.family, name)).or_default();
-            uses.push((own.clone(), Some(service.container.clone()), false));
+            uses.push((own.clone(), Some(service.container.clone()), How::Service));
         }
         for (own, task) in manifest.tasks.iter().filter(|(_, one)| is_here(one.environments.as_ref())) {
             let uses = families.entry(in_environment(&task.family, name)).or_default();
-            uses.push((own.clone(), task.container.clone(), task.log_mode == LogMode::AsDefined));
+            let launch_type = self.environment.launch_type;
+            let how = How::Tasks { launch_type, needs_lines: task.log_mode == LogMode::AsDefined };
+            uses.push((own.clone(), task.container.clone(), how));
         }
         for (own, worker) in manifest.workers.iter().filter(|(_, one)| is_here(one.environments.as_ref())) {
             let uses = families.entry(in_environment(&worker.family, name)).or_default();
-            uses.push((own.clone(), worker.container.clone(), false));
+            let has_own = worker.launch_type.is_some() || !worker.capacity_providers.is_empty();
+            let launch_type = if has_own { worker.launch_type } else { self.environment.launch_type };
+            uses.push((own.clone(), worker.container.clone(), How::Tasks { launch_type, needs_lines: false }));
         }
         for (family, uses) in families {
             let who = uses.first().map(|(own, ..)| own.clone()).unwrap_or_default();
@@ -50,7 +68,7 @@ impl Look<'_> {
         let who = uses.first().map(|(own, ..)| own.clone()).unwrap_or_default();
         let containers = definition["containerDefinitions"].as_array().cloned().unwrap_or_default();
         let names: Vec<_> = containers.iter().filter_map(|one| one["name"].as_str()).collect();
-        for (own, container, is_task) in uses {
+        for (own, container, how) in uses {
             match container {
                 Some(container) if !names.contains(&container.as_str()) => {
                     let why = shared::text::unknown("container", container, names.iter().copied());
@@ -61,7 +79,10 @@ impl Look<'_> {
                 }
                 _ => {}
             }
-            for one in containers.iter().filter(|_| *is_task) {
+            if let How::Tasks { launch_type, .. } = how {
+                self.placed(own, family, definition, *launch_type);
+            }
+            for one in containers.iter().filter(|_| matches!(how, How::Tasks { needs_lines: true, .. })) {
                 let mode = one.pointer("/logConfiguration/options/mode").and_then(Value::as_str);
                 if one["logConfiguration"].is_object() && mode != Some("blocking") {
                     self.note(
@@ -84,6 +105,30 @@ impl Look<'_> {
             self.wrong(&who, format!("the task definition {family} has no execution role, and Fargate pulls images and writes logs with one: give it `executionRoleArn`"));
         }
         self.architecture(&who, family, definition, &containers).await;
+    }
+
+    /// Whether ECS takes the family where deploy.yaml says that its tasks run.
+    fn placed(&mut self, who: &str, family: &str, definition: &Value, launch_type: Option<LaunchType>) {
+        let has_network = definition["networkMode"] == "awsvpc";
+        match (has_network, self.environment.subnets.is_empty()) {
+            (true, true) => self.wrong(who, format!("the task definition {family} is of the network mode awsvpc, and ECS starts no such task without `subnets`: give them in deploy.yaml")),
+            (false, false) => {
+                let mode = definition["networkMode"].as_str().unwrap_or("bridge");
+                self.wrong(who, format!("the task definition {family} is of the network mode {mode}, and ECS takes `subnets` for awsvpc alone: leave them out of deploy.yaml, or make it awsvpc"));
+            }
+            _ => {}
+        }
+        let word = match launch_type {
+            Some(LaunchType::Fargate) => "FARGATE",
+            Some(LaunchType::Ec2) => "EC2",
+            Some(LaunchType::External) => "EXTERNAL",
+            None => return,
+        };
+        let takes = super::texts(&definition["requiresCompatibilities"]);
+        if !takes.is_empty() && !takes.contains(word) {
+            let takes: Vec<_> = takes.into_iter().collect();
+            self.wrong(who, format!("the task definition {family} is for {}, and deploy.yaml runs it on {word}: correct `launch_type`, or its `requiresCompatibilities`", takes.join(", ")));
+        }
     }
 
     async fn logs(&mut self, who: &str, family: &str, container: &Value) {

@@ -80,9 +80,8 @@ pub struct Task {
     pub(super) launch_type: String,
     /// Until when it protects itself from scale-in (fact 23).
     pub(super) protected: Option<Time>,
-    /// What its target group and its container's own check have found, where they ask.
+    /// What its target group has found, where it asks.
     pub(super) target: Option<Health>,
-    pub(super) container_health: Option<Health>,
     /// How many checks in a row have failed.
     pub(super) failed_checks: u32,
     /// Before this it is not shown.
@@ -96,7 +95,7 @@ pub struct Container {
     pub name: String,
     /// Its image.
     pub image: String,
-    essential: bool,
+    pub(super) essential: bool,
     running: bool,
     /// How it ended.
     pub exit_code: Option<i32>,
@@ -107,6 +106,8 @@ pub struct Container {
     environment: BTreeMap<String, String>,
     pub(super) port: Option<u16>,
     pub(super) check: Option<ContainerCheck>,
+    /// What that has found.
+    pub(super) health: Option<Health>,
     host_port: Option<u16>,
     logs: Option<(String, String, String)>,
     stop_timeout: u64,
@@ -361,6 +362,11 @@ impl World {
             return Err(Fault::new("InvalidParameterException", "count should be between 1 and 10."));
         }
         let definition = self.definition(scope, &input.task_definition)?.clone();
+        let needs_network = definition.get("networkMode").and_then(Value::as_str) == Some("awsvpc");
+        if needs_network && input.network_configuration.is_none() {
+            let why = "Network Configuration must be provided when networkMode 'awsvpc' is specified.";
+            return Err(Fault::new("InvalidParameterException", why));
+        }
         let key = input.client_token.clone().map(|token| (cluster_arn(scope, &cluster), token));
         let parameters = String::from_utf8_lossy(body).into_owned();
         if let Some(answered) = key.as_ref().and_then(|key| self.ecs.tokens.get(key))
@@ -374,7 +380,7 @@ impl World {
         let room = self.ecs.clusters.get(&(scope.clone(), cluster.clone())).and_then(|cluster| cluster.room_for_tasks);
         let started_by = input.started_by.unwrap_or_default();
         let overrides = input.overrides.unwrap_or_default();
-        let _ = (input.capacity_provider_strategy, input.platform_version, input.network_configuration);
+        let _ = (input.capacity_provider_strategy, input.platform_version);
         let _ = (overrides.cpu, overrides.memory);
         let (mut tasks, mut failures) = (Vec::new(), Vec::new());
         for _ in 0..count {
@@ -428,7 +434,6 @@ impl World {
             self.container(one, given, &scope.1, &id)
         });
         let containers: Vec<Container> = containers.collect();
-        let container_health = containers.iter().any(|one| one.check.is_some()).then_some(Health::Initial(0));
         let task = Task {
             arn: arn.clone(),
             scope: scope.clone(),
@@ -451,7 +456,6 @@ impl World {
             launch_type: "FARGATE".into(),
             protected: None,
             target: None,
-            container_health,
             failed_checks: 0,
             visible: self.now.plus(self.lateness().tasks),
         };
@@ -501,6 +505,7 @@ impl World {
             environment,
             port: port.and_then(|port| u16::try_from(port).ok()),
             check: ContainerCheck::of(defined),
+            health: ContainerCheck::of(defined).map(|_| Health::Initial(0)),
             host_port: None,
             logs,
             stop_timeout: defined.get("stopTimeout").and_then(Value::as_u64).unwrap_or(STOP_TIMEOUT),

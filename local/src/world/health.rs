@@ -13,12 +13,12 @@ use super::{Effect, World};
 use crate::account::HealthCheck;
 
 /// Who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prober {
     /// The load balancer's target group.
     TargetGroup,
-    /// The container's own `healthCheck`.
-    Container,
+    /// The own `healthCheck` of the container of this name.
+    Container(String),
 }
 
 /// Why a check failed.
@@ -102,7 +102,18 @@ impl Task {
     /// Whether everybody who asks finds it healthy; nobody asks a worker that has neither port nor check.
     pub(super) fn is_healthy(&self) -> bool {
         let runs = self.last_status == "RUNNING" && self.desired_status == "RUNNING";
-        runs && [self.target, self.container_health].into_iter().flatten().all(Health::is_healthy)
+        let own = self.containers.iter().filter(|one| one.essential).filter_map(|one| one.health);
+        runs && self.target.into_iter().chain(own).all(Health::is_healthy)
+    }
+}
+
+impl Task {
+    /// Whether a task is as ill as whoever has asked finds it: what a container is that it can do without says nothing of it.
+    fn is_concerned(&self, by: &Prober) -> bool {
+        match by {
+            Prober::TargetGroup => true,
+            Prober::Container(name) => self.containers.iter().any(|one| one.name == *name && one.essential),
+        }
     }
 }
 
@@ -113,10 +124,10 @@ impl World {
         let Some(task) = self.ecs.tasks.get(arn).filter(|task| task.desired_status == "RUNNING").cloned() else {
             return;
         };
-        let Some(limits) = self.limits(&task, by) else { return };
-        let before = match by {
+        let Some(limits) = self.limits(&task, &by) else { return };
+        let before = match &by {
             Prober::TargetGroup => task.target,
-            Prober::Container => task.container_health,
+            Prober::Container(name) => task.containers.iter().find(|one| one.name == *name).and_then(|one| one.health),
         };
         let Some(before) = before else { return };
         let after = before.after(answer.is_ok(), limits.healthy, limits.unhealthy);
@@ -127,9 +138,13 @@ impl World {
             Health::Healthy(_) => false,
         };
         if let Some(task) = self.ecs.tasks.get_mut(arn) {
-            match by {
+            match &by {
                 Prober::TargetGroup => task.target = Some(after),
-                Prober::Container => task.container_health = Some(after),
+                Prober::Container(name) => {
+                    for one in task.containers.iter_mut().filter(|one| one.name == *name) {
+                        one.health = Some(after);
+                    }
+                }
             }
             task.failed_checks = if answer.is_ok() { 0 } else { task.failed_checks + 1 };
         }
@@ -137,7 +152,7 @@ impl World {
             self.note_ill(&task, ill);
         }
         match answer {
-            Err(ill) if is_ill => self.give_up(&task, by, &ill),
+            Err(ill) if is_ill && task.is_concerned(&by) => self.give_up(&task, &by, &ill),
             _ if before.is_healthy() != after.is_healthy() => self.service_changed(&task),
             _ => {}
         }
@@ -150,7 +165,7 @@ impl World {
     }
 
     /// ECS stops a task that stays ill, and starts another one in its place.
-    fn give_up(&mut self, task: &Task, by: Prober, ill: &Ill) {
+    fn give_up(&mut self, task: &Task, by: &Prober, ill: &Ill) {
         let Some(arn) = self.service_of(task) else { return };
         let Some(name) = self.ecs.services.get(&arn).map(|service| service.name.clone()) else { return };
         let times = self.ecs.tasks.get(&task.arn).map_or(0, |task| task.failed_checks);
@@ -175,7 +190,7 @@ impl World {
                 self.tell_service(&arn, event);
                 format!("Task failed ELB health checks in (target-group {group})")
             }
-            Prober::Container => "Task failed container health checks".to_owned(),
+            Prober::Container(_) => "Task failed container health checks".to_owned(),
         };
         self.stop_task(&task.arn, "ServiceSchedulerInitiated", &reason);
         self.service_changed(task);
@@ -190,7 +205,7 @@ impl World {
         }
     }
 
-    fn limits(&self, task: &Task, by: Prober) -> Option<Limits> {
+    fn limits(&self, task: &Task, by: &Prober) -> Option<Limits> {
         match by {
             Prober::TargetGroup => {
                 let service = self.ecs.services.get(&self.service_of(task)?)?;
@@ -198,8 +213,8 @@ impl World {
                 let (healthy, unhealthy) = (check.healthy, check.unhealthy);
                 Some(Limits { healthy, unhealthy, grace: check.grace.0 })
             }
-            Prober::Container => {
-                let check = task.containers.iter().find_map(|one| one.check.as_ref())?;
+            Prober::Container(name) => {
+                let check = task.containers.iter().find(|one| one.name == *name)?.check.as_ref()?;
                 Some(Limits { healthy: 1, unhealthy: check.retries, grace: check.start_period })
             }
         }

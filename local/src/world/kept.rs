@@ -36,22 +36,23 @@ pub struct KeptObject {
 const ADDED: [&str; 4] = ["revision", "status", "taskDefinitionArn", "registeredAt"];
 
 impl World {
-    /// What runs, by Region.
+    /// What runs, by `account/Region`.
     #[must_use]
     pub fn kept_regions(&self) -> BTreeMap<String, KeptRegion> {
         let mut regions: BTreeMap<String, KeptRegion> = BTreeMap::new();
-        for (((_, region), _), revisions) in &self.ecs.definitions {
+        for ((scope, _), revisions) in &self.ecs.definitions {
             let plain = revisions.iter().cloned().map(|mut definition| {
                 if let Some(fields) = definition.as_object_mut() {
                     fields.retain(|name, _| !ADDED.contains(&name.as_str()));
                 }
                 definition
             });
-            regions.entry(region.clone()).or_default().definitions.extend(plain);
+            regions.entry(key(&scope.0, &scope.1)).or_default().definitions.extend(plain);
         }
         for service in self.ecs.services.values() {
             let Some(set) = service.sets.first() else { continue };
-            let services = regions.entry(service.scope.1.clone()).or_default().services.entry(service.cluster.clone());
+            let region = regions.entry(key(&service.scope.0, &service.scope.1)).or_default();
+            let services = region.services.entry(service.cluster.clone());
             services.or_default().insert(service.name.clone(), short(&set.definition).to_owned());
         }
         regions
@@ -83,10 +84,16 @@ impl World {
     }
 }
 
+fn key(account: &str, region: &str) -> String {
+    format!("{account}/{region}")
+}
+
 /// Lets an account be as the last run left it.
 pub fn take_up(account: &mut Account, regions: &BTreeMap<String, KeptRegion>) {
-    for (name, kept) in regions {
-        let Some(region) = account.regions.get_mut(name) else { continue };
+    let home = account.account.clone();
+    for (name, region) in &mut account.regions {
+        let (owner, name) = (region.account.as_ref().unwrap_or(&home), region.name.as_ref().unwrap_or(name));
+        let Some(kept) = regions.get(&key(owner, name)) else { continue };
         region.task_definitions.clone_from(&kept.definitions);
         for (cluster_name, services) in &kept.services {
             let Some(cluster) = region.clusters.get_mut(cluster_name) else { continue };
@@ -96,5 +103,27 @@ pub fn take_up(account: &mut Account, regions: &BTreeMap<String, KeptRegion>) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_two_accounts_have_in_one_region_is_each_its_own() {
+        let text = "account: \"111122223333\"\nbuild: {command: [make], image: x}\nregions:\n  eu-west-1: {}\n  \
+                    other: {name: eu-west-1, account: \"444455556666\"}\n";
+        let mut account: Account = shared::yaml::read("local.yaml", text).unwrap();
+        let kept = |family: &str| KeptRegion { definitions: vec![json!({"family": family})], ..KeptRegion::default() };
+        let regions = BTreeMap::from([
+            (key("111122223333", "eu-west-1"), kept("home")),
+            (key("444455556666", "eu-west-1"), kept("away")),
+        ]);
+        take_up(&mut account, &regions);
+        let families: Vec<_> = account.regions.values().map(|one| one.task_definitions[0]["family"].clone()).collect();
+        assert_eq!(families, ["home", "away"]);
     }
 }

@@ -72,6 +72,8 @@ pub enum Effect {
     Route {
         /// The port.
         port: u16,
+        /// The container of each that is meant; the only one with a port unless given.
+        container: Option<String>,
         /// The tasks' ARNs, each with its weight.
         tasks: Vec<(String, u32)>,
     },

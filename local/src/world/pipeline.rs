@@ -381,6 +381,12 @@ impl World {
         tasks && self.invocations_but("halt-release") == 0 && !self.is_deploying()
     }
 
+    /// Whether anything was released.
+    #[must_use]
+    pub fn has_executions(&self) -> bool {
+        !self.pipeline.executions.is_empty()
+    }
+
     /// The oldest execution that is under way.
     #[must_use]
     pub fn first_under_way(&self) -> Option<String> {

@@ -239,7 +239,7 @@ impl World {
         }
         service.routed.clone_from(&tasks);
         if let Some(port) = service.port {
-            self.effects.push(Effect::Route { port, tasks });
+            self.effects.push(Effect::Route { port, container: service.container.clone(), tasks });
         }
     }
 
@@ -295,6 +295,15 @@ impl World {
             container.name,
             short(&task.definition)
         );
+        let seen = self.service_of(task).and_then(|arn| self.ecs.services.get(&arn));
+        let ill = seen.and_then(|service| service.unhealthy.as_ref()).filter(|_| how.contains("health checks"));
+        if let Some(ill) = ill {
+            said.push_str(&format!(
+                " ({}). If it only needs longer, or answers elsewhere, say so in `services` of local.yaml: `health_check: {{path: /up, \
+                 matcher: \"200-399\", grace: 60s}}`",
+                shared::text::plain(ill)
+            ));
+        }
         let lines = self.lines_of_task(&task.arn);
         match lines.as_slice() {
             [] => said.push_str("; it has written nothing"),
@@ -451,6 +460,14 @@ impl World {
             "loadBalancers": balancers,
             "taskSets": if is_native { Vec::new() } else { sets.collect() }, "deployments": deployments, "events": events,
             "createdAt": stamp(service.created), "schedulingStrategy": "REPLICA"});
+        if let Some(shape) = definition.and_then(|definition| self.definition(&service.scope, definition).ok())
+            && shape.get("networkMode").and_then(Value::as_str) == Some("awsvpc")
+        {
+            // Which ones they are is nobody's affair here.
+            let network = json!({"subnets": ["subnet-00000000000000001"], "securityGroups": ["sg-00000000000000001"],
+                "assignPublicIp": "DISABLED"});
+            shown["networkConfiguration"] = json!({"awsvpcConfiguration": network});
+        }
         if let Some(rollout) = &service.rollout {
             shown["deploymentConfiguration"] = super::rollouts::api::shown_configuration(rollout);
         }

@@ -125,11 +125,20 @@ pub struct Group {
     pub services: Vec<(String, String)>,
 }
 
+/// The error's code of a deployment that was stopped.
+const STOPPED: &str = "MANUAL_STOP";
+
 impl Deployment {
     /// Whether nothing will happen to it any more.
     #[must_use]
     pub fn is_over(&self) -> bool {
         matches!(self.status, Status::Succeeded | Status::Failed | Status::Stopped)
+    }
+
+    /// Whether somebody stopped it, as CodeDeploy says.
+    #[must_use]
+    pub fn was_stopped(&self) -> bool {
+        self.error.as_ref().is_some_and(|(code, _)| code == STOPPED)
     }
 
     /// Whether it has brought its version, and its old tasks are gone.

@@ -582,9 +582,12 @@ fn built<T>(item: Result<T, aws_smithy_types::error::operation::BuildError>) -> 
 }
 
 fn strategy(environment: &Environment) -> Result<Option<Vec<CapacityProviderStrategyItem>>, Verdict> {
+    // ECS wants a weight above 0 somewhere, and of one alone it says nothing.
+    let is_alone = environment.capacity_providers.len() == 1;
     let item = |provider: &crate::manifest::CapacityProvider| {
         let item = CapacityProviderStrategyItem::builder().capacity_provider(&provider.name);
-        built(item.weight(provider.weight.into()).base(provider.base.try_into().unwrap_or(i32::MAX)).build())
+        let weight = if is_alone { provider.weight.max(1) } else { provider.weight };
+        built(item.weight(weight.into()).base(provider.base.try_into().unwrap_or(i32::MAX)).build())
     };
     let items = environment.capacity_providers.iter().map(item).collect::<Result<Vec<_>, _>>()?;
     Ok(Some(items).filter(|items| !items.is_empty()))

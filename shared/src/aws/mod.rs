@@ -48,6 +48,10 @@ pub const SHOWN: Duration = Duration::from_secs(20);
 /// How long what is there may take to be shown.
 pub const LISTED: Duration = Duration::from_secs(5);
 
+/// How old the word may be that a release goes on, or is over, when something is begun or taken back on it: whoever needs longer until
+/// then asks again.
+pub const FRESH: Duration = Duration::from_secs(3);
+
 const _: () = assert!(SHOWN.as_secs() >= 2 * ATTEMPT.as_secs() && ATTEMPT.as_secs() >= LISTED.as_secs());
 
 /// How often the SDK tries a call by itself, with backoff, before the loop hears of it.

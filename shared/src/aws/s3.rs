@@ -4,7 +4,10 @@
 //! every read that begins after it, lists included. Who may not list the bucket (`s3:ListBucket`) is told "forbidden" of an object
 //! that is not there, and not "no such key": a role that reads objects that may be missing needs both.
 
+use std::time::Duration;
+
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::primitives::ByteStream;
 
 use crate::aws::{Aws, allowance};
@@ -29,6 +32,9 @@ pub struct Object {
     /// Its ETag: another content has another one, the same content may have the same.
     pub etag: String,
 }
+
+/// How long a try of a copy may take.
+const COPIED: Duration = Duration::from_secs(60);
 
 /// What became of a write that has a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +143,11 @@ impl Bucket {
             false => format!("%{byte:02X}"),
         };
         let source: String = format!("{}/{from}", self.name).bytes().map(encode).collect();
-        match self.client.copy_object().bucket(&self.name).key(to).copy_source(source).send().await {
+        // It is answered when all is copied: of a large one after more than other calls may take.
+        let patience = TimeoutConfig::builder().operation_attempt_timeout(COPIED).build();
+        let patience = aws_sdk_s3::config::Builder::new().timeout_config(patience);
+        let call = self.client.copy_object().bucket(&self.name).key(to).copy_source(source);
+        match call.customize().config_override(patience).send().await {
             Ok(_) => Ok(true),
             Err(error) if code(&error) == "NoSuchKey" => Ok(false),
             Err(error) => Err(failure(&self.call("CopyObject", from), &error)),

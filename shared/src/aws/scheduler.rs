@@ -70,9 +70,6 @@ impl Scheduler {
         match create.flexible_time_window(window).target(target).send().await {
             Ok(_) => Ok(()),
             // The same call was made before, and its reply lost; or somebody else's: the next look sets it.
-            Err(error) if code(&error) == "ConflictException" => {
-                Err(Error::Again(format!("scheduler:CreateSchedule {}: it was made meanwhile", wanted.name)))
-            }
             Err(error) => Err(said("CreateSchedule", wanted, &error)),
         }
     }
@@ -81,7 +78,7 @@ impl Scheduler {
     async fn make_group(&self, group: &str) -> Result<(), Error> {
         match self.0.create_schedule_group().name(group).send().await {
             Ok(_) => Ok(()),
-            Err(error) if code(&error) == "ConflictException" => Ok(()),
+            Err(error) if code(&error) == CONFLICT => Ok(()),
             Err(error) => Err(failure("scheduler:CreateScheduleGroup", &error)),
         }
     }
@@ -118,6 +115,7 @@ impl Scheduler {
         match self.0.delete_schedule().group_name(group).name(name).send().await {
             Ok(_) => Ok(()),
             Err(error) if code(&error) == "ResourceNotFoundException" => Ok(()),
+            Err(error) if code(&error) == CONFLICT => Err(changes("DeleteSchedule", name)),
             Err(error) => Err(failure("scheduler:DeleteSchedule", &error)),
         }
     }
@@ -134,8 +132,16 @@ fn said<E: ProvideErrorMetadata>(operation: &str, wanted: &Wanted<'_>, error: &S
             error.message().unwrap_or("no message")
         ))
         .into(),
+        CONFLICT => changes(operation, wanted.name),
         _ => failure(&format!("scheduler:{operation} {}", wanted.name), error),
     }
+}
+
+/// What Scheduler answers while the same schedule is being changed, such as by an earlier try of the same call.
+const CONFLICT: &str = "ConflictException";
+
+fn changes(operation: &str, name: &str) -> Error {
+    Error::Again(format!("scheduler:{operation} {name}: it is being changed by another call"))
 }
 
 fn built<T>(made: Result<T, BuildError>) -> Result<T, Error> {

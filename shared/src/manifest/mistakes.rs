@@ -1,6 +1,8 @@
 //! What a manifest of the right shape can still get wrong: names that do not exist, things that exclude each other.
 
-use super::{DeploymentKind, Manifest};
+use std::collections::BTreeMap;
+
+use super::{CapacityProvider, DeploymentKind, LaunchType, Manifest, in_environment};
 use crate::text;
 use crate::yaml::Mistake;
 
@@ -46,8 +48,18 @@ impl Manifest {
         for (name, environment) in &self.environments {
             let path = ["environments", name];
             flaws.extend(name_error(name, LONGEST_ENVIRONMENT).map(|why| Flaw::new(&path, why)));
-            if environment.launch_type.is_some() && !environment.capacity_providers.is_empty() {
-                let why = "`launch_type` and `capacity_providers` exclude each other: keep one";
+            flaws.extend(flaws_of_place(&path, environment.launch_type, &environment.capacity_providers));
+            let starts_tasks = !self.tasks.is_empty() || !self.workers.is_empty();
+            let on_fargate = environment.capacity_providers.iter().any(|one| one.name.starts_with("FARGATE"))
+                || environment.launch_type == Some(LaunchType::Fargate);
+            if on_fargate && environment.subnets.is_empty() && starts_tasks {
+                let why = "`subnets` is missing: each task on Fargate has a network interface of its own";
+                flaws.push(Flaw::new(&path, why));
+            }
+            let is_other = matches!(environment.launch_type, Some(LaunchType::Ec2 | LaunchType::External));
+            if is_other && (environment.platform_version.is_some() || environment.assign_public_ip) {
+                let why = "`platform_version` and `assign_public_ip` are Fargate's: ECS refuses them with another \
+                           `launch_type`";
                 flaws.push(Flaw::new(&path, why));
             }
         }
@@ -77,9 +89,39 @@ impl Manifest {
             }
             flaws.extend(self.unknown_environments("services", name, service.environments.as_ref()));
         }
+        flaws.extend(self.targets_that_are_one());
         flaws.extend(self.flaws_of_workers());
         flaws.extend(self.flaws_of_schedules());
         flaws.extend(self.flaws_of_notifications());
+        flaws
+    }
+
+    /// Two targets that are the same service of ECS, or the same group of CodeDeploy: each would wait for the other.
+    fn targets_that_are_one(&self) -> Vec<Flaw> {
+        let mut known: BTreeMap<(String, Option<String>, String), String> = BTreeMap::new();
+        let mut flaws = Vec::new();
+        for (name, service) in &self.services {
+            for (environment_name, environment) in self.environments_of(service.environments.as_ref()) {
+                let named = |text: &str| in_environment(text, environment_name);
+                let group = service.codedeploy().map(|names| {
+                    let (application, group) = (named(names.application), named(names.group));
+                    format!("the group {group} of {application}")
+                });
+                let service = format!("the service {} in {}", named(&service.service), environment.cluster);
+                for what in [Some(service), group].into_iter().flatten() {
+                    let place = (environment.region.clone(), environment.role.clone(), what.clone());
+                    let own = format!("{environment_name}/{name}");
+                    if let Some(other) = known.insert(place, own.clone()) {
+                        let why = format!(
+                            "{own} is {what}, and so is {other}: name each its own, such as with {{environment}} in its name"
+                        );
+                        flaws.push(Flaw::new(&["services", name], why));
+                    }
+                }
+            }
+        }
+        // Of two that have their service in common, the group says nothing new.
+        flaws.dedup_by(|second, first| second.path == first.path);
         flaws
     }
 
@@ -88,9 +130,7 @@ impl Manifest {
         for (name, worker) in &self.workers {
             let path = ["workers", name];
             flaws.extend(name_error(name, LONGEST_NAME).map(|why| Flaw::new(&path, why)));
-            if worker.launch_type.is_some() && !worker.capacity_providers.is_empty() {
-                flaws.push(Flaw::new(&path, "`launch_type` and `capacity_providers` exclude each other: keep one"));
-            }
+            flaws.extend(flaws_of_place(&path, worker.launch_type, &worker.capacity_providers));
             if !(1..=MOST_WORKERS).contains(&worker.most) {
                 flaws.push(Flaw::new(&path, format!("`most` is 1 to {MOST_WORKERS}")));
             }
@@ -168,7 +208,7 @@ impl Manifest {
         }
         for (path, parameter) in told.parameters() {
             let fits = parameter.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_.-".contains(&byte));
-            if parameter.is_empty() || !fits || parameter.contains("//") {
+            if !parameter.starts_with('/') || !fits || parameter.contains("//") {
                 // It is not shown: somebody may have written the secret itself.
                 let why = "name an SSM parameter, such as /shop/slack-webhook, and never the secret itself";
                 flaws.push(Flaw::new(&path, why));
@@ -176,6 +216,17 @@ impl Manifest {
         }
         flaws
     }
+}
+
+fn flaws_of_place(path: &[&str], launch_type: Option<LaunchType>, providers: &[CapacityProvider]) -> Vec<Flaw> {
+    let mut flaws = Vec::new();
+    if launch_type.is_some() && !providers.is_empty() {
+        flaws.push(Flaw::new(path, "`launch_type` and `capacity_providers` exclude each other: keep one"));
+    }
+    if providers.len() > 1 && providers.iter().all(|provider| provider.weight == 0) {
+        flaws.push(Flaw::new(path, "`capacity_providers`: give at least one of them a `weight` above 0"));
+    }
+    flaws
 }
 
 fn name_error(name: &str, longest: usize) -> Option<String> {

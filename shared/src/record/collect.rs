@@ -193,6 +193,8 @@ fn approval(one: &Sibling) -> Option<Approval> {
     let by = one.updated_by.as_deref().unwrap_or_default();
     let given = match one.status {
         ActionStatus::Succeeded => true,
+        // Nobody has answered it in time, or it could not be asked for.
+        ActionStatus::Failed if by.is_empty() => return None,
         ActionStatus::Failed => false,
         ActionStatus::InProgress | ActionStatus::Abandoned | ActionStatus::Unknown => return None,
     };

@@ -15,8 +15,9 @@ use crate::error::Error;
 use crate::job::Release;
 use crate::time::Time;
 
-/// How long after its end a release's record is there at the latest: two rounds of the schedule, and more.
-const RECORDED: Duration = Duration::from_secs(3600);
+/// How long after its end a release may have no record: as long as it is looked for, since one that cannot be written now is known no
+/// worse for it.
+pub const CAUGHT_UP: Duration = Duration::from_secs(7 * 86_400);
 
 /// How long after its last action an execution may show its end.
 const CHANGED: Duration = Duration::from_secs(5);
@@ -46,8 +47,10 @@ impl History {
         let codepipeline = Codepipeline::new(aws);
         let mut now_shown = Vec::new();
         for (at, pipeline) in pipelines.iter().enumerate() {
+            // Of those that were not read, too, it is known that they have one.
+            let written: BTreeMap<_, _> = store.executions(pipeline).await?.into_iter().skip(most).collect();
             for one in codepipeline.newest_executions(pipeline).await? {
-                if history.lacks(&one, now) {
+                if history.lacks(&one, now) && !written.contains_key(&one.id) {
                     let shown = as_it_stands(aws, &codepipeline, (pipeline, at > 0), &one).await?;
                     now_shown.extend(shown.map(|seen| collect(seen, &history.records, one.is_over(), now)));
                 }
@@ -78,7 +81,7 @@ impl History {
             record.execution == one.id && record.status == one.status && is_last
         };
         let is_recorded = unreadable || self.records.iter().any(tells);
-        !one.is_over() || (!is_recorded && now.since(one.updated) < RECORDED)
+        !one.is_over() || (!is_recorded && now.since(one.updated) < CAUGHT_UP)
     }
 }
 
@@ -164,6 +167,11 @@ mod tests {
         let at = |seconds: u64| Time::from_millis(1_000_000 + seconds * 1000);
         let recorded =
             |status: &str| Record { execution: "e".into(), status: status.into(), ended: at(100), ..Record::default() };
+        let day = 86_400;
+        for (days, lacks) in [(0, true), (1, true), (6, true), (7, false)] {
+            let one = ListedExecution { id: "e".into(), status: "Succeeded".into(), updated: at(0) };
+            assert_eq!(History::default().lacks(&one, at(days * day)), lacks, "{days} days without a record");
+        }
         for (recorded_as, status, updated, lacks) in [
             ("Failed", "Failed", 101, false),
             // It has failed once more, and may have deployed, or begun what nobody undoes.

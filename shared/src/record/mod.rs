@@ -14,7 +14,7 @@ use crate::Time;
 use crate::aws::codepipeline::is_over;
 use crate::text::{fit, plain};
 
-pub use history::{History, carrier, commits_of, content_of};
+pub use history::{CAUGHT_UP, History, carrier, commits_of, content_of};
 pub use store::{Entry, Kept, Store, newest_first, read};
 pub use usual::{Usual, Usually, seconds};
 
@@ -261,15 +261,21 @@ pub fn runs(records: &[Record]) -> Option<&Record> {
 }
 
 /// The release before the one that runs: what a way back goes to unless told otherwise. Which was before which is told by when they
-/// deployed, since one may drain its workers while the next ones come and go.
+/// deployed, since one may drain its workers while the next ones come and go. What was gone back from is not gone back to: after a way
+/// back, it is what that one has brought.
 #[must_use]
 pub fn before(records: &[Record]) -> Option<&Record> {
     let runs = runs(records).filter(|runs| !runs.content.is_empty())?;
     let own =
         records.iter().filter(|one| !one.back && one.content == runs.content).filter_map(Record::deployed_at).max()?;
+    let others = || records.iter().filter(|one| one.content != runs.content && one.deployed_at() < Some(own));
     let is_good = |one: &&Record| !one.back && one.has_succeeded() && !one.artifact.is_empty();
-    let earlier = records.iter().filter(is_good).filter(|one| one.content != runs.content);
-    earlier.filter(|one| one.deployed_at() < Some(own)).max_by_key(|one| one.deployed_at())
+    let ran = others().filter(|one| one.deployed_at().is_some()).max_by_key(|one| one.deployed_at());
+    let same = ran.and_then(|ran| {
+        let same = others().filter(is_good).filter(|one| !one.content.is_empty() && one.content == ran.content);
+        same.max_by_key(|one| one.deployed_at())
+    });
+    same.or_else(|| others().filter(is_good).max_by_key(|one| one.deployed_at()))
 }
 
 /// What a manifest and an image are recognized by: 64 bits of FNV-1a, for telling a few hundred releases apart.
@@ -284,6 +290,35 @@ pub fn content(manifest: &str, image: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_release_before_the_one_that_runs_is_what_ran_also_when_a_way_back_had_brought_it() {
+        let at = |seconds: u64| Time::from_millis(seconds * 1000);
+        let one = |execution: &str, content: &str, seconds: u64, back: bool| Record {
+            execution: execution.into(),
+            content: content.into(),
+            back,
+            status: "Succeeded".into(),
+            ended: at(seconds),
+            artifact: if back { String::new() } else { format!("{execution}.zip") },
+            ..Record::default()
+        };
+        let found = |records: &[Record]| before(records).map(|one| one.execution.clone());
+        let (good, bad) = (one("good", "a", 10, false), one("bad", "b", 20, false));
+        let (back, fix) = (one("back", "a", 30, true), one("fix", "c", 50, false));
+        for (records, expected) in [
+            (vec![bad.clone(), good.clone()], Some("good")),
+            // It runs again, and what ran before its own release is not here.
+            (vec![back.clone(), bad.clone(), good.clone()], None),
+            (vec![fix.clone(), back.clone(), bad.clone(), good.clone()], Some("good")),
+            (vec![fix.clone(), bad.clone(), good.clone()], Some("bad")),
+            // What it went back to has no artifact any more: the one before is better than none.
+            (vec![fix, back, bad, Record { artifact: String::new(), ..good.clone() }], Some("bad")),
+            (vec![good], None),
+        ] {
+            assert_eq!(found(&records).as_deref(), expected, "{records:?}");
+        }
+    }
 
     #[test]
     fn the_commits_of_a_release_are_those_since_the_one_that_ran_before() {

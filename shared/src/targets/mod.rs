@@ -15,7 +15,7 @@ mod site;
 mod target;
 pub mod words;
 
-pub use look::look;
+pub use look::{look, look_before_begin};
 pub use phase::{Act, Observed, Phase, take_back};
 pub use site::{Busy, Moment, Of, Purpose, Site, Whose};
 pub(crate) use target::deployed_by;

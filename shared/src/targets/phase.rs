@@ -88,6 +88,8 @@ pub struct Observed {
     pub broken: Option<String>,
     /// That too many of its new tasks have died.
     pub dying: Option<String>,
+    /// Whether its deployment was stopped rather than failed by itself, as far as AWS says.
+    pub was_stopped: bool,
     /// When the first of its new tasks died, of which one may fail the deployment much later.
     pub first_death: Option<Time>,
 }
@@ -202,6 +204,7 @@ mod tests {
             asked: None,
             broken: None,
             dying: None,
+            was_stopped: false,
             first_death: None,
         }
     }

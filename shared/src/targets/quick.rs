@@ -329,6 +329,7 @@ mod tests {
             asked: None,
             broken: None,
             dying: None,
+            was_stopped: false,
             first_death: None,
         };
         Seen { name: "us/web".into(), observed, before: Some(IMAGE.into()) }

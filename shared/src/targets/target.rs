@@ -46,6 +46,8 @@ pub struct Target {
     pub(super) details_seen: Time,
     pub(super) statuses_read: Time,
     pub(super) traffic_read: Time,
+    /// When the service was asked for what runs there.
+    pub(super) service_read: Time,
     looking: Trouble,
     acting: Trouble,
 }
@@ -86,6 +88,7 @@ impl Target {
             details_seen: Time::default(),
             statuses_read: Time::default(),
             traffic_read: Time::default(),
+            service_read: Time::default(),
             looking: Trouble::default(),
             acting: Trouble::default(),
         }
@@ -240,6 +243,7 @@ impl Target {
             asked: self.asked,
             broken: self.failed.clone(),
             dying: self.dying(),
+            was_stopped: self.was_stopped(),
             first_death: self.dead.tasks.first().and_then(|task| task.stopped),
         }
     }
@@ -256,6 +260,16 @@ impl Target {
         }
         let is_old_enough = tried.deployment.created.is_none_or(|at| self.dead.seen >= at.plus(codedeploy::STEADY));
         is_old_enough && !self.context(moment).is_shaken(false)
+    }
+
+    fn was_stopped(&self) -> bool {
+        self.dead.tasks.is_empty()
+            && self.failed.is_none()
+            && match &self.kind {
+                Kind::Unknown | Kind::Absent => false,
+                Kind::Codedeploy(group) => group.tried().is_some_and(|tried| tried.deployment.was_stopped()),
+                Kind::Ecs(native) => native.tried().is_some_and(|tried| tried.deployment.was_stopped()),
+            }
     }
 
     /// That too many of its new tasks have died.
@@ -282,6 +296,22 @@ impl Target {
             Err(verdict) => return Err(self.absent(verdict)),
         }
         Ok(())
+    }
+
+    /// Takes up what runs right before a deployment is begun, of which CodeDeploy says nothing later.
+    pub(super) fn runs_before(&mut self, seen: &Service) {
+        let runs = id(&seen.definition);
+        if self.deployment().is_none() && !runs.is_empty() {
+            self.before = Some(runs.to_owned());
+        }
+    }
+
+    /// Forgets what was seen here: the next look sees all of it anew.
+    pub(super) fn look_anew(&mut self) {
+        (self.kind, self.definition) = (Kind::Unknown, None);
+        if !self.was_remembered {
+            self.before = None;
+        }
     }
 
     /// Nothing of the release can be here.
@@ -445,7 +475,10 @@ impl Target {
     }
 
     async fn bring_back(&mut self, moment: &Moment, whose: &Whose) -> Result<(), Error> {
-        self.asked = Some(moment.now);
+        if self.failed.is_some() {
+            // As for a stop.
+            self.asked = Some(moment.now);
+        }
         let Some(before) = self.before.clone() else {
             let why = "its traffic is on the new version, and the revision before is not known";
             return Err(Verdict::failed(why).into());
@@ -460,10 +493,12 @@ impl Target {
             return Ok(());
         }
         match &mut self.kind {
-            Kind::Unknown | Kind::Absent => Ok(()),
-            Kind::Codedeploy(group) => group.bring_back(&self.site, whose, &before).await,
-            Kind::Ecs(native) => native.bring_back(&self.site, &before).await,
+            Kind::Unknown | Kind::Absent => {}
+            Kind::Codedeploy(group) => group.bring_back(&self.site, whose, &before).await?,
+            Kind::Ecs(native) => native.bring_back(&self.site, &before).await?,
         }
+        self.asked = Some(moment.now);
+        Ok(())
     }
 
     /// How the outcome of a look counts: an error is looked at again for a while, then it is what failed here.

@@ -18,10 +18,10 @@ pub fn did_not_come_about(deployment: &Deployment, seen: Option<&Seen>) -> Strin
     });
     let status = deployment.status.word().to_lowercase();
     let message = message.trim_end_matches('.');
-    match code.as_str() {
-        "MANUAL_STOP" => format!("deployment {} was stopped by somebody", deployment.id),
-        _ => format!("deployment {} {status}{}: {message} ({code})", deployment.id, event.unwrap_or_default()),
+    if deployment.was_stopped() {
+        return format!("deployment {} was stopped by somebody", deployment.id);
     }
+    format!("deployment {} {status}{}: {message} ({code})", deployment.id, event.unwrap_or_default())
 }
 
 /// A rollback of CodeDeploy's own that failed itself.
@@ -242,6 +242,7 @@ pub fn unknown_controller(site: &Site, has: &str) -> Verdict {
 }
 
 /// Something else was deployed meanwhile.
-pub(super) fn overtaken(by: &str) -> String {
+#[must_use]
+pub fn overtaken(by: &str) -> String {
     format!("{by} runs here by now, which the release has not deployed: it is left alone")
 }

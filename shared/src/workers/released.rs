@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::aws::ecs::Overrides;
 use crate::error::{Error, Verdict};
 use crate::job::Release;
-use crate::manifest::{self, Environment, Manifest, Schedule, Task, Worker, in_environment};
+use crate::manifest::{
+    self, CapacityProvider, Environment, LaunchType, Manifest, Schedule, Task, Worker, in_environment,
+};
 
 /// The newest version of what a pointer says.
 const VERSION: u32 = 1;
@@ -158,8 +160,14 @@ fn of_worker(name: &str, worker: &Worker, environment_name: &str, environment: &
     if worker.launch_type.is_some() || !worker.capacity_providers.is_empty() {
         environment.launch_type = worker.launch_type;
         environment.capacity_providers.clone_from(&worker.capacity_providers);
+        // Of Fargate alone: ECS refuses them with anything else.
+        if !runs_on_fargate(worker) {
+            (environment.platform_version, environment.assign_public_ip) = (None, false);
+        }
     }
     let mut variables = worker.environment.clone();
+    // What the manifest says itself holds: the worker goes by it.
+    let own = variables.get(LIVE).and_then(|said| humantime::parse_duration(said).ok());
     variables.entry(LIVE.to_owned()).or_insert_with(|| worker.live.to_string());
     let overrides = Overrides {
         command: worker.command.clone(),
@@ -168,9 +176,15 @@ fn of_worker(name: &str, worker: &Worker, environment_name: &str, environment: &
         memory: worker.memory,
         tags: worker.tags.clone(),
     };
-    let (most, warm, live) = (worker.most, worker.warm, Some(worker.live.0.as_secs()));
+    let (most, warm, live) = (worker.most, worker.warm, Some(own.unwrap_or(worker.live.0).as_secs()));
     let (family, container) = (in_environment(&worker.family, environment_name), worker.container.clone());
     unregistered(environment_name, name, family, container, Kind { most, warm, live, ..kind(environment, overrides) })
+}
+
+/// Whether a worker with a place of its own runs there.
+fn runs_on_fargate(worker: &Worker) -> bool {
+    let is_fargate = |provider: &CapacityProvider| provider.name.starts_with("FARGATE");
+    worker.launch_type == Some(LaunchType::Fargate) || worker.capacity_providers.iter().any(is_fargate)
 }
 
 fn of_task(
@@ -210,8 +224,8 @@ mod tests {
     const MANIFEST: &str = "\
 application: shop
 environments:
-  us: {region: us-east-1, cluster: shop, launch_type: FARGATE}
-  eu: {region: eu-west-1, cluster: shop, launch_type: FARGATE}
+  us: {region: us-east-1, cluster: shop, subnets: [s-1], launch_type: FARGATE, platform_version: 1.4.0, assign_public_ip: true}
+  eu: {region: eu-west-1, cluster: shop, subnets: [s-2], launch_type: FARGATE}
 tasks:
   migrate: {family: shop-task, command: [migrate]}
   report: {family: shop-task, command: [report], environments: [eu]}
@@ -238,6 +252,9 @@ schedules:
         assert_eq!(made.overrides.environment["WORKER_LIVE"], "2m");
         let jumbo = kinds[2].registered("arn:7".into(), "shop".into());
         assert_eq!(jumbo.environment.launch_type, Some(manifest::LaunchType::Ec2));
+        assert_eq!((jumbo.environment.platform_version, jumbo.environment.assign_public_ip), (None, false));
+        assert_eq!(made.environment.platform_version.as_deref(), Some("1.4.0"));
+        assert_eq!(jumbo.live, Some(60));
         assert_eq!(jumbo.overrides.environment["WORKER_LIVE"], "1m", "what the manifest says itself, holds");
         let report = kinds[3].registered("arn:7".into(), "shop".into());
         assert_eq!((report.most, report.live, report.overrides.environment.len()), (1, None, 0));

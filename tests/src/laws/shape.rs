@@ -191,7 +191,7 @@ impl Shape {
     pub fn manifest(&self) -> String {
         let role = |account: &str| format!("arn:aws:iam::{account}:role/deployer");
         let environments = self.environments.iter().map(|place| {
-            let mut value = json!({"region": place.region, "cluster": self.cluster(place)});
+            let mut value = json!({"region": place.region, "cluster": self.cluster(place), "subnets": ["subnet-1"]});
             if let Some(account) = place.account {
                 value["role"] = json!(role(account));
             }

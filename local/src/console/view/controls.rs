@@ -54,13 +54,18 @@ pub(crate) fn controls(pipeline: &Pipeline, form: Form<'_>, lasts: Lasts) -> Mar
 }
 
 fn start(pipeline: &Pipeline, form: Form<'_>) -> Markup {
+    // As the template calls the pipeline that goes back.
+    let (what, tells) = match pipeline.name.raw().ends_with("-rollback") {
+        true => ("a way back", "It leads to the release before the one that runs, and asks for its approval."),
+        false => ("a release", "The application's folder, as it is now, goes through the whole pipeline."),
+    };
     let inner = html! {
-        p { "The application's folder, as it is now, goes through the whole pipeline." }
-        button { "Start" span.hidden { " a release" } }
+        p { (tells) }
+        button { "Start" span.hidden { " " (what) } }
     };
     html! {
         details #start open[pipeline.shown.is_none()] {
-            summary { "Start a release" }
+            summary { "Start " (what) }
             (form.with("start", &[], &inner))
         }
     }

@@ -47,7 +47,10 @@ impl Reader<'_> {
             let path = self.folder.join(self.below).join(&name);
             let may_lack = field("required").and_then(scalar).as_deref() == Some("false");
             match shared::yaml::text_of(&path) {
-                Ok(text) => variables.extend(lines_of(&text)),
+                Ok(text) => match lines_of(&text, self.variable) {
+                    Ok(said) => variables.extend(said),
+                    Err(why) => self.find(item, &format!("{name}: {why}")),
+                },
                 Err(_) if may_lack && !path.exists() => {}
                 Err(why) => self.find(item, &format!("{name}: {why}")),
             }

@@ -204,6 +204,15 @@ impl Deployment {
         super::id(&self.arn)
     }
 
+    /// Whether it was stopped, as far as ECS says: nothing else explains its end.
+    #[must_use]
+    pub fn was_stopped(&self) -> bool {
+        let has_ended = !matches!(self.status, Status::Pending | Status::InProgress | Status::Successful);
+        let broke = self.breaker.is_some_and(|(failures, most)| most > 0 && failures >= most);
+        let has_failed = |hook: &HookRun| matches!(hook.status, HookStatus::Failed | HookStatus::TimedOut);
+        has_ended && !broke && self.alarms.is_empty() && !self.hooks.iter().any(has_failed)
+    }
+
     /// The PAUSE hook that waits to be continued.
     #[must_use]
     pub fn pause(&self) -> Option<&HookRun> {

@@ -6,14 +6,16 @@
 mod codedeploy;
 mod ecs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::aws::Aws;
 use crate::aws::ecs::{Half, Of, Service, Task, id};
+use crate::aws::{Aws, FRESH};
 use crate::error::Error;
+use crate::targets::ecs::Standing;
+use crate::targets::phase::Act;
 use crate::targets::site::{Moment, Purpose, Whose};
 use crate::targets::target::{Kind, Target};
 use crate::targets::words;
@@ -92,7 +94,9 @@ async fn find(aws: &Aws, moment: &Moment, whose: &Whose, targets: &mut [&mut Tar
         let needs = matches!(target.kind, Kind::Unknown) || (target.before.is_none() && target.deployment().is_none());
         target.is_new(moment) && needs
     };
+    let read = moment.by_now();
     for (target, service) in services(targets, unknown).await {
+        targets[target].service_read = read;
         let taken = match service {
             Ok(Some(service)) => targets[target].take_service(aws, whose, &service).await,
             Ok(None) => {
@@ -111,6 +115,49 @@ async fn find(aws: &Aws, moment: &Moment, whose: &Whose, targets: &mut [&mut Tar
         target.note(moment.now, prepared);
         target.details_read = moment.now;
     }
+    look_again_at_what_runs(moment, targets).await;
+}
+
+fn is_old(moment: &Moment, target: &Target) -> bool {
+    moment.by_now().since(target.service_read) > FRESH
+}
+
+/// Whether a service that ran this version already does so still, where a look at many has taken its time: what kept it busy when it was
+/// read may have been over when it was asked what does, and have been taken back.
+async fn look_again_at_what_runs(moment: &Moment, targets: &mut [&mut Target]) {
+    let had = |target: &Target| match &target.kind {
+        Kind::Ecs(native) if matches!(native.standing, Standing::Same) => Some(native.had.clone()),
+        Kind::Unknown | Kind::Absent | Kind::Codedeploy(_) | Kind::Ecs(_) => None,
+    };
+    let is_due = |target: &Target| target.details_read == moment.now && had(target).is_some() && is_old(moment, target);
+    for (at, service) in services(targets, is_due).await {
+        let seen = targets[at].note(moment.now, service).flatten();
+        if seen.map(|seen| seen.definition) != had(targets[at]) {
+            targets[at].look_anew();
+        }
+    }
+}
+
+/// What runs where CodeDeploy is about to be told to deploy, once more, where that was seen some time ago: the description of a
+/// deployment says what ran before it.
+pub async fn look_before_begin(targets: &mut [Target], acts: &[Act], moment: &Moment) {
+    let begun = acts.iter().filter(|act| matches!(act, Act::Begin { .. })).map(Act::at);
+    let begun: BTreeSet<usize> = begun.collect();
+    let mut places: BTreeMap<(String, Option<String>), Vec<&mut Target>> = BTreeMap::new();
+    for (_, target) in targets.iter_mut().enumerate().filter(|(at, _)| begun.contains(at)) {
+        let place = &target.site.place;
+        places.entry((place.region.clone(), place.role.clone())).or_default().push(target);
+    }
+    join_all(places.into_values().map(async |mut targets| {
+        let is_due = |target: &Target| matches!(target.kind, Kind::Codedeploy(_)) && is_old(moment, target);
+        for (at, service) in services(&mut targets, is_due).await {
+            // Not knowing, what was seen before holds.
+            if let Some(Some(seen)) = targets[at].note(moment.now, service) {
+                targets[at].runs_before(&seen);
+            }
+        }
+    }))
+    .await;
 }
 
 /// What ECS says of the services of these targets, ten services a call; by the targets' places in the list. None of one that
