@@ -169,6 +169,10 @@ impl InProcess {
         response
     }
 
+    fn has_run(&self, request: &Request) -> bool {
+        self.0.wires.world.lock().unwrap_or_else(PoisonError::into_inner).has_run(request)
+    }
+
     /// A request that its caller has given up, and that arrives all the same.
     fn answer_later(self, request: Request, by: Duration) {
         self.0.wires.late.fetch_add(1, Ordering::Relaxed);
@@ -248,7 +252,8 @@ impl InProcess {
             },
             Meddling::Conflict if is_conditional(&request) => conflict(),
             Meddling::Conflict => self.answer(&request),
-            Meddling::NoRoom if operation == "RunTask" => no_room(),
+            // What was answered before is answered again (fact 18), whatever room there is by now.
+            Meddling::NoRoom if operation == "RunTask" && !self.has_run(&request) => no_room(),
             Meddling::NoRoom => self.answer(&request),
             Meddling::HangThenDo | Meddling::AbandonAndHang => {
                 if meddling == Meddling::AbandonAndHang {

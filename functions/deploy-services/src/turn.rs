@@ -85,13 +85,21 @@ async fn deploys(aws: &Aws, turn: &Turn, now: Time) -> Result<bool, Error> {
         attempt: 1,
     };
     let actions = Codepipeline::new(aws).siblings(&release).await?;
-    Ok(actions.iter().any(|one| one.deploys && (one.is_running() || is_given_up_lately(one, now))))
+    let deploys: Vec<_> = actions.into_iter().filter(|one| one.deploys).collect();
+    Ok(deploys.iter().any(|one| one.is_running() || has_ended_lately(one, &deploys, now)))
 }
 
 /// Whether it was given up so lately that it may not have begun to take back what it had deployed. Whoever looked now would
-/// take that for what runs here, and go back to it later.
-fn is_given_up_lately(one: &Sibling, now: Time) -> bool {
-    one.status == ActionStatus::Abandoned && one.updated.is_some_and(|at| now.since(at) < GIVEN_UP)
+/// take that for what runs here, and go back to it later. So it is where one has failed that had taken over from one that was given up:
+/// what that one has deployed, `halt-release` takes back, which begins now.
+fn has_ended_lately(one: &Sibling, all: &[Sibling], now: Time) -> bool {
+    let took_over = all.iter().any(|before| before.status == ActionStatus::Abandoned && before.started < one.started);
+    let leaves_something = match one.status {
+        ActionStatus::Abandoned => true,
+        ActionStatus::Failed => took_over,
+        ActionStatus::InProgress | ActionStatus::Succeeded | ActionStatus::Unknown => false,
+    };
+    leaves_something && one.updated.is_some_and(|at| now.since(at) < GIVEN_UP)
 }
 
 #[cfg(test)]
@@ -112,7 +120,16 @@ mod tests {
                 updated: Some(now.before(std::time::Duration::from_secs(before))),
                 ..Sibling::default()
             };
-            assert_eq!(is_given_up_lately(&one, now), expected, "{status:?} {before} s ago");
+            assert_eq!(has_ended_lately(&one, std::slice::from_ref(&one), now), expected, "{status:?} {before} s ago");
+        }
+        let at = |seconds| Some(now.before(std::time::Duration::from_secs(seconds)));
+        let given_up =
+            Sibling { status: ActionStatus::Abandoned, started: at(90), updated: at(60), ..Sibling::default() };
+        for (started, before, expected) in [(50, 1, true), (50, GIVEN_UP.as_secs(), false), (95, 1, false)] {
+            let (started, updated) = (at(started), at(before));
+            let failed = Sibling { status: ActionStatus::Failed, started, updated, ..Sibling::default() };
+            let all = [failed.clone(), given_up.clone()];
+            assert_eq!(has_ended_lately(&failed, &all, now), expected, "begun {started:?}, failed {before} s ago");
         }
     }
 }

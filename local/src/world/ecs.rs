@@ -355,6 +355,14 @@ impl World {
         format!("arn:aws:ecs:{}:{}:task/{cluster}/{}", scope.1, scope.0, short(task))
     }
 
+    /// Whether tasks were started with the token of this `RunTask`.
+    #[must_use]
+    pub fn has_run(&self, request: &super::Request) -> bool {
+        let token =
+            request.input::<Value>().ok().and_then(|input| Some(input.get("clientToken")?.as_str()?.to_owned()));
+        token.is_some_and(|token| self.ecs.tokens.keys().any(|(_, known)| *known == token))
+    }
+
     fn run_task(&mut self, scope: &Scope, input: RunTask, body: &[u8]) -> Result<Value, Fault> {
         let cluster = self.cluster(scope, input.cluster.as_deref())?;
         let count = input.count.unwrap_or(1);

@@ -171,9 +171,15 @@ impl Release {
 
     /// Whether web services went back the quick way, as far as it says: begun at one, it comes to its end at all.
     pub(super) fn went_quickly(&self) -> bool {
+        self.went_quickly_at().is_some()
+    }
+
+    /// When it said so last.
+    pub(super) fn went_quickly_at(&self) -> Option<shared::Time> {
         let words = ["the quick way back: ", "its traffic is back on", "GONE BACK the quick way", QUICK_HALT];
         let quickly = |event: &LogEvent| words.iter().any(|words| event.message.contains(words));
-        self.is_back && self.streams.values().flatten().any(quickly)
+        let said = self.streams.values().flatten().filter(|event| self.is_back && quickly(event));
+        said.map(|event| event.at).max()
     }
 
     /// When its deployment succeeded, if it did: a later run that fails brings back what was before it, which is the same version.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use local::world::{ActionStatus, LogEvent};
+use local::world::{ActionStatus, ActionView, LogEvent};
 
 use super::{Ended, none};
 use crate::Meddling;
@@ -87,7 +87,8 @@ pub(super) fn every_line_is_there_once_and_in_order(ended: &Ended<'_>) -> Result
 /// A log action that succeeded without a warning has said at the latest at rest, for every environment in which its task ran,
 /// how many lines there are, or why not all of them are there: also where it was answered before it had counted them.
 ///
-/// Not when its function has died so often that Lambda does not try its event again: the line is missing then, as docs/operating.md says.
+/// Not when its function has died so often that Lambda does not try its event again, or its stage was tried again meanwhile, which then
+/// follows the task's log: the line is missing then, as docs/operating.md says.
 pub(super) fn every_log_that_was_followed_is_closed(ended: &Ended<'_>) -> Result<(), String> {
     let mut wrong = Vec::new();
     if ended.deaths().filter(|of| *of == "tail-logs").count() >= LAMBDAS_TRIES {
@@ -99,7 +100,11 @@ pub(super) fn every_log_that_was_followed_is_closed(ended: &Ended<'_>) -> Result
                 && action.action.ends_with("Logs")
                 && !action.summary.contains("arning")
         });
-        for action in followed {
+        let has_died = ended.deaths().any(|of| of == "tail-logs");
+        let is_tried_again = |action: &ActionView| {
+            release.actions.iter().any(|other| other.action == action.action && other.started > action.started)
+        };
+        for action in followed.filter(|action| !(has_died && is_tried_again(action))) {
             let Some((task, _)) = action.summary.split_once(": ") else { continue };
             for (life, whose) in ended.own_lives() {
                 // One of an earlier try was that one's to follow, and its log has a stream of its own.

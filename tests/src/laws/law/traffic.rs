@@ -30,7 +30,8 @@ pub(super) fn traffic_is_where_the_last_good_release_put_it(ended: &Ended<'_>) -
     let is_quick = |release: &super::Release| release.went_quickly() || (release.is_back && has_some(&release.image));
     let quick = ended.releases.iter().find(|release| release.deployed().is_none() && is_quick(release));
     let quick = quick.filter(|release| {
-        let ended = release.action("Deploy").map(|deploy| deploy.updated);
+        // A run of it after that may have begun nothing.
+        let ended = release.went_quickly_at().or_else(|| Some(release.action("Deploy")?.updated));
         last.is_none_or(|(at, _)| ended.is_some_and(|ended| at <= ended))
     });
     let expected_of_web = quick.map_or(expected, |release| release.image.as_str());
