@@ -542,3 +542,46 @@ fn a_quick_way_back_whose_stage_is_tried_again_leaves_the_rest_to_that_try_and_c
     ];
     keeps_the_laws(&Plan { seed: 21715, shape: two, faults });
 }
+
+#[test]
+fn a_deployment_of_a_try_that_was_given_up_is_stopped_by_the_next_one_and_not_waited_for_in_vain() {
+    // Its function had died, a person had tried the stage again at once, and that try waited for half an hour for its own release.
+    let of = Calls { function: Some("deploy-services"), operation: Some("PutJobSuccessResult"), writes: false };
+    let mut two = shape(1);
+    two.environments.push(Place { name: "e02".into(), region: "us-east-1", account: None });
+    for length in [90_000, 114_296] {
+        let mut faults = vec![
+            Fault::Service { environment: 1, service: 0, how: Ending::NeverHealthy },
+            Fault::ShortLambdas(millis(length)),
+            Fault::Once { what: Meddling::AbandonAndCrashAfter, of, nth: 0 },
+            Fault::Retry { after: millis(1455), all: true },
+        ];
+        // The halt comes too late for what a retry may have taken up.
+        faults.extend((0..3).map(|nth| Fault::Lambda { function: "halt-release", nth, fate: Fate::Lost }));
+        let played = play(&Plan { seed: 38273, shape: two.clone(), faults }, true);
+        let has = |words: &str| played.story.iter().any(|line| line.contains(words));
+        assert!(has("it is of a try that was given up"), "it is played\n{}", played.story.join("\n"));
+        assert!(!has("it was busy for"), "nobody waits for it\n{}", played.story.join("\n"));
+        assert!(played.broken.is_empty(), "{}\n{:#?}", played.story.join("\n"), played.broken);
+    }
+}
+
+#[test]
+fn what_a_try_that_was_given_up_had_deployed_is_taken_back_before_the_next_release_looks_what_runs() {
+    // The next release took it for what had run before, and brought it back when it failed itself.
+    let place = |(at, region): (usize, &'static str)| Place { name: format!("e{at:02}"), region, account: None };
+    let mut four = shape(1);
+    four.environments = [(1, "us-east-1"), (2, "eu-west-1"), (3, "us-west-2"), (4, "us-east-1")].map(place).to_vec();
+    let by = By::Ecs { how: How::Rolling, barrier: false, bake: Duration::ZERO };
+    four.services[0] = Service { worker: true, by, ..four.services[0].clone() };
+    for stopped in share([38_500, 40_288, 42_000], 1, 0) {
+        let faults = vec![
+            Fault::Service { environment: 0, service: 0, how: Ending::Crashes(millis(1123)) },
+            Fault::Late { what: Shown::Executions, by: millis(4451) },
+            Fault::Stop { at: millis(stopped), abandon: true },
+            Fault::Retry { after: millis(1631), all: false },
+            Fault::Merge { at: millis(25_819) },
+        ];
+        keeps_the_laws(&Plan { seed: 28638, shape: four.clone(), faults });
+    }
+}

@@ -18,6 +18,9 @@ const LONGEST_CAUSE: usize = 600;
 /// not come to its end by then needs a person.
 const TAKING_BACK: Duration = Duration::from_secs(60 * 60);
 
+/// How long a target may not be seen to be busy until it counts as another time: a job that goes on from another one has to ask first.
+const UNBROKEN: Duration = Duration::from_secs(180);
+
 /// What cannot be observed again, carried from job to job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -43,9 +46,9 @@ pub(crate) struct State {
     /// Since when it goes the quick way.
     #[serde(rename = "s", skip_serializing_if = "Option::is_none")]
     pub(crate) quick_since: Option<Time>,
-    /// Since when, without a break, another deployment keeps a target busy.
+    /// Since when another deployment keeps a target busy, and when that was seen last.
     #[serde(rename = "u", skip_serializing_if = "Option::is_none")]
-    pub(crate) busy: Option<Time>,
+    pub(crate) busy: Option<(Time, Time)>,
     /// After how many seconds the quick way had come to its end.
     #[serde(rename = "k", skip_serializing_if = "Option::is_none")]
     pub(crate) back_after: Option<u32>,
@@ -116,13 +119,15 @@ pub(crate) enum Decision {
 
 /// Decides; what must be remembered goes into `state`.
 pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
-    let is_busy = seen.targets.iter().any(|target| matches!(target.phase, Phase::Busy { .. }));
-    state.busy = state.busy.or(Some(seen.now)).filter(|_| is_busy);
+    if seen.targets.iter().any(|target| matches!(target.phase, Phase::Busy { .. })) {
+        let known = state.busy.filter(|(_, last)| seen.now.since(*last) < UNBROKEN);
+        state.busy = Some((known.map_or(seen.now, |(since, _)| since), seen.now));
+    }
     if state.cause.is_none() && state.giving_up.is_none() && !seen.halted {
         let failures = seen.targets.iter().enumerate().filter_map(|(target, one)| {
             // While another release deploys, no service here is waited for.
             let since = state.turn.unwrap_or(seen.begun);
-            let busy = seen.now.since(state.busy.map_or(since, |busy| busy.max(since)));
+            let busy = seen.now.since(state.busy.map_or(since, |(busy, _)| busy.max(since)));
             let what = shared::text::fit(&failure(seen.now.since(since), busy, one)?, LONGEST_CAUSE);
             Some((one.was_stopped, one.first_death.unwrap_or(seen.now), Cause { target, what }))
         });
@@ -180,11 +185,11 @@ fn go_forward(targets: &[Observed], workers: &Standing) -> Decision {
     let open = all_ready && targets.iter().filter(|target| !target.behind_barrier).all(moved);
     let acts = targets.iter().enumerate().filter_map(|(at, target)| match &target.phase {
         Phase::Empty if target.behind_barrier || first_step_done => Some(Act::Begin { at }),
-        Phase::Busy { released: Some(deployment), .. } => Some(Act::Release { at, deployment: deployment.clone() }),
+        Phase::Busy { frees: Some(how), .. } => Some(Act::Free { at, how: how.clone() }),
         // The barrier comes after it, or was passed.
         Phase::Held | Phase::Between => Some(Act::Continue { at }),
         Phase::Ready if open => Some(Act::Continue { at }),
-        Phase::Empty | Phase::Busy { released: None, .. } | Phase::Ready | Phase::Unknown | Phase::Going => None,
+        Phase::Empty | Phase::Busy { frees: None, .. } | Phase::Ready | Phase::Unknown | Phase::Going => None,
         Phase::Shifting | Phase::Moved | Phase::Same | Phase::Done => None,
         Phase::Failed { .. } | Phase::Over { .. } => None,
         Phase::RollingBack { .. } | Phase::RolledBack | Phase::BackWaits => None,
@@ -222,6 +227,8 @@ fn failure(passed: Duration, busy: Duration, target: &Observed) -> Option<String
 
 #[cfg(test)]
 mod tests {
+    use shared::targets::Frees;
+
     use super::*;
 
     const NOW: Time = Time::from_millis(10_000_000);
@@ -447,24 +454,33 @@ mod tests {
 
     #[test]
     fn a_busy_group_is_waited_for_within_its_limit_and_freed_where_only_old_tasks_of_ours_wait() {
-        let busy = |released: Option<&str>| Phase::Busy { with: "d-1".into(), released: released.map(str::to_owned) };
+        let frees = |id: &str| Frees::EndOfWait(id.to_owned());
+        let busy = |released: Option<&str>| Phase::Busy { with: "d-1".into(), frees: released.map(frees) };
         let since = |minutes: u64| {
             let at = NOW.before(Duration::from_secs(60 * minutes));
-            State { turn: Some(at), busy: Some(at), ..State::default() }
+            State { turn: Some(at), busy: Some((at, NOW.before(Duration::from_secs(1)))), ..State::default() }
         };
         assert_eq!(decide(&seen(60, &[busy(None)]), &mut since(29)), Decision::Go(vec![]));
-        let release = || vec![Act::Release { at: 0, deployment: "d-1".into() }];
+        let release = || vec![Act::Free { at: 0, how: frees("d-1") }];
+        let given_up = Phase::Busy { with: "d-1".into(), frees: Some(Frees::Stop("d-1".into())) };
+        let stops = vec![Act::Free { at: 0, how: Frees::Stop("d-1".into()) }];
+        assert_eq!(decide(&seen(1, &[given_up]), &mut State::default()), Decision::Go(stops));
         assert_eq!(decide(&seen(1, &[busy(Some("d-1"))]), &mut State::default()), Decision::Go(release()));
         let mut state = since(31);
         assert_eq!(decide(&seen(60, &[busy(None)]), &mut state), Decision::Failed);
         assert_eq!(state.cause.unwrap().what, "it was busy for 31 min 00 s with d-1");
-        // It had waited for the others, and nothing kept it busy meanwhile.
-        let mut late = State { busy: None, ..since(31) };
-        assert_eq!(decide(&seen(60, &[busy(None)]), &mut late), Decision::Go(vec![]));
-        assert_eq!(late.busy, Some(NOW));
-        assert_eq!(decide(&seen(60, &[busy(Some("d-1"))]), &mut late), Decision::Go(release()));
-        assert_eq!(decide(&seen(60, &[Phase::Empty]), &mut late), Decision::Go(vec![Act::Begin { at: 0 }]));
-        assert_eq!(late.busy, None);
+        // The function that goes on from this one asks first.
+        let mut state = since(31);
+        assert_eq!(decide(&seen(60, &[Phase::Empty]), &mut state), Decision::Go(vec![Act::Begin { at: 0 }]));
+        assert_eq!(decide(&seen(60, &[busy(None)]), &mut state), Decision::Failed);
+        // It had waited for the others, and nothing kept it busy meanwhile, or not for long.
+        let before = |seconds| NOW.before(Duration::from_secs(seconds));
+        for kept in [None, Some((before(1800), before(181)))] {
+            let mut late = State { busy: kept, ..since(31) };
+            assert_eq!(decide(&seen(60, &[busy(None)]), &mut late), Decision::Go(vec![]));
+            assert_eq!(late.busy, Some((NOW, NOW)));
+            assert_eq!(decide(&seen(60, &[busy(Some("d-1"))]), &mut late), Decision::Go(release()));
+        }
     }
 
     #[test]
@@ -514,7 +530,7 @@ mod tests {
             cause: Some(cause),
             turn: Some(NOW),
             giving_up: Some(NOW),
-            busy: Some(NOW),
+            busy: Some((NOW, NOW)),
             quick_since: None,
             back_after: None,
             way: Way::Deployment("x".repeat(200)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shared::aws::ecs::Strategy;
 use shared::targets::quick::Quick;
-use shared::targets::{Kind, Moment, Phase, Target, ecs, words};
+use shared::targets::{Frees, Kind, Moment, Phase, Target, ecs, words};
 use shared::text::{fit, plain};
 use shared::time::spoken;
 use shared::{Next, Progress, Success, Tick, Verdict, names};
@@ -302,8 +302,13 @@ impl Report<'_> {
                 "not begun: what is behind the barrier gets ready first".into()
             }
             Phase::Empty => "not begun".into(),
-            Phase::Busy { with, released: None } => format!("waiting for {with}, which keeps it busy"),
-            Phase::Busy { with, released: Some(_) } => format!("ending the wait of {with} for its old tasks"),
+            Phase::Busy { with, frees: None } => format!("waiting for {with}, which keeps it busy"),
+            Phase::Busy { with, frees: Some(Frees::EndOfWait(_)) } => {
+                format!("ending the wait of {with} for its old tasks")
+            }
+            Phase::Busy { with, frees: Some(Frees::Stop(_)) } => {
+                format!("stopping {with}: it is of a try that was given up")
+            }
             Phase::Going | Phase::Shifting => going(target),
             Phase::Held => format!("{}, its pause before the barrier is ended", going(target)),
             Phase::Between => format!("{}, its pause between two steps is ended", going(target)),

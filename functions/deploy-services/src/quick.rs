@@ -35,12 +35,7 @@ pub(crate) async fn go(tick: &Tick<'_>, state: &mut State, memory: &mut Memory) 
             Ok(None)
         }
         Decision::Go(acts) => {
-            if begun {
-                let deploys = acts.iter().any(|act| matches!(act, Act::Back { .. }));
-                if deploys && !tick.takes_back().await? {
-                    return Ok(Some(Next::Wait(LOOK, message::looks_for_the_quick_way(tick))));
-                }
-            } else {
+            if !begun {
                 if let Some(next) = memory.take_turn(tick).await? {
                     return Ok(Some(next));
                 }
@@ -64,7 +59,12 @@ pub(crate) async fn go(tick: &Tick<'_>, state: &mut State, memory: &mut Memory) 
                     memory.journal.say(tick.now, line);
                 }
             }
-            quick.act(&acts, tick.now).await;
+            // What is deployed in place of a stop would run over a retry.
+            let (back, stops): (Vec<_>, Vec<_>) = acts.into_iter().partition(|act| matches!(act, Act::Back { .. }));
+            quick.act(&stops, tick.now).await;
+            if !back.is_empty() && tick.takes_back().await? {
+                quick.act(&back, tick.now).await;
+            }
             Ok(Some(Next::Wait(LOOK, message::quickly(tick, quick))))
         }
         Decision::Back => {

@@ -10,7 +10,7 @@ use crate::aws::codedeploy::{Asked, Codedeploy, Deployment, Listed, Status, Targ
 use crate::error::{Error, Verdict};
 use crate::manifest::Service;
 use crate::names;
-use crate::targets::phase::Phase;
+use crate::targets::phase::{Frees, Phase};
 use crate::targets::site::{Busy, Of, Site, Whose};
 use crate::targets::words;
 use crate::time::Time;
@@ -131,7 +131,7 @@ impl Group {
         match &self.standing {
             Standing::NotListed => Phase::Unknown,
             Standing::None(None) => Phase::Empty,
-            Standing::None(Some(busy)) => Phase::Busy { with: busy.with.clone(), released: busy.released.clone() },
+            Standing::None(Some(busy)) => Phase::Busy { with: busy.with.clone(), frees: busy.frees.clone() },
             Standing::Ours(tried) => tried.phase(context),
         }
     }
@@ -206,6 +206,17 @@ impl Group {
         Ok(())
     }
 
+    /// Stops what keeps it busy, which is of a run of this action that was given up; once, and again when it is seen to go on all the same.
+    ///
+    /// Safe to repeat: see the call.
+    pub(super) async fn stop_other(&mut self, deployment: &str) -> Result<(), Error> {
+        self.client.stop(deployment).await?;
+        if let Standing::None(Some(busy)) = &mut self.standing {
+            busy.frees = None;
+        }
+        Ok(())
+    }
+
     /// Safe to repeat: see the call.
     pub(super) async fn stop(&self) -> Result<(), Error> {
         let Some(tried) = self.tried() else { return Ok(()) };
@@ -258,8 +269,13 @@ impl Group {
         let own = names::read_description(&other.description, &self.own).filter(|described| !described.is_back);
         // One of a try that was given up is taken back to what was before that one; behind a fact there is nothing to take back.
         let is_given_up = waits && !whose.is_fact(&other.id);
-        let before = own.map(|described| described.before).filter(|before| is_given_up && *before > 0);
-        let busy = Busy { with: words::busy_with(&other), released: waits.then(|| other.id.clone()), before };
+        let before = own.as_ref().map(|described| described.before).filter(|before| is_given_up && *before > 0);
+        let frees = match (waits, own) {
+            (true, _) => Some(Frees::EndOfWait(other.id.clone())),
+            (false, Some(_)) if !whose.is_fact(&other.id) => Some(Frees::Stop(other.id.clone())),
+            (false, _) => None,
+        };
+        let busy = Busy { with: words::busy_with(&other), frees, before };
         self.standing = Standing::None(Some(busy));
         Ok(())
     }

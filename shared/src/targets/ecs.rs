@@ -122,7 +122,7 @@ impl Native {
         match &self.standing {
             Standing::NotListed => Phase::Unknown,
             Standing::None(None) => Phase::Empty,
-            Standing::None(Some(busy)) => Phase::Busy { with: busy.with.clone(), released: None },
+            Standing::None(Some(busy)) => Phase::Busy { with: busy.with.clone(), frees: None },
             Standing::Same => Phase::Same,
             Standing::Ours(tried) => tried.phase(self.barrier.as_ref(), &self.pauses, context),
         }
@@ -245,7 +245,7 @@ impl Native {
             Some(other) => {
                 let to = revisions.iter().find(|revision| revision.arn == other.target.arn);
                 let with = words::busy_with_service_deployment(other, to.map(|to| to.definition.as_str()));
-                Standing::None(Some(Busy { with, released: None, before: None }))
+                Standing::None(Some(Busy { with, frees: None, before: None }))
             }
             // Without a deployment under way, what the service has is what runs.
             None if deploys.definition == Some(self.had.as_str()) => Standing::Same,

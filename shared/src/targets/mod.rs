@@ -16,7 +16,7 @@ mod target;
 pub mod words;
 
 pub use look::{look, look_before_begin};
-pub use phase::{Act, Observed, Phase, take_back};
+pub use phase::{Act, Frees, Observed, Phase, take_back};
 pub use site::{Busy, Moment, Of, Purpose, Site, Whose};
 pub(crate) use target::deployed_by;
 pub use target::{Kind, Target};

@@ -14,13 +14,12 @@ pub enum Phase {
     Unknown,
     /// There is no deployment of this action, and nothing else keeps it busy.
     Empty,
-    /// It is busy with another deployment. When that is of an older release and only waits for its old tasks, it can be
-    /// `released`.
+    /// It is busy with another deployment.
     Busy {
         /// The deployment, with when and by whom.
         with: String,
-        /// Its id.
-        released: Option<String>,
+        /// What frees it, where something may.
+        frees: Option<Frees>,
     },
     /// The new tasks are on their way.
     Going,
@@ -69,6 +68,15 @@ pub enum Phase {
     },
 }
 
+/// What frees a target that another deployment of Cutover's keeps busy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frees {
+    /// Ending the wait of this one for its old tasks: it is of a release before this one.
+    EndOfWait(String),
+    /// Stopping this one, whose traffic has not moved: it is of a run of this very action that was given up, and nobody follows it.
+    Stop(String),
+}
+
 /// One target, as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
@@ -102,12 +110,12 @@ pub enum Act {
         /// Which target.
         at: usize,
     },
-    /// End another deployment's wait for its old tasks: they are of a release before this one.
-    Release {
+    /// Free it of another deployment.
+    Free {
         /// Which target.
         at: usize,
-        /// The deployment.
-        deployment: String,
+        /// How.
+        how: Frees,
     },
     /// Let it go on.
     Continue {
@@ -131,7 +139,7 @@ impl Act {
     #[must_use]
     pub fn begins(&self) -> bool {
         match self {
-            Self::Begin { .. } | Self::Release { .. } | Self::Continue { .. } => true,
+            Self::Begin { .. } | Self::Free { .. } | Self::Continue { .. } => true,
             Self::Stop { .. } | Self::Back { .. } => false,
         }
     }
@@ -141,7 +149,7 @@ impl Act {
     pub fn at(&self) -> usize {
         match self {
             Self::Begin { at }
-            | Self::Release { at, .. }
+            | Self::Free { at, .. }
             | Self::Continue { at }
             | Self::Stop { at }
             | Self::Back { at } => *at,
@@ -216,7 +224,7 @@ mod tests {
             (Phase::Unknown, Some(vec![])),
             (Phase::Empty, None),
             (Phase::Same, None),
-            (Phase::Busy { with: what(), released: None }, None),
+            (Phase::Busy { with: what(), frees: None }, None),
             (Phase::Going, Some(vec![Act::Stop { at: 0 }])),
             (Phase::Held, Some(vec![Act::Stop { at: 0 }])),
             (Phase::Ready, Some(vec![Act::Stop { at: 0 }])),

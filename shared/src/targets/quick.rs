@@ -351,7 +351,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(why(Phase::Done), "the old tasks of us/web are gone");
-        for phase in [Phase::Empty, Phase::Busy { with: "d-1".into(), released: None }, Phase::Shifting, Phase::Ready] {
+        for phase in [Phase::Empty, Phase::Busy { with: "d-1".into(), frees: None }, Phase::Shifting, Phase::Ready] {
             assert_eq!(why(phase), "us/web has no deployment of the release that runs, which could be stopped");
         }
         let other = Seen { before: Some("registry.example/shop:0".into()), ..one(Phase::Moved) };

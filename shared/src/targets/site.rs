@@ -6,6 +6,7 @@ use crate::aws::ecs::Ecs;
 use crate::aws::{Aws, Place};
 use crate::job::Release;
 use crate::manifest::{Environment, Service, in_environment};
+use crate::targets::phase::Frees;
 use crate::time::{Clock, Time};
 
 /// One service of the manifest in one of its environments.
@@ -200,8 +201,8 @@ impl Moment {
 pub struct Busy {
     /// The deployment, with when and by whom.
     pub with: String,
-    /// Its id, when it is Cutover's own and only waits for its old tasks.
-    pub released: Option<String>,
+    /// What ends it, when it is Cutover's own.
+    pub frees: Option<Frees>,
     /// What ran before it, when it is of an earlier run of this very action: what that one has brought is no revision before.
     pub before: Option<u32>,
 }

@@ -8,7 +8,7 @@ use crate::manifest::{CodedeployNames, DeploymentKind, LogMode, in_environment};
 use crate::targets::codedeploy::{self, Begun, Context, Group};
 use crate::targets::dead::Dead;
 use crate::targets::ecs::{self, Deploys, Native};
-use crate::targets::phase::{Act, Observed, Phase};
+use crate::targets::phase::{Act, Frees, Observed, Phase};
 use crate::targets::site::{Moment, Purpose, Site, Whose};
 use crate::targets::words;
 use crate::time::Time;
@@ -402,7 +402,7 @@ impl Target {
     pub async fn act(&mut self, act: &Act, moment: &Moment, whose: &Whose) {
         let acted = match act {
             Act::Begin { .. } => self.begin(moment, whose).await,
-            Act::Release { deployment, .. } => self.release(deployment).await,
+            Act::Free { how, .. } => self.free(how).await,
             Act::Continue { .. } => self.go_on(moment).await,
             Act::Stop { .. } => self.stop(moment).await,
             Act::Back { .. } => self.bring_back(moment, whose).await,
@@ -428,6 +428,15 @@ impl Target {
             Kind::Ecs(native) => native.begin(&self.site, &definition).await?,
         }
         Ok(())
+    }
+
+    /// Safe to repeat: see the calls.
+    async fn free(&mut self, how: &Frees) -> Result<(), Error> {
+        match (how, &mut self.kind) {
+            (Frees::EndOfWait(deployment), _) => self.release(deployment).await,
+            (Frees::Stop(deployment), Kind::Codedeploy(group)) => group.stop_other(deployment).await,
+            (Frees::Stop(_), Kind::Unknown | Kind::Absent | Kind::Ecs(_)) => Ok(()),
+        }
     }
 
     /// Safe to repeat: see the call.
