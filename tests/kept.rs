@@ -511,7 +511,7 @@ fn what_was_decided_at_a_look_at_many_is_not_done_beside_a_retry_that_began_mean
     let by = By::Ecs { how: How::Canary, barrier: false, bake: Duration::from_secs(120) };
     many.services[1] = Service { worker: true, by, ..many.services[1].clone() };
     let of = Calls { function: Some("deploy-services"), operation: Some("UpdateService"), writes: false };
-    for after in share([500, 1358, 4000], 1, 1) {
+    for after in share([500, 1358, 4000], 3, 1) {
         let faults = vec![
             Fault::Once { what: Meddling::AbandonAfter, of, nth: 0 },
             Fault::Late { what: Shown::Executions, by: millis(2712) },
@@ -549,7 +549,7 @@ fn a_deployment_of_a_try_that_was_given_up_is_stopped_by_the_next_one_and_not_wa
     let of = Calls { function: Some("deploy-services"), operation: Some("PutJobSuccessResult"), writes: false };
     let mut two = shape(1);
     two.environments.push(Place { name: "e02".into(), region: "us-east-1", account: None });
-    for length in [90_000, 114_296] {
+    for length in share([90_000, 114_296], 2, 1) {
         let mut faults = vec![
             Fault::Service { environment: 1, service: 0, how: Ending::NeverHealthy },
             Fault::ShortLambdas(millis(length)),
@@ -574,7 +574,7 @@ fn what_a_try_that_was_given_up_had_deployed_is_taken_back_before_the_next_relea
     four.environments = [(1, "us-east-1"), (2, "eu-west-1"), (3, "us-west-2"), (4, "us-east-1")].map(place).to_vec();
     let by = By::Ecs { how: How::Rolling, barrier: false, bake: Duration::ZERO };
     four.services[0] = Service { worker: true, by, ..four.services[0].clone() };
-    for stopped in share([38_500, 40_288, 42_000], 1, 0) {
+    for stopped in share([38_500, 40_288, 42_000], 3, 1) {
         let faults = vec![
             Fault::Service { environment: 0, service: 0, how: Ending::Crashes(millis(1123)) },
             Fault::Late { what: Shown::Executions, by: millis(4451) },
