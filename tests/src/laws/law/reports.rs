@@ -6,14 +6,16 @@ use super::{Ended, none};
 use crate::Meddling;
 
 /// Once faults and people have stopped, every release ends, and nothing is on its way any more. ECS alone may go on trying to
-/// deploy what people were told of in capitals: a version that could not be brought back, since its tasks do not start.
+/// deploy what people were told of in capitals: a version that could not be brought back, since its tasks do not start; or what somebody
+/// has deployed by hand, which waits at the service's PAUSE hook for him.
 pub(super) fn everything_comes_to_rest(ended: &Ended<'_>) -> Result<(), String> {
     if ended.deeds.rest.is_some() {
         return Ok(());
     }
     let all_over = ended.releases.iter().all(|release| release.status.is_over());
     let is_told = all_over && ended.said().iter().any(|text| text.contains("NOT ROLLED BACK"));
-    if is_told && ended.stage.world().waits_for_nobody() && ended.stage.late_calls() == 0 {
+    let is_somebodys = all_over && !ended.deeds.touched.is_empty();
+    if (is_told || is_somebodys) && ended.stage.world().waits_for_nobody() && ended.stage.late_calls() == 0 {
         return Ok(());
     }
     let status = ended.releases.iter().map(|release| {
