@@ -585,3 +585,22 @@ fn what_a_try_that_was_given_up_had_deployed_is_taken_back_before_the_next_relea
         keeps_the_laws(&Plan { seed: 28638, shape: four.clone(), faults });
     }
 }
+
+#[test]
+fn what_a_retry_that_has_deployed_found_to_run_already_is_a_fact_when_the_release_is_stopped_after_it() {
+    // What the try before it had brought was in no list of what it had deployed, and was taken back alone.
+    let mut three = shape(2);
+    let place = |(at, region): (usize, &'static str)| Place { name: format!("e{at:02}"), region, account: None };
+    three.environments = [(1, "eu-central-1"), (2, "us-east-1"), (3, "eu-west-1")].map(place).to_vec();
+    let by = By::Ecs { how: How::Rolling, barrier: false, bake: Duration::ZERO };
+    three.services[0] = Service { worker: true, desired: 3, by, ..three.services[0].clone() };
+    let by = By::CodeDeploy { barrier: true, termination: Duration::from_secs(60) };
+    three.services[1] = Service { worker: true, desired: 2, by, ..three.services[1].clone() };
+    let of = Calls { function: Some("deploy-services"), operation: Some("UpdateService"), writes: false };
+    let faults = vec![
+        Fault::Once { what: Meddling::AbandonAndCrashAfter, of, nth: 0 },
+        Fault::Stop { at: millis(25_706), abandon: false },
+        Fault::Retry { after: millis(2499), all: false },
+    ];
+    keeps_the_laws(&Plan { seed: 50365, shape: three, faults });
+}

@@ -98,7 +98,7 @@ impl Plan {
         let began = actions.iter().filter(|one| one.deploys).filter_map(|one| one.started).min();
         let whose = Whose {
             release: tick.release.clone(),
-            of: targets::Of::Release { facts: Default::default(), until: None, ended: None },
+            of: targets::Of::Release { facts: Default::default(), facts_until: None, until: None, ended: None },
             since: began.unwrap_or_else(|| tick.begun.before(LONG_AGO)),
             image: content.image,
         };

@@ -67,6 +67,8 @@ pub(crate) struct Deployed {
     pub(crate) ended: Option<Time>,
     /// The deployments that are facts: their action has succeeded.
     pub(crate) facts: BTreeSet<String>,
+    /// When the one action that deploys has succeeded last, where there is one alone: what it had found to run already is a fact, too.
+    pub(crate) facts_until: Option<Time>,
     /// Whether such an action has succeeded: then what was released of workers is a fact, too.
     pub(crate) has_succeeded: bool,
     /// Going back, the release that ran, whose deployments such an action may have stopped.
@@ -86,8 +88,11 @@ pub(crate) fn deployed(actions: &[Sibling]) -> Deployed {
     let ended = ends.and_then(|ends| ends.into_iter().max());
     let has_succeeded = actions.iter().any(|one| one.deploys && one.has_succeeded());
     let facts = facts(actions);
+    let names: BTreeSet<_> = actions.iter().filter(|one| one.deploys).map(|one| (&one.stage, &one.action)).collect();
+    let succeeded = actions.iter().filter(|one| one.deploys && one.has_succeeded() && names.len() == 1);
+    let facts_until = succeeded.filter_map(|one| one.updated).max();
     let runs = actions.iter().filter(|one| one.deploys).find_map(|one| Runs::read(one.quick_from.as_deref()?));
-    Deployed { since, ended, facts, has_succeeded, runs }
+    Deployed { since, ended, facts, facts_until, has_succeeded, runs }
 }
 
 /// Where the release's tasks were done, by task and environment, as the actions say that ran them: they are remembered for
@@ -150,7 +155,10 @@ mod tests {
         };
         let found = deployed(&[action(true, "d-1,d-2"), action(false, "d-3"), Sibling::default()]);
         let facts = ["d-1", "d-2"].map(str::to_owned).into();
-        assert_eq!(found, Deployed { since: None, ended: None, facts, has_succeeded: false, runs: None });
+        assert_eq!(
+            found,
+            Deployed { since: None, ended: None, facts, facts_until: None, has_succeeded: false, runs: None }
+        );
         assert!(deployed(&[Sibling { deploys: true, ..action(true, "") }]).has_succeeded);
         let deploys = |at| Sibling { deploys: true, started: Some(Time::from_millis(at)), ..action(false, "") };
         assert_eq!(deployed(&[deploys(7), deploys(5), action(false, "")]).since, Some(Time::from_millis(5)));

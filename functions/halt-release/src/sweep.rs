@@ -392,7 +392,8 @@ impl Sweep {
             self.clear.fill(Some(seen));
             return Ok(false);
         };
-        let of = targets::Of::Release { facts: deployed.facts, until: Some(seen), ended: deployed.ended };
+        let (facts, facts_until) = (deployed.facts, deployed.facts_until);
+        let of = targets::Of::Release { facts, facts_until, until: Some(seen), ended: deployed.ended };
         let whose = Whose { release: release.clone(), of, since, image: self.image.clone() };
         let moment = Moment::new(seen, Purpose::Sweep);
         targets::look(&mut self.targets, aws, &moment, &whose).await;

@@ -146,7 +146,7 @@ impl Group {
         let ours: Vec<_> = ours.collect();
         let newest = ours.iter().filter(|(_, described)| !described.is_back).max_by_key(|(one, _)| one.created);
         // Behind a fact there is nothing to take back, whatever became of the tries before it.
-        let newest = newest.filter(|(one, _)| !whose.is_fact(&one.id));
+        let newest = newest.filter(|(one, _)| !whose.is_fact(&one.id, one.created));
         match newest {
             Some((newest, _))
                 if self.tried().is_none_or(|tried| whose.supersedes(newest.created, tried.deployment.created)) =>
@@ -268,11 +268,11 @@ impl Group {
         let waits = target.is_some_and(|target| target.has_moved()) && names::is_ours(&other.description);
         let own = names::read_description(&other.description, &self.own).filter(|described| !described.is_back);
         // One of a try that was given up is taken back to what was before that one; behind a fact there is nothing to take back.
-        let is_given_up = waits && !whose.is_fact(&other.id);
+        let is_given_up = waits && !whose.is_fact(&other.id, other.created);
         let before = own.as_ref().map(|described| described.before).filter(|before| is_given_up && *before > 0);
         let frees = match (waits, own) {
             (true, _) => Some(Frees::EndOfWait(other.id.clone())),
-            (false, Some(_)) if !whose.is_fact(&other.id) => Some(Frees::Stop(other.id.clone())),
+            (false, Some(_)) if !whose.is_fact(&other.id, other.created) => Some(Frees::Stop(other.id.clone())),
             (false, _) => None,
         };
         let busy = Busy { with: words::busy_with(&other), frees, before };

@@ -144,7 +144,7 @@ impl Native {
         };
         let newest = found.iter().filter(is_ours).max_by_key(|one| one.created);
         // Behind a fact there is nothing to take back, whatever became of the tries before it.
-        let newest = newest.filter(|newest| !whose.is_fact(&newest.arn)).filter(|newest| {
+        let newest = newest.filter(|newest| !whose.is_fact(&newest.arn, newest.created)).filter(|newest| {
             self.tried().is_none_or(|tried| whose.supersedes(newest.created, tried.deployment.created))
         });
         if newest.is_none() && matches!(self.standing, Standing::NotListed) {

@@ -57,7 +57,7 @@ impl Runs {
         let (pipeline, execution) = (self.pipeline.clone(), self.execution.clone());
         Whose {
             release: Release { pipeline, execution, stage: None, action: None, attempt: 1 },
-            of: Of::Release { facts: BTreeSet::new(), until: None, ended: None },
+            of: Of::Release { facts: BTreeSet::new(), facts_until: None, until: None, ended: None },
             since: self.began,
             image: None,
         }

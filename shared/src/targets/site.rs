@@ -100,6 +100,9 @@ pub enum Of {
     Release {
         /// Their ids.
         facts: BTreeSet<String>,
+        /// Those that were created by then are facts, too: the release's one action that deploys has succeeded, and what a try before it
+        /// had deployed was what it found to run already.
+        facts_until: Option<Time>,
         /// When the release was seen to be over; none while it goes on.
         until: Option<Time>,
         /// When its actions that deploy had ended, with what they may have begun in their last moments; none while one goes on.
@@ -139,9 +142,12 @@ impl Whose {
 
     /// Whether the deployment of this id is a fact: its action has succeeded.
     #[must_use]
-    pub fn is_fact(&self, id: &str) -> bool {
+    pub fn is_fact(&self, id: &str, created: Option<Time>) -> bool {
         match &self.of {
-            Of::Action { facts, .. } | Of::Release { facts, .. } => facts.contains(id),
+            Of::Action { facts, .. } => facts.contains(id),
+            Of::Release { facts, facts_until, .. } => {
+                facts.contains(id) || created.zip(*facts_until).is_some_and(|(created, until)| created <= until)
+            }
         }
     }
 }
