@@ -5,6 +5,7 @@
 
 mod decide;
 mod message;
+mod others;
 mod site;
 
 use std::time::Duration;
@@ -67,6 +68,7 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Plan>) -> 
             return Ok(Next::Wait(Duration::ZERO, message::looking_beforehand(tick, plan)));
         }
     }
+    plan.others.look(tick).await?;
     plan.look(tick).await;
     let seen = Observation {
         now: tick.now,

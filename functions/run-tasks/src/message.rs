@@ -34,6 +34,9 @@ pub(crate) fn progress(tick: &Tick<'_>, plan: &Plan, state: &State) -> Progress 
     if tick.unsettled {
         summary.push_str(", waiting for what the run before this one, which was stopped, may still begin");
     }
+    if plan.others.settle {
+        summary.push_str(", waiting for what the release before this one, which was stopped, may still begin");
+    }
     let percent = u8::try_from(done * 100 / total.max(1)).ok();
     Progress { summary, percent, link: Some(link(tick)) }
 }

@@ -16,6 +16,7 @@ use shared::survey::Survey;
 use shared::{Error, Tick, Time, Trouble, Verdict, names};
 
 use crate::decide::{self, Act, Remembered, State};
+use crate::others::OtherReleases;
 
 /// By site: the revision to begin, and the container that got the release's image.
 pub(crate) type Definitions = BTreeMap<usize, Result<(Definition, String), Error>>;
@@ -46,6 +47,7 @@ pub(crate) struct Plan {
     manifest: Manifest,
     /// What is looked at beforehand, while it is.
     survey: Option<Survey>,
+    pub(crate) others: OtherReleases,
 }
 
 /// The task in one environment.
@@ -125,7 +127,7 @@ impl Plan {
             return Err(Verdict::misconfigured(why).into());
         }
         let Content { manifest, image, .. } = content;
-        Ok(Self { name: name.to_owned(), task, sites, image, manifest, survey: None })
+        Ok(Self { name: name.to_owned(), task, sites, image, manifest, survey: None, others: OtherReleases::default() })
     }
 
     /// Looks at all that the release needs, before the first of its tasks starts; whether that is done. Later, what has
@@ -205,7 +207,7 @@ impl Plan {
             for at in &group.sites {
                 let site = &mut self.sites[*at];
                 let Some(tasks) = site.note(tick, found.clone()) else { continue };
-                let adopted = site.adopt(tick, tasks, &self.name).await;
+                let adopted = site.adopt(tick, tasks, &self.name, self.others.settle).await;
                 if let Some(listed) = site.note(tick, adopted) {
                     site.listed = listed;
                 }
@@ -420,9 +422,15 @@ impl Site {
     }
 
     /// Takes up what this release has here already, and refuses what another one has; `false` while a task of the run before
-    /// may still appear, or another release's is about to end: a release that was stopped makes room for the next one at once,
+    /// may still appear, or another release's may, or is about to end: a release that was stopped makes room for the next one at once,
     /// and its task takes a while.
-    async fn adopt(&mut self, tick: &Tick<'_>, tasks: Vec<Task>, name: &str) -> Result<bool, Error> {
+    async fn adopt(
+        &mut self,
+        tick: &Tick<'_>,
+        tasks: Vec<Task>,
+        name: &str,
+        others_settle: bool,
+    ) -> Result<bool, Error> {
         let (own, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.started_by == self.started_by);
         // One of an earlier try that ends, since the release was stopped, is not this try's to fail with: it is run again.
         let ends = |task: &Task| !task.is_over() && task.desired_status == "STOPPED";
@@ -456,7 +464,7 @@ impl Site {
                 .into()),
             };
         }
-        if tick.unsettled {
+        if tick.unsettled || others_settle {
             return Ok(false);
         }
         for other in others.iter().filter(|other| !other.is_over()) {

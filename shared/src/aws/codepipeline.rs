@@ -9,7 +9,7 @@ use aws_sdk_codepipeline::config::retry::RetryConfig;
 use aws_sdk_codepipeline::types::{
     ActionExecutionFilter, ExecutionDetails, FailureDetails, FailureType, PipelineExecutionStatus,
 };
-pub use siblings::{ActionStatus, Sibling, facts, of_the_try, tries};
+pub use siblings::{ActionStatus, Others, Sibling, facts, of_the_try, others, tries};
 use siblings::{is_listed, own_run, sibling, was_begun_again};
 use tracing::{info, warn};
 
@@ -27,6 +27,9 @@ const LONGEST_SUMMARY: usize = 2048;
 const LONGEST_MESSAGE: usize = 5000;
 /// How long a new run of an action may take until `ListActionExecutions` shows it; then what it shows counts.
 const SHOWN: Duration = Duration::from_secs(10);
+
+/// How many of a pipeline's newest actions are asked for: a page, as long as CodePipeline makes them.
+const NEWEST: usize = 100;
 
 /// The longest external execution id (fact 6).
 const LONGEST_LINK: usize = 1500;
@@ -357,17 +360,12 @@ impl<'a> Codepipeline<'a> {
         }
     }
 
-    /// The newest actions of the pipeline, of whichever release: one page of them.
+    /// The newest actions of the pipeline, of whichever release: a hundred of them, as a rule one page.
     ///
     /// # Errors
     /// The call's.
     pub async fn newest_actions(&self, release: &Release) -> Result<Vec<Sibling>, Error> {
-        let call = self.client.list_action_executions().pipeline_name(&release.pipeline).max_results(100);
-        let paced = self.aws.paces(&self.aws.here()).control;
-        let output = paced
-            .pace(async { call.send().await.map_err(|error| failure("codepipeline:ListActionExecutions", &error)) })
-            .await?;
-        Ok(output.action_execution_details().iter().map(sibling).collect())
+        self.actions(&release.pipeline, None, NEWEST).await
     }
 
     /// The actions of the release so far, newest first.
@@ -375,19 +373,24 @@ impl<'a> Codepipeline<'a> {
     /// # Errors
     /// The call's.
     pub async fn siblings(&self, release: &Release) -> Result<Vec<Sibling>, Error> {
+        self.actions(&release.pipeline, Some(&release.execution), usize::MAX).await
+    }
+
+    /// The actions of an execution, or of all, newest first, until there are so many.
+    async fn actions(&self, pipeline: &str, execution: Option<&str>, enough: usize) -> Result<Vec<Sibling>, Error> {
+        let filter = execution.map(|id| ActionExecutionFilter::builder().pipeline_execution_id(id).build());
         let mut siblings = Vec::new();
         let mut next = None;
         loop {
-            let filter = ActionExecutionFilter::builder().pipeline_execution_id(&release.execution).build();
-            let call = self.client.list_action_executions().pipeline_name(&release.pipeline);
-            let call = call.filter(filter).set_next_token(next);
+            let call = self.client.list_action_executions().pipeline_name(pipeline);
+            let call = call.set_filter(filter.clone()).set_next_token(next);
             let paced = self.aws.paces(&self.aws.here()).control;
             let output = paced
                 .pace(async { call.send().await.map_err(|error| failure("codepipeline:ListActionExecutions", &error)) })
                 .await?;
             siblings.extend(output.action_execution_details().iter().map(sibling));
             next = output.next_token().map(str::to_owned);
-            if next.is_none() {
+            if next.is_none() || siblings.len() >= enough {
                 return Ok(siblings);
             }
         }

@@ -16,6 +16,8 @@ const FUNCTION: &str = "-deploy-services";
 /// An action of the same release, as `ListActionExecutions` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sibling {
+    /// The execution that it is of.
+    pub execution: String,
     /// Its stage.
     pub stage: String,
     /// Its name.
@@ -124,6 +126,7 @@ pub(super) fn sibling(detail: &ActionExecutionDetail) -> Sibling {
     let result = detail.output().and_then(|output| output.execution_result());
     let variables = detail.output().and_then(|output| output.output_variables()).into_iter().flatten();
     Sibling {
+        execution: detail.pipeline_execution_id().unwrap_or_default().to_owned(),
         stage: detail.stage_name().unwrap_or_default().to_owned(),
         action: detail.action_name().unwrap_or_default().to_owned(),
         task: parameter("Task"),
@@ -211,6 +214,28 @@ pub fn tries(siblings: &[Sibling], release: &Release) -> Tries {
     Tries { attempt: 1 + runs.values().map(retries).sum::<u32>(), before, started, given_up }
 }
 
+/// What is known of the runs of this action in other releases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// One is still shown to run. A stage belongs to one release at a time (fact 11), so how it has ended is not shown yet.
+    Ending,
+    /// The last one that was given up was so then; the time's begin where none was.
+    GivenUp(Time),
+}
+
+/// What is known of this action's runs in other releases, from the pipeline's newest actions.
+#[must_use]
+pub fn others(newest: &[Sibling], release: &Release) -> Others {
+    let is_same =
+        |one: &&Sibling| release.stage.as_ref() == Some(&one.stage) && release.action.as_ref() == Some(&one.action);
+    let others = newest.iter().filter(is_same).filter(|one| one.execution != release.execution);
+    if others.clone().any(Sibling::is_running) {
+        return Others::Ending;
+    }
+    let given_up = others.filter(|one| one.status == ActionStatus::Abandoned).filter_map(|one| one.updated);
+    Others::GivenUp(given_up.max().unwrap_or_default())
+}
+
 /// A parameter of an action's configuration: its own property, or one inside `UserParameters`.
 pub(super) fn parameter_of<'a>(property: impl Fn(&str) -> Option<&'a String>, name: &str) -> Option<String> {
     property(name).cloned().or_else(|| {
@@ -273,6 +298,38 @@ mod tests {
             let before = Sibling { status, ..run("Migrate", "Migrate", 5, false) };
             let both = [run("Migrate", "Migrate", 9, true), before];
             assert_eq!(tries(&both, &release).given_up, given_up, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn of_other_releases_runs_of_the_action_it_is_known_when_the_last_one_was_given_up() {
+        let release = Release {
+            pipeline: "shop".into(),
+            execution: "e-2".into(),
+            stage: Some("Migrate".into()),
+            action: Some("Migrate".into()),
+            attempt: 1,
+        };
+        let run = |execution: &str, action: &str, status, updated| Sibling {
+            execution: execution.into(),
+            stage: "Migrate".into(),
+            action: action.into(),
+            status,
+            updated: Some(Time::from_millis(updated)),
+            ..Sibling::default()
+        };
+        let own = run("e-2", "Migrate", ActionStatus::InProgress, 90);
+        let given_up_at = |at| Others::GivenUp(Time::from_millis(at));
+        for (other, expected) in [
+            (run("e-1", "Migrate", ActionStatus::Abandoned, 80), given_up_at(80)),
+            (run("e-1", "Migrate", ActionStatus::InProgress, 70), Others::Ending),
+            (run("e-1", "Migrate", ActionStatus::Failed, 80), given_up_at(0)),
+            (run("e-1", "Migrate", ActionStatus::Succeeded, 80), given_up_at(0)),
+            (run("e-1", "Logs", ActionStatus::Abandoned, 80), given_up_at(0)),
+            (run("e-2", "Migrate", ActionStatus::Abandoned, 80), given_up_at(0)),
+        ] {
+            let older = run("e-0", "Migrate", ActionStatus::Succeeded, 5);
+            assert_eq!(others(&[own.clone(), other.clone(), older], &release), expected, "{other:?}");
         }
     }
 
