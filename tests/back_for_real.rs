@@ -71,8 +71,10 @@ fn an_old_version_answers_again_after_a_way_back_and_the_database_stays_as_it_is
     let own = format!("extends: local.yaml\nservices: {{web: {{port: {port}}}}}\n");
     std::fs::write(folder.join("local.ports.yaml"), own).unwrap();
     let (status, said) = run("rollback", &["--approve"]);
-    assert!(status == Some(2) && said.contains("there is no release before the one that runs"), "{said}");
-    assert_eq!(run("releases", &[]), (Some(0), "No release has ended here yet.\n".to_owned()));
+    assert!(status == Some(2) && said.contains("there is no release to go back to"), "{said}");
+    let none =
+        format!("No release has ended in {}: ask where `release` ran, or give its `--state`.\n", state.display());
+    assert_eq!(run("releases", &[]), (Some(0), none));
     let (status, said) = run("release", &["--approve"]);
     assert_eq!(status, Some(0), "{said}");
 
@@ -280,7 +282,7 @@ fn the_releases_of_an_account_are_listed_shown_and_gone_back_to_with_its_credent
     };
     assert_eq!(ask(&["releases", "--aws"]), (Some(0), "No release has ended here yet.\n".to_owned()));
     let (status, said) = ask(&["rollback", "--aws"]);
-    assert!(status == Some(2) && said.contains("there is no release before the one that runs"), "{said}");
+    assert!(status == Some(2) && said.contains("there is no release to go back to"), "{said}");
     let (status, said) = ask(&["releases", "--aws", "--stack", "other"]);
     assert!(status == Some(2) && said.contains("other-pipeline"), "{said}");
 

@@ -92,7 +92,7 @@ fn a_service_that_ecs_has_stopped_for_its_health_check_is_said_to_be_that() {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{error}");
-    let said = "the service web of local.yaml in us-east-1 does not come up: container `shop` of shop-web:1 was stopped by ECS: Task \
+    let said = "the service web in us-east-1 does not come up: container `shop` of shop-web:1 was stopped by ECS: Task \
                 failed ELB health checks";
     assert!(error.contains(said) && !error.contains("exit code"), "{error}");
 }

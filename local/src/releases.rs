@@ -158,9 +158,12 @@ pub fn find(entries: &[Entry], name: &str) -> Result<Record, Mistake> {
 /// There is none, or nothing of it was kept.
 pub fn target(entries: &[Entry], name: Option<&str>) -> Result<Record, Mistake> {
     let found = match name {
-        Some(name) => find(entries, name)?,
+        Some(name) => named(entries, name)?,
         None => shared::record::before(&records(entries))
-            .ok_or_else(|| Mistake("there is no release before the one that runs: name one".into()))?
+            .ok_or_else(|| match entries.is_empty() {
+                true => Mistake("there is no release to go back to: none has ended here yet".into()),
+                false => Mistake("there is no release before the one that runs: name one".into()),
+            })?
             .clone(),
     };
     match found.artifact.is_empty() {
@@ -170,6 +173,31 @@ pub fn target(entries: &[Entry], name: Option<&str>) -> Result<Record, Mistake> 
             short(&found.execution),
             found.status
         ))),
+    }
+}
+
+/// The newest of the releases of this name that can be gone back to; without one, the newest.
+fn named(entries: &[Entry], name: &str) -> Result<Record, Mistake> {
+    let newest = find(entries, name)?;
+    let is_it = |one: &Record| one.execution.starts_with(name) || one.commit.id.starts_with(name);
+    let all = records(entries).into_iter().filter(|one| is_it(one) && !one.back && !one.artifact.is_empty());
+    let all: Vec<_> = all.collect();
+    let Some(first) = all.first().cloned() else {
+        return match newest.back {
+            true => Err(Mistake(format!(
+                "{} is a way back itself: name the release that it went back to, {}",
+                short(&newest.execution),
+                newest.what()
+            ))),
+            false => Ok(newest),
+        };
+    };
+    match all.iter().any(|one| one.commit.id != first.commit.id) {
+        false => Ok(first),
+        true => {
+            let each: Vec<_> = all.iter().map(|one| format!("{} ({})", short(&one.execution), one.what())).collect();
+            Err(Mistake(format!("`{name}` is several releases: {}. Name one by more of its id", each.join(", "))))
+        }
     }
 }
 

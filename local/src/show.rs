@@ -219,7 +219,8 @@ impl Show {
         for action in actions.iter().filter(|action| action.status == ActionStatus::Failed) {
             self.styled("");
             self.styled(&format!("{} failed:", style(name(action)).bold()));
-            for line in action.error.as_deref().unwrap_or_default().lines() {
+            let verdict = action.error.as_deref().unwrap_or_default();
+            for line in verdict.lines().filter(|line| !is_a_link_to_aws(line)) {
                 self.styled(format!("  {}", outside(line)).trim_end());
             }
         }
@@ -330,6 +331,12 @@ fn without_link(line: &str) -> &str {
     header.map_or(line, |(begin, _)| begin)
 }
 
+/// Whether a line of a verdict is a link to AWS's console and nothing else.
+fn is_a_link_to_aws(line: &str) -> bool {
+    let link = line.split_once(": https://").map(|(_, link)| link);
+    link.is_some_and(|link| link.contains(".console.aws.amazon.com/cloudwatch/home?region=") && !link.contains(' '))
+}
+
 /// A line of the merged log, its environment in a colour of its own.
 fn log_line(message: &str) -> String {
     let Some((environment, rest)) = message.split_once(" | ") else { return on_a_terminal(message) };
@@ -386,6 +393,17 @@ mod tests {
         assert_eq!(without_link(&format!("{header}: {link}")), header);
         for own in [format!("see: {link}"), format!("{header}: https://example.com/"), "plain".to_owned()] {
             assert_eq!(without_link(&own), own);
+        }
+    }
+
+    #[test]
+    fn of_a_verdict_what_is_only_a_link_to_aws_is_left_out_here() {
+        let link = "https://us-east-1.console.aws.amazon.com/cloudwatch/home?region=us-east-1#logsV2:log-groups";
+        assert!(is_a_link_to_aws(&format!("Step by step: {link}")) && is_a_link_to_aws(&format!("All lines: {link}")));
+        for own in
+            [format!("Look at: {link} first"), "Step by step: https://example.com/".to_owned(), "exit 1".to_owned()]
+        {
+            assert!(!is_a_link_to_aws(&own), "{own}");
         }
     }
 

@@ -382,6 +382,7 @@ where
             may_answer: answered.is_none() && invocation.left() >= ROOM,
             answered: *answered,
             halt,
+            clock,
         };
         let stepped = tokio::time::timeout(invocation.left(), Box::pin(step(&tick, &mut envelope.state, memory))).await;
         let Ok(stepped) = stepped else { return Ok(hand_over(progress)) };

@@ -12,7 +12,7 @@ use crate::aws::{ATTEMPT, Aws, FRESH, LISTED, SHOWN};
 use crate::error::{Error, Verdict};
 use crate::halt::{Halt, Run};
 use crate::job::{Job, Release};
-use crate::time::Time;
+use crate::time::{Clock, Time};
 
 // A stop that is seen now is not known to whoever was told just before that the release goes on; what he then begins takes an
 // attempt to take effect, and some time to be shown. Until then nobody may say that nothing is under way.
@@ -49,9 +49,16 @@ pub struct Tick<'a> {
     /// Until when the work must have ended, once the action has been answered before its end.
     pub answered: Option<Time>,
     pub(crate) halt: &'a Halt,
+    pub(crate) clock: Clock,
 }
 
 impl Tick<'_> {
+    /// What time it is by now: a look takes its time.
+    #[must_use]
+    pub fn by_now(&self) -> Time {
+        self.clock.now()
+    }
+
     /// Whether something may be begun, asked for right now: before anything that begins something or cannot be taken back. Not
     /// when the release does not go on; then the next look is a halted one, and comes at once. Nor while it is
     /// [`unsettled`](Self::unsettled). After a retry the release goes on, and this run of

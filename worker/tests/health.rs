@@ -9,12 +9,13 @@ use nix::sys::signal::Signal;
 
 use crate::stage::{LISTENER, PATIENCE, Setting, Stage, said, wait_for, ways};
 
-/// A port that nobody uses.
-/// A port that no other test of this process is given, below those that the system gives to whoever connects.
+/// A port that nobody uses, and that no other test is given, of this process or of another run of these tests beside it; below those that
+/// the system gives to whoever connects.
 fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(20_000);
-    let ports = std::iter::from_fn(|| Some(NEXT.fetch_add(1, Ordering::Relaxed)));
-    ports.take(1000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 1000).unwrap() * 12;
+    let ports = std::iter::from_fn(|| Some(first + NEXT.fetch_add(1, Ordering::Relaxed)));
+    ports.take(12).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 fn ask(port: u16, request: &str) -> std::io::Result<String> {

@@ -60,7 +60,9 @@ async fn step(tick: &Tick<'_>, _: &mut State, _: &mut Option<()>) -> Result<Next
     let behind = decide::named(parameters.behind.as_deref().unwrap_or_default());
     let seen = Seen { target: &target, history, image, behind };
     let next = match decide(&seen) {
-        Decision::Refused(why) => Next::Fail(Verdict::misconfigured(message::refused(&why, &target))),
+        Decision::Refused(why) => {
+            Next::Fail(Verdict::misconfigured(message::refused(&why, &target, &tick.release.pipeline)))
+        }
         Decision::Between(between) => Next::Succeed(message::asks(tick, &between, &target)),
     };
     let mut journal = Journal::default();

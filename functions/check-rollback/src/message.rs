@@ -18,7 +18,7 @@ const LONGEST_ASKED: usize = 900;
 const LONGEST_WHY: usize = 200;
 
 /// Why it cannot be gone back to.
-pub(crate) fn refused(why: &Why, target: &Content) -> String {
+pub(crate) fn refused(why: &Why, target: &Content, pipeline: &str) -> String {
     match why {
         Why::ImageGone => format!(
             "The image of that release is gone from ECR: {}. Its repository's lifecycle policy has removed it. Choose a later release, or \
@@ -27,7 +27,8 @@ pub(crate) fn refused(why: &Why, target: &Content) -> String {
         ),
         Why::NeverSucceeded(release) => format!(
             "That is what release {release} has built, which has not succeeded: only a release that has can be gone back to. `cargo run -- \
-             releases DIR --aws` lists them; nothing was changed."
+             releases DIR --aws --stack {}` lists them; nothing was changed.",
+            pipeline.strip_suffix("-rollback").unwrap_or(pipeline)
         ),
         Why::NoWayBack(tasks) => {
             let each: Vec<_> = tasks.iter().map(|(task, release)| format!("`{task}` ({release})")).collect();

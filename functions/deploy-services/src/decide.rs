@@ -14,6 +14,12 @@ pub(crate) const LOOK: Duration = Duration::from_secs(1);
 /// The longest first cause that the token carries, in characters.
 const LONGEST_CAUSE: usize = 600;
 
+/// What is left of the cause where the token has no room for more.
+const SHORTEST_CAUSE: usize = 120;
+
+/// How many targets one action deploys: what runs before it at each is carried from job to job.
+pub(crate) const MOST_TARGETS: usize = 200;
+
 /// How long all that is taken back may take: a rollback starts what CodeDeploy has scaled down, at the worst. What has
 /// not come to its end by then needs a person.
 const TAKING_BACK: Duration = Duration::from_secs(60 * 60);
@@ -52,6 +58,26 @@ pub(crate) struct State {
     /// After how many seconds the quick way had come to its end.
     #[serde(rename = "k", skip_serializing_if = "Option::is_none")]
     pub(crate) back_after: Option<u32>,
+}
+
+/// The longest state that a token carries, in characters: the rest of its 2,048 is for what every token holds.
+const LONGEST_STATE: usize = 1_700;
+
+impl State {
+    /// Makes it short enough for a token. What was said last of each target is worth least: without it, the function that goes on says it
+    /// once more; then the end of the cause.
+    pub(crate) fn fit(&mut self) {
+        let length = |state: &Self| serde_json::to_string(state).map_or(0, |text| text.chars().count());
+        if length(self) > LONGEST_STATE {
+            self.said.clear();
+        }
+        let over = length(self).saturating_sub(LONGEST_STATE);
+        if let Some(cause) = self.cause.as_mut().filter(|_| over > 0) {
+            // JSON writes some characters as two, or as six.
+            let most = cause.what.chars().count().saturating_sub(over).max(SHORTEST_CAUSE);
+            cause.what = shared::text::fit(&cause.what, most);
+        }
+    }
 }
 
 /// Which way it goes back.
@@ -537,6 +563,37 @@ mod tests {
         };
         let text = serde_json::to_string(&state).unwrap();
         assert!(text.len() < 1_900, "{}", text.len());
+    }
+
+    #[test]
+    fn as_many_targets_as_an_action_may_have_fit_the_token_whatever_happens() {
+        let whole = State {
+            before: vec![12_345; MOST_TARGETS],
+            said: vec![u16::MAX; MOST_TARGETS],
+            cause: Some(Cause { target: WORKERS, what: "x".repeat(LONGEST_CAUSE) }),
+            turn: Some(NOW),
+            giving_up: Some(NOW),
+            busy: Some((NOW, NOW)),
+            quick_since: Some(NOW),
+            back_after: Some(9_999),
+            way: Way::Deployment("x".repeat(200)),
+        };
+        let mut state = whole.clone();
+        state.fit();
+        assert_eq!(
+            (&state.before, &state.said),
+            (&whole.before, &Vec::new()),
+            "what ran before is worth more than what was said"
+        );
+        let cause = state.cause.clone().unwrap();
+        assert!(cause.what.starts_with(&"x".repeat(SHORTEST_CAUSE / 2)), "{}", cause.what);
+        // The key, times, tries and trouble of every token take less than 250.
+        let length = serde_json::to_string(&state).unwrap().chars().count();
+        assert!(length <= 2048 - 250, "{length}");
+        let small = State { before: vec![7; 3], said: vec![9; 3], ..State::default() };
+        let mut same = small.clone();
+        same.fit();
+        assert_eq!(same, small);
     }
 
     #[test]

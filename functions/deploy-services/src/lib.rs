@@ -44,6 +44,12 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
 }
 
 async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -> Result<Next, Error> {
+    let next = look_and_act(tick, state, memory).await;
+    state.fit();
+    next
+}
+
+async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -> Result<Next, Error> {
     if tick.unsettled && !tick.halted {
         // What services run now may be what the run before this one brings, and takes back in a moment: it is no revision before.
         return Ok(Next::Wait(decide::LOOK, message::lets_it_settle(tick)));
@@ -84,9 +90,10 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -
         way: &way,
         back_after: state.back_after,
     };
-    for line in report.news(state) {
+    for line in report.news(&mut memory.said) {
         memory.journal.say(tick.now, line);
     }
+    state.said.clone_from(&memory.said);
     let next = match decision {
         Decision::Go(acts) => {
             let goes_forward = state.giving_up.is_none() && acts.iter().any(Act::begins);

@@ -17,6 +17,8 @@ pub(crate) struct Memory {
     pub(crate) plan: Plan,
     pub(crate) workers: Workers,
     pub(crate) journal: Journal,
+    /// By target: a hash of what was said of it last. The token may have no room for it.
+    pub(crate) said: Vec<u16>,
     /// Whether this invocation has seen that it is this release's turn to deploy.
     pub(crate) has_turn: bool,
     /// The quick way, where it goes back.
@@ -50,6 +52,7 @@ impl Memory {
             quick,
             is_back: false,
             journal: Journal::default(),
+            said: state.said.clone(),
             has_turn: false,
             waits_for: None,
         })

@@ -95,11 +95,10 @@ impl Report<'_> {
     }
 
     /// What is new of each target since it was spoken of last, for the release's log.
-    pub(crate) fn news(&self, state: &mut State) -> Vec<String> {
-        let mut said = std::mem::take(&mut state.said);
+    pub(crate) fn news(&self, said: &mut Vec<u16>) -> Vec<String> {
         said.resize(self.targets.len(), 0);
         let mut lines = Vec::new();
-        for (target, said) in self.targets.iter().zip(&mut said) {
+        for (target, said) in self.targets.iter().zip(said) {
             let text = self.now(target);
             let hash = hash(&text);
             if *said != hash && self.phase(target) != Phase::Unknown {
@@ -112,7 +111,6 @@ impl Report<'_> {
                 lines.push(self.line(target, &text));
             }
         }
-        state.said = said;
         lines
     }
 
@@ -308,6 +306,9 @@ impl Report<'_> {
             }
             Phase::Busy { with, frees: Some(Frees::Stop(_)) } => {
                 format!("stopping {with}: it is of a try that was given up")
+            }
+            Phase::Busy { with, frees: Some(Frees::WayBack { .. }) } => {
+                format!("letting {with} go on: it brings back what ran before the try before this one")
             }
             Phase::Going | Phase::Shifting => going(target),
             Phase::Held => format!("{}, its pause before the barrier is ended", going(target)),

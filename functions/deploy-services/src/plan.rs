@@ -10,7 +10,7 @@ use shared::targets::{self, Act, Moment, Of, Purpose, Site, Target, Whose};
 use shared::{Aws, Error, Tick, Time, Verdict, text};
 use tracing::info;
 
-use crate::decide::{State, Way};
+use crate::decide::{MOST_TARGETS, State, Way};
 
 /// How long before the action's first look a deployment of its may have been begun, where CodePipeline does not say when
 /// the action began: the first function died, and Lambda delivered its event again (fact 3).
@@ -81,9 +81,17 @@ impl Plan {
                 targets.push(Target::new(site, state.before.get(targets.len()).copied().unwrap_or_default()));
             }
         }
+        if targets.len() > MOST_TARGETS {
+            return Err(Verdict::misconfigured(format!(
+                "deploy.yaml: its services in their environments are {} to deploy, and one action deploys {MOST_TARGETS} at most. Have several \
+                 actions deploy some each, by their `Services`.",
+                targets.len()
+            ))
+            .into());
+        }
         let whose = Whose {
             release: tick.release.clone(),
-            of: Of::Action { key: tick.key.to_owned(), facts: before.facts },
+            of: Of::Action { key: tick.key.to_owned(), facts: before.facts, tried_before: tick.tried_before },
             since: begun(tick),
             image: content.image,
         };

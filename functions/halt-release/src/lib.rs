@@ -169,20 +169,24 @@ impl Sweeping<'_> {
         let mut said = Vec::new();
         let over = Over::new(&self.codepipeline, &self.release, self.carried.begun, asked);
         let looked = sweep.look(self.aws, &over, &self.release, deployed(&actions), now, &mut said).await;
-        if looked == Ok(true) {
+        if looked.under_way {
             self.carried.seen = Some(now);
         }
-        let settled = sweep.is_clear_since(self.carried.seen.get_or_insert(now).plus(SETTLED));
-        let looked = looked.map_err(Error::Stop);
-        if looked == Ok(false) && settled {
+        let settles = self.carried.seen.get_or_insert(now).plus(SETTLED);
+        let settled = sweep.is_clear_since(settles);
+        if !looked.under_way && settled {
             sweep.settle(now, &mut said);
         }
         let something = by_person || self.goes_on || !said.is_empty() || !sweep.stuck.is_empty();
         if something {
             self.say(now, said).await;
         }
-        if looked? {
+        if looked.under_way {
             return Ok(Then::LookAgain(LOOK));
+        }
+        // What cannot be looked at in one place keeps nothing from being followed to its end elsewhere.
+        if let Some(verdict) = looked.failed.filter(|_| now >= settles) {
+            return Err(Error::Stop(verdict));
         }
         if !settled {
             return Ok(Then::LookAgain(LOOK_SELDOM));

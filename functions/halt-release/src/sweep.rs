@@ -87,6 +87,30 @@ impl<'a> Over<'a> {
     }
 }
 
+/// What was seen at a look.
+#[derive(Debug, Default)]
+pub(crate) struct Looked {
+    /// Whether anything is under way.
+    pub(crate) under_way: bool,
+    /// What could not be looked at or stopped, for too long: the rest was, all the same.
+    pub(crate) failed: Option<Verdict>,
+}
+
+impl Looked {
+    fn note(&mut self, looked: Result<bool, Verdict>) {
+        match looked {
+            Ok(under_way) => self.under_way |= under_way,
+            Err(verdict) => self.failed = self.failed.take().or(Some(verdict)),
+        }
+    }
+
+    fn and(mut self, other: Self) -> Self {
+        self.under_way |= other.under_way;
+        self.failed = self.failed.or(other.failed);
+        self
+    }
+}
+
 /// What is done with the web services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Web {
@@ -185,9 +209,6 @@ impl Sweep {
     /// looked at or stopped is the next time.
     ///
     /// `seen` is when the release was seen to be over.
-    ///
-    /// # Errors
-    /// What could not be looked at or stopped for too long: the rest was, all the same.
     pub(crate) async fn look(
         &mut self,
         aws: &Aws,
@@ -196,12 +217,11 @@ impl Sweep {
         deployed: Deployed,
         seen: Time,
         said: &mut Vec<String>,
-    ) -> Result<bool, Verdict> {
-        let tasks = self.look_at_tasks(over, release, seen, said).await;
-        let workers = self.look_at_workers(aws, over, release, &deployed, seen, said).await;
-        let quick = self.look_at_the_quick_way(aws, over, &deployed, seen, said).await;
-        let deployments = self.look_at_targets(aws, over, release, deployed, seen, said).await;
-        Ok(tasks? | workers? | quick? | deployments?)
+    ) -> Looked {
+        let mut looked = self.look_at_tasks(over, release, seen, said).await;
+        looked.note(self.look_at_workers(aws, over, release, &deployed, seen, said).await);
+        looked.note(self.look_at_the_quick_way(aws, over, &deployed, seen, said).await);
+        looked.and(self.look_at_targets(aws, over, release, deployed, seen, said).await)
     }
 
     /// Writes back what the release has written down of workers, unless it is a fact; whether there was anything.
@@ -319,7 +339,7 @@ impl Sweep {
         release: &Release,
         seen: Time,
         said: &mut Vec<String>,
-    ) -> Result<bool, Verdict> {
+    ) -> Looked {
         let found = join_all(self.families.iter().map(async |family| {
             let of = Of::Family(&family.family);
             let mut arns = family.ecs.list_tasks(&family.cluster, of, Half::Running).await?;
@@ -329,8 +349,7 @@ impl Sweep {
             family.ecs.describe_tasks(&family.cluster, &arns).await
         }))
         .await;
-        let mut outcome = Ok(());
-        let mut under_way = false;
+        let mut all = Looked::default();
         for (at, found) in found.into_iter().enumerate() {
             let looked = match found {
                 Err(error) => Err(error),
@@ -341,19 +360,16 @@ impl Sweep {
                     let left = tasks.iter().filter(|task| !task.is_over() && own(task));
                     let mut looked = Ok(false);
                     for task in left {
-                        under_way = true;
+                        all.under_way = true;
                         let stopped = self.stop_task(over, at, task, seen, said).await;
                         looked = looked.and(stopped.map(|()| true));
                     }
                     looked
                 }
             };
-            match self.families[at].watch.note(seen, looked) {
-                Ok(seen) => under_way |= seen,
-                Err(verdict) => outcome = Err(verdict),
-            }
+            all.note(self.families[at].watch.note(seen, looked));
         }
-        outcome.map(|()| under_way)
+        all
     }
 
     /// Safe to repeat: see the call.
@@ -387,18 +403,17 @@ impl Sweep {
         deployed: Deployed,
         seen: Time,
         said: &mut Vec<String>,
-    ) -> Result<bool, Verdict> {
+    ) -> Looked {
         let Some(since) = deployed.since else {
             self.clear.fill(Some(seen));
-            return Ok(false);
+            return Looked::default();
         };
         let (facts, facts_until) = (deployed.facts, deployed.facts_until);
         let of = targets::Of::Release { facts, facts_until, until: Some(seen), ended: deployed.ended };
         let whose = Whose { release: release.clone(), of, since, image: self.image.clone() };
         let moment = Moment::new(seen, Purpose::Sweep);
         targets::look(&mut self.targets, aws, &moment, &whose).await;
-        let mut under_way = false;
-        let mut outcome = Ok(());
+        let mut all = Looked::default();
         for at in 0..self.targets.len() {
             let is_web = self.targets[at].site.service.kind == ServiceKind::Web;
             match self.web {
@@ -410,17 +425,17 @@ impl Sweep {
                 Web::Unknown if is_web => continue,
                 Web::LeftToTheQuickWay | Web::Unknown | Web::Swept => {}
             }
-            match self.take_back(over, at, &moment, &whose, said).await {
-                Ok(true) => under_way = true,
+            let looked = self.take_back(over, at, &moment, &whose, said).await;
+            match &looked {
                 Ok(false) if self.targets[at].listed == Some(seen) => self.clear[at] = Some(seen),
                 // Nothing of the release can be there.
                 Ok(false) if matches!(self.targets[at].kind, Kind::Absent) => self.clear[at] = Some(seen),
                 // What was not seen at this look is not known to be clear.
-                Ok(false) => {}
-                Err(verdict) => outcome = Err(verdict),
+                Ok(_) | Err(_) => {}
             }
+            all.note(looked);
         }
-        outcome.map(|()| under_way)
+        all
     }
 
     /// Does what takes a target back, and says it once; whether anything is under way there.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::aws::codepipeline::{Codepipeline, Sibling, tries};
+use shared::aws::codepipeline::{ActionStatus, Codepipeline, Sibling, tries};
 use shared::job::Release;
 use shared::{Aws, Error, Event, Invocation, Job, Manifest, Next, Progress, Success, Tick, Time, artifact};
 use tracing::{info, warn};
@@ -177,7 +177,12 @@ fn is_shown(what: &What, actions: &[Sibling], now: Time) -> bool {
 fn news(what: &What, actions: &[Sibling]) -> Option<News> {
     let approvals = || actions.iter().filter(|one| one.category == "Approval");
     match what {
-        What::Halted(said) => Some(News::Halted { said: said.clone() }),
+        What::Halted(said) => {
+            // One that nobody has stopped has failed, and that was told already.
+            let by_itself = actions.iter().any(Sibling::has_failed)
+                && !actions.iter().any(|one| one.status == ActionStatus::Abandoned);
+            Some(News::Halted { said: said.clone(), by_itself })
+        }
         What::Action { category, state, .. } if category == "Source" && state == "SUCCEEDED" => Some(News::Started),
         What::Action { category, state, stage, name } if category == "Approval" => {
             let run = approvals().find(|one| one.stage == *stage && one.action == *name)?;
@@ -253,7 +258,6 @@ async fn manifest_of(aws: &Aws, actions: &[Sibling]) -> Result<Option<Manifest>,
 mod tests {
     use serde_json::json;
 
-    use shared::aws::codepipeline::ActionStatus;
 
     use super::*;
 
@@ -316,7 +320,7 @@ mod tests {
             (
                 json!({"cutover": {"halted": "x", "pipeline": "shop", "execution-id": "e"}}),
                 vec![],
-                Some(News::Halted { said: "x".into() }),
+                Some(News::Halted { said: "x".into(), by_itself: false }),
             ),
         ] {
             let (_, what) = read(&event).unwrap();

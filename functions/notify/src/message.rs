@@ -56,8 +56,10 @@ pub(crate) enum News {
     Failed {
         verdicts: Vec<(String, String)>,
     },
+    /// What it left was taken back: it was stopped, or has failed by itself.
     Halted {
         said: String,
+        by_itself: bool,
     },
 }
 
@@ -71,7 +73,8 @@ impl News {
             Self::NotApproved { .. } => "that it was not approved",
             Self::Succeeded => "that it has succeeded",
             Self::Failed { .. } => "that it has failed",
-            Self::Halted { .. } => "that it was stopped",
+            Self::Halted { by_itself: false, .. } => "that it was stopped",
+            Self::Halted { by_itself: true, .. } => "that what it left was taken back",
         }
     }
 }
@@ -116,7 +119,10 @@ pub(crate) fn slack(told: &Told, news: &News, warnings: &[String], now: Time) ->
             (format!(":white_check_mark: {name}: {what} after {after}"), body_of(&told.stages_spoken()))
         }
         News::Failed { verdicts } => (format!(":x: {name}: {kind} failed after {after}"), failed(verdicts)),
-        News::Halted { said } => (format!(":octagonal_sign: {name}: {kind} stopped"), body_of(said)),
+        News::Halted { said, by_itself: false } => (format!(":octagonal_sign: {name}: {kind} stopped"), body_of(said)),
+        News::Halted { said, by_itself: true } => {
+            (format!(":leftwards_arrow_with_hook: {name}: what the failed {kind} left is taken back"), body_of(said))
+        }
     };
     let mut text = format!("*{title}*\n{}", about(told));
     if !body.is_empty() {
@@ -374,7 +380,8 @@ mod tests {
             News::Rejected { by: "bob".into(), why: "Rejected: not today".into() },
             News::Succeeded,
             News::Failed { verdicts: vec![("Migrate/Migrate".into(), "migrate failed in ap: exit code 1".into())] },
-            News::Halted { said: "halt complete: 3 stopped".into() },
+            News::Halted { said: "halt complete: 3 stopped".into(), by_itself: false },
+            News::Halted { said: "halt complete: 1 stopped".into(), by_itself: true },
         ];
         let mut sent: Vec<Value> = news.iter().map(|news| slack(&told, news, &[], NOW)).collect();
         sent.push(slack(&told, &News::Started, &["there is no SSM parameter `/k`".into()], NOW));
@@ -402,7 +409,7 @@ mod tests {
         for news in [
             News::Started,
             failed,
-            News::Halted { said: bad.into() },
+            News::Halted { said: bad.into(), by_itself: false },
             News::Rejected { by: bad.into(), why: bad.into() },
         ] {
             let body = slack(&told, &news, &[bad.to_owned()], NOW);

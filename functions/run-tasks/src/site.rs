@@ -75,6 +75,8 @@ pub(crate) struct Site {
     /// Since when another release's task is seen here, or one of an earlier try that ends.
     others_since: Option<Time>,
     looking: Trouble,
+    /// A trouble of its own: a look that goes well says nothing of it, nor it of a look.
+    defining: Trouble,
     acting: Trouble,
     failed: Option<String>,
 }
@@ -118,6 +120,7 @@ impl Plan {
                 missing_since: None,
                 others_since: None,
                 looking: Trouble::default(),
+                defining: Trouble::default(),
                 acting: Trouble::default(),
                 failed: None,
             });
@@ -188,7 +191,8 @@ impl Plan {
         }
         join_all(self.sites.iter_mut().map(async |site| {
             let looked = site.look_at_definition().await;
-            site.note(tick, looked);
+            let noted = site.defining.note(tick.now, looked);
+            site.failed_unless(noted);
         }))
         .await;
     }
@@ -199,15 +203,17 @@ impl Plan {
         let family = |site: &Site| manifest::in_environment(&self.task.family, &site.name);
         let groups = self.groups(|site| {
             let wanted = !site.listed || site.may_appear(tick.now) || site.is_asked_again(tick.now);
-            (site.failed.is_none() && wanted).then(|| family(site))
+            ((site.failed.is_none() || site.may_appear(tick.now)) && wanted).then(|| family(site))
         });
         let found =
             join_all(groups.iter().map(|group| group.ecs.tasks(&group.cluster, Of::Family(&group.family)))).await;
         for (group, found) in groups.iter().zip(found) {
             for at in &group.sites {
                 let site = &mut self.sites[*at];
-                let Some(tasks) = site.note(tick, found.clone()) else { continue };
-                let adopted = site.adopt(tick, tasks, &self.name, self.others.settle).await;
+                let adopted = match found.clone() {
+                    Ok(tasks) => site.adopt(tick, tasks, &self.name, self.others.settle).await,
+                    Err(error) => Err(error),
+                };
                 if let Some(listed) = site.note(tick, adopted) {
                     site.listed = listed;
                 }
@@ -343,7 +349,9 @@ impl Site {
         }
         if let Some(what) = &self.failed {
             let runs = self.task.as_ref().is_some_and(|task| !task.is_over());
-            return decide::Site::Failed { what: what.clone(), at: None, may_run: runs && self.stopping.is_none() };
+            // One that was asked for without an answer is waited for, to be asked to end when it is seen.
+            let may_run = runs && self.stopping.is_none() || self.may_appear(tick.now);
+            return decide::Site::Failed { what: what.clone(), at: None, may_run };
         }
         if !self.listed {
             return decide::Site::Unknown;
@@ -528,7 +536,8 @@ impl Site {
         (definition, container): (Definition, String),
         (attempt, no_room_since): (u32, Option<Time>),
     ) -> Result<bool, Error> {
-        let before = self.asked.replace(tick.now);
+        // Right before the call: what is asked before it takes its time.
+        let before = self.asked.replace(tick.by_now());
         let placed = self
             .ecs
             .run_task(&Run {

@@ -67,7 +67,9 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Tail>) -> 
         // What failed is the tail, not the release.
         Err(verdict) => {
             warn!(why = verdict.message, "the tail is lost");
-            Ok(Next::Succeed(message::lost(tick, tail, &verdict)))
+            let lost = message::lost(tick, tail, &verdict);
+            // A retry of what has failed shows the log, too.
+            Ok(if tail.runner_failed { Next::Fail(Verdict::failed(lost.summary)) } else { Next::Succeed(lost) })
         }
         Ok(next) => Ok(next),
     }

@@ -151,13 +151,28 @@ impl Position {
         }
     }
 
-    /// What of a page that was read from this position's moment on is new.
-    pub(crate) fn skip(&self, lines: Vec<Line>) -> Vec<Line> {
-        let mut skip = self.of_that_moment;
+    /// What comes once more when it is read from this position's moment on.
+    pub(crate) fn known(&self) -> Known {
+        Known { at: self.at, left: self.of_that_moment }
+    }
+}
+
+/// So many lines of a moment that were read before, and come once more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    at: Time,
+    left: u32,
+}
+
+impl Known {
+    /// What of a page is new. A page may be empty, or end within that moment: the rest comes with the next one.
+    pub(crate) fn skip(&mut self, lines: Vec<Line>) -> Vec<Line> {
         let is_new = |line: &Line| {
-            let known = line.at == self.at && skip > 0;
-            if known {
-                skip -= 1;
+            let known = line.at == self.at && self.left > 0;
+            match known {
+                true => self.left -= 1,
+                false if line.at > self.at => self.left = 0,
+                false => {}
             }
             !known && line.at >= self.at
         };
@@ -258,7 +273,14 @@ mod tests {
             let mut position = Position::default();
             position.advance(&all[..read]);
             let from_there: Vec<_> = all.iter().filter(|line| line.at >= position.at).cloned().collect();
-            assert_eq!(position.skip(from_there), all[read..], "handed over after {read} lines");
+            // Also where a page ends within it, or is empty and not the last.
+            for page in 1..=all.len() {
+                let mut known = position.known();
+                let mut pages = vec![Vec::new()];
+                pages.extend(from_there.chunks(page).map(<[Line]>::to_vec));
+                let new: Vec<_> = pages.into_iter().flat_map(|page| known.skip(page)).collect();
+                assert_eq!(new, all[read..], "handed over after {read} lines, {page} lines a page");
+            }
             assert_eq!(position.lines, read as u64);
         }
     }

@@ -5,7 +5,7 @@ use shared::aws::logs::{From, Line, Logs};
 use shared::{Error, Tick, Time, Trouble};
 
 use crate::decide;
-use crate::lines::{Key, Position, late};
+use crate::lines::{Key, Known, Position, late};
 use crate::merged::Merged;
 
 /// A page with fewer lines than this is most likely all there is: pages end at 10,000 lines or 1 MB (fact 33).
@@ -31,6 +31,8 @@ pub(crate) struct Source {
     /// What stands in front of its lines.
     pub(crate) label: String,
     pub(crate) cursor: Option<String>,
+    /// What the job before has read, and comes once more.
+    pub(crate) known: Known,
     pub(crate) stopped: Option<Time>,
     /// Whether it has stopped since all of its containers had ended well.
     pub(crate) succeeded: bool,
@@ -95,7 +97,10 @@ impl Source {
             let from = match &self.cursor {
                 Some(cursor) => From::Cursor(cursor.clone()),
                 None if position.lines == 0 => From::Head,
-                None => From::Moment(position.at),
+                None => {
+                    self.known = position.known();
+                    From::Moment(position.at)
+                }
             };
             let page = self.logs.page(&self.group, &self.stream, &from).await?;
             self.last_read = tick.now;
@@ -113,7 +118,7 @@ impl Source {
             let is_new = page.lines.last().is_some_and(|line| line.at >= self.since);
             let bytes: usize = page.lines.iter().map(|line| line.text.len()).sum();
             let is_small = page.lines.len() < SMALL_PAGE && bytes < SMALL_PAGE_BYTES;
-            let new = if self.cursor.is_none() { position.skip(page.lines) } else { page.lines };
+            let new = self.known.skip(page.lines);
             if !new.is_empty() {
                 self.counting = Counting::NOT_BEGUN;
             }

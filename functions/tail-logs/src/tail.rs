@@ -12,7 +12,7 @@ use shared::{Error, Tick, Time, Trouble, Verdict, names};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::decide::{self, AT_ONCE, MOST_CONTAINERS, READS, Runner};
-use crate::lines::{Key, State};
+use crate::lines::{Key, Known, State};
 use crate::merged::Merged;
 use crate::message;
 use crate::search::{Found, Group, Search, Tasks};
@@ -479,6 +479,7 @@ impl Site {
                 stream: logs.stream(&container.name, id),
                 label,
                 cursor: None,
+                known: Known::default(),
                 stopped: None,
                 succeeded: false,
                 news: tick.now,

@@ -86,7 +86,8 @@ pub(super) async fn init_here(given: Init) -> Result<ExitCode, Mistake> {
     for note in notes {
         show::say(&format!("note: {note}"));
     }
-    let folder = given.folder.display();
+    let folder = given.folder.display().to_string();
+    let folder = shlex::try_quote(&folder).unwrap_or(folder.as_str().into());
     show::say(&format!(
         "\nNext: look at them, then `cargo run -- check {folder}` and `cargo run -- release {folder}`."
     ));

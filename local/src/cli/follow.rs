@@ -197,8 +197,12 @@ impl Typed {
             return given;
         }
         let Some(lines) = self.lines.as_mut().filter(|_| self.waits) else { return std::future::pending().await };
-        let line = lines.recv().await.unwrap_or_default();
+        let line = lines.recv().await;
         self.waits = false;
+        let Some(line) = line else {
+            crate::show::say("Nothing can be typed here, which rejects it: approve with --approve, or in the console.");
+            return false;
+        };
         matches!(line.trim().to_lowercase().as_str(), "y" | "yes")
     }
 }

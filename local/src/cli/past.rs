@@ -66,9 +66,15 @@ pub(super) async fn list(asked: Releases) -> Result<ExitCode, Mistake> {
     let release = asked.whose.release(asked.folder.as_ref(), asked.release);
     let entries = match asked.whose.aws {
         true => on_aws(&asked.whose.stack).await?.1,
-        false => here(asked.folder, &asked.files).await?,
+        false => here(asked.folder.clone(), &asked.files).await?,
     };
     let said = match &release {
+        None if entries.is_empty() && !asked.whose.aws => {
+            format!(
+                "No release has ended in {}: ask where `release` ran, or give its `--state`.",
+                asked.files.state.display()
+            )
+        }
         None => releases::table(&entries, shared::Time::of_system()),
         Some(name) => releases::timeline(&releases::find(&entries, name)?),
     };

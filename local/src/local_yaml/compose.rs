@@ -44,7 +44,7 @@ pub(crate) struct Service {
     /// What that image starts unless it is told otherwise.
     pub(crate) image_starts: Starts,
     pub(crate) image: Option<String>,
-    pub(crate) entrypoint: Vec<String>,
+    pub(crate) entrypoint: Option<Vec<String>>,
     pub(crate) command: Vec<String>,
     pub(crate) environment: BTreeMap<String, String>,
     /// The container's own port.
@@ -74,28 +74,55 @@ pub(crate) struct Service {
 /// How many services may extend each other one after the other.
 const DEEPEST: u32 = 16;
 
+/// What of a service is read here.
+const FIELDS: &[&str] = &[
+    "build",
+    "command",
+    "depends_on",
+    "entrypoint",
+    "env_file",
+    "environment",
+    "expose",
+    "extends",
+    "healthcheck",
+    "image",
+    "init",
+    "ports",
+    "restart",
+    "stop_grace_period",
+];
+
 /// What has a meaning for docker on a developer's machine, and none for a task.
 const WITHOUT_EFFECT: &[&str] = &[
+    "annotations",
+    "attach",
     "cap_add",
     "cap_drop",
     "configs",
     "container_name",
+    "cpu_shares",
     "cpus",
+    "cpuset",
     "deploy",
     "develop",
     "devices",
     "dns",
+    "domainname",
     "extra_hosts",
     "hostname",
     "gpus",
     "group_add",
+    "label_file",
     "labels",
     "links",
     "logging",
+    "mac_address",
     "mem_limit",
     "mem_reservation",
+    "memswap_limit",
     "network_mode",
     "networks",
+    "oom_score_adj",
     "pids_limit",
     "platform",
     "privileged",
@@ -275,6 +302,7 @@ impl Reader<'_> {
         for (key, value) in entries(node) {
             let field = scalar(key).unwrap_or_default();
             match field.as_str() {
+                known if FIELDS.contains(&known) && is_null(value) => {}
                 "image" => service.image = self.text(value),
                 "build" => service.built = Some(self.built(value)),
                 "command" => {
@@ -283,7 +311,8 @@ impl Reader<'_> {
                         if let YamlData::Sequence(items) = &value.data { items.iter().collect() } else { vec![value] };
                     service.is_told_secrets = texts.into_iter().filter_map(scalar).any(|text| has_variables(&text));
                 }
-                "entrypoint" => service.entrypoint = self.command(value),
+                // An empty one takes the image's away.
+                "entrypoint" => service.entrypoint = Some(self.command(value)),
                 "environment" => service.environment.extend(self.environment(value)),
                 "env_file" => files = self.files(value),
                 "healthcheck" => service.health_check = self.health_check(value),
@@ -298,6 +327,9 @@ impl Reader<'_> {
                     service.has_profiles |= known == "profiles";
                     let at = self.at(key);
                     self.notes.push(format!("{at}: `{known}` of {name} has no effect here"));
+                }
+                other if shared::text::nearest(other, FIELDS.iter().copied()).is_some() => {
+                    self.find(key, &shared::text::unknown("field", other, FIELDS.iter().copied()));
                 }
                 other => {
                     let why = format!(
@@ -363,14 +395,14 @@ impl Reader<'_> {
                     set(self, item, name.to_owned(), value.map(str::to_owned));
                 }
             }
-            _ => {
+            YamlData::Mapping(_) => {
                 for (key, value) in entries(node) {
                     let Some(name) = scalar(key) else { continue };
-                    let is_null = matches!(value.data, YamlData::Value(saphyr::Scalar::Null));
-                    let value = if is_null { None } else { Some(self.text(value).unwrap_or_default()) };
+                    let value = if is_null(value) { None } else { Some(self.text(value).unwrap_or_default()) };
                     set(self, key, name, value);
                 }
             }
+            _ => self.find(node, "names with their values are expected, or a list such as [\"NAME=value\"]"),
         }
         variables
     }
@@ -389,6 +421,9 @@ impl Reader<'_> {
 
     fn health_check(&mut self, node: &MarkedYaml<'_>) -> Option<Value> {
         let mut check = json!({});
+        if !matches!(node.data, YamlData::Mapping(_)) {
+            self.find(node, "a mapping is expected, such as {test: [\"CMD\", \"./is-well\"]}");
+        }
         for (key, value) in entries(node) {
             match scalar(key).unwrap_or_default().as_str() {
                 "test" => {
@@ -425,8 +460,16 @@ impl Reader<'_> {
         if let YamlData::Sequence(items) = &node.data {
             return items.iter().filter_map(|item| Some((self.text(item)?, self.at(item)))).collect();
         }
+        if !matches!(node.data, YamlData::Mapping(_)) {
+            self.find(node, "names of services are expected, as a list or with a condition each");
+        }
         entries(node).into_iter().filter_map(|(key, _)| Some((scalar(key)?, self.at(key)))).collect()
     }
+}
+
+/// Whether nothing is said behind a name, which is as if the name were not there.
+fn is_null(node: &MarkedYaml<'_>) -> bool {
+    matches!(node.data, YamlData::Value(saphyr::Scalar::Null))
 }
 
 /// The services whose end is waited for.

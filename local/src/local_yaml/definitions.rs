@@ -61,7 +61,8 @@ impl<'a> Definitions<'a> {
         notes.retain(|note| {
             !self.local.outside.keys().any(|name| note.ends_with(&format!("` of {name} has no effect here")))
         });
-        notes.dedup();
+        let mut said = std::collections::BTreeSet::new();
+        notes.retain(|note| said.insert(note.clone()));
         notes
     }
 
@@ -343,8 +344,9 @@ impl<'a> Definitions<'a> {
 /// What a service of the compose file starts: what it says, and where it says nothing what its image does. A real container's image knows
 /// that itself. A process can only start what is here: the program of an image's entrypoint that is not comes second.
 fn started(service: &Service, folder: &Path, engine: Engine) -> (Starts, Option<String>) {
-    let own = Starts { entrypoint: service.entrypoint.clone(), command: service.command.clone(), port: None };
-    if engine != Engine::Processes || !own.entrypoint.is_empty() {
+    let entrypoint = service.entrypoint.clone().unwrap_or_default();
+    let own = Starts { entrypoint, command: service.command.clone(), port: None };
+    if engine != Engine::Processes || service.entrypoint.is_some() {
         return (own, None);
     }
     let image = &service.image_starts;

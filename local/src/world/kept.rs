@@ -94,7 +94,10 @@ pub fn take_up(account: &mut Account, regions: &BTreeMap<String, KeptRegion>) {
     for (name, region) in &mut account.regions {
         let (owner, name) = (region.account.as_ref().unwrap_or(&home), region.name.as_ref().unwrap_or(name));
         let Some(kept) = regions.get(&key(owner, name)) else { continue };
-        region.task_definitions.clone_from(&kept.definitions);
+        // A family that the last run did not have is new in the application's files.
+        let has = |family: &Value| kept.definitions.iter().any(|known| known["family"] == *family);
+        let new = region.task_definitions.iter().filter(|one| !has(&one["family"])).cloned();
+        region.task_definitions = kept.definitions.iter().cloned().chain(new.collect::<Vec<_>>()).collect();
         for (cluster_name, services) in &kept.services {
             let Some(cluster) = region.clusters.get_mut(cluster_name) else { continue };
             for (service_name, definition) in services {
@@ -117,6 +120,9 @@ mod tests {
         let text = "account: \"111122223333\"\nbuild: {command: [make], image: x}\nregions:\n  eu-west-1: {}\n  \
                     other: {name: eu-west-1, account: \"444455556666\"}\n";
         let mut account: Account = shared::yaml::read("local.yaml", text).unwrap();
+        for region in account.regions.values_mut() {
+            region.task_definitions = ["home", "new"].map(|family| json!({"family": family, "of": "the file"})).into();
+        }
         let kept = |family: &str| KeptRegion { definitions: vec![json!({"family": family})], ..KeptRegion::default() };
         let regions = BTreeMap::from([
             (key("111122223333", "eu-west-1"), kept("home")),
@@ -125,5 +131,11 @@ mod tests {
         take_up(&mut account, &regions);
         let families: Vec<_> = account.regions.values().map(|one| one.task_definitions[0]["family"].clone()).collect();
         assert_eq!(families, ["home", "away"]);
+        let home = &account.regions["eu-west-1"].task_definitions;
+        assert_eq!(
+            (home.len(), &home[0]["of"], &home[1]["family"]),
+            (2, &json!(null), &json!("new")),
+            "new ones come on top"
+        );
     }
 }

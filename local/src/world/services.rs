@@ -290,7 +290,7 @@ impl World {
             (None, reason) => format!("did not start: {}", reason.as_deref().unwrap_or("no reason is known")),
         };
         let mut said = format!(
-            "the service {service} of local.yaml in {} does not come up: container `{}` of {} {how}",
+            "the service {service} in {} does not come up: container `{}` of {} {how}",
             task.scope.1,
             container.name,
             short(&task.definition)
@@ -324,10 +324,7 @@ impl World {
             Some(why) => format!("{} in {} ({why})", service.name, service.scope.1),
             None => format!("{} in {}", service.name, service.scope.1),
         });
-        format!(
-            "these services of local.yaml are not healthy after {after:?}: {}",
-            named.collect::<Vec<_>>().join(", ")
-        )
+        format!("these services are not healthy after {after:?}: {}", named.collect::<Vec<_>>().join(", "))
     }
 
     pub(super) fn service_of(&self, task: &Task) -> Option<String> {

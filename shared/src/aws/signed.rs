@@ -169,6 +169,17 @@ fn understood(call: &str, reply: &Reply) -> Result<Value, Refused> {
     Err(Refused { code: code.to_owned(), error: answered(call, code, message, Some(reply.status)) })
 }
 
+/// An error and what caused it, in their own words: what `DisplayErrorContext` adds is for whoever debugs.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        said = format!("{said}: {cause}");
+        source = cause.source();
+    }
+    said
+}
+
 /// Asks once. Gives the answer, whatever it is.
 ///
 /// # Errors
@@ -181,7 +192,7 @@ pub async fn ask(config: &SdkConfig, question: Question<'_>) -> Result<Reply, Un
     let provider =
         config.credentials_provider().ok_or_else(|| Unasked::Credentials("no credentials are configured".into()))?;
     let credentials = provider.provide_credentials().await.map_err(|error| {
-        let said = aws_smithy_types::error::display::DisplayErrorContext(&error).to_string();
+        let said = causes(&error);
         let is_hopeless =
             matches!(error, CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_));
         // A role's credentials that do not come in time come later.

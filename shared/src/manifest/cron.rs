@@ -115,7 +115,7 @@ fn days(part: &str) -> Vec<u32> {
         _ if range == "*" => (0, 6),
         (Some((first, last)), _) => (number(first), number(last)),
         // From there on, as cron has it.
-        (None, Some(_)) => (number(range), 6),
+        (None, Some(_)) => (number(range) % 7, 6),
         (None, None) => (number(range), number(range)),
     };
     let step = step.and_then(|step| step.parse().ok()).unwrap_or(1_usize).max(1);
@@ -170,6 +170,7 @@ mod tests {
             ("0 0 * * */2", "cron(0 0 ? * 1,3,5,7 *)"),
             ("0 0 * * 1-5/2", "cron(0 0 ? * 2,4,6 *)"),
             ("0 0 * * 1-7/2", "cron(0 0 ? * 1,2,4,6 *)"),
+            ("0 0 * * 7/2", "cron(0 0 ? * 1,3,5,7 *)"),
             ("0  12   * JAN  *", "cron(0 12 * JAN ? *)"),
         ] {
             assert_eq!(Cron::read(written).unwrap().expression(), expected, "{written}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CapacityProvider, DeploymentKind, LaunchType, Manifest, in_environment};
+use super::{CapacityProvider, DeploymentKind, LaunchType, Manifest, Span, in_environment};
 use crate::text;
 use crate::yaml::Mistake;
 
@@ -65,11 +65,13 @@ impl Manifest {
         }
         for (name, task) in &self.tasks {
             flaws.extend(name_error(name, LONGEST_NAME).map(|why| Flaw::new(&["tasks", name], why)));
+            flaws.extend(timeout_error(task.timeout).map(|why| Flaw::new(&["tasks", name], why)));
             flaws.extend(self.unknown_environments("tasks", name, task.environments.as_ref()));
         }
         for (name, service) in &self.services {
             let path = ["services", name];
             flaws.extend(name_error(name, LONGEST_NAME).map(|why| Flaw::new(&path, why)));
+            flaws.extend(timeout_error(service.timeout).map(|why| Flaw::new(&path, why)));
             if service.codedeploy_application.is_some() != service.deployment_group.is_some() {
                 let why = "`codedeploy_application` and `deployment_group` belong together: give both, or none";
                 flaws.push(Flaw::new(&path, why));
@@ -181,6 +183,10 @@ impl Manifest {
         name: &str,
         listed: Option<&Vec<serde_saphyr::Spanned<String>>>,
     ) -> Vec<Flaw> {
+        if listed.is_some_and(Vec::is_empty) {
+            let why = "`environments` names none: leave it out where it is for all, or name some";
+            return vec![Flaw::new(&[part, name], why)];
+        }
         let listed = listed.into_iter().flatten().enumerate();
         let unknown = listed.filter(|(_, listed)| !self.environments.contains_key(&listed.value));
         let flaw = |(at, listed): (usize, &serde_saphyr::Spanned<String>)| {
@@ -206,6 +212,27 @@ impl Manifest {
         if let Some(one) = &told.sentry {
             address(&["notifications", "sentry", "url"], &one.url);
         }
+        for name in told.http.keys() {
+            flaws.extend(name_error(name, LONGEST_NAME).map(|why| Flaw::new(&["notifications", "http", name], why)));
+        }
+        if let Some(one) = &told.datadog
+            && (one.site.contains(['/', ':']) || one.site.starts_with("app.") || one.site.is_empty())
+        {
+            let why =
+                "`site` is a host as Datadog lists its sites, without `https://` and `app.`, such as `datadoghq.eu`";
+            flaws.push(Flaw::new(&["notifications", "datadog"], why));
+        }
+        if let Some(one) = &told.sentry {
+            let is_slug = |text: &String| {
+                let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+                !text.is_empty() && text.bytes().all(fits)
+            };
+            if !is_slug(&one.organization) || one.projects.is_empty() || !one.projects.iter().all(is_slug) {
+                let why =
+                    "`organization` and `projects` are slugs (a-z, 0-9, - and _), and there is at least one project";
+                flaws.push(Flaw::new(&["notifications", "sentry"], why));
+            }
+        }
         for (path, parameter) in told.parameters() {
             let fits = parameter.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_.-".contains(&byte));
             if !parameter.starts_with('/') || !fits || parameter.contains("//") {
@@ -227,6 +254,12 @@ fn flaws_of_place(path: &[&str], launch_type: Option<LaunchType>, providers: &[C
         flaws.push(Flaw::new(path, "`capacity_providers`: give at least one of them a `weight` above 0"));
     }
     flaws
+}
+
+/// An action of CodePipeline's ends after a day (fact 6).
+fn timeout_error(timeout: Span) -> Option<String> {
+    let fits = !timeout.0.is_zero() && timeout.0 <= std::time::Duration::from_secs(24 * 3600);
+    (!fits).then(|| format!("`timeout: {timeout}`: more than 0 and 24h at most, when CodePipeline ends the action"))
 }
 
 fn name_error(name: &str, longest: usize) -> Option<String> {

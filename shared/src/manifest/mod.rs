@@ -269,7 +269,8 @@ pub enum LogMode {
 pub struct Service {
     /// Whether it answers requests or works on a queue.
     pub kind: ServiceKind,
-    /// The ECS service's name; `{environment}` stands for the environment's name, here and below.
+    /// The ECS service's name; `{environment}` stands for the environment's name, here and in `codedeploy_application`,
+    /// `deployment_group` and `family`.
     pub service: String,
     /// Who deploys it; what ECS says of the service (its deployment controller) unless given.
     pub deployment: Option<DeploymentKind>,
@@ -400,8 +401,14 @@ impl Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
+        // humantime's `M` is a month, and nobody means one here.
+        let is_long = |unit: &str| unit.starts_with('M') || unit.starts_with("mon") || unit.starts_with('y');
+        let units = text.split(|letter: char| !letter.is_ascii_alphabetic());
         match humantime::parse_duration(&text) {
-            Ok(duration) => Ok(Self(duration)),
+            Ok(duration) if !units.clone().any(is_long) => Ok(Self(duration)),
+            Ok(_) => Err(D::Error::custom(format!(
+                "`{text}` is months or years: write minutes with a small m, such as `30m`, and days as `30d`"
+            ))),
             Err(_) => Err(D::Error::custom(format!("`{text}` is no duration: write it as `90s`, `30m` or `1h 30m`"))),
         }
     }

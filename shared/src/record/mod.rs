@@ -262,7 +262,7 @@ pub fn runs(records: &[Record]) -> Option<&Record> {
 
 /// The release before the one that runs: what a way back goes to unless told otherwise. Which was before which is told by when they
 /// deployed, since one may drain its workers while the next ones come and go. What was gone back from is not gone back to: after a way
-/// back, it is what that one has brought.
+/// back, it is the release before what that one has brought.
 #[must_use]
 pub fn before(records: &[Record]) -> Option<&Record> {
     let runs = runs(records).filter(|runs| !runs.content.is_empty())?;

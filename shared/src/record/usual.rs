@@ -38,7 +38,7 @@ pub struct Usually {
 /// Seconds in words.
 #[must_use]
 pub fn seconds(seconds: u64) -> String {
-    spoken(Duration::from_secs(seconds))
+    if seconds == 0 { "under 1 s".into() } else { spoken(Duration::from_secs(seconds)) }
 }
 
 impl Usual {

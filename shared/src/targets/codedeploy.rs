@@ -266,12 +266,15 @@ impl Group {
         let target = self.client.target(&other.id, site.cluster(), &site.ecs_service).await?;
         // Somebody else's old tasks are somebody else's way back.
         let waits = target.is_some_and(|target| target.has_moved()) && names::is_ours(&other.description);
-        let own = names::read_description(&other.description, &self.own).filter(|described| !described.is_back);
+        let described = names::read_description(&other.description, &self.own);
+        let holds_a_way_back = other.status == Status::Ready && described.as_ref().is_some_and(|one| one.is_back);
+        let own = described.filter(|described| !described.is_back);
         // One of a try that was given up is taken back to what was before that one; behind a fact there is nothing to take back.
         let is_given_up = waits && !whose.is_fact(&other.id, other.created);
         let before = own.as_ref().map(|described| described.before).filter(|before| is_given_up && *before > 0);
         let frees = match (waits, own) {
             (true, _) => Some(Frees::EndOfWait(other.id.clone())),
+            (false, _) if holds_a_way_back => Some(Frees::WayBack { deployment: other.id.clone(), pause: None }),
             (false, Some(_)) if !whose.is_fact(&other.id, other.created) => Some(Frees::Stop(other.id.clone())),
             (false, _) => None,
         };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::aws::ecs::{Deployment, Listed, Service, Stage, Status, Strategy, WorkloadRevision, id};
 use crate::error::Error;
 use crate::targets::codedeploy::Context;
-use crate::targets::phase::Phase;
+use crate::targets::phase::{Frees, Phase};
 use crate::targets::site::{Busy, Site, Whose};
 use crate::targets::words;
 use crate::time::Time;
@@ -43,6 +43,8 @@ pub struct Native {
     pub had: String,
     /// What was found there.
     pub standing: Standing,
+    /// Whether it was asked what keeps it busy, and nothing has begun there since, as far as was seen.
+    pub(super) is_asked: bool,
 }
 
 /// What of the release is at a service.
@@ -91,6 +93,7 @@ impl Native {
             began: seen.deployed,
             had: seen.definition.clone(),
             standing: Standing::NotListed,
+            is_asked: false,
         }
     }
 
@@ -122,7 +125,7 @@ impl Native {
         match &self.standing {
             Standing::NotListed => Phase::Unknown,
             Standing::None(None) => Phase::Empty,
-            Standing::None(Some(busy)) => Phase::Busy { with: busy.with.clone(), frees: None },
+            Standing::None(Some(busy)) => Phase::Busy { with: busy.with.clone(), frees: busy.frees.clone() },
             Standing::Same => Phase::Same,
             Standing::Ours(tried) => tried.phase(self.barrier.as_ref(), &self.pauses, context),
         }
@@ -142,7 +145,9 @@ impl Native {
             let of_the_release = revision(&one.target.arn).is_some_and(|to| deploys.is(site, whose, to));
             of_the_release && one.created.is_none_or(|at| at >= whose.since) && whose.can_have_begun(one.created)
         };
-        let newest = found.iter().filter(is_ours).max_by_key(|one| one.created);
+        let mut ours: Vec<&Deployment> = found.iter().filter(is_ours).collect();
+        ours.sort_by_key(|one| one.created);
+        let newest = tries(ours, |arn| revision(arn).map(|to| to.definition.as_str())).pop();
         // Behind a fact there is nothing to take back, whatever became of the tries before it.
         let newest = newest.filter(|newest| !whose.is_fact(&newest.arn, newest.created)).filter(|newest| {
             self.tried().is_none_or(|tried| whose.supersedes(newest.created, tried.deployment.created))
@@ -167,6 +172,14 @@ impl Native {
         };
         if let Some(back) = found.iter().filter(brings_back).max_by_key(|one| one.created) {
             tried.back = Some(back.clone());
+        }
+    }
+
+    /// Notes what the service has right before a deployment is begun: something may have begun there since it was asked what keeps it
+    /// busy.
+    pub(super) fn note_what_runs(&mut self, seen: &Service) {
+        if (&seen.definition, seen.deployed) != (&self.had, self.began) {
+            (self.had, self.began, self.is_asked) = (seen.definition.clone(), seen.deployed, false);
         }
     }
 
@@ -230,11 +243,12 @@ impl Native {
         let revisions = if found.is_empty() { Vec::new() } else { revisions_of(site, &found).await? };
         self.adopt(site, whose, deploys, &found, &revisions);
         if self.tried().is_some() {
+            self.is_asked = true;
             return Ok(());
         }
         let other = found.iter().find(|one| !one.status.is_over());
-        if other.is_none() && matches!(self.standing, Standing::None(Some(_))) {
-            // What kept it busy has brought another version meanwhile, or has taken it back.
+        if other.is_none() && matches!(self.standing, Standing::None(Some(_)) | Standing::Same) {
+            // What kept it busy has brought another version meanwhile, or has taken it back; or somebody has deployed in between.
             let services = site.ecs.services(site.cluster(), std::slice::from_ref(&site.ecs_service)).await?;
             if let Some(seen) = services.get(&site.ecs_service) {
                 self.had.clone_from(&seen.definition);
@@ -245,14 +259,41 @@ impl Native {
             Some(other) => {
                 let to = revisions.iter().find(|revision| revision.arn == other.target.arn);
                 let with = words::busy_with_service_deployment(other, to.map(|to| to.definition.as_str()));
-                Standing::None(Some(Busy { with, frees: None, before: None }))
+                let leads_away = other
+                    .sources
+                    .iter()
+                    .all(|source| revisions.iter().any(|one| one.arn == source.arn && deploys.is(site, whose, one)));
+                let is_a_way_back = whose.may_be_a_way_back(other.created)
+                    && leads_away
+                    && !other.sources.is_empty()
+                    && to.is_some_and(|to| !deploys.is(site, whose, to));
+                let waits = other.pause().filter(|_| other.stage.as_ref().is_some_and(Stage::is_before_traffic));
+                let frees = waits
+                    .filter(|_| is_a_way_back)
+                    .map(|pause| Frees::WayBack { deployment: other.arn.clone(), pause: Some(pause.id.clone()) });
+                Standing::None(Some(Busy { with, frees, before: None }))
             }
             // Without a deployment under way, what the service has is what runs.
             None if deploys.definition == Some(self.had.as_str()) => Standing::Same,
             None => Standing::None(None),
         };
+        self.is_asked = true;
         Ok(())
     }
+}
+
+/// Of deployments that bring the release's version, oldest first, those that are tries of it. One that deploys what an earlier one of
+/// them had replaced brings that back, also where what ran before has the release's own image.
+fn tries<'a>(ours: Vec<&'a Deployment>, definition: impl Fn(&str) -> Option<&'a str>) -> Vec<&'a Deployment> {
+    let mut tries: Vec<&Deployment> = Vec::new();
+    for one in ours {
+        let to = definition(&one.target.arn);
+        let replaced = |before: &&Deployment| before.sources.iter().any(|source| definition(&source.arn) == to);
+        if to.is_none() || !tries.iter().any(replaced) {
+            tries.push(one);
+        }
+    }
+    tries
 }
 
 /// The revisions of these deployments: what they deploy, and what was there before.
@@ -373,6 +414,31 @@ fn phase_back(back: &Deployment) -> Phase {
 mod tests {
     use super::*;
     use crate::aws::ecs::{Counts, HookRun, HookStatus};
+
+    #[test]
+    fn what_deploys_again_what_a_try_had_replaced_is_its_way_back_also_with_the_same_image() {
+        let deployment = |arn: &str, from: &str, to: &str, at| Deployment {
+            arn: arn.into(),
+            sources: vec![Counts { arn: from.into(), ..Counts::default() }],
+            target: Counts { arn: to.into(), ..Counts::default() },
+            created: Some(Time::from_millis(at)),
+            ..Deployment::default()
+        };
+        let definition = |arn: &str| ["42", "43", "44"].into_iter().find(|known| *known == arn);
+        let tried = deployment("a try", "42", "43", 1);
+        let back = deployment("its way back", "43", "42", 2);
+        let again = deployment("the next try", "42", "43", 3);
+        let unread = deployment("unread", "?", "?", 4);
+        for (ours, expected) in [
+            (vec![&tried], vec!["a try"]),
+            (vec![&tried, &back], vec!["a try"]),
+            (vec![&tried, &back, &again], vec!["a try", "the next try"]),
+            (vec![&again, &unread], vec!["the next try", "unread"]),
+        ] {
+            let found: Vec<_> = tries(ours, definition).iter().map(|one| one.arn.as_str()).collect();
+            assert_eq!(found, expected);
+        }
+    }
 
     fn tried(status: Status, stage: Option<Stage>, pauses: bool, traffic: i64) -> Tried {
         let hook = HookRun { id: "h".into(), function: None, status: HookStatus::AwaitingAction, expires: None };

@@ -75,6 +75,14 @@ pub enum Frees {
     EndOfWait(String),
     /// Stopping this one, whose traffic has not moved: it is of a run of this very action that was given up, and nobody follows it.
     Stop(String),
+    /// Letting this one go on: it brings back what ran before an earlier try of this very action, and whoever asked for it leaves it to
+    /// this try.
+    WayBack {
+        /// The deployment.
+        deployment: String,
+        /// The pause that holds it, where ECS deploys.
+        pause: Option<String>,
+    },
 }
 
 /// One target, as it was seen.

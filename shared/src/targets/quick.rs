@@ -117,7 +117,7 @@ pub fn decide(seen: &[Seen], image: Option<&str>, begun: Option<Time>, waited: D
         match is_open(seen, image) {
             Open::Yes => {}
             // What was begun is not given up because it cannot be seen.
-            Open::Unknown if is_begun(seen) || waited <= SEEN => return Decision::Look,
+            Open::Unknown if is_begun(seen, image) || waited <= SEEN => return Decision::Look,
             Open::Unknown => return Decision::Closed("how the deployments stand cannot be seen".into()),
             Open::No(why) => return Decision::Closed(fit(&why, LONGEST_WHY)),
         }
@@ -145,9 +145,10 @@ fn goes_back(phase: &Phase) -> bool {
     matches!(phase, Phase::RollingBack { .. } | Phase::BackWaits | Phase::RolledBack)
 }
 
-/// Whether something goes back already.
-fn is_begun(seen: &[Seen]) -> bool {
-    seen.iter().any(|one| goes_back(&one.observed.phase))
+/// Whether something goes back already. What brings another image back is no part of it: a deployment's own way back, say.
+fn is_begun(seen: &[Seen], image: Option<&str>) -> bool {
+    let leads_there = |one: &Seen| one.before.as_deref().is_none_or(|before| Some(before) == image);
+    seen.iter().any(|one| goes_back(&one.observed.phase) && leads_there(one))
 }
 
 enum Open {
@@ -164,7 +165,7 @@ fn is_open(seen: &[Seen], image: Option<&str>) -> Open {
         return Open::No("it has no web service".into());
     }
     let mut open = Open::Yes;
-    let is_begun = is_begun(seen);
+    let is_begun = is_begun(seen, Some(image));
     for one in seen {
         match &one.observed.phase {
             Phase::Unknown => open = Open::Unknown,
@@ -267,8 +268,7 @@ impl Quick {
     /// Whether it was begun, as was seen last: something that had succeeded goes back, or has.
     #[must_use]
     pub fn is_begun(&self, now: Time) -> bool {
-        let moment = self.moment(now);
-        self.targets.iter().any(|target| goes_back(&target.phase(&moment)))
+        is_begun(&self.seen(&self.moment(now)), self.image.as_deref())
     }
 
     /// Which image each target's revision before has.
@@ -358,6 +358,16 @@ mod tests {
         let closed = Decision::Closed("before what runs, us/web ran another version".into());
         assert_eq!(decided(&[one(Phase::Moved), other], false), closed);
         assert_eq!(decided(&[], false), Decision::Closed("it has no web service".into()));
+    }
+
+    #[test]
+    fn what_brings_another_image_back_is_no_quick_way_that_was_begun() {
+        for phase in [Phase::BackWaits, Phase::RollingBack { what: None }, Phase::RolledBack] {
+            let own = Seen { before: Some("registry.example/shop:2".into()), ..one(phase.clone()) };
+            assert!(!is_begun(&[own, one(Phase::Done)], Some(IMAGE)), "{phase:?}");
+            assert!(is_begun(&[one(phase.clone())], Some(IMAGE)), "{phase:?}");
+            assert!(is_begun(&[Seen { before: None, ..one(phase) }], Some(IMAGE)), "it is not known to be another");
+        }
     }
 
     #[test]

@@ -95,6 +95,8 @@ pub enum Of {
         key: String,
         /// The deployments that are facts: they are of a try before this one, which has succeeded.
         facts: BTreeSet<String>,
+        /// When the first try of the action began, if this is another one.
+        tried_before: Option<Time>,
     },
     /// All, but for those that are facts: their action has succeeded. Those that were created after `until` are of a retry.
     Release {
@@ -126,6 +128,15 @@ impl Whose {
         match &self.of {
             Of::Action { .. } | Of::Release { until: None, .. } => true,
             Of::Release { until: Some(until), .. } => created.is_none_or(|created| created <= *until),
+        }
+    }
+
+    /// Whether a deployment that was created then may bring back what ran before an earlier try of this action.
+    #[must_use]
+    pub fn may_be_a_way_back(&self, created: Option<Time>) -> bool {
+        match &self.of {
+            Of::Action { tried_before: Some(before), .. } => created.is_some_and(|created| created >= *before),
+            Of::Action { tried_before: None, .. } | Of::Release { .. } => false,
         }
     }
 

@@ -223,7 +223,7 @@ impl Target {
             Kind::Codedeploy(group) => group.phase(&self.context(moment)),
             Kind::Ecs(native) => native.phase(&self.context(moment)),
         };
-        let is_prepared = self.definition.is_some() && self.waits().is_some();
+        let is_prepared = self.definition.is_some() && self.waits().is_some() && !self.lacks_its_turn();
         match phase {
             Phase::Empty | Phase::Busy { .. } | Phase::Same if self.may_appear() => Phase::Unknown,
             Phase::Empty if !is_prepared && moment.purpose == Purpose::Deploy => Phase::Unknown,
@@ -304,6 +304,9 @@ impl Target {
         if self.deployment().is_none() && !runs.is_empty() {
             self.before = Some(runs.to_owned());
         }
+        if let Kind::Ecs(native) = &mut self.kind {
+            native.note_what_runs(seen);
+        }
     }
 
     /// Forgets what was seen here: the next look sees all of it anew.
@@ -339,6 +342,11 @@ impl Target {
             let now = self.before.take().filter(|before| self.tried().as_deref() != Some(before));
             self.before = said.or(now);
         }
+    }
+
+    /// Whether it was not asked yet what keeps it busy, or something has begun there since: ECS refuses nothing.
+    pub(super) fn lacks_its_turn(&self) -> bool {
+        matches!(&self.kind, Kind::Ecs(native) if !native.is_asked)
     }
 
     /// Makes what is to be deployed, and looks whether something else is under way: all that can be done before a
@@ -413,7 +421,7 @@ impl Target {
     }
 
     async fn begin(&mut self, moment: &Moment, whose: &Whose) -> Result<(), Error> {
-        let Some(definition) = self.definition.clone() else { return Ok(()) };
+        let Some(definition) = self.definition.clone().filter(|_| !self.lacks_its_turn()) else { return Ok(()) };
         let before = self.before_revision();
         self.created = Some(moment.by_now());
         match &mut self.kind {
@@ -435,7 +443,13 @@ impl Target {
         match (how, &mut self.kind) {
             (Frees::EndOfWait(deployment), _) => self.release(deployment).await,
             (Frees::Stop(deployment), Kind::Codedeploy(group)) => group.stop_other(deployment).await,
-            (Frees::Stop(_), Kind::Unknown | Kind::Absent | Kind::Ecs(_)) => Ok(()),
+            (Frees::WayBack { deployment, .. }, Kind::Codedeploy(group)) => {
+                group.client.go_on(deployment, crate::aws::codedeploy::Wait::Ready).await
+            }
+            (Frees::WayBack { deployment, pause: Some(pause) }, Kind::Ecs(_)) => {
+                self.site.ecs.continue_deployment(deployment, pause).await
+            }
+            (Frees::Stop(_) | Frees::WayBack { .. }, Kind::Unknown | Kind::Absent | Kind::Ecs(_)) => Ok(()),
         }
     }
 

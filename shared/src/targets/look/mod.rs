@@ -28,6 +28,9 @@ const STATUSES_MEANWHILE: Duration = Duration::from_secs(5);
 /// all is over.
 const SELDOM: Duration = Duration::from_secs(5);
 
+/// What was not looked for so long comes before what is looked at all the time while traffic moves: a shift may take half an hour.
+const OVERDUE: Duration = Duration::from_secs(30);
+
 /// What is read of one target alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Detail {
@@ -79,7 +82,8 @@ fn note_all<T: Clone>(
 async fn find(aws: &Aws, moment: &Moment, whose: &Whose, targets: &mut [&mut Target]) {
     // What was found, and could not be prepared then, is prepared in a later look.
     let is_unprepared = |target: &Target| {
-        let is_free = target.deployment().is_none() && target.definition.is_none() && target.failed.is_none();
+        let lacks = target.definition.is_none() || target.lacks_its_turn();
+        let is_free = target.deployment().is_none() && lacks && target.failed.is_none();
         let is_known = !matches!(target.kind, Kind::Unknown | Kind::Absent) && !target.is_new(moment);
         moment.purpose == Purpose::Deploy && is_free && is_known
     };
@@ -138,8 +142,8 @@ async fn look_again_at_what_runs(moment: &Moment, targets: &mut [&mut Target]) {
     }
 }
 
-/// What runs where CodeDeploy is about to be told to deploy, once more, where that was seen some time ago: the description of a
-/// deployment says what ran before it.
+/// What runs where a deployment is about to be begun, once more, where that was seen some time ago: the description of CodeDeploy's says
+/// what ran before it, and ECS would replace what somebody else has begun meanwhile.
 pub async fn look_before_begin(targets: &mut [Target], acts: &[Act], moment: &Moment) {
     let begun = acts.iter().filter(|act| matches!(act, Act::Begin { .. })).map(Act::at);
     let begun: BTreeSet<usize> = begun.collect();
@@ -149,11 +153,14 @@ pub async fn look_before_begin(targets: &mut [Target], acts: &[Act], moment: &Mo
         places.entry((place.region.clone(), place.role.clone())).or_default().push(target);
     }
     join_all(places.into_values().map(async |mut targets| {
-        let is_due = |target: &Target| matches!(target.kind, Kind::Codedeploy(_)) && is_old(moment, target);
+        let is_due = |target: &Target| !matches!(target.kind, Kind::Unknown | Kind::Absent) && is_old(moment, target);
         for (at, service) in services(&mut targets, is_due).await {
-            // Not knowing, what was seen before holds.
-            if let Some(Some(seen)) = targets[at].note(moment.now, service) {
-                targets[at].runs_before(&seen);
+            // Not knowing, what was seen before holds for CodeDeploy, which refuses a second one.
+            let seen = targets[at].note(moment.now, service).flatten();
+            match (seen, &mut targets[at].kind) {
+                (Some(seen), _) => targets[at].runs_before(&seen),
+                (None, Kind::Ecs(native)) => native.is_asked = false,
+                (None, Kind::Unknown | Kind::Absent | Kind::Codedeploy(_)) => {}
             }
         }
     }))
@@ -214,6 +221,13 @@ async fn look_at_details(moment: &Moment, whose: &Whose, targets: &mut [&mut Tar
         }
     }
     due.sort_by_key(|(later, read, at, _)| (*later, *read, *at));
+    // While traffic moves at several, what is read there at each look must not keep it from being seen that tasks die.
+    let overdue = due.iter().skip(reads).position(|(later, read, ..)| *later && moment.now.since(*read) >= OVERDUE);
+    if let (Some(overdue), 2..) = (overdue, reads)
+        && !due[reads - 1].0
+    {
+        due.swap(reads - 1, reads + overdue);
+    }
     for (_, _, at, detail) in due.into_iter().take(reads) {
         let read = read(moment, whose, targets[at], detail).await;
         targets[at].note(moment.now, read);

@@ -131,10 +131,19 @@ pub(super) fn a_verdict_comes_when_all_is_over(ended: &Ended<'_>) -> Result<(), 
                 let begun = action.started;
                 let rollouts = ended.stage.world().rollouts();
                 // Where web services went back the quick way, what has this image is what brings them back: past their traffic, it is over.
-                let own = |one: &&local::world::RolloutView| {
-                    !release.went_quickly() && !ended.may_have_two("deploy-services") && one.image == release.image
+                let of_its_image = |one: &&local::world::RolloutView| one.image == release.image && one.span.0 >= begun;
+                // Going back to what runs already (another release had failed), what brings the revision before back has its image, too.
+                let is_first = |one: &local::world::RolloutView| {
+                    let same = rollouts.iter().filter(of_its_image).filter(|other| other.service == one.service);
+                    same.min_by_key(|other| other.span.0).is_some_and(|first| first.definition == one.definition)
                 };
-                for one in rollouts.iter().filter(own).filter(|one| one.span.0 >= begun) {
+                let own = |one: &&local::world::RolloutView| {
+                    !release.went_quickly()
+                        && !ended.may_have_two("deploy-services")
+                        && of_its_image(one)
+                        && is_first(one)
+                };
+                for one in rollouts.iter().filter(own) {
                     if one.span.0 <= action.updated && one.span.1.is_none_or(|at| at > action.updated) {
                         early.push(format!("{} failed while {one:?} was under way", action.action));
                     }
