@@ -620,3 +620,23 @@ fn a_task_of_a_release_that_was_given_up_is_waited_for_by_the_next_one_which_ent
         keeps_the_laws(&Plan { seed: 49227, shape: one.clone(), faults });
     }
 }
+
+#[test]
+fn a_way_back_that_was_stopped_is_taken_back_past_the_pause_of_its_own_way_back_and_so_is_it_by_a_retry() {
+    // What took it back was taken for the quick way back, and left at its pause: some services of the one version, some of the other.
+    let mut two = shape(2);
+    let place = |(at, region): (usize, &'static str)| Place { name: format!("e{at:02}"), region, account: None };
+    two.environments = [(1, "eu-central-1"), (2, "us-east-1")].map(place).to_vec();
+    two.services[0].by = By::Ecs { how: How::BlueGreen, barrier: true, bake: Duration::ZERO };
+    two.services[1].by = By::CodeDeploy { barrier: false, termination: Duration::from_secs(60) };
+    let of = Calls { function: Some("deploy-services"), operation: Some("PutJobSuccessResult"), writes: false };
+    for (retried, stopped) in share([(28_860, 30_109), (9_000, 30_109), (28_860, 28_000)], 3, 0) {
+        let faults = vec![
+            Fault::Retry { after: millis(retried), all: false },
+            Fault::GoBack { after: millis(7736), early: false },
+            Fault::Once { what: Meddling::CrashAfter, of, nth: 0 },
+            Fault::Stop { at: millis(stopped), abandon: true },
+        ];
+        keeps_the_laws(&Plan { seed: 52832, shape: two.clone(), faults });
+    }
+}

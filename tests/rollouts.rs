@@ -1,6 +1,7 @@
 //! The services that ECS itself deploys, beside those of CodeDeploy and mixed with them: the same laws for each kind.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -268,8 +269,21 @@ fn a_service_that_runs_this_version_already_is_left_alone() {
 #[test]
 fn a_deployment_of_somebody_elses_is_waited_for_by_name_and_given_up_for_after_its_limit() {
     // What they deploy may be the release's very image: a run of it that was stopped, say.
-    for (pause, ends, image) in [("60s", true, "by-hand"), ("24h", false, "by-hand"), ("90s", true, "2.0")] {
+    for (pause, ends, image, throttled) in [
+        ("60s", true, "by-hand", false),
+        ("24h", false, "by-hand", false),
+        ("90s", true, "2.0", false),
+        // What is under way cannot be asked at first: nothing is begun before it was.
+        ("24h", false, "by-hand", true),
+    ] {
         let mut setting = shop(&[Kind::BlueGreen], &[Kind::BlueGreen]);
+        let lists = AtomicUsize::new(0);
+        setting.meddle = Box::new(move |call: &Call<'_>| {
+            let is_list = call.function == "deploy-services" && call.operation == "ListServiceDeployments";
+            // Those of the release come first, one for each of six services.
+            let is_late = is_list && (6..40).contains(&lists.fetch_add(1, Ordering::Relaxed));
+            if is_late && throttled { Meddling::Throttle } else { Meddling::Pass }
+        });
         setting.manifest = setting.manifest.replace("    service: web\n", "    service: web\n    wait_for_group: 4m\n");
         let hook = "lifecycle_hooks: [{stages: [PRE_PRODUCTION_TRAFFIC_SHIFT], timeout: ";
         setting.account = setting.account.replacen(&format!("{hook}1h"), &format!("{hook}{pause}"), 1);

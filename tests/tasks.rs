@@ -1,6 +1,8 @@
 //! What happens to the tasks of a release when things take their time, go wrong, or were begun by somebody else.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use local::world::{ActionStatus, ExecutionStatus, Start};
@@ -67,6 +69,29 @@ fn the_end_of_a_task_is_noticed_soon_and_with_many_clusters_in_proportion() {
         }
         assert!(delays.iter().all(|delay| *delay <= within), "{clusters} clusters: {delays:?}");
     }
+}
+
+#[test]
+fn what_cannot_be_looked_at_in_one_region_for_minutes_ends_the_action_and_begins_nothing() {
+    let cut = Arc::new(AtomicBool::new(false));
+    let is_cut = cut.clone();
+    let meddle = move |call: &Call<'_>| {
+        let lists = call.function == "run-tasks" && call.operation == "ListTasks" && call.region != "us-east-1";
+        if lists && is_cut.load(Ordering::Relaxed) { Meddling::Unreachable } else { Meddling::Pass }
+    };
+    play(Setting { meddle: Box::new(meddle), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        let runs = |world: &local::world::World| world.tasks().any(|task| task.started_by.contains("/prepare/"));
+        stage.until("the task before it runs", Duration::from_secs(60), runs).await;
+        cut.store(true, Ordering::Relaxed);
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed, "{:#?}", stage.actions(&release));
+        let migrate = stage.action(&release, "Migrate");
+        let verdict = migrate.error.clone().unwrap();
+        assert!(verdict.contains("ecs:ListTasks"), "{verdict}");
+        let took = migrate.updated.since(migrate.started);
+        assert!(took < Duration::from_secs(10 * 60), "{took:?}");
+        assert!(!stage.world().lives().iter().any(|life| life.started_by.contains("/migrate/")), "nothing was begun");
+    });
 }
 
 #[test]

@@ -3,6 +3,12 @@
 use cronexpr::MakeTimestamp;
 use shared::Time;
 
+/// Whether there is a time zone of this name.
+#[must_use]
+pub fn is_a_zone(name: &str) -> bool {
+    jiff::tz::TimeZone::get(name).is_ok()
+}
+
 /// The first run after this moment, if there ever is one.
 ///
 /// # Errors

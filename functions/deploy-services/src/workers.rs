@@ -121,6 +121,10 @@ impl Workers {
                 intended.kinds.insert(unregistered.name.clone(), kind.clone());
             }
         }
+        for (environment, intended) in self.intended.iter().filter(|(_, one)| !one.schedules.is_empty()) {
+            let planned = Some(intended.schedules.clone());
+            Released::by(tick.release, tick.key, planned).text(&format!("{environment}, schedules"))?;
+        }
         Ok(())
     }
 

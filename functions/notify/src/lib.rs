@@ -258,7 +258,6 @@ async fn manifest_of(aws: &Aws, actions: &[Sibling]) -> Result<Option<Manifest>,
 mod tests {
     use serde_json::json;
 
-
     use super::*;
 
     #[test]

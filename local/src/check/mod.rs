@@ -64,6 +64,14 @@ pub fn check(
         said.extend(
             missing_tasks(manifest, &stack).into_iter().filter(|_| stack_is_known).map(|why| format!("{name}: {why}")),
         );
+        for (schedule, one) in &manifest.schedules {
+            if !crate::clock::is_a_zone(&one.time_zone) {
+                said.push(format!(
+                    "{name}: schedules.{schedule}: there is no time zone `{}`: name one as `Europe/Berlin` or `UTC`",
+                    one.time_zone
+                ));
+            }
+        }
         if let Ok(Some(account)) = &account {
             let unfit =
                 fits::unfit(manifest, account, &World::new(stack.clone(), account, 0, shared::Time::default())?);

@@ -29,7 +29,7 @@ const STATUSES_MEANWHILE: Duration = Duration::from_secs(5);
 const SELDOM: Duration = Duration::from_secs(5);
 
 /// What was not looked for so long comes before what is looked at all the time while traffic moves: a shift may take half an hour.
-const OVERDUE: Duration = Duration::from_secs(30);
+const OVERDUE: Duration = Duration::from_secs(60);
 
 /// What is read of one target alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -221,12 +221,12 @@ async fn look_at_details(moment: &Moment, whose: &Whose, targets: &mut [&mut Tar
         }
     }
     due.sort_by_key(|(later, read, at, _)| (*later, *read, *at));
-    // While traffic moves at several, what is read there at each look must not keep it from being seen that tasks die.
-    let overdue = due.iter().skip(reads).position(|(later, read, ..)| *later && moment.now.since(*read) >= OVERDUE);
-    if let (Some(overdue), 2..) = (overdue, reads)
-        && !due[reads - 1].0
-    {
-        due.swap(reads - 1, reads + overdue);
+    // While traffic moves at several, what is read there at each look must not keep it from being seen that tasks die: every second
+    // time, the one read beside the statuses is for what is overdue.
+    let overdue = due.iter().position(|(later, read, ..)| *later && moment.now.since(*read) >= OVERDUE);
+    let turn = moment.now.millis() / u64::try_from(STATUSES_MEANWHILE.as_millis()).unwrap_or(u64::MAX);
+    if let (Some(overdue), 1, true) = (overdue, reads, turn.is_multiple_of(2)) {
+        due.swap(0, overdue);
     }
     for (_, _, at, detail) in due.into_iter().take(reads) {
         let read = read(moment, whose, targets[at], detail).await;
