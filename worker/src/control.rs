@@ -15,8 +15,10 @@ use std::time::Duration;
 /// in a container without a writable root.
 pub(crate) const PLACES: [&str; 3] = ["/run/worker.sock", "/tmp/worker.sock", "/dev/shm/worker.sock"];
 
-/// How many connections there can be: each may be a job.
+/// How many connections there can be that are jobs.
 const MOST: usize = 512;
+/// How many more there can be: whoever asks how it goes is answered however many jobs there are.
+const SPARE: usize = 64;
 /// The longest line.
 const LONGEST: usize = 256;
 
@@ -84,7 +86,7 @@ impl Control {
 
     /// Whom to listen to: new connections, where there is room, and those that are there.
     pub(crate) fn waits_for(&self) -> impl Iterator<Item = (Option<u64>, BorrowedFd<'_>)> {
-        let listener = Some(&self.listener).filter(|_| self.connections.len() < MOST);
+        let listener = Some(&self.listener).filter(|_| self.connections.len() < MOST + SPARE);
         let listener = listener.map(|listener| (None, listener.as_fd()));
         listener.into_iter().chain(self.connections.iter().map(|(id, one)| (Some(*id), one.stream.as_fd())))
     }
@@ -94,7 +96,7 @@ impl Control {
     /// # Errors
     /// There is one that cannot be taken, for want of file descriptors: it would be there at once again.
     pub(crate) fn accept(&mut self) -> std::io::Result<()> {
-        while self.connections.len() < MOST {
+        while self.connections.len() < MOST + SPARE {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -112,6 +114,11 @@ impl Control {
     pub(crate) fn read(&mut self, id: u64) -> Vec<Request> {
         let Some(connection) = self.connections.get_mut(&id) else { return Vec::new() };
         let (mut requests, is_gone) = connection.read();
+        if self.connections.len() > MOST && requests.iter().any(|one| matches!(one, Request::Job(_))) {
+            self.answer(id, &format!("unprotected: {MOST} connections are jobs already"));
+            self.connections.remove(&id);
+            return vec![Request::Gone];
+        }
         if is_gone {
             self.connections.remove(&id);
             requests.push(Request::Gone);

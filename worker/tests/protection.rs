@@ -267,6 +267,13 @@ fn five_hundred_jobs_at_once_are_one_protection() {
     let stage = worker(As::Child, &agent, &[]);
     let jobs: Vec<_> = (0..500).map(|_| hold(&stage, "job")).collect();
     assert!(jobs.iter().all(|(_, answer)| answer == "protected"));
+    // Whoever asks how it goes is answered however many there are, and a job beyond them is told that it is not protected.
+    let last: Vec<_> = (500..512).map(|_| hold(&stage, "job")).collect();
+    assert!(last.iter().all(|(_, answer)| answer == "protected"));
+    assert_eq!(hold(&stage, "job").1, "unprotected: 512 connections are jobs already");
+    let health = said(&stage.verb(&["health"]));
+    assert!(health == "up" || health.starts_with("starting: "), "{health}");
+    drop(last);
     // More than there is room for wait, and hold up nothing.
     let more: Vec<_> = (0..100).map(|_| UnixStream::connect(stage.socket.as_ref().unwrap()).unwrap()).collect();
     drop(jobs);

@@ -95,6 +95,15 @@ pub(crate) fn deployed(actions: &[Sibling]) -> Deployed {
     Deployed { since, ended, facts, facts_until, has_succeeded, runs }
 }
 
+/// Leaves out what the next release has begun, whose deployments ECS tells from this one's by their image alone: a stage belongs to one
+/// release at a time, so nothing of this one is begun once that one deploys.
+pub(crate) fn before_the_next(deployed: Deployed, newest: &[Sibling], execution: &str) -> Deployed {
+    let others = newest.iter().filter(|one| one.deploys && one.execution != execution);
+    let next = others.filter_map(|one| one.started).filter(|started| Some(*started) > deployed.since).min();
+    let ended = deployed.ended.map(|ended| next.map_or(ended, |next| ended.min(next)));
+    Deployed { ended, ..deployed }
+}
+
 /// Where the release's tasks were done, by task and environment, as the actions say that ran them: they are remembered for
 /// longer than ECS shows what has ended.
 pub(crate) fn done(actions: &[Sibling]) -> BTreeMap<(String, String), bool> {
@@ -170,6 +179,26 @@ mod tests {
         assert_eq!(deployed(&[ended(true, at(5_000)), ended(false, None)]).ended, None, "one goes on");
         let goes_back = Sibling { quick_from: Some("cutover-pipeline 5f0e 7".into()), ..deploys(9) };
         assert_eq!(deployed(&[action(true, ""), goes_back]).runs.unwrap().execution, "5f0e");
+    }
+
+    #[test]
+    fn what_the_next_release_deploys_is_not_this_ones() {
+        let at = |seconds: u64| Some(Time::from_millis(seconds * 1000));
+        let own = || Deployed { since: at(100), ended: at(260), ..deployed(&[]) };
+        let deploys =
+            |execution: &str, started| Sibling { execution: execution.into(), deploys: true, started, ..Sibling::default() };
+        for (newest, ended) in [
+            (vec![deploys("own", at(150))], at(260)),
+            (vec![deploys("before", at(90)), deploys("own", at(100))], at(260)),
+            (vec![deploys("next", at(205)), deploys("own", at(100))], at(205)),
+            (vec![deploys("after it", at(240)), deploys("next", at(205))], at(205)),
+            (vec![deploys("much later", at(900))], at(260)),
+            (vec![Sibling { deploys: false, ..deploys("next", at(205)) }], at(260)),
+        ] {
+            assert_eq!(before_the_next(own(), &newest, "own").ended, ended, "{newest:?}");
+        }
+        let goes_on = Deployed { ended: None, ..own() };
+        assert_eq!(before_the_next(goes_on, &[deploys("next", at(205))], "own").ended, None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use shared::{Answer, Aws, Error, Event, Invocation, Job, Journal, Success, Time,
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use decide::{LONGEST, LOOK, LOOK_SELDOM, SETTLED, Verdict, deployed, verdict};
+use decide::{LONGEST, LOOK, LOOK_SELDOM, SETTLED, Verdict, before_the_next, deployed, verdict};
 use event::{Asked, CARRIED, Carried};
 use sweep::{Over, Sweep};
 
@@ -168,7 +168,16 @@ impl Sweeping<'_> {
         };
         let mut said = Vec::new();
         let over = Over::new(&self.codepipeline, &self.release, self.carried.begun, asked);
-        let looked = sweep.look(self.aws, &over, &self.release, deployed(&actions), now, &mut said).await;
+        let mut deployed = deployed(&actions);
+        if deployed.since.is_some() && !deployed.has_succeeded {
+            deployed = match self.codepipeline.newest_actions(&self.release).await {
+                Ok(newest) => before_the_next(deployed, &newest, &self.release.execution),
+                Err(again @ Error::Again(_)) => return Err(again),
+                // Where that may not be asked, whose an image is tells.
+                Err(Error::Stop(_)) => deployed,
+            };
+        }
+        let looked = sweep.look(self.aws, &over, &self.release, deployed, now, &mut said).await;
         if looked.under_way {
             self.carried.seen = Some(now);
         }
