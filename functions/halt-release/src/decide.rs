@@ -185,8 +185,12 @@ mod tests {
     fn what_the_next_release_deploys_is_not_this_ones() {
         let at = |seconds: u64| Some(Time::from_millis(seconds * 1000));
         let own = || Deployed { since: at(100), ended: at(260), ..deployed(&[]) };
-        let deploys =
-            |execution: &str, started| Sibling { execution: execution.into(), deploys: true, started, ..Sibling::default() };
+        let deploys = |execution: &str, started| Sibling {
+            execution: execution.into(),
+            deploys: true,
+            started,
+            ..Sibling::default()
+        };
         for (newest, ended) in [
             (vec![deploys("own", at(150))], at(260)),
             (vec![deploys("before", at(90)), deploys("own", at(100))], at(260)),
