@@ -16,7 +16,7 @@ use std::time::Duration;
 pub(crate) const PLACES: [&str; 3] = ["/run/worker.sock", "/tmp/worker.sock", "/dev/shm/worker.sock"];
 
 /// How many connections there can be that are jobs.
-const MOST: usize = 512;
+pub(crate) const MOST: usize = 512;
 /// How many more there can be: whoever asks how it goes is answered however many jobs there are.
 const SPARE: usize = 64;
 /// The longest line.
@@ -114,16 +114,17 @@ impl Control {
     pub(crate) fn read(&mut self, id: u64) -> Vec<Request> {
         let Some(connection) = self.connections.get_mut(&id) else { return Vec::new() };
         let (mut requests, is_gone) = connection.read();
-        if self.connections.len() > MOST && requests.iter().any(|one| matches!(one, Request::Job(_))) {
-            self.answer(id, &format!("unprotected: {MOST} connections are jobs already"));
-            self.connections.remove(&id);
-            return vec![Request::Gone];
-        }
         if is_gone {
             self.connections.remove(&id);
             requests.push(Request::Gone);
         }
         requests
+    }
+
+    /// Answers for the last time: the connection is needed for others.
+    pub(crate) fn refuse(&mut self, id: u64, text: &str) {
+        self.answer(id, text);
+        self.connections.remove(&id);
     }
 
     /// Answers; whoever does not listen has asked for nothing.

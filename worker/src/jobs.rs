@@ -36,6 +36,11 @@ impl Jobs {
         self.held.insert(connection, lasting);
     }
 
+    /// Whether this many connections hold a job each, and this one does not.
+    pub(crate) fn are(&self, most: usize, connection: u64) -> bool {
+        self.held.len() >= most && !self.held.contains_key(&connection)
+    }
+
     /// A connection holds none any more.
     pub(crate) fn release(&mut self, connection: u64) {
         self.held.remove(&connection);

@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, getpid};
 
 use crate::agent::{Agent, Exchange};
-use crate::control::{Control, Request};
+use crate::control::{self, Control, Request};
 use crate::jobs::{Jobs, Lasting};
 use crate::life::{Action, Life};
 use crate::message;
@@ -286,6 +286,10 @@ impl Worker<'_> {
             Request::Busy(lasting) => {
                 let before = self.jobs.busy(Some(now.saturating_add(lasting.unwrap_or(BUSY))));
                 return self.askers.push(Asker { connection: id, until: now + ANSWERED, busy_before: Some(before) });
+            }
+            Request::Job(_) if self.jobs.are(control::MOST, id) => {
+                let why = format!("unprotected: {} connections are jobs already", control::MOST);
+                return self.control.iter_mut().for_each(|control| control.refuse(id, &why));
             }
             Request::Job(lasting) => {
                 self.jobs

@@ -65,7 +65,7 @@ const LONGEST_STATE: usize = 1_700;
 
 impl State {
     /// Makes it short enough for a token. What was said last of each target is worth least: without it, the function that goes on says it
-    /// once more; then the end of the cause.
+    /// once more; then the middle of the cause.
     pub(crate) fn fit(&mut self) {
         let length = |state: &Self| serde_json::to_string(state).map_or(0, |text| text.chars().count());
         if length(self) > LONGEST_STATE {

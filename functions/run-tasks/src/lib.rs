@@ -6,6 +6,7 @@
 mod decide;
 mod message;
 mod others;
+mod plan;
 mod site;
 
 use std::time::Duration;
@@ -16,7 +17,7 @@ use shared::{Aws, Error, Event, Invocation, Next, Tick};
 use tracing::info;
 
 use decide::{Act, Decision, Observation, State, decide};
-use site::Plan;
+use plan::Plan;
 
 /// The action's parameters.
 #[derive(Debug, Deserialize)]

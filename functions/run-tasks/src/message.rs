@@ -8,7 +8,7 @@ use shared::time::spoken;
 use shared::{Progress, Success, Tick, Verdict, names};
 
 use crate::decide::{Site, State};
-use crate::site::Plan;
+use crate::plan::Plan;
 
 /// The longest line of a container in a verdict.
 const LONGEST_LINE: usize = 300;

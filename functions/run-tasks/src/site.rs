@@ -1,25 +1,15 @@
-//! The environments of a task: what is there, and doing there what was decided.
+//! The task in one environment: what is there, and doing there what was decided.
 //!
 //! Invariant: nothing is started in an environment before it is known what is there already.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use shared::artifact::Content;
-use shared::aws::Place;
-use shared::aws::codepipeline::Codepipeline;
-use shared::aws::ecs::{Definition, Ecs, Of, Placed, Run, Task, is_for_room};
+use shared::aws::ecs::{Definition, Ecs, Placed, Run, Task, is_for_room};
 use shared::end::{End, judge};
-use shared::manifest::{self, Environment, Manifest};
-use shared::survey::Survey;
+use shared::manifest::{self, Environment};
 use shared::{Error, Tick, Time, Trouble, Verdict, names};
 
-use crate::decide::{self, Act, Remembered, State};
-use crate::others::OtherReleases;
-
-/// By site: the revision to begin, and the container that got the release's image.
-pub(crate) type Definitions = BTreeMap<usize, Result<(Definition, String), Error>>;
+use crate::decide::{self, Remembered};
 
 /// How long ECS shows a stopped task, as a rule (fact 19), with a margin.
 const SHOWN: Duration = Duration::from_secs(50 * 60);
@@ -31,35 +21,16 @@ const ENDING: Duration = Duration::from_secs(240);
 /// How long another release's task may run without having been asked to end: `halt-release` asks within seconds.
 const HALTING: Duration = Duration::from_secs(30);
 
-/// How many of the failing container's last lines the verdict shows.
-const LAST_LINES: i32 = 20;
-
-/// How long CloudWatch may take to show what a container wrote last.
-const INGESTED: Duration = Duration::from_secs(5);
-
-/// The task in all its environments, as one invocation knows it.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    pub(crate) name: String,
-    pub(crate) task: manifest::Task,
-    pub(crate) sites: Vec<Site>,
-    image: Option<String>,
-    manifest: Manifest,
-    /// What is looked at beforehand, while it is.
-    survey: Option<Survey>,
-    pub(crate) others: OtherReleases,
-}
-
 /// The task in one environment.
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) name: String,
-    environment: Environment,
-    ecs: Ecs,
+    pub(crate) environment: Environment,
+    pub(crate) ecs: Ecs,
     started_by: String,
-    listed: bool,
+    pub(crate) listed: bool,
     pub(crate) task: Option<Task>,
-    definition: Option<Definition>,
+    pub(crate) definition: Option<Definition>,
     no_room: Option<NoRoom>,
     /// When the task was asked for, until it is known whether it came about.
     asked: Option<Time>,
@@ -67,28 +38,18 @@ pub(crate) struct Site {
     doubted: Option<Time>,
     stopping: Option<Time>,
     /// Whether an earlier try may have run the task, of which ECS shows nothing any more.
-    forgotten: bool,
+    pub(crate) forgotten: bool,
     /// Whether an invocation before this one has begun it.
-    begun: bool,
+    pub(crate) begun: bool,
     /// Since when nothing of what was begun is found.
     missing_since: Option<Time>,
     /// Since when another release's task is seen here, or one of an earlier try that ends.
     others_since: Option<Time>,
     looking: Trouble,
     /// A trouble of its own: a look that goes well says nothing of it, nor it of a look.
-    defining: Trouble,
+    pub(crate) defining: Trouble,
     acting: Trouble,
-    failed: Option<String>,
-}
-
-/// Sites that can be looked at with one call.
-#[derive(Debug)]
-struct Group {
-    place: Place,
-    cluster: String,
-    family: String,
-    ecs: Ecs,
-    sites: Vec<usize>,
+    pub(crate) failed: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -98,250 +59,32 @@ struct NoRoom {
     last: Time,
 }
 
-impl Plan {
-    pub(crate) async fn new(tick: &Tick<'_>, content: Content, name: &str) -> Result<Self, Error> {
-        let task = content.manifest.task(name)?.clone();
-        let mut sites = Vec::new();
-        for (environment_name, environment) in content.manifest.environments_of(task.environments.as_ref()) {
-            sites.push(Site {
-                name: environment_name.to_owned(),
-                environment: environment.clone(),
-                ecs: tick.aws.ecs(&Place::from(environment)).await,
-                started_by: names::started_by(tick.release, name, environment_name),
-                listed: false,
-                task: None,
-                definition: None,
-                no_room: None,
-                asked: None,
-                doubted: None,
-                stopping: None,
-                forgotten: false,
-                begun: false,
-                missing_since: None,
-                others_since: None,
-                looking: Trouble::default(),
-                defining: Trouble::default(),
-                acting: Trouble::default(),
-                failed: None,
-            });
-        }
-        if sites.is_empty() {
-            let why = format!("deploy.yaml: the task `{name}` runs in no environment; correct its `environments`.");
-            return Err(Verdict::misconfigured(why).into());
-        }
-        let Content { manifest, image, .. } = content;
-        Ok(Self { name: name.to_owned(), task, sites, image, manifest, survey: None, others: OtherReleases::default() })
-    }
-
-    /// Looks at all that the release needs, before the first of its tasks starts; whether that is done. Later, what has
-    /// changed since is found by whoever needs it: what has begun is worth more than what could be looked at again.
-    ///
-    /// # Errors
-    /// What is wrong; or what AWS does not answer.
-    pub(crate) async fn survey(&mut self, tick: &Tick<'_>) -> Result<bool, Error> {
-        let survey = match &mut self.survey {
-            Some(survey) => survey,
-            None if has_run_before(tick, &self.name).await? => return Ok(true),
-            None => self.survey.insert(Survey::new(tick.aws, &self.manifest).await),
-        };
-        survey.look().await
-    }
-
-    /// Takes up what the invocation before this one knew.
-    pub(crate) fn recall(&mut self, state: &State) {
-        for (at, site) in self.sites.iter_mut().enumerate() {
-            site.begun = state.at(at).begun;
-        }
-    }
-
-    /// Notes what the next invocation must know.
-    pub(crate) fn note(&self, state: &mut State) {
-        for (at, _) in self.sites.iter().enumerate().filter(|(_, site)| site.task.is_some()) {
-            let remembered = state.at_mut(at);
-            remembered.begun = remembered.succeeded_in.is_none();
-            remembered.no_room_since = None;
-        }
-    }
-
-    /// Whether there is a task of this release in any environment.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.sites.iter().any(|site| site.task.is_some())
-    }
-
-    /// Looks at every environment at once, with one call for all tasks of a cluster; what fails for one cluster does not
-    /// keep the others from being seen.
-    pub(crate) async fn look(&mut self, tick: &Tick<'_>) {
-        self.find(tick).await;
-        let lives = |site: &Site| site.task.as_ref().filter(|task| !task.is_over()).map(|task| task.arn.clone());
-        let groups = self.groups(|site| lives(site).map(|_| String::new()));
-        let seen = join_all(groups.iter().map(async |group| {
-            let arns: Vec<_> = group.sites.iter().filter_map(|at| lives(&self.sites[*at])).collect();
-            group.ecs.describe_tasks(&group.cluster, &arns).await
-        }))
-        .await;
-        for (group, seen) in groups.iter().zip(seen) {
-            for at in &group.sites {
-                let site = &mut self.sites[*at];
-                let Some(tasks) = site.note(tick, seen.clone()) else { continue };
-                // One that is not visible yet stays as it was (fact 20).
-                if let Some(task) = tasks.into_iter().find(|task| lives(site).as_ref() == Some(&task.arn)) {
-                    site.task = Some(task);
-                }
-            }
-        }
-        join_all(self.sites.iter_mut().map(async |site| {
-            let looked = site.look_at_definition().await;
-            let noted = site.defining.note(tick.now, looked);
-            site.failed_unless(noted);
-        }))
-        .await;
-    }
-
-    /// Finds what this release has in each environment already, and what another one has, with three calls for each
-    /// cluster and family.
-    async fn find(&mut self, tick: &Tick<'_>) {
-        let family = |site: &Site| manifest::in_environment(&self.task.family, &site.name);
-        let groups = self.groups(|site| {
-            let wanted = !site.listed || site.may_appear(tick.now) || site.is_asked_again(tick.now);
-            ((site.failed.is_none() || site.may_appear(tick.now)) && wanted).then(|| family(site))
-        });
-        let found =
-            join_all(groups.iter().map(|group| group.ecs.tasks(&group.cluster, Of::Family(&group.family)))).await;
-        for (group, found) in groups.iter().zip(found) {
-            for at in &group.sites {
-                let site = &mut self.sites[*at];
-                let adopted = match found.clone() {
-                    Ok(tasks) => site.adopt(tick, tasks, &self.name, self.others.settle).await,
-                    Err(error) => Err(error),
-                };
-                if let Some(listed) = site.note(tick, adopted) {
-                    site.listed = listed;
-                }
-            }
-        }
-    }
-
-    /// The sites for which `family` is some, by place, cluster and family.
-    fn groups(&self, family: impl Fn(&Site) -> Option<String>) -> Vec<Group> {
-        let mut groups: Vec<Group> = Vec::new();
-        for (at, site) in self.sites.iter().enumerate() {
-            let Some(family) = family(site) else { continue };
-            let (place, cluster) = (Place::from(&site.environment), &site.environment.cluster);
-            match groups.iter_mut().find(|one| one.place == place && one.cluster == *cluster && one.family == family) {
-                Some(group) => group.sites.push(at),
-                None => groups.push(Group {
-                    place,
-                    cluster: cluster.clone(),
-                    family,
-                    ecs: site.ecs.clone(),
-                    sites: vec![at],
-                }),
-            }
-        }
-        groups
-    }
-
-    /// Does what was decided, in every environment at once.
-    pub(crate) async fn act(&mut self, tick: &Tick<'_>, state: &mut State, acts: &[Act], definitions: Definitions) {
-        let task = &self.task;
-        let attempts: Vec<_> = (0..self.sites.len()).map(|at| state.at(at).attempt).collect();
-        let no_room_since: Vec<_> = (0..self.sites.len())
-            .map(|at| state.at(at).no_room_since.map(|seconds| tick.begun.plus(Duration::from_secs(seconds))))
-            .collect();
-        let refused = join_all(self.sites.iter_mut().enumerate().map(async |(at, site)| {
-            let mut refused = false;
-            for act in acts {
-                match act {
-                    Act::Start { at: wanted } if *wanted == at => {
-                        let started = match definitions.get(&at) {
-                            Some(Ok(definition)) => {
-                                let so_far = (attempts[at], no_room_since[at]);
-                                site.start(tick, task, definition.clone(), so_far).await
-                            }
-                            Some(Err(error)) => Err(error.clone()),
-                            None => Ok(true),
-                        };
-                        refused = site.note_act(tick, started) == Some(false);
-                    }
-                    Act::Stop { at: wanted, reason } if *wanted == at => {
-                        let stopped = site.stop(tick, reason).await;
-                        site.note_act(tick, stopped);
-                    }
-                    Act::Start { .. } | Act::Stop { .. } => {}
-                }
-            }
-            refused
-        }))
-        .await;
-        for (at, site) in self.sites.iter().enumerate().filter(|(_, site)| site.forgotten && site.task.is_some()) {
-            state.at_mut(at).perhaps_again = site.forgotten;
-        }
-        for (at, _) in refused.into_iter().enumerate().filter(|(_, refused)| *refused) {
-            // A refused placement is replayed for the same client token (fact 18): the next try needs another one.
-            let remembered = state.at_mut(at);
-            remembered.attempt += 1;
-            remembered.no_room_since.get_or_insert(tick.now.since(tick.begun).as_secs());
-        }
-    }
-
-    /// The revision with the release's image, and the container that got it, for each site that begins: asked for once
-    /// for each place and family.
-    pub(crate) async fn definitions(&self, acts: &[Act]) -> Definitions {
-        let begins = |at: usize| acts.iter().any(|act| matches!(act, Act::Start { at: wanted } if *wanted == at));
-        let family = |site: &Site| manifest::in_environment(&self.task.family, &site.name);
-        let mut groups: Vec<Group> = Vec::new();
-        for at in (0..self.sites.len()).filter(|at| begins(*at)) {
-            let site = &self.sites[at];
-            let (place, family) = (Place::from(&site.environment), family(site));
-            match groups.iter_mut().find(|one| one.place == place && one.family == family) {
-                Some(group) => group.sites.push(at),
-                None => {
-                    groups.push(Group { place, cluster: String::new(), family, ecs: site.ecs.clone(), sites: vec![at] })
-                }
-            }
-        }
-        let (container, image) = (self.task.container.as_deref(), self.image.as_deref());
-        let found = join_all(
-            groups
-                .iter()
-                .map(|group| group.ecs.definition_with_image(&group.family, container, image, self.task.log_mode)),
-        );
-        let found = found.await;
-        let each =
-            groups.iter().zip(found).flat_map(|(group, found)| group.sites.iter().map(move |at| (*at, found.clone())));
-        each.collect()
-    }
-
-    /// Whether what failed has ended so lately that its last lines may be on their way to CloudWatch.
-    pub(crate) fn writes_yet(&self, tick: &Tick<'_>, state: &State) -> bool {
-        let site = state.cause.as_ref().and_then(|cause| self.sites.get(cause.environment));
-        let task = site.and_then(|site| site.task.as_ref()).filter(|task| task.started.is_some());
-        task.and_then(|task| task.stopped).is_some_and(|stopped| tick.now.since(stopped) < INGESTED)
-    }
-
-    /// The last lines of the container that explains the failure; none when they cannot be read: a verdict without
-    /// them is better than none.
-    pub(crate) async fn last_lines(&self, tick: &Tick<'_>, state: &State) -> Vec<String> {
-        let Some(site) = state.cause.as_ref().and_then(|cause| self.sites.get(cause.environment)) else {
-            return Vec::new();
-        };
-        let (Some(task), Some(definition)) = (&site.task, &site.definition) else { return Vec::new() };
-        let container = match judge(task, definition) {
-            End::Failed { container: Some(container), .. } => container,
-            End::Failed { .. } | End::Stopped | End::Succeeded => match definition.containers.first() {
-                Some(container) => container.name.clone(),
-                None => return Vec::new(),
-            },
-        };
-        let Some(source) = definition.logs(&container) else { return Vec::new() };
-        let place = Place { region: source.region.clone(), role: site.environment.role.clone() };
-        let logs = tick.aws.logs(&place).await;
-        let stream = source.stream(&container, task.id());
-        logs.last_lines(&source.group, &stream, LAST_LINES).await.unwrap_or_default()
-    }
-}
-
 impl Site {
+    /// One that was not looked at yet.
+    pub(crate) fn new(tick: &Tick<'_>, name: &str, environment: &Environment, task: &str, ecs: Ecs) -> Self {
+        Self {
+            name: name.to_owned(),
+            environment: environment.clone(),
+            ecs,
+            started_by: names::started_by(tick.release, task, name),
+            listed: false,
+            task: None,
+            definition: None,
+            no_room: None,
+            asked: None,
+            doubted: None,
+            stopping: None,
+            forgotten: false,
+            begun: false,
+            missing_since: None,
+            others_since: None,
+            looking: Trouble::default(),
+            defining: Trouble::default(),
+            acting: Trouble::default(),
+            failed: None,
+        }
+    }
+
     /// What `decide` is told of it.
     pub(crate) fn seen(&self, remembered: Remembered, tick: &Tick<'_>) -> decide::Site {
         if let Some(seconds) = remembered.succeeded_in {
@@ -381,14 +124,14 @@ impl Site {
     }
 
     /// Whether a task may run that no list shows yet: it was asked for, and no answer came.
-    fn may_appear(&self, now: Time) -> bool {
+    pub(crate) fn may_appear(&self, now: Time) -> bool {
         let lately = |at: Option<Time>| at.is_some_and(|at| now.since(at) < shared::aws::SHOWN);
         self.task.is_none() && (lately(self.asked) || lately(self.doubted))
     }
 
     /// Whether the next try to place its task is due. That has a token of its own: a second function that does the same job, since
     /// the answers to both claims were lost, may have found room meanwhile.
-    fn is_asked_again(&self, now: Time) -> bool {
+    pub(crate) fn is_asked_again(&self, now: Time) -> bool {
         self.task.is_none()
             && self.no_room.as_ref().is_some_and(|no_room| now.since(no_room.last) >= decide::PLACEMENT_PAUSE)
     }
@@ -400,18 +143,18 @@ impl Site {
     }
 
     /// How the outcome of a look counts: an error is looked at again for a while, then it is what failed here.
-    fn note<T>(&mut self, tick: &Tick<'_>, outcome: Result<T, Error>) -> Option<T> {
+    pub(crate) fn note<T>(&mut self, tick: &Tick<'_>, outcome: Result<T, Error>) -> Option<T> {
         let noted = self.looking.note(tick.now, outcome);
         self.failed_unless(noted)
     }
 
     /// The same for what was done: a look that goes well does not make up for an act that never does.
-    fn note_act<T>(&mut self, tick: &Tick<'_>, outcome: Result<T, Error>) -> Option<T> {
+    pub(crate) fn note_act<T>(&mut self, tick: &Tick<'_>, outcome: Result<T, Error>) -> Option<T> {
         let noted = self.acting.note(tick.now, outcome);
         self.failed_unless(noted)
     }
 
-    fn failed_unless<T>(&mut self, noted: Result<Option<T>, Verdict>) -> Option<T> {
+    pub(crate) fn failed_unless<T>(&mut self, noted: Result<Option<T>, Verdict>) -> Option<T> {
         noted.unwrap_or_else(|verdict| {
             self.failed.get_or_insert(verdict.message);
             None
@@ -419,7 +162,7 @@ impl Site {
     }
 
     /// What is known of its task is judged by the definition that it runs.
-    async fn look_at_definition(&mut self) -> Result<(), Error> {
+    pub(crate) async fn look_at_definition(&mut self) -> Result<(), Error> {
         match &self.task {
             Some(task) if self.definition.is_none() => {
                 self.definition = Some(self.ecs.definition(&task.definition).await?);
@@ -432,7 +175,7 @@ impl Site {
     /// Takes up what this release has here already, and refuses what another one has; `false` while a task of the run before
     /// may still appear, or another release's may, or is about to end: a release that was stopped makes room for the next one at once,
     /// and its task takes a while.
-    async fn adopt(
+    pub(crate) async fn adopt(
         &mut self,
         tick: &Tick<'_>,
         tasks: Vec<Task>,
@@ -529,7 +272,7 @@ impl Site {
     /// Starts the task: `true` when there is one now, `false` when there was no room.
     ///
     /// Safe to repeat: see the call.
-    async fn start(
+    pub(crate) async fn start(
         &mut self,
         tick: &Tick<'_>,
         task: &manifest::Task,
@@ -573,7 +316,7 @@ impl Site {
     /// Asks for the task's end.
     ///
     /// Safe to repeat: see the call.
-    async fn stop(&mut self, tick: &Tick<'_>, reason: &str) -> Result<(), Error> {
+    pub(crate) async fn stop(&mut self, tick: &Tick<'_>, reason: &str) -> Result<(), Error> {
         let Some(task) = &self.task else { return Ok(()) };
         if self.failed.is_some() {
             // Whether this succeeds or not: it is asked for once, so that the action can end.
@@ -582,18 +325,6 @@ impl Site {
         self.ecs.stop_task(&self.environment.cluster, &task.arn, reason).await?;
         self.stopping = Some(tick.now);
         Ok(())
-    }
-}
-
-/// Whether another task of the release has run before this one.
-async fn has_run_before(tick: &Tick<'_>, name: &str) -> Result<bool, Error> {
-    match Codepipeline::new(tick.aws).siblings(tick.release).await {
-        Ok(siblings) => {
-            Ok(siblings.iter().any(|one| one.has_succeeded() && one.task.as_ref().is_some_and(|task| task != name)))
-        }
-        Err(again @ Error::Again(_)) => Err(again),
-        // Where that may not be asked, looking again does no harm.
-        Err(Error::Stop(_)) => Ok(false),
     }
 }
 

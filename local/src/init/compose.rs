@@ -170,9 +170,7 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
 fn web_by_its_image(found: &mut Found, compose: &Compose) {
     for service in &mut found.services {
         let Start::Compose { service: own, .. } = &service.start else { continue };
-        let described = compose
-            .service(own)
-            .filter(|one| one.command.is_empty() && one.entrypoint.as_ref().is_none_or(Vec::is_empty));
+        let described = compose.service(own).filter(|one| one.command.is_empty() && one.entrypoint.is_none());
         if let Some(port) = described.and_then(|one| one.image_starts.port) {
             service.is_web = true;
             service.port = Some(port);
