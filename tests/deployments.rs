@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use local::world::{ActionStatus, ExecutionStatus, Lateness, Start, World};
-use serde_json::{Value, json};
+use local::world::{ActionStatus, ExecutionStatus, Start, World};
+use serde_json::json;
 use shared::Time;
 use tests::sweep::share;
 use tests::{Call, Meddling, Script, Setting, Stage, is_in, of_task, play};
@@ -14,16 +14,16 @@ pub(crate) fn is_old_everywhere(stage: &Stage) -> bool {
     stage.world().traffic().iter().all(|one| one.image.ends_with(":1.0"))
 }
 
-fn is_new_everywhere(stage: &Stage) -> bool {
+pub(crate) fn is_new_everywhere(stage: &Stage) -> bool {
     stage.world().traffic().iter().all(|one| one.image.ends_with(":2.0"))
 }
 
-fn is_new(start: &Start) -> bool {
+pub(crate) fn is_new(start: &Start) -> bool {
     start.image.ends_with(":2.0")
 }
 
 /// The shop whose new services do this; `None` leaves one as it is.
-fn deploying(script: impl Fn(&Start) -> Option<Script> + 'static) -> Setting {
+pub(crate) fn deploying(script: impl Fn(&Start) -> Option<Script> + 'static) -> Setting {
     let script = move |start: &Start| match start.port.is_some() && is_new(start) {
         true => script(start).unwrap_or_else(Script::service),
         false => Script::of_shop(start),
@@ -32,7 +32,7 @@ fn deploying(script: impl Fn(&Start) -> Option<Script> + 'static) -> Setting {
 }
 
 /// A new version that says why, and dies.
-fn crashing() -> Script {
+pub(crate) fn crashing() -> Script {
     let line = |text: &str| (Duration::from_millis(100), text.to_owned());
     Script {
         lines: vec![line("starting"), line("error: MAIL_FROM is empty")],
@@ -410,126 +410,6 @@ fn a_stop_that_comes_just_as_the_deployment_succeeds_is_followed_by_the_way_back
 }
 
 #[test]
-fn a_rollback_that_is_shown_late_is_waited_for() {
-    let script = |start: &Start| (is_in(start, "eu") && of_task(start, "web")).then(crashing);
-    let lateness = Lateness { rollback: Duration::from_secs(8), ..Lateness::default() };
-    play(Setting { lateness, ..deploying(script) }, async |stage| {
-        let release = stage.start();
-        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
-        let verdict = stage.action(&release, "Deploy").error.unwrap();
-        assert_eq!(verdict.matches("     1      2      1  rolled back").count(), 6, "{verdict}");
-        assert!(is_old_everywhere(&stage));
-    });
-}
-
-#[test]
-fn a_deployment_whose_reply_was_lost_and_that_no_list_shows_yet_is_adopted_all_the_same() {
-    let mut met = 0;
-    let meddle = move |call: &Call<'_>| {
-        if call.operation == "CreateDeployment" {
-            met += 1;
-        }
-        if met == 1 && call.operation == "CreateDeployment" { Meddling::LoseReply } else { Meddling::Pass }
-    };
-    let lateness = Lateness { listed: Duration::from_secs(6), ..Lateness::default() };
-    play(Setting { lateness, meddle: Box::new(meddle), ..Setting::default() }, async |stage| {
-        let release = stage.start();
-        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
-        assert_eq!(stage.world().deployments().len(), 6, "none was made twice");
-    });
-}
-
-/// Creates a deployment of the shop's web service in `us` as somebody else would.
-fn deploy_by_hand(stage: &Stage, description: &str) -> String {
-    let spec = json!({"version": 0.0, "Resources": [{"TargetService": {"Type": "AWS::ECS::Service", "Properties": {
-        "TaskDefinition": "arn:aws:ecs:us-east-1:111122223333:task-definition/shop-web:1",
-        "LoadBalancerInfo": {"ContainerName": "shop", "ContainerPort": 8080}}}}]});
-    let made = stage.call("CodeDeploy_20141006.CreateDeployment", &json!({"applicationName": "shop", "deploymentGroupName": "web",
-        "description": description, "revision": {"revisionType": "AppSpecContent", "appSpecContent": {"content": spec.to_string()}}}));
-    made["deploymentId"].as_str().unwrap().to_owned()
-}
-
-fn deployment_of(stage: &Stage, id: &str) -> Value {
-    stage.call("CodeDeploy_20141006.GetDeployment", &json!({"deploymentId": id}))["deploymentInfo"].clone()
-}
-
-#[test]
-fn a_group_that_somebody_else_keeps_busy_is_waited_for_by_name_and_their_deployment_is_left_alone() {
-    play(Setting::default(), async |stage| {
-        let release = stage.start();
-        stage.until_begun(&release, "Approve").await;
-        let other = deploy_by_hand(&stage, "a deployment by hand");
-        stage.answer_approval(&release, "Approved");
-        stage.until_begun(&release, "Deploy").await;
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        let said = stage.say(&release);
-        let expected = format!("waiting for deployment {other} (Ready since ");
-        assert!(
-            said.iter().any(|line| line.contains(&expected) && line.contains("by user: a deployment by hand")),
-            "{said:#?}"
-        );
-        assert_eq!(deployment_of(&stage, &other)["status"], "Ready", "it is left alone");
-        // They go on, and their old tasks wait for five minutes: those are their way back, and not ours to end.
-        stage.call(
-            "CodeDeploy_20141006.ContinueDeployment",
-            &json!({"deploymentId": other, "deploymentWaitType": "READY_WAIT"}),
-        );
-        let begun = stage.now();
-        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
-        assert!(stage.now().since(begun) > Duration::from_secs(290), "it was waited for");
-        assert!(is_new_everywhere(&stage));
-    });
-}
-
-#[test]
-fn a_group_that_stays_busy_is_given_up_after_its_limit_and_the_others_are_taken_back() {
-    let manifest = Setting::default().manifest.replace("    port: 8080\n", "    port: 8080\n    wait_for_group: 2m\n");
-    play(Setting { manifest, ..Setting::default() }, async |stage| {
-        let release = stage.start();
-        stage.until_begun(&release, "Approve").await;
-        let other = deploy_by_hand(&stage, "a deployment by hand");
-        stage.answer_approval(&release, "Approved");
-        let failed = |world: &World| world.status(&release) == Some(ExecutionStatus::Failed);
-        stage.until("the release has failed", Duration::from_secs(300), failed).await;
-        let verdict = stage.action(&release, "Deploy").error.unwrap();
-        assert!(verdict.starts_with("us/web failed: it was busy for 2 min 0"), "{verdict}");
-        assert!(verdict.contains(&other), "{verdict}");
-        assert!(is_old_everywhere(&stage));
-        assert_eq!(deployment_of(&stage, &other)["status"], "Ready", "it is left alone");
-    });
-}
-
-#[test]
-fn the_next_release_ends_the_wait_for_the_old_tasks_of_the_one_before() {
-    let account = Setting::default().account.replace("termination_wait: 5m", "termination_wait: 48h");
-    play(Setting { account, ..Setting::default() }, async |stage| {
-        let first = stage.start();
-        assert_eq!(stage.end(&first).await, ExecutionStatus::Succeeded);
-        let second = stage.start();
-        let begun = stage.now();
-        assert_eq!(stage.end(&second).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&second));
-        assert!(stage.now().since(begun) < Duration::from_secs(300), "nobody waited for 48 hours");
-    });
-}
-
-#[test]
-fn groups_that_do_not_wait_are_named_as_not_behind_the_barrier() {
-    let account = Setting::default().account.replacen(
-        "web: {cluster: shop, service: web, wait_at_ready: 10m,",
-        "web: {cluster: shop, service: web,",
-        1,
-    );
-    play(Setting { account, ..Setting::default() }, async |stage| {
-        let release = stage.start();
-        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
-        let summary = stage.action(&release, "Deploy").summary;
-        let said =
-            "Not behind the barrier, since its group does not wait for being continued (deploymentReadyOption): us/web";
-        assert!(summary.contains(said), "{summary}");
-    });
-}
-
-#[test]
 fn the_log_tells_step_by_step_what_becomes_of_each_target() {
     play(Setting::default(), async |stage| {
         let release = stage.start();
@@ -553,102 +433,4 @@ fn the_log_tells_step_by_step_what_becomes_of_each_target() {
             "{said:#?}"
         );
     });
-}
-
-#[test]
-fn old_workers_are_let_go_and_it_is_said_how_they_ended() {
-    // In `us` the old worker ends when it is asked to, in `eu` it does not, in `ap` it protects itself.
-    let script = |start: &Start| match of_task(start, "work") && !is_new(start) {
-        true if is_in(start, "eu") => Script { on_term: None, ..Script::service() },
-        _ => Script::of_shop(start),
-    };
-    play(Setting { script: Box::new(script), ..Setting::default() }, async |stage| {
-        let release = stage.start();
-        stage.until_begun(&release, "Approve").await;
-        let old = stage
-            .world()
-            .tasks()
-            .find(|task| task.arn.contains(":ap-southeast-2:") && task.definition.contains("shop-worker"))
-            .unwrap()
-            .arn
-            .clone();
-        stage.call_in(
-            "ap-southeast-2",
-            "AmazonEC2ContainerServiceV20141113.UpdateTaskProtection",
-            &json!({"cluster": "shop", "tasks": [old], "protectionEnabled": true, "expiresInMinutes": 30}),
-        );
-        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
-        let drain = stage.action(&release, "Drain");
-        let summary = &drain.summary;
-        assert!(summary.starts_with("Warning. Old workers after "), "{summary}");
-        assert!(summary.contains("us/worker: 1 of 1 finished"), "{summary}");
-        assert!(
-            summary.contains("eu/worker: 0 of 1 finished, 1 killed by SIGKILL after 1 min 00 s: raise its stopTimeout"),
-            "{summary}"
-        );
-        assert!(
-            summary.contains("ap/worker: 0 of 1 finished, 1 still busy, 1 of them protected: left to finish"),
-            "{summary}"
-        );
-        let id = old.rsplit('/').next().unwrap();
-        let link = format!(
-            "https://ap-southeast-2.console.aws.amazon.com/ecs/v2/clusters/shop/tasks/{id}?region=ap-southeast-2 (protected for 2"
-        );
-        assert!(summary.contains(&link), "{summary}");
-        let took = drain.updated.since(drain.started);
-        assert!((300..310).contains(&took.as_secs()), "waiting is bounded: {took:?}");
-        assert!(
-            stage.world().tasks().any(|task| task.arn == old && !task.is_over()),
-            "a protected task is never stopped by us"
-        );
-        let said = stage.say(&release);
-        assert!(
-            said.iter().any(|line| line.starts_with("eu worker | old task ")
-                && line.ends_with("was killed by SIGKILL 1 min 00 s after it was asked to end")),
-            "{said:#?}"
-        );
-    });
-}
-
-#[test]
-fn a_release_that_was_taken_back_leaves_its_workers_alone() {
-    // The manifest's pipeline never comes to the drain after a failed deployment: somebody retries or adds one elsewhere.
-    let change_stack = |stack: &mut local::template::Stack| {
-        let deploy = stack.pipeline.stages.iter_mut().find(|stage| stage.name == "Deploy").unwrap();
-        let drain = deploy.actions.iter_mut().find(|action| action.name == "Drain").unwrap();
-        drain.run_order = 1;
-    };
-    let script = |start: &Start| (is_in(start, "us") && of_task(start, "web")).then(crashing);
-    play(Setting { change_stack: Box::new(change_stack), ..deploying(script) }, async |stage| {
-        let release = stage.start();
-        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
-        let drain = stage.action(&release, "Drain");
-        assert!(
-            drain.summary.contains("rolled back by this release: its tasks are left alone")
-                || drain.summary.contains("not deployed by this release"),
-            "{}",
-            drain.summary
-        );
-        let workers =
-            stage.world().tasks().filter(|task| task.definition.contains("shop-worker:1") && !task.is_over()).count();
-        assert_eq!(workers, 3, "the old workers work on");
-    });
-}
-
-#[test]
-fn one_that_may_not_be_continued_at_the_barrier_takes_all_the_others_back() {
-    for region in ["us-east-1", "eu-west-1", "ap-southeast-2"] {
-        let meddle = move |call: &Call<'_>| match call.operation == "ContinueDeployment" && call.region == region {
-            true => Meddling::Refuse,
-            false => Meddling::Pass,
-        };
-        play(Setting { meddle: Box::new(meddle), ..Setting::default() }, async |stage| {
-            let release = stage.start();
-            assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
-            assert!(is_old_everywhere(&stage), "{region}: {:?}", stage.world().traffic());
-            let verdict = stage.action(&release, "Deploy").error.unwrap();
-            assert!(verdict.contains(&format!("codedeploy:ContinueDeployment in {region} was refused")), "{verdict}");
-            assert!(verdict.contains("Traffic is on the old version everywhere."), "{verdict}");
-        });
-    }
 }

@@ -3,14 +3,17 @@
 //! Invariants: an action that has ended never changes again; a stage holds one execution at a time unless the pipeline
 //! is PARALLEL; whatever changes state is told to EventBridge.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
+mod actions;
+mod asked;
+mod told;
 
-use serde_json::{Value, json};
+use std::collections::{BTreeMap, VecDeque};
+
 use shared::Time;
 
-use super::jobs::{Job, JobStatus};
-use super::{Effect, Made, Timer, World};
+pub use self::asked::ActionView;
+use super::jobs::Job;
+use super::{Made, World};
 use crate::Mistake;
 use crate::template::{self, Action, ActionType, ExecutionMode};
 
@@ -168,36 +171,6 @@ pub(super) struct ActionExecution {
     pub(super) variables: BTreeMap<String, String>,
 }
 
-/// What a person sees of an action.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ActionView {
-    /// The stage's name.
-    pub stage: String,
-    /// The action's name.
-    pub action: String,
-    /// The action's provider.
-    pub provider: String,
-    /// The id of this run of it.
-    pub id: String,
-    /// How it stands.
-    pub status: ActionStatus,
-    /// When it began.
-    pub started: Time,
-    /// When it changed last.
-    pub updated: Time,
-    /// What it says of itself.
-    pub summary: String,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// What answers it, when it is an approval that waits.
-    pub approval: Option<String>,
-    /// What an approval tells the person who is asked.
-    pub custom_data: Option<String>,
-}
-
-/// How long an approval waits unless the action says otherwise (fact 14).
-const APPROVAL: Duration = Duration::from_secs(7 * 24 * 3600);
-
 impl Pipeline {
     pub(super) fn new(declared: Vec<template::Pipeline>, types: Vec<ActionType>) -> Result<Self, Mistake> {
         let stages = declared.iter().map(|one| vec![StageState::default(); one.stages.len()]).collect();
@@ -329,118 +302,6 @@ impl World {
         id
     }
 
-    /// How an execution stands.
-    #[must_use]
-    pub fn status(&self, execution: &str) -> Option<ExecutionStatus> {
-        self.pipeline.execution(execution).map(|one| one.status)
-    }
-
-    /// The actions of an execution so far, in the order in which they began.
-    #[must_use]
-    pub fn actions(&self, execution: &str) -> Vec<ActionView> {
-        let own = self.pipeline.actions.iter().filter(|one| one.execution == execution);
-        let view = |one: &ActionExecution| {
-            let action = self.pipeline.action_of(one);
-            ActionView {
-                stage: self.pipeline.stage_of(one).name.clone(),
-                action: action.name.clone(),
-                provider: action.action_type_id.provider.clone(),
-                id: one.id.clone(),
-                status: one.status,
-                started: one.started,
-                updated: one.updated,
-                summary: one.summary.clone().unwrap_or_default(),
-                error: one.error.as_ref().map(|(_, message)| message.clone()),
-                approval: one.token.clone().filter(|_| one.status == ActionStatus::InProgress),
-                custom_data: one.configuration.get("CustomData").cloned(),
-            }
-        };
-        own.map(view).collect()
-    }
-
-    /// The output variables of an execution's actions, by namespace.
-    #[must_use]
-    pub fn variables(&self, execution: &str) -> BTreeMap<String, BTreeMap<String, String>> {
-        self.pipeline.execution(execution).map(|one| one.variables.clone()).unwrap_or_default()
-    }
-
-    /// Whether nothing that an execution started is under way: no task of it, no deployment that has not moved its
-    /// traffic, no function that has not answered yet.
-    #[must_use]
-    pub fn is_quiet(&self, execution: &str) -> bool {
-        let tasks = self.tasks().all(|task| task.is_over() || !task.started_by.contains(execution));
-        let events = self.timers.values().any(|timer| matches!(timer, Timer::Deliver(_)));
-        tasks && !events && self.invocations() == 0 && !self.is_deploying()
-    }
-
-    /// The same, but for `halt-release`, which looks for a while longer whether something appears: this world knows that
-    /// nothing will.
-    #[must_use]
-    pub fn is_still(&self, execution: &str) -> bool {
-        let tasks = self.tasks().all(|task| task.is_over() || !task.started_by.contains(execution));
-        tasks && self.invocations_but("halt-release") == 0 && !self.is_deploying()
-    }
-
-    /// Whether anything was released.
-    #[must_use]
-    pub fn has_executions(&self) -> bool {
-        !self.pipeline.executions.is_empty()
-    }
-
-    /// The oldest execution that is under way.
-    #[must_use]
-    pub fn first_under_way(&self) -> Option<String> {
-        self.pipeline.executions.iter().find(|one| !one.status.is_over()).map(|one| one.id.clone())
-    }
-
-    /// The pipeline's name.
-    #[must_use]
-    pub fn pipeline_name(&self) -> &str {
-        &self.pipeline.declared[0].name
-    }
-
-    /// The name of the pipeline that an execution is of.
-    #[must_use]
-    pub fn pipeline_of(&self, execution: &str) -> &str {
-        &self.pipeline.declared[self.pipeline.of(execution)].name
-    }
-
-    /// The names of all pipelines, that which releases first.
-    #[must_use]
-    pub fn pipeline_names(&self) -> Vec<String> {
-        self.pipeline.declared.iter().map(|one| one.name.clone()).collect()
-    }
-
-    fn tell_pipeline(&mut self, execution: &str, status: ExecutionStatus) {
-        let pipeline = self.pipeline.of(execution);
-        let detail = json!({"pipeline": self.pipeline.declared[pipeline].name, "execution-id": execution,
-            "state": status.event(), "version": 1.0});
-        self.emit(pipeline, "CodePipeline Pipeline Execution State Change", detail);
-    }
-
-    fn tell_stage(&mut self, execution: &str, stage: usize, state: &str) {
-        let pipeline = self.pipeline.of(execution);
-        let declared = &self.pipeline.declared[pipeline];
-        let detail = json!({"pipeline": declared.name, "execution-id": execution, "stage": declared.stages[stage].name,
-            "state": state, "version": 1.0});
-        self.emit(pipeline, "CodePipeline Stage Execution State Change", detail);
-    }
-
-    fn tell_action(&mut self, id: &str) {
-        let Some(one) = self.pipeline.action(id) else { return };
-        let action = self.pipeline.action_of(one);
-        let kind = &action.action_type_id;
-        let pipeline = one.pipeline;
-        let mut detail = json!({"pipeline": self.pipeline.declared_of(one).name, "execution-id": one.execution,
-            "stage": self.pipeline.stage_of(one).name, "action": action.name,
-            "action-execution-id": one.id, "state": one.status.event(), "region": self.region, "version": 1.0,
-            "type": {"owner": kind.owner, "category": kind.category, "provider": kind.provider, "version": kind.version}});
-        if let Some((code, message)) = &one.error {
-            detail["execution-result"] = json!({"external-execution-summary": message, "external-execution-id": one.external_id, "error-code": code});
-        }
-        self.emit(pipeline, "CodePipeline Action Execution State Change", detail);
-    }
-
     /// An execution comes to a stage: it enters, or waits as the execution mode has it (fact 15).
     fn enter(&mut self, execution: &str, stage: usize) {
         let pipeline = self.pipeline.of(execution);
@@ -517,125 +378,6 @@ impl World {
         self.leave(execution, stage);
     }
 
-    fn begin_action(&mut self, execution: &str, stage: usize, at: usize) {
-        let id = self.uuid();
-        let pipeline = self.pipeline.of(execution);
-        let action = self.pipeline.declared[pipeline].stages[stage].actions[at].clone();
-        let resolved = self.resolve(execution, &action);
-        self.pipeline.actions.push(ActionExecution {
-            id: id.clone(),
-            execution: execution.to_owned(),
-            pipeline,
-            stage,
-            action: at,
-            status: ActionStatus::InProgress,
-            started: self.now,
-            updated: self.now,
-            configuration: resolved.clone().unwrap_or_default(),
-            summary: None,
-            percent: None,
-            external_id: None,
-            error: None,
-            token: None,
-            variables: BTreeMap::new(),
-        });
-        self.tell_action(&id);
-        if let Err(why) = resolved {
-            return self.fail_action(&id, "ConfigurationError", &why);
-        }
-        let kind = &action.action_type_id;
-        match (kind.owner.as_str(), kind.category.as_str()) {
-            ("AWS", "Source") if kind.provider == "S3" => self.fetch_object(&id),
-            ("AWS", "Source") => self.effects.push(Effect::FetchSource { action: id }),
-            ("AWS", "Build") => {
-                let revision = self.pipeline.execution(execution).and_then(|one| one.revision.clone());
-                let commit = revision.map(|made| made.revision).unwrap_or_default();
-                self.effects.push(Effect::Build { action: id, commit });
-            }
-            ("AWS", "Approval") => {
-                let token = self.uuid();
-                if let Some(one) = self.pipeline.action_mut(&id) {
-                    one.token = Some(token);
-                }
-                let wait = action.timeout_in_minutes.map_or(APPROVAL, |minutes| Duration::from_secs(60 * minutes));
-                self.after(wait, Timer::Approval(id));
-            }
-            _ => self.create_job(&id, None, Duration::ZERO),
-        }
-    }
-
-    /// The configuration with its `#{namespace.variable}` replaced.
-    fn resolve(&self, execution: &str, action: &Action) -> Result<BTreeMap<String, String>, String> {
-        let one = self.pipeline.execution(execution);
-        let value = |name: &str| match name.split_once('.') {
-            Some(("codepipeline", "PipelineExecutionId")) => Some(execution.to_owned()),
-            Some((namespace, variable)) => one?.variables.get(namespace)?.get(variable).cloned(),
-            None => None,
-        };
-        let mut resolved = BTreeMap::new();
-        for (name, raw) in &action.configuration {
-            let raw = raw.as_str().map_or_else(|| raw.to_string(), str::to_owned);
-            let mut text = String::new();
-            let mut rest = raw.as_str();
-            while let Some(begin) = rest.find("#{") {
-                let end = rest[begin..].find('}').map_or(rest.len(), |end| begin + end);
-                let variable = &rest[begin + 2..end];
-                let found = value(variable);
-                text.push_str(&rest[..begin]);
-                text.push_str(
-                    &found.ok_or_else(|| format!("The variable #{{{variable}}} in {name} cannot be resolved."))?,
-                );
-                rest = rest.get(end + 1..).unwrap_or_default();
-            }
-            text.push_str(rest);
-            resolved.insert(name.clone(), text);
-        }
-        Ok(resolved)
-    }
-
-    /// Where an action's artifacts are, as `ListActionExecutions` shows them.
-    pub(super) fn shown_artifacts(&self, one: &ActionExecution, named: &[template::Named]) -> Value {
-        let artifacts = self.pipeline.execution(&one.execution).map(|execution| &execution.artifacts);
-        let shown = named.iter().filter_map(|named| {
-            let found = artifacts?.get(&named.name)?;
-            let bucket = &self.pipeline.declared_of(one).artifact_store.location;
-            Some(json!({"name": named.name, "s3location": {"bucket": bucket, "key": found.key}}))
-        });
-        shown.collect::<Vec<_>>().into()
-    }
-
-    pub(super) fn fail_action(&mut self, id: &str, code: &str, message: &str) {
-        if let Some(one) = self.pipeline.action_mut(id) {
-            one.error = Some((code.to_owned(), message.to_owned()));
-        }
-        self.end_action(id, ActionStatus::Failed);
-    }
-
-    /// An action has ended: when it was the last of its run order, the execution moves on.
-    pub(super) fn end_action(&mut self, id: &str, status: ActionStatus) {
-        let now = self.now;
-        let Some(one) = self.pipeline.action_mut(id).filter(|one| one.status == ActionStatus::InProgress) else {
-            return;
-        };
-        one.status = status;
-        one.updated = now;
-        let (execution, stage) = (one.execution.clone(), one.stage);
-        let variables = one.variables.clone();
-        for job in self.pipeline.jobs.values_mut().filter(|job| job.action == id) {
-            job.status = JobStatus::Over;
-        }
-        self.tell_action(id);
-        if status == ActionStatus::Succeeded {
-            let namespace = self.pipeline.action(id).and_then(|one| self.pipeline.action_of(one).namespace.clone());
-            if let (Some(namespace), Some(one)) = (namespace, self.pipeline.execution_mut(&execution)) {
-                one.variables.insert(namespace, variables);
-            }
-        }
-        if status != ActionStatus::Abandoned {
-            self.after_action(&execution, stage);
-        }
-    }
-
     fn after_action(&mut self, execution: &str, stage: usize) {
         let latest = self.pipeline.latest_in(execution, stage);
         let any = |status| latest.values().any(|one| one.status == status);
@@ -699,65 +441,5 @@ impl World {
         }
         self.tell_stage(execution, stage, "RESUMED");
         self.begin_run_order(execution, stage);
-    }
-
-    pub(super) fn approval_timed_out(&mut self, id: &str) {
-        self.fail_action(id, "TimeoutError", "The approval was not given in time.");
-    }
-
-    /// A source or build action has ended.
-    pub(super) fn worked(&mut self, id: &str, result: Result<Made, String>) {
-        let Some(one) = self.pipeline.action(id).filter(|one| one.status == ActionStatus::InProgress).cloned() else {
-            return;
-        };
-        let made = match result {
-            Ok(made) => made,
-            Err(why) => return self.fail_action(id, "JobFailed", &why),
-        };
-        let action = self.pipeline.action_of(&one).clone();
-        let bucket = self.pipeline.declared_of(&one).artifact_store.location.clone();
-        for output in &action.output_artifacts {
-            let unique = self.hex();
-            let key = format!("{}/{}/{}", self.pipeline.declared_of(&one).name, output.name, &unique[..7]);
-            self.s3.put(&bucket, &key, made.artifact.clone(), self.now);
-            if let Some(execution) = self.pipeline.execution_mut(&one.execution) {
-                let artifact = Artifact { key, revision: made.revision.clone() };
-                execution.artifacts.insert(output.name.clone(), artifact);
-            }
-        }
-        if action.action_type_id.category == "Source"
-            && let Some(execution) = self.pipeline.execution_mut(&one.execution)
-        {
-            execution.revision = Some(Made { artifact: Vec::new(), ..made.clone() });
-        }
-        if let Some(one) = self.pipeline.action_mut(id) {
-            one.summary = Some(made.summary);
-            one.variables = made.variables;
-        }
-        self.end_action(id, ActionStatus::Succeeded);
-    }
-
-    /// A source action of S3's: what its key leads to, or the one that was given at the start (fact 55).
-    fn fetch_object(&mut self, id: &str) {
-        let Some(one) = self.pipeline.action(id).cloned() else { return };
-        let name = self.pipeline.action_of(&one).name.clone();
-        let setting = |name: &str| one.configuration.get(name).cloned().unwrap_or_default();
-        let given =
-            self.pipeline.execution(&one.execution).and_then(|execution| execution.overrides.get(&name).cloned());
-        let (bucket, key) = (setting("S3Bucket"), given.unwrap_or_else(|| setting("S3ObjectKey")));
-        let result = match self.s3.content(&bucket, &key) {
-            Some((artifact, etag)) => Ok(Made {
-                artifact,
-                revision: etag.clone(),
-                summary: format!("Amazon S3 version id: {etag}"),
-                variables: [("BucketName", bucket), ("ObjectKey", key), ("ETag", etag)]
-                    .map(|(name, value)| (name.to_owned(), value))
-                    .into(),
-            }),
-            None => Err(format!(
-                "The specified S3 object {key} in bucket {bucket} cannot be read: make sure that it exists and that the role may read it."
-            )),
-        };
-        self.worked(id, result);
     }
 }
