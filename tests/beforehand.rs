@@ -53,6 +53,21 @@ fn what_does_not_fit_the_account_is_found_before_anything_is_started() {
     refused(swapped, "us/web, eu/web, ap/web: the deployment group `worker` deploys `shop/worker`, not `shop/web`");
 }
 
+#[test]
+fn a_service_that_was_deleted_is_found_before_anything_is_started() {
+    play(Setting::default(), async |stage| {
+        stage.world().delete_service("eu-west-1", "shop", "web");
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let verdict = stage.action(&release, "Prepare").error.unwrap();
+        assert!(
+            verdict.starts_with("Nothing was started: eu/web: there is no service `web` in cluster `shop`"),
+            "{verdict}"
+        );
+        assert_eq!(stage.started(&release), [""; 0], "{verdict}");
+    });
+}
+
 /// The shop, whose web has a role of its own.
 fn with_role() -> String {
     let role = "        taskRoleArn: arn:aws:iam::111122223333:role/shop-pages\n";

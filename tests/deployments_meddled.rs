@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use local::world::{ExecutionStatus, Lateness, Start, World};
 use serde_json::{Value, json};
-use tests::{Call, Meddling, Setting, Stage, is_in, of_task, play};
+use tests::{Call, Meddling, Script, Setting, Stage, is_in, of_task, play, play_denied};
 
 use crate::deployments::{crashing, deploying, is_new_everywhere, is_old_everywhere};
 
@@ -144,6 +144,129 @@ fn one_that_may_not_be_continued_at_the_barrier_takes_all_the_others_back() {
             let verdict = stage.action(&release, "Deploy").error.unwrap();
             assert!(verdict.contains(&format!("codedeploy:ContinueDeployment in {region} was refused")), "{verdict}");
             assert!(verdict.contains("Traffic is on the old version everywhere."), "{verdict}");
+        });
+    }
+}
+
+#[test]
+fn a_canary_that_a_person_stops_without_a_rollback_is_brought_back_all_the_same() {
+    play(Setting::default(), async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        stage.world().set_canary("us-east-1", "shop", "web", Duration::from_secs(120));
+        stage.answer_approval(&release, "Approved");
+        let share = |stage: &Stage| {
+            let id = stage.world().deployment_with(" us/web ")?;
+            let target = stage.call(
+                "CodeDeploy_20141006.BatchGetDeploymentTargets",
+                &json!({"deploymentId": id, "targetIds": ["shop:web"]}),
+            );
+            let sets = target["deploymentTargets"][0]["ecsTarget"]["taskSetsInfo"].as_array()?.clone();
+            let green = sets.into_iter().find(|set| set["taskSetLabel"] == "Green")?;
+            Some((id, green["trafficWeight"].as_f64()?))
+        };
+        let (id, tenth) = loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if let Some((id, weight)) = share(&stage).filter(|(_, weight)| *weight > 0.0) {
+                break (id, weight);
+            }
+        };
+        assert!((tenth - 10.0).abs() < f64::EPSILON, "a tenth of the traffic is on the new version");
+        stage.call("CodeDeploy_20141006.StopDeployment", &json!({"deploymentId": id, "autoRollbackEnabled": false}));
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let verdict = stage.action(&release, "Deploy").error.unwrap();
+        assert!(verdict.contains("Traffic is on the old version everywhere."), "{verdict}");
+        assert!(is_old_everywhere(&stage));
+        let back = stage.world().deployment_with(" us/web ").unwrap();
+        assert_ne!(back, id, "the revision before was deployed");
+        assert_eq!(deployment_of(&stage, &back)["errorInformation"], Value::Null);
+    });
+}
+
+#[test]
+fn the_way_back_is_not_stopped_by_the_alarm_that_the_bad_version_has_set_off() {
+    // In `us` web waits for nobody, and its old tasks are gone at once: only another deployment leads back.
+    let account =
+        Setting::default().account.replacen("wait_at_ready: 10m, termination_wait: 5m", "termination_wait: 0s", 1);
+    assert_ne!(account, Setting::default().account);
+    let meddle = |call: &Call<'_>| match call.operation == "ContinueDeployment" && call.region == "eu-west-1" {
+        true => Meddling::Refuse,
+        false => Meddling::Pass,
+    };
+    play(Setting { account, meddle: Box::new(meddle), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        stage.answer_approval(&release, "Approved");
+        let moved = |world: &World| world.traffic().iter().any(|one| one.image.ends_with(":2.0"));
+        stage.until("us/web has its traffic", Duration::from_secs(120), moved).await;
+        stage.world().set_alarm("us-east-1", "shop", "web", true);
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let back = stage.world().deployments().into_iter().filter(|(description, _)| description.contains("us/web"));
+        let statuses: Vec<_> = back.map(|(_, status)| status).collect();
+        assert!(
+            statuses.len() == 2 && statuses[0] == "Succeeded",
+            "it had succeeded, and was brought back: {statuses:?}"
+        );
+        assert!(is_old_everywhere(&stage), "{:?}", stage.world().traffic());
+        let verdict = stage.action(&release, "Deploy").error.unwrap();
+        assert!(verdict.contains("Traffic is on the old version everywhere."), "{verdict}");
+    });
+}
+
+#[test]
+fn scaling_a_service_in_while_it_deploys_is_no_death_of_its_new_tasks() {
+    let account = Setting::default().account.replacen(
+        "web: {task_definition: shop-web, desired: 2,",
+        "web: {task_definition: shop-web, desired: 8,",
+        1,
+    );
+    assert_ne!(account, Setting::default().account);
+    let slow = |start: &Start| {
+        let script = Script { healthy_after: Some(Duration::from_secs(90)), ..Script::service() };
+        (is_in(start, "eu") && of_task(start, "web")).then_some(script)
+    };
+    play(Setting { account, ..deploying(slow) }, async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        stage.answer_approval(&release, "Approved");
+        let ready = |world: &World| {
+            world.milestones_of_deployments().iter().any(|(of, ready, _)| of.contains("us/web") && ready.is_some())
+        };
+        stage.until("us/web is ready", Duration::from_secs(120), ready).await;
+        stage.call(
+            "AmazonEC2ContainerServiceV20141113.UpdateService",
+            &json!({"cluster": "shop", "service": "web", "desiredCount": 2}),
+        );
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        let gone =
+            stage.world().tasks().filter(|task| task.definition.contains("shop-web:2") && task.is_over()).count();
+        assert!(gone > 3, "more than may die have gone: {gone}");
+        assert!(is_new_everywhere(&stage));
+    });
+}
+
+#[test]
+fn a_turn_whose_pipeline_may_not_be_asked_is_named_and_keeps_nobody_from_deploying_for_longer_than_an_action_lasts() {
+    for (hours, succeeds) in [(1, false), (25, true)] {
+        play_denied(Setting::default(), async |stage| {
+            let since = tests::BEGIN.before(Duration::from_secs(hours * 3600));
+            let turn = json!({"pipeline": "gone", "execution": "e-1", "since": since}).to_string();
+            let bucket = stage.aws_of_owner().bucket("cutover-artifacts");
+            bucket.create("_releases/deploying", turn.into_bytes()).await.unwrap();
+            let release = stage.start();
+            let ended = stage.end(&release).await;
+            if succeeds {
+                assert_eq!(ended, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+                assert!(is_new_everywhere(&stage));
+                return;
+            }
+            let verdict = stage.action(&release, "Deploy").error.unwrap();
+            assert!(
+                verdict.starts_with("Whether execution e-1 of the pipeline `gone` deploys cannot be asked"),
+                "{verdict}"
+            );
+            assert!(verdict.contains("delete s3://cutover-artifacts/_releases/deploying"), "{verdict}");
+            assert!(is_old_everywhere(&stage));
         });
     }
 }

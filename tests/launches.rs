@@ -356,6 +356,20 @@ schedules:
     });
 }
 
+#[test]
+fn a_schedule_that_somebody_has_switched_off_stays_off_whatever_is_released() {
+    let nightly = "  nightly: {cron: 0 3 * * *, task: migrate, environments: [us]}\n";
+    play(Setting { manifest: format!("{SMALL}schedules:\n{nightly}"), ..with_workers("") }, async |stage| {
+        release(&stage).await;
+        stage.world().switch_schedule("cutover.us", "nightly", false);
+        release(&stage).await;
+        assert!(!stage.world().is_switched_on("cutover.us", "nightly"), "an incident is no affair of a release");
+        stage.world().switch_schedule("cutover.us", "nightly", true);
+        release(&stage).await;
+        assert!(stage.world().is_switched_on("cutover.us", "nightly"));
+    });
+}
+
 /// A play under faults: jobs come, functions die, calls are throttled or lost or done late, messages come twice, ECS shows
 /// tasks late, Spot takes some. Then the faults stop, and everything must have come to rest.
 fn play_under_faults(seed: u64) {
@@ -410,6 +424,7 @@ fn play_under_faults(seed: u64) {
     };
     play(setting, async |stage| {
         release(&stage).await;
+        let mut interrupted = 0;
         for id in 0..jobs {
             for _ in 0..chance.usize(1..3) {
                 ask(&stage, "exports", "us", &id.to_string());
@@ -421,6 +436,7 @@ fn play_under_faults(seed: u64) {
             {
                 let now = stage.now();
                 stage.world().interrupt(&one.arn, now);
+                interrupted += 1;
             }
         }
         tokio::time::sleep(150 * MINUTE).await;
@@ -436,7 +452,11 @@ fn play_under_faults(seed: u64) {
         assert!(lives.iter().all(|life| life.stop_code != Some("UserInitiated")), "seed {seed}: none is ended by us");
         let started = lives.iter().filter(|life| life.started.is_some()).count();
         if warm == 0 {
-            assert_eq!(started, jobs, "seed {seed}: one for each job, and never two");
+            // What AWS has interrupted gives its job back to its broker: another one comes for that.
+            assert!(
+                (jobs..=jobs + interrupted).contains(&started),
+                "seed {seed}: {started} for {jobs} jobs, {interrupted} interrupted"
+            );
         }
         // They end by themselves, some of them early; within two minutes there are others.
         let are_warm = |world: &local::world::World| {

@@ -70,7 +70,10 @@ fn what_cannot_start_says_why_and_leaves_nothing() {
     let output = Command::new(programs().join("local")).arg("release").arg(&folder).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2));
-    assert!(error.contains("deploy.yaml: No such file") && error.contains("see examples/shop/deploy.yaml"), "{error}");
+    assert!(
+        error.contains("deploy.yaml: No such file") && error.contains("`cargo run -- init DIR` writes one"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -105,7 +108,13 @@ fn check_says_what_a_release_would_do_or_every_mistake_with_its_place() {
             "error: 1 mistake\n",
         ),
         (&without, &["--parameter", "PreTask=before"], 0, "  Prepare  before: runs `shop prepare`", ""),
-        (&without, &["--parameter", "PreTask=none"], 0, "No action of the pipeline runs the task `before`.", ""),
+        (
+            &without,
+            &["--parameter", "PreTask=none"],
+            0,
+            "Neither an action of the pipeline nor a schedule runs the task `before`.",
+            "",
+        ),
         (&good, &["--parameter", "PreTsk=none"], 2, "", "there is no parameter `PreTsk`: did you mean `PreTask`?"),
         (&good, &["--parameter", "PreTask"], 2, "", "error: --parameter PreTask: write it as NAME=VALUE"),
     ] {

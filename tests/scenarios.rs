@@ -209,6 +209,50 @@ fn plain_lambda_invoke_actions_carry_a_release_through_as_custom_actions_do() {
 }
 
 #[test]
+fn an_invoke_actions_event_that_comes_again_after_its_answer_takes_nothing_back() {
+    // The function dies right after its success was taken, and its release is stopped while its workers are drained: Lambda brings the
+    // event again, and what has succeeded is a fact.
+    let mut died = false;
+    let meddle = move |call: &Call<'_>| {
+        let is_it = call.function == "deploy-services" && call.operation == "PutJobSuccessResult" && !died;
+        died |= is_it;
+        if is_it { Meddling::CrashAfter } else { Meddling::Pass }
+    };
+    let setting = Setting { change_stack: Box::new(as_invoke_actions), meddle: Box::new(meddle), ..Setting::default() };
+    play(setting, async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Approve").await;
+        stage.answer_approval(&release, "Approved");
+        stage.until_begun(&release, "Drain").await;
+        stage.ask("StopPipelineExecution", &release, serde_json::json!({"abandon": true, "reason": "a person"}));
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Stopped);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert!(stage.world().traffic().iter().all(|one| one.image.ends_with(":2.0")), "{:?}", stage.world().traffic());
+    });
+}
+
+#[test]
+fn a_claim_that_codepipeline_takes_and_answers_with_an_error_of_its_own_is_done_by_somebody() {
+    for function in ["run-tasks", "tail-logs", "deploy-services"] {
+        let mut met = false;
+        let meddle = move |call: &Call<'_>| {
+            let is_it = call.function == function && call.operation == "AcknowledgeJob" && !met;
+            met |= is_it;
+            if is_it { Meddling::InternalDone } else { Meddling::Pass }
+        };
+        play(Setting { meddle: Box::new(meddle), ..Setting::default() }, async |stage| {
+            let release = stage.start();
+            assert_eq!(
+                stage.end(&release).await,
+                ExecutionStatus::Succeeded,
+                "{function}: {:#?}",
+                stage.actions(&release)
+            );
+        });
+    }
+}
+
+#[test]
 fn a_migration_that_fails_stops_the_others_and_nothing_is_deployed() {
     play(drifted(), async |stage| {
         let release = stage.start();

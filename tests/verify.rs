@@ -117,7 +117,7 @@ fn each_planted_mistake_is_found_and_says_what_to_do() {
         (
             "\nsetup:",
             "\nbeside: {subnets: {subnet-0a1b2c3d4e5f60718: {}}, endpoints: [s3, logs]}\nsetup:",
-            "us: the subnet subnet-0a1b2c3d4e5f60718 leads nowhere, so no image is pulled: give its VPC vpc-of-subnet-0a1b2c3d4e5f60718 a NAT gateway, or endpoints for ecr.api, ecr.dkr",
+            "us: the subnet subnet-0a1b2c3d4e5f60718 leads nowhere, so no image is pulled: give its VPC vpc-of-subnet-0a1b2c3d4e5f60718 a NAT gateway, or endpoints for us-east-1.ecr.api, us-east-1.ecr.dkr",
         ),
         (
             "\nsetup:",

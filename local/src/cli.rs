@@ -278,10 +278,16 @@ async fn serve_here(serve: Serve) -> Result<ExitCode, Mistake> {
     show.serving(&machine, &prepared.account);
     show.console(&console);
     let mut signals = Signals::new();
+    let mut kept = 0;
     loop {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(200)) => show.notes(&machine),
             () = signals.next() => break,
+        }
+        // Whoever asks for releases meanwhile reads what is kept; and this run may be killed.
+        let ended = machine.world().count_of_objects(real::kept::PREFIX);
+        if ended != kept && real::kept::write(&prepared.kept, &prepared.state, &machine.world()).is_ok() {
+            kept = ended;
         }
     }
     if machine.world().has_executions()

@@ -15,7 +15,7 @@ use crate::aws::s3::{Bucket, Written};
 use crate::error::Error;
 use crate::job::{Claim, Job};
 use crate::lambda::Invocation;
-use crate::time::Clock;
+use crate::time::{Clock, Time};
 
 /// When a job that was claimed before is taken up all the same. Lambda delivers an event again about a minute after its
 /// function died (fact 3); whoever polled the same job at the same moment comes within seconds.
@@ -49,9 +49,30 @@ struct Holder {
     request: String,
     /// What tells it from another one with the same event.
     life: u64,
+    /// When it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begun: Option<Time>,
 }
 
 impl Holder {
+    fn new(invocation: &Invocation) -> Self {
+        let (request, life) = (format!("{:032x}", invocation.request), fastrand::u64(..));
+        Self { request, life, begun: Some(invocation.clock.now()) }
+    }
+
+    /// What becomes of a job that nobody claims, and that `holder` was written down for first. An event that came again within seconds
+    /// has been brought twice, and the first one does it; one that came later has been brought since that one died. An event of its own is
+    /// another job: a continuation may have the id of the job before it (unconfirmed).
+    fn after(&self, holder: &Self) -> Taken {
+        let passed = self.begun.zip(holder.begun).map(|(now, begun)| now.since(begun));
+        match passed {
+            _ if self == holder || self.request != holder.request => Taken::Ours,
+            Some(passed) if passed >= REDELIVERY => Taken::Again,
+            Some(_) => Taken::Not,
+            None => Taken::Ours,
+        }
+    }
+
     /// Whether this invocation does the job that `holder` has: it is written there itself; or an earlier invocation with the same
     /// event is, and `late` as it is, that one has died.
     fn may_go_on(&self, holder: &Self, late: bool) -> bool {
@@ -96,7 +117,7 @@ pub(crate) async fn take(
         }
     };
     if let Some(bucket) = aws.settings().bucket.as_deref() {
-        let own = Holder { request: format!("{:032x}", invocation.request), life: fastrand::u64(..) };
+        let own = Holder::new(&invocation);
         let holder = tokio::time::timeout(WRITING, holder(&aws.bucket(bucket), job, &own)).await;
         if !holder.ok().flatten().is_none_or(|holder| own.may_go_on(&holder, late)) {
             info!(job = job.id, "somebody else has claimed this job at the same moment, and does it");
@@ -107,6 +128,23 @@ pub(crate) async fn take(
         info!(job = job.id, "taking up a job whose function died");
     }
     Ok(taken)
+}
+
+/// What becomes of a job that nobody claims, since CodePipeline itself has invoked the function for it (fact 2): it is this invocation's,
+/// unless another one with the same event does it. Where the bucket does not tell, it is.
+///
+/// Safe to repeat: the name is written only where there is none.
+pub(crate) async fn take_unclaimed(aws: &Aws, job: &Job, invocation: Invocation) -> Taken {
+    let Some(bucket) = aws.settings().bucket.as_deref() else { return Taken::Ours };
+    let own = Holder::new(&invocation);
+    let holder = tokio::time::timeout(WRITING, holder(&aws.bucket(bucket), job, &own)).await;
+    let taken = holder.ok().flatten().map_or(Taken::Ours, |holder| own.after(&holder));
+    match taken {
+        Taken::Ours => {}
+        Taken::Again => info!(job = job.id, "taking up a job whose function died"),
+        Taken::Not => info!(job = job.id, "somebody else does this job"),
+    }
+    taken
 }
 
 /// Claims the job; `None` when CodePipeline said "not now" for too long. Then nothing was claimed: an error here would
@@ -171,7 +209,7 @@ mod tests {
 
     #[test]
     fn only_who_is_written_down_goes_on_and_who_comes_late_with_the_same_event() {
-        let holder = |request: &str, life| Holder { request: request.into(), life };
+        let holder = |request: &str, life| Holder { request: request.into(), life, begun: None };
         for (own, found, late, expected) in [
             (holder("a", 1), holder("a", 1), false, true),
             (holder("a", 2), holder("a", 1), false, false),
@@ -180,6 +218,25 @@ mod tests {
             (holder("b", 1), holder("a", 1), true, false),
         ] {
             assert_eq!(own.may_go_on(&found, late), expected, "{own:?} {found:?} {late}");
+        }
+    }
+
+    #[test]
+    fn an_event_that_comes_again_goes_on_with_what_died_and_never_beside_what_lives() {
+        let begun = Time::from_millis(1_000_000);
+        let holder = |request: &str, life, after: u64| Holder {
+            request: request.into(),
+            life,
+            begun: Some(begun.plus(Duration::from_secs(after))),
+        };
+        for (own, expected) in [
+            (holder("a", 1, 0), Taken::Ours),
+            (holder("a", 2, 5), Taken::Not),
+            (holder("a", 2, 30), Taken::Again),
+            (holder("b", 3, 5), Taken::Ours),
+            (holder("b", 3, 90), Taken::Ours),
+        ] {
+            assert_eq!(own.after(&holder("a", 1, 0)), expected, "{own:?}");
         }
     }
 }

@@ -1,9 +1,9 @@
 //! How a task that is over ended (fact 21).
 //!
-//! Invariant: a task has succeeded only if its essential containers ended by themselves, all with exit code 0; whatever is
-//! not known to be a success is none.
+//! Invariant: a task has succeeded only if its essential containers ended by themselves, all with exit code 0, or its main one did, whose
+//! end is a signal for all others; whatever is not known to be a success is none.
 
-use crate::aws::ecs::{Definition, Task};
+use crate::aws::ecs::{Container, Definition, Task};
 
 /// How a task ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,13 @@ pub enum End {
 /// The rule of fact 21, and nothing less.
 #[must_use]
 pub fn judge(task: &Task, definition: &Definition) -> End {
+    judge_main(task, definition, None)
+}
+
+/// The same of a task whose main container is known: when that one has ended with 0, ECS asks those beside it to end, and what they end with
+/// after the signal is no failure. When several have failed, it explains the rest.
+#[must_use]
+pub fn judge_main(task: &Task, definition: &Definition, main: Option<&str>) -> End {
     let stop_code = task.stop_code.as_deref().unwrap_or("without a stop code");
     let essential = || task.containers.iter().filter(|container| definition.is_essential(&container.name));
     let reason = task.stopped_reason.as_deref().unwrap_or("ECS gives no reason");
@@ -33,7 +40,16 @@ pub fn judge(task: &Task, definition: &Definition) -> End {
         let container = essential().next().map(|container| container.name.clone());
         return End::Failed { container, what: format!("ECS stopped it since it failed {by} health checks") };
     }
-    if let Some(bad) = essential().find(|container| container.exit_code.is_some_and(|code| code != 0)) {
+    let is_main = |container: &&Container| main == Some(container.name.as_str());
+    let by_signal = |container: &&Container| matches!(container.exit_code, Some(137 | 143));
+    let has_done_its_work = stop_code == "EssentialContainerExited"
+        && essential().any(|container| is_main(&container) && container.exit_code == Some(0));
+    let bad = || {
+        let bad = essential().filter(|container| container.exit_code.is_some_and(|code| code != 0));
+        bad.filter(|container| !(has_done_its_work && by_signal(container)))
+    };
+    let first = bad().find(is_main).or_else(|| bad().find(|container| !by_signal(container))).or_else(|| bad().next());
+    if let Some(bad) = first {
         // A task that we stopped ends with 143 or 137 as a rule; that is no failure of its own.
         if stop_code == "UserInitiated" {
             return End::Stopped;
@@ -77,7 +93,7 @@ fn meaning(code: i32) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aws::ecs::{Container, ContainerDefinition};
+    use crate::aws::ecs::ContainerDefinition;
 
     fn task(stop_code: &str, containers: &[(&str, Option<i32>, Option<&str>)]) -> Task {
         Task {
@@ -122,6 +138,42 @@ mod tests {
             let expected = End::Failed { container: Some("app".into()), what: said.into() };
             assert_eq!(judge(&ill, &definition()), expected);
         }
+    }
+
+    #[test]
+    fn what_a_container_beside_the_main_one_ends_with_after_the_signal_is_no_failure() {
+        let container = |name: &str| ContainerDefinition { name: name.into(), essential: true, ..Default::default() };
+        let both = Definition { containers: vec![container("side"), container("app")], ..definition() };
+        let exited = |containers: &[(&str, Option<i32>, Option<&str>)]| task("EssentialContainerExited", containers);
+        for (side, app, expected) in [
+            (Some(143), Some(0), None),
+            (Some(137), Some(0), None),
+            (Some(1), Some(0), Some("container `side` ended with exit code 1")),
+            (None, Some(0), Some("container `side` has no exit code: the reason (EssentialContainerExited)")),
+            (
+                Some(0),
+                Some(137),
+                Some(
+                    "container `app` ended with exit code 137, killed by SIGKILL (out of memory, or it did not end in time)",
+                ),
+            ),
+            (Some(137), Some(1), Some("container `app` ended with exit code 1")),
+        ] {
+            let said = match judge_main(&exited(&[("side", side, None), ("app", app, None)]), &both, Some("app")) {
+                End::Succeeded => None,
+                End::Stopped => Some("stopped".to_owned()),
+                End::Failed { what, .. } => Some(what),
+            };
+            assert_eq!(said.as_deref(), expected, "side {side:?}, app {app:?}");
+        }
+        // Of which nothing more is known, both must have ended well.
+        assert!(matches!(
+            judge(&exited(&[("side", Some(143), None), ("app", Some(0), None)]), &both),
+            End::Failed { .. }
+        ));
+        // And one that was ended from outside has not done its work.
+        let taken = task("SpotInterruption", &[("side", Some(143), None), ("app", Some(0), None)]);
+        assert!(matches!(judge_main(&taken, &both, Some("app")), End::Failed { .. }));
     }
 
     #[test]

@@ -89,27 +89,34 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Error codes that mean "not now": each service has words of its own for it.
-const AGAIN: &[&str] = &[
+/// Error codes that mean "not now", and that nothing was done: each service has words of its own for it.
+const NOT_NOW: &[&str] = &[
     "ThrottlingException",
     "Throttling",
     "TooManyRequestsException",
     "RequestLimitExceeded",
     "LimitExceededException",
     "ConcurrentModificationException",
-    "ServerException",
-    "ServiceUnavailableException",
-    "ServiceUnavailable",
     "SlowDown",
     // SSM's, while another write of the same parameter is on its way.
     "TooManyUpdates",
+    "OperationAbortedException",
+    "EC2ThrottledException",
+    // Lambda's, while it makes or changes the function.
+    "ResourceConflictException",
+];
+
+/// Error codes of a service that has trouble of its own: what was asked for may have been done all the same.
+const TROUBLE: &[&str] = &[
+    "ServerException",
+    "ServiceUnavailableException",
+    "ServiceUnavailable",
+    "ServiceException",
     "InternalFailure",
     "InternalError",
     "InternalServerError",
-    "OperationAbortedException",
     "RequestTimeout",
     "RequestTimeoutException",
-    "EC2ThrottledException",
 ];
 
 /// What is said where the code is one for wrong requests, and means "not now" all the same: ECS hands on that EC2 throttles it, has a
@@ -163,7 +170,10 @@ pub fn failure<E: ProvideErrorMetadata>(call: &str, error: &SdkError<E, HttpResp
 
 /// What an error that the service itself answered means, by its code, its message and the answer's status.
 pub fn answered(call: &str, code: &str, said: &str, status: Option<u16>) -> Error {
-    if says_not_now(code, said) || status.is_some_and(|status| status == 429 || status >= 500) {
+    if says_not_now(code, said)
+        || TROUBLE.contains(&code)
+        || status.is_some_and(|status| status == 429 || status >= 500)
+    {
         return Error::Again(format!("{call}: {code}: {said}"));
     }
     if REFUSED.contains(&code) {
@@ -190,13 +200,14 @@ fn refused_before(failure: &DispatchFailure) -> Option<String> {
     ))
 }
 
-/// Whether the service itself answered "not now": then it has done nothing.
+/// Whether the service itself answered "not now": then it has done nothing. One that speaks of an error of its own may have done what was
+/// asked for, as after a reply that was lost.
 pub fn is_not_now<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     matches!(error, SdkError::ServiceError(_)) && says_not_now(code(error), error.message().unwrap_or_default())
 }
 
 fn says_not_now(code: &str, said: &str) -> bool {
-    AGAIN.contains(&code) || AGAIN_IN_WORDS.iter().any(|words| said.contains(words))
+    NOT_NOW.contains(&code) || AGAIN_IN_WORDS.iter().any(|words| said.contains(words))
 }
 
 /// The code of an error that the service itself answered, to tell "already done" from "failed".
@@ -224,6 +235,22 @@ mod tests {
         ] {
             let error = answered("ecs:RunTask in us-east-1", code, said, Some(400));
             assert_eq!(matches!(error, Error::Again(_)), again, "{code}: {said}");
+        }
+    }
+
+    #[test]
+    fn only_who_says_not_now_has_surely_done_nothing() {
+        for (code, nothing_done) in [
+            ("ThrottlingException", true),
+            ("TooManyUpdates", true),
+            ("InternalFailure", false),
+            ("ServerException", false),
+            ("ServiceUnavailableException", false),
+            ("RequestTimeout", false),
+        ] {
+            assert_eq!(says_not_now(code, "no message"), nothing_done, "{code}");
+            let error = answered("codepipeline:AcknowledgeJob", code, "no message", Some(400));
+            assert!(matches!(error, Error::Again(_)), "{code} is looked at again");
         }
     }
 }

@@ -47,6 +47,12 @@ impl Invocation {
         Self { deadline: self.deadline.plus(MARGIN.saturating_sub(LAST_WORDS)), ..self }
     }
 
+    /// The same, but it works for so long at most.
+    #[must_use]
+    pub(crate) fn at_most(self, length: Duration) -> Self {
+        Self { deadline: self.deadline.min(self.clock.now().plus(length)), ..self }
+    }
+
     /// How long it may still work before it must answer.
     #[must_use]
     pub fn left(&self) -> Duration {

@@ -23,6 +23,15 @@ pub struct StartedBy<'a> {
     pub environment: &'a str,
 }
 
+/// What a worker, or a run by the clock, carries in `startedBy`: it is how ECS's events tell whose task has ended.
+#[must_use]
+pub fn worker_started_by(environment: &str, name: &str) -> String {
+    format!("{WORKER_STARTED_BY}{environment}/{name}")
+}
+
+/// See the rule in template.yaml, which names it, too.
+pub const WORKER_STARTED_BY: &str = "cutover-worker/";
+
 /// Whose task this is, from its `startedBy`; `None` when it is not Cutover's.
 #[must_use]
 pub fn read_started_by(text: &str) -> Option<StartedBy<'_>> {

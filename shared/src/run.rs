@@ -56,6 +56,10 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// The pause after a look that failed; the SDK has already tried three times by then.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(2);
 
+/// How long a job is worked at that was taken up from a function that died: CodePipeline fails an action that is not answered for 20
+/// minutes (fact 4), and Lambda may have let that one live for 15, and comes again after one or two.
+const TAKEN_UP: Duration = Duration::from_secs(150);
+
 /// Runs one job: calls `step` until it ends or the Lambda's time does, then answers.
 ///
 /// `S` is what the token carries from job to job; `M` is what a step keeps in memory between two looks of one
@@ -135,7 +139,7 @@ where
     let codepipeline = Codepipeline::new(aws);
     let taken = match &job.claim {
         Some(claim) => claim::take(aws, &codepipeline, (&job, claim), invocation).await?,
-        None => Taken::Ours,
+        None => claim::take_unclaimed(aws, &job, invocation).await,
     };
     if taken == Taken::Not {
         return Ok(());
@@ -146,8 +150,8 @@ where
             return deliver(&codepipeline, &job, &undone(verdict), invocation).await.map(drop);
         }
     };
-    // Without the id of its run, one that was answered cannot be told from one that a retry has begun.
-    if taken == Taken::Again && job.run.is_some() && is_past(&codepipeline, &job, &work.release, invocation).await? {
+    // Without the id of its run, it is the newest of its name: by now its own is shown, or one that a retry has begun since.
+    if taken == Taken::Again && is_past(&codepipeline, &job, &work.release, invocation).await? {
         info!(job = job.id, "the function died after its answer was taken, or its stage was tried again");
         // Of a run that a retry has taken over, nobody reads the rest; where that is not known, it is ended all the same.
         if goes_on
@@ -158,7 +162,8 @@ where
         }
         return Ok(());
     }
-    let answer = follow(aws, &job, invocation, &mut work, undone, &mut step).await;
+    let working = if taken == Taken::Again { invocation.at_most(TAKEN_UP) } else { invocation };
+    let answer = follow(aws, &job, working, &mut work, undone, &mut step).await;
     match deliver(&codepipeline, &job, &answer, invocation).await? {
         Answered::Taken if job.origin == Origin::Custom && matches!(answer, Answer::Continue { .. }) => {
             aws.hurry_dispatch().await;

@@ -69,6 +69,10 @@ pub enum Meddling {
     AbandonAndCrash,
     /// It is done, a person stops and abandons the release, and the function dies then.
     AbandonAndCrashAfter,
+    /// The service has trouble of its own, and nothing is done.
+    Internal,
+    /// It says so, and has done it all the same.
+    InternalDone,
     /// Nothing comes back, and nothing is done.
     Hang,
     /// The connection is lost; it is done that much later.
@@ -236,6 +240,11 @@ impl InProcess {
         let response = match meddling {
             Meddling::Pass => self.answer(&request),
             Meddling::Throttle => throttled(&request),
+            Meddling::Internal => internal(&request),
+            Meddling::InternalDone => {
+                self.answer(&request);
+                internal(&request)
+            }
             Meddling::Refuse => refused(),
             Meddling::RefuseRole => Response {
                 status: 403,
@@ -354,6 +363,15 @@ fn refused() -> Response {
     let body = br#"{"__type":"AccessDeniedException","message":"not authorized to perform this"}"#.to_vec();
     let headers = vec![("x-amzn-errortype".to_owned(), "AccessDeniedException".to_owned())];
     Response { status: 400, headers, body }
+}
+
+fn internal(request: &Request) -> Response {
+    if !request.headers.contains_key("x-amz-target") {
+        return Response { status: 500, headers: Vec::new(), body: Vec::new() };
+    }
+    let body = br#"{"__type":"InternalFailure","message":"We encountered an internal error."}"#.to_vec();
+    let headers = vec![("x-amzn-errortype".to_owned(), "InternalFailure".to_owned())];
+    Response { status: 500, headers, body }
 }
 
 fn throttled(request: &Request) -> Response {

@@ -1,5 +1,7 @@
 //! What lies between, from the records: pure.
 
+use std::collections::BTreeSet;
+
 use shared::artifact::Content;
 use shared::record::{self, Entry, History, Record};
 
@@ -81,6 +83,15 @@ impl Between {
         self.since.iter().flat_map(|one| one.begun_tasks().into_iter().map(|task| (task, one.what_now()))).collect()
     }
 
+    /// What the releases since have deployed that is not among these: nothing brings that back.
+    pub(crate) fn stay(&self, deploys: &[String]) -> Vec<String> {
+        let had_traffic = self.since.iter().chain(&self.runs).filter(|one| one.deployed_at().is_some());
+        let services =
+            had_traffic.flat_map(|one| &one.services).map(|one| format!("{}/{}", one.environment, one.service));
+        let stay: BTreeSet<_> = services.filter(|name| !deploys.contains(name)).collect();
+        stay.into_iter().collect()
+    }
+
     /// How many of the releases since had the traffic.
     pub(crate) fn deployed_since(&self) -> usize {
         self.since.iter().filter(|one| one.deployed_at().is_some()).count()
@@ -137,7 +148,7 @@ pub(crate) fn decide(seen: &Seen<'_>) -> Decision {
 mod tests {
     use shared::Time;
     use shared::manifest::Manifest;
-    use shared::record::Step;
+    use shared::record::{Deployed, Step};
 
     use super::*;
 
@@ -164,6 +175,26 @@ mod tests {
     fn seen<'a>(target: &'a Content, records: Vec<Record>) -> Seen<'a> {
         let history = History { records, unreadable: Vec::new() };
         Seen { target, history, image: ImageIs::There, behind: Vec::new() }
+    }
+
+    #[test]
+    fn what_only_a_later_release_has_deployed_stays_on_it() {
+        let service = |environment: &str, service: &str| Deployed {
+            environment: environment.into(),
+            service: service.into(),
+            ..Deployed::default()
+        };
+        let word = |word: &str| word.to_owned();
+        let deploys =
+            Step { stage: word("Deploy"), action: word("Deploy"), status: word("Succeeded"), ..Step::default() };
+        let later = Record {
+            services: vec![service("us", "web"), service("ap", "web")],
+            actions: vec![deploys],
+            ..release(3, "b", "Succeeded", &[])
+        };
+        let between = Between { runs: Some(later.clone()), since: vec![later], ..Between::default() };
+        assert_eq!(between.stay(&["us/web".into(), "eu/web".into()]), ["ap/web"]);
+        assert_eq!(between.stay(&["us/web".into(), "ap/web".into()]), [""; 0]);
     }
 
     #[test]

@@ -91,6 +91,14 @@ pub(crate) fn asks(tick: &Tick<'_>, between: &Between, target: &Content) -> Succ
             fit(why.trim_end_matches('.'), LONGEST_WHY)
         );
     }
+    let stay = between.stay(&deployed(target));
+    if !stay.is_empty() {
+        let _ = write!(
+            text,
+            " THESE STAY ON THE NEWER VERSION, since the earlier release did not have them: {}.",
+            stay.join(", ")
+        );
+    }
     let tasks = between.tasks();
     if !tasks.is_empty() {
         let ran = if between.target.is_some() { "RAN SINCE" } else { "MAY HAVE RUN SINCE" };
@@ -166,13 +174,21 @@ fn runs(record: &Record) -> Option<Runs> {
 
 /// "registry/shop@sha256:... to us/web, us/worker".
 fn deploys(target: &Content) -> String {
+    format!(
+        "{} to {}",
+        target.image.as_deref().unwrap_or("the image of the task definitions"),
+        deployed(target).join(", ")
+    )
+}
+
+/// Each service in each environment.
+fn deployed(target: &Content) -> Vec<String> {
     let manifest = &target.manifest;
     let each = manifest.services.iter().flat_map(|(name, service)| {
         let environments = manifest.environments_of(service.environments.as_ref());
         environments.into_iter().map(move |(environment, _)| format!("{environment}/{name}"))
     });
-    let each: Vec<_> = each.collect();
-    format!("{} to {}", target.image.as_deref().unwrap_or("the image of the task definitions"), each.join(", "))
+    each.collect()
 }
 
 /// What stands in the release's log.

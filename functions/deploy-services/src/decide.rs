@@ -155,11 +155,14 @@ pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
             let since = state.turn.unwrap_or(seen.begun);
             let busy = seen.now.since(state.busy.map_or(since, |(busy, _)| busy.max(since)));
             let what = shared::text::fit(&failure(seen.now.since(since), busy, one)?, LONGEST_CAUSE);
-            Some((one.was_stopped, one.first_death.unwrap_or(seen.now), Cause { target, what }))
+            let waits_for_another = one.phase == Phase::Ready && one.broken.is_none() && one.dying.is_none();
+            let rank = (one.was_stopped, waits_for_another, one.first_death.unwrap_or(seen.now));
+            Some((rank, Cause { target, what }))
         });
         // Several may have failed between two looks: the first is whose tasks died first. What was only stopped comes last: this action
-        // may have done so before its function died, since another one had failed.
-        state.cause = failures.min_by_key(|(was_stopped, at, _)| (*was_stopped, *at)).map(|(_, _, cause)| cause);
+        // may have done so before its function died, since another one had failed. What is ready, and was in time but for another one, comes
+        // behind that one.
+        state.cause = failures.min_by_key(|(rank, _)| *rank).map(|(_, cause)| cause);
         if state.cause.is_none()
             && let Standing::Broken { what } = &seen.workers
         {
@@ -245,6 +248,10 @@ fn failure(passed: Duration, busy: Duration, target: &Observed) -> Option<String
         }
         Phase::Going | Phase::Held | Phase::Ready | Phase::Shifting | Phase::Between if passed > target.timeout => {
             Some(format!("its traffic had not moved after {}, its `timeout`", shared::time::spoken(target.timeout)))
+        }
+        Phase::Moved | Phase::Done if passed > target.timeout && !target.is_proven => {
+            let limit = shared::time::spoken(target.timeout);
+            Some(format!("its new tasks have not been seen to stay healthy after {limit}, its `timeout`"))
         }
         Phase::Unknown | Phase::Empty | Phase::Busy { .. } | Phase::Going | Phase::Held | Phase::Ready => None,
         Phase::Shifting | Phase::Between | Phase::Moved | Phase::Done | Phase::Same => None,

@@ -48,7 +48,8 @@ impl Report<'_> {
     }
 
     fn has_moved(&self, target: &Target) -> bool {
-        matches!(self.phase(target), Phase::Moved | Phase::Done | Phase::Same)
+        let seen = target.observed(&self.moment);
+        seen.is_proven && matches!(seen.phase, Phase::Moved | Phase::Done | Phase::Same)
     }
 
     /// "Traffic moved in 2 of 6, 4 ready; us/web: Install, 1 of 2 new tasks run, 0 % of traffic; ...".

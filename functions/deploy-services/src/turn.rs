@@ -3,17 +3,22 @@
 //! Invariant: nothing is begun by whoever has not got the turn. It is an object in S3 that names the execution; it is taken over
 //! when no action that deploys is under way in that execution or was given up lately, so that nobody has to be alive to give it back.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use shared::aws::SHOWN;
 use shared::aws::codepipeline::{ActionStatus, Codepipeline, Sibling};
-use shared::aws::s3::Written;
+use shared::aws::s3::{Bucket, Written};
 use shared::job::Release;
 use shared::run::GIVEN_UP;
-use shared::{Aws, Error, Tick, Time};
+use shared::{Aws, Error, Tick, Time, Verdict};
 use tracing::warn;
 
 /// The object's key.
 const KEY: &str = "_releases/deploying";
+
+/// The longest that an action runs (fact 5): a turn that is older is nobody's.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// Who deploys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +62,7 @@ pub(crate) async fn take(tick: &Tick<'_>) -> Result<Whose, Error> {
                     return Ok(Whose::Ours);
                 }
                 Ok(turn) if turn.execution == own.execution => {}
-                Ok(turn) if deploys(tick.aws, &turn, tick.now).await? => return Ok(Whose::Theirs(turn)),
+                Ok(turn) if deploys(tick.aws, &turn, &own, &bucket).await? => return Ok(Whose::Theirs(turn)),
                 Ok(_) => {}
                 Err(error) => warn!(%error, "whose turn it was cannot be read"),
             }
@@ -73,7 +78,11 @@ pub(crate) async fn take(tick: &Tick<'_>) -> Result<Whose, Error> {
 }
 
 /// Whether the release that has the turn deploys. One that has just taken it may not be shown to do so yet.
-async fn deploys(aws: &Aws, turn: &Turn, now: Time) -> Result<bool, Error> {
+///
+/// # Errors
+/// The calls'; and that another pipeline may not be asked, for as long as it may deploy.
+async fn deploys(aws: &Aws, turn: &Turn, own: &Turn, bucket: &Bucket) -> Result<bool, Error> {
+    let now = own.since;
     if now.since(turn.since) < SHOWN {
         return Ok(true);
     }
@@ -84,7 +93,30 @@ async fn deploys(aws: &Aws, turn: &Turn, now: Time) -> Result<bool, Error> {
         action: None,
         attempt: 1,
     };
-    let actions = Codepipeline::new(aws).siblings(&release).await?;
+    let actions = match Codepipeline::new(aws).siblings(&release).await {
+        Ok(actions) => actions,
+        Err(again @ Error::Again(_)) => return Err(again),
+        // Whoever cannot be asked cannot keep everybody else from deploying for ever.
+        Err(Error::Stop(why)) => {
+            let is_gone = ["PipelineNotFoundException", "PipelineExecutionNotFoundException"];
+            if is_gone.iter().any(|code| why.message.contains(code)) || now.since(turn.since) > LONGEST {
+                warn!(why = why.message, pipeline = turn.pipeline, "who had the turn to deploy is gone");
+                return Ok(false);
+            }
+            return Err(Error::Stop(Verdict {
+                message: format!(
+                    "Whether execution {} of the pipeline `{}` deploys cannot be asked, and it has had the turn to deploy since {}: {}. Let the \
+                     stack's parameter OtherPipelines name that pipeline, or, where it is gone, delete {}.",
+                    turn.execution,
+                    turn.pipeline,
+                    turn.since,
+                    why.message.trim_end_matches('.'),
+                    bucket.at(KEY),
+                ),
+                ..why
+            }));
+        }
+    };
     let deploys: Vec<_> = actions.into_iter().filter(|one| one.deploys).collect();
     Ok(deploys.iter().any(|one| one.is_running() || has_ended_lately(one, &deploys, now)))
 }
@@ -115,14 +147,10 @@ mod tests {
             (ActionStatus::Failed, 1, false),
             (ActionStatus::Succeeded, 1, false),
         ] {
-            let one = Sibling {
-                status,
-                updated: Some(now.before(std::time::Duration::from_secs(before))),
-                ..Sibling::default()
-            };
+            let one = Sibling { status, updated: Some(now.before(Duration::from_secs(before))), ..Sibling::default() };
             assert_eq!(has_ended_lately(&one, std::slice::from_ref(&one), now), expected, "{status:?} {before} s ago");
         }
-        let at = |seconds| Some(now.before(std::time::Duration::from_secs(seconds)));
+        let at = |seconds| Some(now.before(Duration::from_secs(seconds)));
         let given_up =
             Sibling { status: ActionStatus::Abandoned, started: at(90), updated: at(60), ..Sibling::default() };
         for (started, before, expected) in [(50, 1, true), (50, GIVEN_UP.as_secs(), false), (95, 1, false)] {

@@ -22,6 +22,10 @@ pub(crate) enum Ending {
     Clean,
     /// By SIGKILL, so long after it was asked to end.
     Killed(Duration),
+    /// By SIGKILL, and nobody had asked it to end: it was out of memory, as a rule.
+    OutOfMemory,
+    /// Its machine was taken from it.
+    TakenAway,
     /// With an error of its own.
     Failed,
 }
@@ -34,8 +38,13 @@ pub(crate) fn ending(task: &Task) -> Ending {
         return Ending::Busy;
     }
     if has(|code| code == 137) {
-        let (asked, ended) = (task.stopping.unwrap_or_default(), task.stopped.unwrap_or_default());
-        return Ending::Killed(ended.since(asked));
+        let asked = task.stopping.zip(task.stopped).map(|(asked, ended)| ended.since(asked));
+        return match (task.stop_code.as_deref(), asked) {
+            (Some("SpotInterruption" | "TerminationNotice"), _) => Ending::TakenAway,
+            // The other containers of a task that has ended by itself are asked to end, too.
+            (Some("EssentialContainerExited"), _) | (_, None) => Ending::OutOfMemory,
+            (_, Some(after)) => Ending::Killed(after),
+        };
     }
     if has(|code| !matches!(code, 0 | 130 | 131 | 143)) { Ending::Failed } else { Ending::Clean }
 }
@@ -71,6 +80,10 @@ pub(crate) fn ended(service: &Service, task: &Task) -> String {
         Ending::Busy => "is busy".to_owned(),
         Ending::Clean => "finished".to_owned(),
         Ending::Killed(after) => format!("was killed by SIGKILL {} after it was asked to end", spoken(after)),
+        Ending::OutOfMemory => {
+            "was killed by SIGKILL before anybody had asked it to end: out of memory, as a rule".to_owned()
+        }
+        Ending::TakenAway => "lost its machine (Spot)".to_owned(),
         Ending::Failed => "ended with an error".to_owned(),
     };
     format!("{} {} | old task {id} {what}", service.site.environment_name, service.site.service_name)
@@ -122,10 +135,13 @@ fn became(tick: &Tick<'_>, service: &Service, named: &mut Vec<String>) -> (Strin
     }
     let mut bad = false;
     let (mut clean, mut failed, mut busy, mut protected) = (0, 0, 0, 0);
+    let (mut out_of_memory, mut taken_away) = (0, 0);
     let mut killed = Vec::new();
     for task in service.old.values() {
         match ending(task) {
             Ending::Clean => clean += 1,
+            Ending::OutOfMemory => out_of_memory += 1,
+            Ending::TakenAway => taken_away += 1,
             Ending::Failed => failed += 1,
             Ending::Killed(after) => killed.push(after),
             Ending::Busy => {
@@ -146,6 +162,16 @@ fn became(tick: &Tick<'_>, service: &Service, named: &mut Vec<String>) -> (Strin
             killed.len(),
             spoken(*longest)
         ));
+    }
+    if out_of_memory > 0 {
+        bad = true;
+        said.push(format!(
+            "{out_of_memory} killed by SIGKILL before anybody had asked for it: out of memory, as a rule"
+        ));
+    }
+    if taken_away > 0 {
+        bad = true;
+        said.push(format!("{taken_away} lost their machine in the middle (Spot)"));
     }
     if failed > 0 {
         bad = true;

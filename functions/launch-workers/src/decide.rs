@@ -74,7 +74,8 @@ pub(crate) struct Decided {
 /// Decides; what must be remembered goes into the ledger.
 pub(crate) fn decide(seen: &Observation<'_>, ledger: &mut Ledger) -> Decided {
     let mut decided = Decided::default();
-    let Followed { settled, news } = follow(&Seen { now: seen.now, tasks: seen.tasks, ids: seen.ids }, ledger);
+    let Followed { settled, news, taken_away } =
+        follow(&Seen { now: seen.now, tasks: seen.tasks, ids: seen.ids }, ledger);
     decided.acts.extend(settled.into_iter().map(|id| Act::Settle { id }));
     decided.news = news;
     ledger.failed.retain(|id, _| seen.ids.contains(id));
@@ -93,7 +94,10 @@ pub(crate) fn decide(seen: &Observation<'_>, ledger: &mut Ledger) -> Decided {
         |place: &&Place| is_warm(place, kind, seen.now) && !is_shown_ending(place, seen) && !is_lost(place, seen);
     let idle = ledger.places.iter().filter(counts).count();
     let starting = idle + wanted.iter().filter(|job| job.is_none()).count();
-    let mut missing = usize::try_from(kind.warm).unwrap_or_default().saturating_sub(starting);
+    let warm = usize::try_from(kind.warm).unwrap_or_default();
+    // And one for each whose job goes back to its broker: nobody else would come for it. One too many waits for a job, and ends at its age.
+    let taken_away = if kind.live.is_some() { taken_away } else { 0 };
+    let mut missing = warm.saturating_sub(starting).max(taken_away);
     while missing > 0 && !is_pausing(ledger, seen.now) && room(&wanted, ledger) {
         wanted.push(None);
         missing -= 1;

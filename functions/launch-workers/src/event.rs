@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 use shared::Event;
+use shared::names::WORKER_STARTED_BY;
 
 /// What an event asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,14 +28,6 @@ pub(crate) struct Message {
     pub(crate) received: u32,
 }
 
-/// What a worker carries in `startedBy`: it is how ECS's events tell whose task has ended.
-pub(crate) fn started_by(environment: &str, name: &str) -> String {
-    format!("{STARTED_BY}{environment}/{name}")
-}
-
-/// See the rule in template.yaml, which names it, too.
-const STARTED_BY: &str = "cutover-worker/";
-
 /// Reads an event of Lambda's event source mapping, of ECS, or of a schedule.
 pub(crate) fn read(event: &Event) -> Asked {
     let value = event.value();
@@ -48,7 +41,8 @@ pub(crate) fn read(event: &Event) -> Asked {
             |record| Message { id: text(record, "messageId"), body: text(record, "body"), received: received(record) };
         return Asked::Jobs(records.iter().map(message).collect());
     }
-    let by = value.pointer("/detail/startedBy").and_then(Value::as_str).and_then(|by| by.strip_prefix(STARTED_BY));
+    let by =
+        value.pointer("/detail/startedBy").and_then(Value::as_str).and_then(|by| by.strip_prefix(WORKER_STARTED_BY));
     match by.and_then(|rest| rest.split_once('/')) {
         Some((environment, name)) => Asked::Kind { environment: environment.to_owned(), name: name.to_owned() },
         None => Asked::All,
@@ -59,12 +53,14 @@ pub(crate) fn read(event: &Event) -> Asked {
 mod tests {
     use serde_json::json;
 
+    use shared::names::worker_started_by;
+
     use super::*;
 
     #[test]
     fn an_event_says_what_to_look_at_and_an_unknown_one_that_all_is_looked_at() {
         let message = |received| Message { id: "m-1".into(), body: "{}".into(), received };
-        let by = started_by("eu", "exports");
+        let by = worker_started_by("eu", "exports");
         for (event, expected) in [
             (
                 json!({"Records": [{"messageId": "m-1", "body": "{}", "eventSource": "aws:sqs"}]}),
@@ -88,6 +84,6 @@ mod tests {
 
     #[test]
     fn what_a_worker_carries_fits() {
-        assert!(started_by(&"e".repeat(20), &"w".repeat(40)).len() <= 128);
+        assert!(worker_started_by(&"e".repeat(20), &"w".repeat(40)).len() <= 128);
     }
 }

@@ -54,6 +54,8 @@ pub(crate) struct Followed {
     /// The jobs that have their workers: they wait no longer.
     pub(crate) settled: Vec<String>,
     pub(crate) news: Vec<News>,
+    /// How many workers AWS has ended in the middle of a job that waits here no longer.
+    pub(crate) taken_away: usize,
 }
 
 /// What became of each place's task.
@@ -86,10 +88,13 @@ pub(crate) fn follow(seen: &Seen<'_>, ledger: &mut Ledger) -> Followed {
             continue;
         }
         let why = task.and_then(how_it_failed);
+        // Its library gives the job back to the broker, and asks for nobody.
+        let works = place.job.as_ref().is_some_and(|job| job.schedule.is_none() && !seen.ids.contains(&job.id));
+        followed.taken_away += usize::from(has_worked && works && task.is_some_and(was_taken_away));
         let task = shared::aws::ecs::id(&arn).to_owned();
         match (has_worked, why) {
-            (true, None) if place.started.is_none() => {
-                let why = "ECS does not know it any more, and nobody has seen whether it worked".into();
+            (true, None) if is_gone => {
+                let why = "ECS does not know it any more, and nobody has seen how it ended".into();
                 followed.news.push(News::Failed { task, job: place.job, why });
             }
             (true, None) => followed.news.push(News::Done { task, job: place.job }),
@@ -113,6 +118,11 @@ pub(crate) fn follow(seen: &Seen<'_>, ledger: &mut Ledger) -> Followed {
     }
     ledger.places = kept;
     followed
+}
+
+/// Whether AWS itself has taken its machine from it.
+fn was_taken_away(task: &Task) -> bool {
+    matches!(task.stop_code.as_deref(), Some("SpotInterruption" | "TerminationNotice"))
 }
 
 /// Whether the container that works has run.

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use shared::aws::Place;
 use shared::aws::ecs::{Ran, Run, Task, is_for_room};
-use shared::aws::s3::{Bucket, Written};
+use shared::aws::s3::{Bucket, Object, Written};
 use shared::workers::Kind;
 use shared::workers::jobs::{Job, Keys, id_of};
 use shared::workers::ledger::{Ledger, Place as Worker, Start};
@@ -16,9 +16,9 @@ use tracing::{error, info, warn};
 
 use crate::decide::{Act, Decided, Left, Observation, Waiting, decide};
 use crate::follow::{self, News};
+use crate::message;
 use crate::metrics::{Counts, emit};
 use crate::take_in::tell_dead;
-use crate::{event, message};
 
 /// When less than this is left, no other look begins: the next minute's does.
 const LAST_LOOK: Duration = Duration::from_secs(5);
@@ -124,7 +124,17 @@ impl<'a> Look<'a> {
                 failed.get_or_insert(why);
             }
         }
-        let tasks = self.tasks(&ledger).await?;
+        let tasks = match self.tasks(&ledger).await {
+            Ok(tasks) => tasks,
+            Err(why) => {
+                // What was started is known, whatever can be seen of it: the same start would be asked for until its token is forgotten, and
+                // then begin something else.
+                if ledger != before {
+                    self.write(&key, object.as_ref(), &ledger).await?;
+                }
+                return Err(why);
+            }
+        };
         let listed = self.bucket.list(&self.keys.waiting()).await?;
         let mut by_age: Vec<_> = listed.iter().map(|one| (one.modified, one.key.as_str())).collect();
         by_age.sort_unstable();
@@ -148,13 +158,7 @@ impl<'a> Look<'a> {
         let mut given = given.filter(|job| now.since(job.since) >= shared::aws::SHOWN);
         let gives = given.any(|job| ids.contains(&job.id) && !is_settled(&job.id));
         if ledger != before || leaves {
-            let content = ledger.written(fastrand::u64(..));
-            let written = match &object {
-                Some(object) => self.bucket.replace(&key, content.clone(), &object.etag).await?,
-                None => self.bucket.create(&key, content.clone()).await?,
-            };
-            // It may be its own: the answer to the first try was lost.
-            if written == Written::Refused && self.bucket.get(&key).await?.is_none_or(|there| there.body != content) {
+            if !self.write(&key, object.as_ref(), &ledger).await? {
                 let pause = u64::try_from(COLLISION.as_millis()).unwrap_or(1);
                 return Ok(Then::LookAgain(Duration::from_millis(fastrand::u64(1..=pause))));
             }
@@ -184,6 +188,18 @@ impl<'a> Look<'a> {
         Ok(if again { Then::LookAgain(Duration::ZERO) } else { Then::Done })
     }
 
+    /// Writes the ledger over what was read of it; `false` when somebody else has done so before.
+    ///
+    /// Safe to repeat: it is written over what was read, and what stands there may be its own, when the answer to the first try was lost.
+    async fn write(&self, key: &str, object: Option<&Object>, ledger: &Ledger) -> Result<bool, Error> {
+        let content = ledger.written(fastrand::u64(..));
+        let written = match object {
+            Some(object) => self.bucket.replace(key, content.clone(), &object.etag).await?,
+            None => self.bucket.create(key, content.clone()).await?,
+        };
+        Ok(written != Written::Refused || self.bucket.get(key).await?.is_some_and(|there| there.body == content))
+    }
+
     /// Asks ECS for the tasks of a start.
     ///
     /// Safe to repeat: the ledger's token makes the same call answer with the same tasks (fact 18).
@@ -201,7 +217,7 @@ impl<'a> Look<'a> {
             definition,
             container,
             overrides,
-            started_by: &event::started_by(self.environment, self.name),
+            started_by: &shared::names::worker_started_by(self.environment, self.name),
             client_token: &ledger.token(start.number),
         };
         let why = match ecs.run_tasks(&run, start.count).await {
@@ -325,7 +341,12 @@ impl<'a> Look<'a> {
     async fn leave(&mut self, job: &Job, why: &Left, now: Time) -> Result<(), Error> {
         let said = message::left(job, why);
         match why {
-            Left::Taken => {}
+            Left::Taken => info!(
+                environment = self.environment,
+                worker = self.name,
+                job = job.id,
+                "this job had its worker already"
+            ),
             Left::Skipped => self.counts.skipped += 1,
             Left::Missed => self.counts.missed += 1,
             Left::Impossible(_) => {

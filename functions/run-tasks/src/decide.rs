@@ -80,7 +80,28 @@ pub(crate) struct Cause {
     pub(crate) what: String,
 }
 
+/// The longest state that a token carries, in characters: the rest of its 2,048 is for what every token holds.
+const LONGEST_STATE: usize = 1_700;
+
+/// What a cause is never cut below, in characters.
+const SHORTEST_CAUSE: usize = 80;
+
 impl State {
+    /// Makes it short enough for a token: the cause is cut in its middle. What was already told of each environment goes before that: since
+    /// when there was no room is of no use once something has failed.
+    pub(crate) fn fit(&mut self) {
+        let length = |state: &Self| serde_json::to_string(state).map_or(0, |text| text.chars().count());
+        if self.cause.is_some() && length(self) > LONGEST_STATE {
+            self.environments.iter_mut().for_each(|one| one.no_room_since = None);
+        }
+        let over = length(self).saturating_sub(LONGEST_STATE);
+        if let Some(cause) = self.cause.as_mut().filter(|_| over > 0) {
+            // JSON writes some characters as two, or as six.
+            let most = cause.what.chars().count().saturating_sub(over).max(SHORTEST_CAUSE);
+            cause.what = shared::text::fit(&cause.what, most);
+        }
+    }
+
     /// What is remembered of the environment at this place.
     pub(crate) fn at(&self, at: usize) -> Remembered {
         self.environments.get(at).copied().unwrap_or_default()
@@ -117,7 +138,7 @@ pub(crate) enum Site {
     /// The last placement failed for these reasons; the first one failed at `since`.
     NoRoom { reasons: String, since: Time, last: Time },
     /// A task is on its way, since `since`; `stopping` since its end was asked for.
-    Live { since: Time, stopping: Option<Time> },
+    Live { since: Time, stopping: Option<Time>, so_far: SoFar },
     /// It did all that it should, in this many seconds.
     Succeeded { seconds: u64 },
     /// It did not, or could not even begin. It `may_run` when it cannot be looked at any more and nobody asked for its
@@ -126,6 +147,17 @@ pub(crate) enum Site {
     Failed { what: String, at: Option<Time>, may_run: bool },
     /// It was stopped because another one failed.
     Stopped,
+}
+
+/// How far a task has come that is not over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SoFar {
+    /// ECS has taken it, and looks for a place: a capacity provider makes room for it, or does not.
+    Provisioning,
+    /// It has a place, and has not started.
+    Starts,
+    /// It runs.
+    Runs,
 }
 
 /// Something to do in the environment at this place.
@@ -203,8 +235,15 @@ fn when(site: &Site) -> Option<Time> {
 fn failure(seen: &Observation, site: &Site) -> Option<String> {
     match site {
         Site::Failed { what, .. } => Some(what.clone()),
-        Site::Live { since, stopping: None } if seen.now.since(*since) > seen.timeout => {
-            Some(format!("it was still running after {}, its `timeout`", shared::time::spoken(seen.timeout)))
+        Site::Live { since, stopping: None, so_far: SoFar::Provisioning }
+            if seen.now.since(*since) > seen.retry_placement_for =>
+        {
+            let limit = shared::time::spoken(seen.retry_placement_for);
+            Some(format!("ECS found no room for the task for {limit} (it is still PROVISIONING)"))
+        }
+        Site::Live { since, stopping: None, so_far } if seen.now.since(*since) > seen.timeout => {
+            let what = if *so_far == SoFar::Runs { "was still running" } else { "had not started" };
+            Some(format!("it {what} after {}, its `timeout`", shared::time::spoken(seen.timeout)))
         }
         Site::NoRoom { reasons, since, .. } if seen.now.since(*since) >= seen.retry_placement_for => Some(format!(
             "ECS found no room for the task for {} ({reasons})",
@@ -259,7 +298,7 @@ mod tests {
     }
 
     fn live(seconds: u64) -> Site {
-        Site::Live { since: seconds_ago(seconds), stopping: None }
+        Site::Live { since: seconds_ago(seconds), stopping: None, so_far: SoFar::Runs }
     }
 
     fn seen(sites: Vec<Site>) -> Observation {
@@ -327,7 +366,7 @@ mod tests {
         assert_eq!(stops(&first), [0, 2]);
         assert_eq!(first.acts().len(), 2, "nothing is started any more");
         assert_eq!(state.cause, Some(Cause { environment: 1, what: "exit code 1".into() }));
-        let stopping = Site::Live { since: seconds_ago(9), stopping: Some(seconds_ago(1)) };
+        let stopping = Site::Live { since: seconds_ago(9), stopping: Some(seconds_ago(1)), so_far: SoFar::Runs };
         let waiting = decide(&seen(vec![Site::Stopped, failed(), stopping, Site::Empty]), &mut state);
         assert_eq!(waiting, Decision::Go(vec![]), "a stop is not asked for twice within its time");
         let over = decide(&seen(vec![Site::Stopped, failed(), Site::Stopped, Site::Empty]), &mut state);
@@ -345,14 +384,14 @@ mod tests {
 
     #[test]
     fn a_stop_without_effect_is_asked_for_again() {
-        let stopping = Site::Live { since: seconds_ago(300), stopping: Some(seconds_ago(121)) };
+        let stopping = Site::Live { since: seconds_ago(300), stopping: Some(seconds_ago(121)), so_far: SoFar::Runs };
         let mut state = State { cause: Some(Cause { environment: 1, what: "x".into() }), ..State::default() };
         assert_eq!(stops(&decide(&seen(vec![stopping]), &mut state)), [0]);
     }
 
     #[test]
     fn a_task_that_ignores_its_stop_for_ever_does_not_keep_the_action_for_ever() {
-        let stopping = || Site::Live { since: seconds_ago(3000), stopping: Some(seconds_ago(10)) };
+        let stopping = || Site::Live { since: seconds_ago(3000), stopping: Some(seconds_ago(10)), so_far: SoFar::Runs };
         let mut state = State { giving_up: Some(seconds_ago(900)), ..State::default() };
         let halted = || Observation { halted: true, ..seen(vec![stopping()]) };
         assert_eq!(decide(&halted(), &mut state), Decision::Go(vec![]));
@@ -414,6 +453,51 @@ mod tests {
         }
         let text = serde_json::to_string(&state).unwrap();
         assert!(text.len() < 1_900, "{}", text.len());
+    }
+
+    #[test]
+    fn fifty_environments_of_a_late_retry_fit_the_token_with_all_that_it_holds() {
+        let what = format!("container `shop` ended with exit code 1: {}", "\"quoted\" ".repeat(60));
+        let mut state = State {
+            cause: Some(Cause { environment: 49, what }),
+            giving_up: Some(NOW),
+            surveyed: true,
+            ..State::default()
+        };
+        for at in 0..50 {
+            *state.at_mut(at) = Remembered {
+                attempt: 1,
+                perhaps_again: true,
+                begun: true,
+                no_room_since: Some(3600),
+                ..Remembered::default()
+            };
+        }
+        state.fit();
+        let mut envelope = shared::token::Envelope::<State>::first("11111111-2222-3333-4444-555555555555", NOW);
+        envelope.state = state;
+        let token = envelope.seal().unwrap();
+        let cause = shared::token::Envelope::<State>::open(&token).unwrap().state.cause.unwrap();
+        assert!(cause.what.starts_with("container `shop` ended with exit code 1"), "{}", cause.what);
+    }
+
+    #[test]
+    fn a_task_that_has_not_started_is_not_called_running() {
+        let at = |seconds, so_far| Site::Live { since: seconds_ago(seconds), stopping: None, so_far };
+        for (site, expected) in [
+            (at(601, SoFar::Runs), Some("it was still running after 10 min 00 s, its `timeout`")),
+            (at(601, SoFar::Starts), Some("it had not started after 10 min 00 s, its `timeout`")),
+            (
+                at(301, SoFar::Provisioning),
+                Some("ECS found no room for the task for 5 min 00 s (it is still PROVISIONING)"),
+            ),
+            (at(301, SoFar::Starts), None),
+            (at(300, SoFar::Provisioning), None),
+        ] {
+            let mut state = State::default();
+            decide(&seen(vec![site.clone()]), &mut state);
+            assert_eq!(state.cause.map(|cause| cause.what).as_deref(), expected, "{site:?}");
+        }
     }
 
     #[test]

@@ -38,6 +38,12 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
 }
 
 async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Plan>) -> Result<Next, Error> {
+    let next = look_and_act(tick, state, memory).await;
+    state.fit();
+    next
+}
+
+async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Plan>) -> Result<Next, Error> {
     if tick.taken_over {
         // What runs is adopted by the run that does this one's work now.
         return Ok(Next::Fail(message::taken_over()));

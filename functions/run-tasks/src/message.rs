@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use shared::aws::ecs::Task;
 use shared::text::{fit, plain};
 use shared::time::spoken;
 use shared::{Progress, Success, Tick, Verdict, names};
 
-use crate::decide::{Site, State};
+use crate::decide::{Site, SoFar, State};
 use crate::plan::Plan;
 
 /// The longest line of a container in a verdict.
@@ -23,7 +24,9 @@ pub(crate) fn progress(tick: &Tick<'_>, plan: &Plan, state: &State) -> Progress 
     let done = with(|site| matches!(site, Site::Succeeded { .. })).len();
     let mut summary = format!("{}: {done} of {total} done", plan.name);
     for (what, names) in [
-        ("running in", with(|site| matches!(site, Site::Live { .. }))),
+        ("running in", with(|site| matches!(site, Site::Live { so_far: SoFar::Runs, .. }))),
+        ("starting in", with(|site| matches!(site, Site::Live { so_far: SoFar::Starts, .. }))),
+        ("waiting for a place in", with(|site| matches!(site, Site::Live { so_far: SoFar::Provisioning, .. }))),
         ("waiting for room in", with(|site| matches!(site, Site::NoRoom { .. }))),
         ("failed in", with(|site| matches!(site, Site::Failed { .. }))),
     ] {
@@ -150,8 +153,8 @@ pub(crate) fn failed(tick: &Tick<'_>, plan: &Plan, state: &State, lines: &[Strin
     }
     let runs = plan.sites.iter().enumerate().filter_map(|(at, site)| {
         let seen = site.seen(state.at(at), tick);
-        let task =
-            site.task.as_ref().filter(|_| matches!(seen, Site::Live { .. } | Site::Failed { may_run: true, .. }))?;
+        let lives = |task: &&Task| !task.is_over() && matches!(seen, Site::Live { .. } | Site::Failed { .. });
+        let task = site.task.as_ref().filter(lives)?;
         Some(format!("{}: task {}", site.name, task.id()))
     });
     let runs: Vec<_> = runs.collect();

@@ -10,7 +10,6 @@ use shared::artifact::Content;
 use shared::aws::Place;
 use shared::aws::codepipeline::Codepipeline;
 use shared::aws::ecs::{Definition, Ecs, Of};
-use shared::end::{End, judge};
 use shared::manifest::{self, Manifest};
 use shared::survey::Survey;
 use shared::{Error, Tick, Verdict};
@@ -57,7 +56,7 @@ impl Plan {
         let mut sites = Vec::new();
         for (environment_name, environment) in content.manifest.environments_of(task.environments.as_ref()) {
             let ecs = tick.aws.ecs(&Place::from(environment)).await;
-            sites.push(Site::new(tick, environment_name, environment, name, ecs));
+            sites.push(Site::new(tick, (environment_name, environment), (name, &task), ecs));
         }
         if sites.is_empty() {
             let why = format!("deploy.yaml: the task `{name}` runs in no environment; correct its `environments`.");
@@ -260,13 +259,7 @@ impl Plan {
             return Vec::new();
         };
         let (Some(task), Some(definition)) = (&site.task, &site.definition) else { return Vec::new() };
-        let container = match judge(task, definition) {
-            End::Failed { container: Some(container), .. } => container,
-            End::Failed { .. } | End::Stopped | End::Succeeded => match definition.containers.first() {
-                Some(container) => container.name.clone(),
-                None => return Vec::new(),
-            },
-        };
+        let Some(container) = site.explains(task, definition) else { return Vec::new() };
         let Some(source) = definition.logs(&container) else { return Vec::new() };
         let place = Place { region: source.region.clone(), role: site.environment.role.clone() };
         let logs = tick.aws.logs(&place).await;

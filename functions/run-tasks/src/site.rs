@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use shared::aws::ecs::{Definition, Ecs, Placed, Run, Task, is_for_room};
-use shared::end::{End, judge};
+use shared::end::{End, judge_main};
 use shared::manifest::{self, Environment};
 use shared::{Error, Tick, Time, Trouble, Verdict, names};
 
-use crate::decide::{self, Remembered};
+use crate::decide::{self, Remembered, SoFar};
 
 /// How long ECS shows a stopped task, as a rule (fact 19), with a margin.
 const SHOWN: Duration = Duration::from_secs(50 * 60);
@@ -21,6 +21,9 @@ const ENDING: Duration = Duration::from_secs(240);
 /// How long another release's task may run without having been asked to end: `halt-release` asks within seconds.
 const HALTING: Duration = Duration::from_secs(30);
 
+/// How long a run of the same task by the clock is waited for.
+const BY_CLOCK: Duration = Duration::from_secs(10 * 60);
+
 /// The task in one environment.
 #[derive(Debug)]
 pub(crate) struct Site {
@@ -28,6 +31,8 @@ pub(crate) struct Site {
     pub(crate) environment: Environment,
     pub(crate) ecs: Ecs,
     started_by: String,
+    /// Which container does the work, where the manifest says.
+    container: Option<String>,
     pub(crate) listed: bool,
     pub(crate) task: Option<Task>,
     pub(crate) definition: Option<Definition>,
@@ -61,12 +66,18 @@ struct NoRoom {
 
 impl Site {
     /// One that was not looked at yet.
-    pub(crate) fn new(tick: &Tick<'_>, name: &str, environment: &Environment, task: &str, ecs: Ecs) -> Self {
+    pub(crate) fn new(
+        tick: &Tick<'_>,
+        (name, environment): (&str, &Environment),
+        (task, what): (&str, &manifest::Task),
+        ecs: Ecs,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             environment: environment.clone(),
             ecs,
             started_by: names::started_by(tick.release, task, name),
+            container: what.container.clone(),
             listed: false,
             task: None,
             definition: None,
@@ -108,11 +119,12 @@ impl Site {
                 decide::Site::NoRoom { reasons: reasons.clone(), since: *since, last: *last }
             }
             (Some(task), _) if !task.is_over() => {
-                decide::Site::Live { since: task.created.unwrap_or(tick.begun), stopping: self.stopping }
+                let (since, stopping) = (task.created.unwrap_or(tick.begun), self.stopping);
+                decide::Site::Live { since, stopping, so_far: so_far(task) }
             }
             (Some(task), _) => match (&self.definition, self.stopping) {
                 (None, _) => decide::Site::Unknown,
-                (Some(definition), stopping) => match judge(task, definition) {
+                (Some(definition), stopping) => match self.ended(task, definition) {
                     End::Succeeded => decide::Site::Succeeded { seconds: seconds(task) },
                     End::Stopped => decide::Site::Stopped,
                     // Whatever its containers say, its end was asked for.
@@ -120,6 +132,26 @@ impl Site {
                     End::Failed { what, .. } => decide::Site::Failed { what, at: task.stopped, may_run: false },
                 },
             },
+        }
+    }
+
+    /// How its task has ended.
+    pub(crate) fn ended(&self, task: &Task, definition: &Definition) -> End {
+        let main = match (self.container.as_deref(), definition.containers.as_slice()) {
+            (None, [only]) => Some(only.name.as_str()),
+            (named, _) => named,
+        };
+        judge_main(task, definition, main)
+    }
+
+    /// The container whose lines explain how its task ended.
+    pub(crate) fn explains(&self, task: &Task, definition: &Definition) -> Option<String> {
+        match self.ended(task, definition) {
+            End::Failed { container: Some(container), .. } => Some(container),
+            End::Failed { .. } | End::Stopped | End::Succeeded => {
+                let first = || definition.containers.first().map(|container| container.name.clone());
+                self.container.clone().or_else(first)
+            }
         }
     }
 
@@ -218,6 +250,19 @@ impl Site {
         if tick.unsettled || others_settle {
             return Ok(false);
         }
+        // A run by the clock of the same task ends by itself, and nobody stops it.
+        let by_clock = names::worker_started_by(&self.name, name);
+        if let Some(other) = others.iter().find(|other| !other.is_over() && other.started_by == by_clock) {
+            let since = *self.others_since.get_or_insert(tick.now);
+            if tick.now.since(since) < BY_CLOCK {
+                return Ok(false);
+            }
+            return Err(Verdict::failed(format!(
+                "`{name}` still runs here by the clock (task {}): let it end or stop it, then retry the stage",
+                other.id()
+            ))
+            .into());
+        }
         for other in others.iter().filter(|other| !other.is_over()) {
             let Some(whose) = names::read_started_by(&other.started_by) else { continue };
             if whose.task == name && whose.environment == self.name {
@@ -248,7 +293,7 @@ impl Site {
                 return Ok(Some(task));
             }
             let definition = self.ecs.definition(&task.definition).await?;
-            match judge(&task, &definition) {
+            match self.ended(&task, &definition) {
                 End::Succeeded => succeeded = Some((task, definition)),
                 end @ (End::Stopped | End::Failed { .. }) => {
                     let is_own = task.created.is_some_and(|created| created >= since);
@@ -325,6 +370,15 @@ impl Site {
         self.ecs.stop_task(&self.environment.cluster, &task.arn, reason).await?;
         self.stopping = Some(tick.now);
         Ok(())
+    }
+}
+
+/// How far a task has come that is not over.
+fn so_far(task: &Task) -> SoFar {
+    match task.last_status.as_str() {
+        _ if task.started.is_some() => SoFar::Runs,
+        "PROVISIONING" => SoFar::Provisioning,
+        _ => SoFar::Starts,
     }
 }
 

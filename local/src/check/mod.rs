@@ -40,7 +40,7 @@ pub fn check(
     let path = folder.join(FILE);
     let name = path.display().to_string();
     let text = shared::yaml::text_of(&path).map_err(|error| {
-        Mistake(format!("{name}: {error}. It says what a release of the application is: see examples/shop/deploy.yaml"))
+        Mistake(format!("{name}: {error}. It says what a release of the application is: `cargo run -- init DIR` writes one, and docs/manifest.md says what it can say"))
     })?;
     let beside = folder.join(local_yaml::FILE);
     let local = local.or_else(|| beside.exists().then_some(beside.as_path()));

@@ -40,9 +40,10 @@ pub(super) fn plan(manifest: &Manifest, stack: &Stack, account: Option<&Account>
     if !told.is_empty() {
         text.push_str(&format!("\nTold: {}\n", told.join(", ")));
     }
-    let run: Vec<_> = actions(stack).filter_map(|(_, action)| task_of(action)).collect();
+    let by_clock = manifest.schedules.values().filter_map(|schedule| schedule.task.as_deref());
+    let run: Vec<_> = actions(stack).filter_map(|(_, action)| task_of(action)).chain(by_clock).collect();
     for name in manifest.tasks.keys().filter(|name| !run.contains(&name.as_str())) {
-        text.push_str(&format!("\nNo action of the pipeline runs the task `{name}`.\n"));
+        text.push_str(&format!("\nNeither an action of the pipeline nor a schedule runs the task `{name}`.\n"));
     }
     text
 }

@@ -54,8 +54,17 @@ pub(super) async fn play(
     let (mut signals, mut typed) = (Signals::new(), Typed::default());
     let status = loop {
         show.begin(&machine, &execution);
-        let status = follow(&machine, &execution, how.approve, (&mut show, &mut typed), &mut signals).await;
-        wait_for_record(&machine, &execution).await;
+        let followed = follow(&machine, &execution, how.approve, (&mut show, &mut typed), &mut signals).await;
+        let status = match followed {
+            Followed::ToItsEnd(status) => {
+                wait_for_record(&machine, &execution, &mut signals).await;
+                status
+            }
+            Followed::CutOff => {
+                show.line("What was under way is killed here: what it has done, and whether all of it was taken back, is not known");
+                break ExecutionStatus::Stopped;
+            }
+        };
         show.end(&machine, &execution, status, &prepared.state);
         // Also of a run that goes on: it may be killed.
         if let Err(Mistake(why)) = real::kept::write(&prepared.kept, &prepared.state, &machine.world()) {
@@ -90,12 +99,23 @@ async fn next_release(machine: &Machine, show: &Show, signals: &mut Signals) -> 
 }
 
 /// The release's record is written right after its end; a run that does without it goes on.
-async fn wait_for_record(machine: &Machine, execution: &str) {
+async fn wait_for_record(machine: &Machine, execution: &str, signals: &mut Signals) {
     const PATIENCE: Duration = Duration::from_secs(10);
     let begun = tokio::time::Instant::now();
     while !machine.world().has_record(execution) && begun.elapsed() < PATIENCE {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            () = signals.next() => return,
+        }
     }
+}
+
+/// How far a release was followed.
+enum Followed {
+    /// To its end, which was this one.
+    ToItsEnd(ExecutionStatus),
+    /// Until somebody asked for its end a second time.
+    CutOff,
 }
 
 /// Follows a release to its end; Ctrl-C stops it as "stop and abandon" does, a second one at once.
@@ -105,7 +125,7 @@ async fn follow(
     approve: bool,
     (show, typed): (&mut Show, &mut Typed),
     signals: &mut Signals,
-) -> ExecutionStatus {
+) -> Followed {
     let mut asked: Option<String> = None;
     let mut stopped = None;
     loop {
@@ -119,7 +139,7 @@ async fn follow(
             () = signals.next() => {
                 if stopped.is_some() {
                     show.line("Stopping at once");
-                    return machine.world().status(execution).unwrap_or(ExecutionStatus::Stopped);
+                    return Followed::CutOff;
                 }
                 show.line("Stopping the release: its tasks are stopped, deployments under way are rolled back (Ctrl-C again: at once)");
                 stop(machine, execution);
@@ -140,7 +160,7 @@ async fn follow(
             };
             if is_over || waited > HALTED {
                 show.refresh(machine, execution);
-                return status;
+                return Followed::ToItsEnd(status);
             }
             continue;
         }

@@ -117,7 +117,23 @@ pub(super) fn found(asked: Vec<Asked>, application: &str) -> Result<Found, Mista
             one.services.iter().find_map(|(service, _)| service.pointer("/networkConfiguration/awsvpcConfiguration"));
         let at = |field: &str| network.map(|network| texts(&network[field])).unwrap_or_default();
         let launch = one.services.iter().find_map(|(service, _)| service["launchType"].as_str());
-        let name = if single { "production".to_owned() } else { environment(&one.cluster, &one.region, &asked) };
+        let mut name = if single { "production".to_owned() } else { environment(&one.cluster, &one.region, &asked) };
+        // Two that begin alike are told apart by a number.
+        let taken = |name: &str| found.environments.iter().any(|place| place.name == name);
+        if taken(&name) {
+            let begin: String = name.chars().take(17).collect();
+            name = (2..100).map(|number| format!("{begin}-{number}")).find(|name| !taken(name)).unwrap_or(name);
+        }
+        let providers = one.services.iter().find_map(|(service, _)| {
+            let strategy = service["capacityProviderStrategy"].as_array().filter(|all| !all.is_empty())?;
+            let count = |one: &Value, field: &str| one[field].as_u64().unwrap_or_default();
+            let provider = |one: &Value| {
+                Some((one["capacityProvider"].as_str()?.to_owned(), count(one, "base"), count(one, "weight")))
+            };
+            Some(strategy.iter().filter_map(provider).collect::<Vec<_>>())
+        });
+        let providers = providers.filter(|_| launch.is_none()).unwrap_or_default();
+        let on_fargate = launch == Some("FARGATE") || providers.iter().any(|(name, ..)| name.starts_with("FARGATE"));
         found.environments.push(Place {
             name,
             region: one.region.clone(),
@@ -126,9 +142,10 @@ pub(super) fn found(asked: Vec<Asked>, application: &str) -> Result<Found, Mista
             security_groups: at("securityGroups"),
             public: network.is_some_and(|network| network["assignPublicIp"] == "ENABLED"),
             launch_type: launch.map(str::to_owned),
+            capacity_providers: providers,
             is_known: true,
         });
-        if network.is_none() && launch == Some("FARGATE") {
+        if network.is_none() && on_fargate {
             found.notes.push(format!(
                 "{}: no service says its subnets: give `subnets` and `security_groups` in deploy.yaml.",
                 one.cluster

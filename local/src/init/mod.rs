@@ -33,6 +33,8 @@ pub(crate) struct Found {
     outside: Vec<(String, String)>,
     /// What a person should look at, a line each.
     notes: Vec<String>,
+    /// The account that its files name, where they do.
+    account: Option<String>,
 }
 
 /// An environment.
@@ -45,6 +47,8 @@ struct Place {
     security_groups: Vec<String>,
     public: bool,
     launch_type: Option<String>,
+    /// As `deploy.yaml` has them: each with its base and weight.
+    capacity_providers: Vec<(String, u64, u64)>,
     /// Whether this was read from the account, and not made up.
     is_known: bool,
 }

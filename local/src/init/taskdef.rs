@@ -141,6 +141,9 @@ fn short(found: &Found, family: &str) -> String {
 
 /// What it says of where it runs is better than a guess.
 fn place(found: &mut Found, definition: &Value, container: &Value) {
+    let roles = ["executionRoleArn", "taskRoleArn"].into_iter().filter_map(|role| definition[role].as_str());
+    let account = roles.filter_map(|arn| arn.split(':').nth(4)).find(|account| !account.is_empty());
+    found.account = found.account.take().or_else(|| account.map(str::to_owned));
     let Some(place) = found.environments.first_mut() else { return };
     if let Some(region) = container.pointer("/logConfiguration/options/awslogs-region").and_then(Value::as_str) {
         region.clone_into(&mut place.region);

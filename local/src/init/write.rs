@@ -100,7 +100,11 @@ fn environment(place: &Place) -> String {
     if place.public {
         out.push_str("    assign_public_ip: true\n");
     }
-    if let Some(kind) = &place.launch_type {
+    if !place.capacity_providers.is_empty() {
+        let each = place.capacity_providers.iter();
+        let each = each.map(|(name, base, weight)| format!("{{name: {}, base: {base}, weight: {weight}}}", text(name)));
+        out.push_str(&format!("    capacity_providers: [{}]\n", each.collect::<Vec<_>>().join(", ")));
+    } else if let Some(kind) = &place.launch_type {
         out.push_str(&format!("    launch_type: {kind}\n"));
     }
     out
@@ -132,6 +136,9 @@ pub(super) fn local_yaml(found: &Found) -> String {
          # runs in a copy of its source and of that, so that `rollback` runs what ran then.\n",
         found.application
     );
+    if let Some(account) = &found.account {
+        out.push_str(&format!("# The account whose roles the task definitions name.\naccount: \"{account}\"\n"));
+    }
     match found.dependencies {
         None => out.push_str("build: {command: [\"true\"], files: []}\n"),
         Some(folder) => out.push_str(&format!(

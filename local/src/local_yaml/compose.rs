@@ -202,12 +202,32 @@ impl Compose {
         let mut said = std::collections::BTreeSet::new();
         wrong.retain(|why| said.insert(why.clone()));
         if wrong.is_empty() {
-            Ok(Self { services, notes: reader.notes })
+            Ok(Self { services, notes: once_each(reader.notes) })
         } else {
             Err(wrong.into_iter().map(Said::There).collect())
         }
     }
 }
+
+/// What an anchor says is said of each service that has it: once, with all of them.
+fn once_each(notes: Vec<String>) -> Vec<String> {
+    let mut said: Vec<(String, Vec<String>, String)> = Vec::new();
+    for note in notes {
+        let (begin, name, end) =
+            match note.split_once("` of ").and_then(|(begin, rest)| Some((begin, rest.split_once(WITHOUT)?))) {
+                Some((begin, (name, _))) => (format!("{begin}` of "), vec![name.to_owned()], WITHOUT.to_owned()),
+                None => (note, Vec::new(), String::new()),
+            };
+        match said.iter_mut().find(|one| one.0 == begin && one.2 == end) {
+            Some(known) => known.1.extend(name),
+            None => said.push((begin, name, end)),
+        }
+    }
+    said.into_iter().map(|(begin, names, end)| format!("{begin}{}{end}", names.join(", "))).collect()
+}
+
+/// How a note ends on what has no meaning here.
+const WITHOUT: &str = " has no effect here";
 
 struct Reader<'a> {
     file: &'a str,
@@ -324,9 +344,11 @@ impl Reader<'_> {
                 "init" | "extends" => {}
                 extension if extension.starts_with("x-") => {}
                 known if WITHOUT_EFFECT.contains(&known) => {
-                    service.has_profiles |= known == "profiles";
+                    // An empty list is the way to say: always.
+                    service.has_profiles |=
+                        known == "profiles" && !matches!(&value.data, YamlData::Sequence(all) if all.is_empty());
                     let at = self.at(key);
-                    self.notes.push(format!("{at}: `{known}` of {name} has no effect here"));
+                    self.notes.push(format!("{at}: `{known}` of {name}{WITHOUT}"));
                 }
                 other if shared::text::nearest(other, FIELDS.iter().copied()).is_some() => {
                     self.find(key, &shared::text::unknown("field", other, FIELDS.iter().copied()));

@@ -84,11 +84,15 @@ pub(super) fn expand(local: Local, manifest: &Manifest, folder: &Path) -> Result
             let headless = given.headless.unwrap_or(by_ecs && service.kind == ServiceKind::Worker);
             let container_port = service.port.or_else(|| definitions.port(&service.family));
             if !headless && container_port.is_none() {
-                wrong.push(Said::Here(format!(
+                let why = Said::Here(format!(
                     "services.{service_name}: nobody says on which port it listens: give `port` in deploy.yaml, or \
                      containers.{}.port here",
                     service.family
-                )));
+                ));
+                // Once, however many environments it is in.
+                if !wrong.contains(&why) {
+                    wrong.push(why);
+                }
             }
             let is_asked = !headless && service.kind == ServiceKind::Web;
             let port = is_asked.then(|| ports.of(service_name, at, port_here));

@@ -7,11 +7,11 @@ use shared::Manifest;
 use shared::manifest::Flaw;
 
 use super::shape::{Container, Local, Service};
-use crate::account::Setup;
+use crate::account::{Rollout, Setup, Strategy};
 
 /// Everything, each with its place in the file; without a manifest, as far as that is known.
 pub(super) fn flaws(local: &Local, manifest: Option<&Manifest>) -> Vec<Flaw> {
-    let mut flaws = Flaws { found: Vec::new(), manifest };
+    let mut flaws = Flaws { found: Vec::new(), manifest, hooks: local.hooks.keys().map(String::as_str).collect() };
     if local.build.as_ref().is_some_and(|build| build.command.is_empty()) {
         flaws.find(&["build", "command"], "name the program that builds the application");
     }
@@ -43,12 +43,51 @@ const NO_PROGRAM: &str = "name the program that is run";
 struct Flaws<'a> {
     found: Vec<Flaw>,
     manifest: Option<&'a Manifest>,
+    /// The functions that hooks can call.
+    hooks: Vec<&'a str>,
 }
+
+/// The stages at which ECS calls a hook, or pauses.
+const STAGES: [&str; 7] = [
+    "RECONCILE_SERVICE",
+    "PRE_SCALE_UP",
+    "POST_SCALE_UP",
+    "TEST_TRAFFIC_SHIFT",
+    "POST_TEST_TRAFFIC_SHIFT",
+    "PRODUCTION_TRAFFIC_SHIFT",
+    "POST_PRODUCTION_TRAFFIC_SHIFT",
+];
+
+/// The one at which it pauses alone.
+const BARRIER: &str = "PRE_PRODUCTION_TRAFFIC_SHIFT";
 
 impl Flaws<'_> {
     fn find(&mut self, path: &[&str], why: &str) {
         let message = format!("{}: {why}", path.join("."));
         self.found.push(Flaw { path: path.iter().map(|part| (*part).to_owned()).collect(), at: None, message });
+    }
+
+    /// What ECS would not take of how it deploys a service.
+    fn deployment(&mut self, path: &[&str], deployment: &Rollout) {
+        let moves = matches!(deployment.strategy, Strategy::Linear | Strategy::Canary);
+        if moves && !(1..=100).contains(&deployment.step_percent) {
+            self.find(&[path, &["step_percent"]].concat(), "a step moves 1 to 100 percent of the traffic");
+        }
+        for (at, hook) in deployment.lifecycle_hooks.iter().enumerate() {
+            let (place, known) = (at.to_string(), STAGES.iter().copied().chain([BARRIER]));
+            let of_hook = [path, &["lifecycle_hooks", place.as_str()]].concat();
+            for stage in hook.stages.iter().filter(|stage| !known.clone().any(|known| known == stage.as_str())) {
+                let why = shared::text::unknown("stage", stage, known.clone());
+                self.find(&[&of_hook[..], &["stages"]].concat(), &why);
+            }
+            if let Some(function) = hook.function.as_deref().filter(|function| !self.hooks.contains(function)) {
+                let why = match self.hooks.as_slice() {
+                    [] => format!("there is no function `{function}`: say what it does below `hooks`"),
+                    known => shared::text::unknown("function", function, known.to_vec()),
+                };
+                self.find(&[&of_hook[..], &["function"]].concat(), &why);
+            }
+        }
     }
 
     fn commands(&mut self, path: &[&str], setups: &[Setup]) {
@@ -74,7 +113,10 @@ impl Flaws<'_> {
                 self.find(&of_container, &format!("in deploy.yaml, {why}"));
             }
         }
-        for name in services.keys() {
+        for (name, service) in services {
+            if let Some(deployment) = &service.deployment {
+                self.deployment(&[path, &["services", name.as_str(), "deployment"]].concat(), deployment);
+            }
             let Some(manifest) = self.manifest else { continue };
             if !manifest.services.contains_key(name) {
                 let known = manifest.services.keys().map(String::as_str);

@@ -54,7 +54,7 @@ pub fn read_application(folder: &Path, local: Option<&Path>, state: &Path) -> Re
     let manifest_path = folder.join(shared::manifest::FILE);
     let name = manifest_path.display().to_string();
     let text = yaml::text_of(&manifest_path).map_err(|error| {
-        Mistake(format!("{name}: {error}. It says what a release of the application is: see examples/shop/deploy.yaml"))
+        Mistake(format!("{name}: {error}. It says what a release of the application is: `cargo run -- init DIR` writes one, and docs/manifest.md says what it can say"))
     })?;
     let manifest = Manifest::read(&name, &text)?;
     let local: PathBuf = local.map_or_else(|| folder.join(FILE), Path::to_path_buf);

@@ -43,5 +43,121 @@ pub(crate) fn read(folder: &Path, file: &str) -> Result<Value, String> {
     if fields.get("containerDefinitions").and_then(Value::as_array).is_none_or(Vec::is_empty) {
         return Err(format!("{file}: `containerDefinitions` is missing: list its containers"));
     }
-    Ok(read)
+    let wrong = of_another_type(fields);
+    if wrong.is_empty() {
+        return Ok(read);
+    }
+    Err(wrong.into_iter().map(|why| format!("{file}: {why}")).collect::<Vec<_>>().join("\n"))
+}
+
+/// What a field holds, as ECS has it.
+#[derive(Clone, Copy)]
+enum Holds {
+    Text,
+    Number,
+    Flag,
+    Texts,
+    /// Objects with texts in these fields.
+    Pairs(&'static [&'static str]),
+}
+
+const OF_TASK: &[(&str, Holds)] = &[
+    ("family", Holds::Text),
+    ("cpu", Holds::Text),
+    ("memory", Holds::Text),
+    ("networkMode", Holds::Text),
+    ("executionRoleArn", Holds::Text),
+    ("taskRoleArn", Holds::Text),
+    ("requiresCompatibilities", Holds::Texts),
+];
+
+const OF_CONTAINER: &[(&str, Holds)] = &[
+    ("name", Holds::Text),
+    ("image", Holds::Text),
+    ("cpu", Holds::Number),
+    ("memory", Holds::Number),
+    ("memoryReservation", Holds::Number),
+    ("startTimeout", Holds::Number),
+    ("stopTimeout", Holds::Number),
+    ("essential", Holds::Flag),
+    ("command", Holds::Texts),
+    ("entryPoint", Holds::Texts),
+    ("user", Holds::Text),
+    ("workingDirectory", Holds::Text),
+    ("environment", Holds::Pairs(&["name", "value"])),
+    ("secrets", Holds::Pairs(&["name", "valueFrom"])),
+];
+
+/// What is of another type than ECS takes: nobody could read it back, and the release would look again and again.
+fn of_another_type(fields: &serde_json::Map<String, Value>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut look = |holder: &serde_json::Map<String, Value>, at: &str, known: &[(&str, Holds)]| {
+        for (name, holds) in known {
+            // What is null was left out.
+            let Some(value) = holder.get(*name).filter(|value| !value.is_null()) else { continue };
+            if let Some(expected) = misfit(value, *holds) {
+                wrong.push(format!("{at}`{name}` is {expected}, not {value}"));
+            }
+        }
+    };
+    look(fields, "", OF_TASK);
+    for container in fields.get("containerDefinitions").and_then(Value::as_array).into_iter().flatten() {
+        let Some(container) = container.as_object() else { continue };
+        let name = container.get("name").and_then(Value::as_str).unwrap_or("?");
+        let at = format!("container `{name}`: ");
+        look(container, &at, OF_CONTAINER);
+        for mapping in container.get("portMappings").and_then(Value::as_array).into_iter().flatten() {
+            if let Some(mapping) = mapping.as_object() {
+                let ports = [("containerPort", Holds::Number), ("hostPort", Holds::Number), ("protocol", Holds::Text)];
+                look(mapping, &format!("{at}portMappings: "), &ports);
+            }
+        }
+    }
+    wrong
+}
+
+/// What is expected, where it is something else.
+fn misfit(value: &Value, holds: Holds) -> Option<&'static str> {
+    let all = |fits: &dyn Fn(&Value) -> bool| value.as_array().is_some_and(|items| items.iter().all(fits));
+    match holds {
+        Holds::Text if value.is_string() => None,
+        Holds::Text => Some("text in quotes"),
+        Holds::Number if value.is_i64() || value.is_u64() => None,
+        Holds::Number => Some("a number without quotes"),
+        Holds::Flag if value.is_boolean() => None,
+        Holds::Flag => Some("true or false, without quotes"),
+        Holds::Texts if all(&Value::is_string) => None,
+        Holds::Texts => Some("a list of texts"),
+        Holds::Pairs(names) if all(&|item| names.iter().all(|name| item[*name].is_string())) => None,
+        Holds::Pairs(_) => Some("a list of objects whose fields are texts in quotes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_ecs_does_not_take_is_said_by_its_name_with_what_it_takes() {
+        let wrong = |value: Value| of_another_type(value.as_object().unwrap());
+        let good = json!({"family": "web", "cpu": "256", "containerDefinitions": [{"name": "web", "cpu": 10, "essential": true,
+            "command": ["serve"], "environment": [{"name": "A", "value": "1"}], "user": null,
+            "portMappings": [{"containerPort": 8000}]}]});
+        assert_eq!(wrong(good), [""; 0]);
+        let bad = json!({"family": "web", "cpu": 256, "containerDefinitions": [{"name": "web", "cpu": "10", "essential": "true",
+            "command": "serve", "environment": [{"name": "A", "value": 1}], "portMappings": [{"containerPort": "8000"}]}]});
+        assert_eq!(
+            wrong(bad),
+            [
+                "`cpu` is text in quotes, not 256",
+                "container `web`: `cpu` is a number without quotes, not \"10\"",
+                "container `web`: `essential` is true or false, without quotes, not \"true\"",
+                "container `web`: `command` is a list of texts, not \"serve\"",
+                "container `web`: `environment` is a list of objects whose fields are texts in quotes, not [{\"name\":\"A\",\"value\":1}]",
+                "container `web`: portMappings: `containerPort` is a number without quotes, not \"8000\"",
+            ]
+        );
+    }
 }

@@ -167,6 +167,33 @@ environments:
 }
 
 #[test]
+fn a_deployment_that_ecs_would_refuse_is_said_before_anything_runs() {
+    let local = "\
+build: {command: [make]}
+containers: {blog-web: {command: [serve]}, blog-worker: {command: [work]}}
+services:
+  web:
+    deployment:
+      strategy: CANARY
+      step_percent: 150
+      lifecycle_hooks: [{stages: [PRE_PRODUCTION_TRAFIC_SHIFT]}, {stages: [POST_SCALE_UP], function: nope}]
+";
+    let folder = Folder::with(
+        "refused-deployment",
+        &[("deploy.yaml", &BLOG.replace("work-{environment}", "worker")), ("local.yaml", local)],
+    );
+    let why = folder.read().unwrap_err();
+    for said in [
+        "services.web.deployment.step_percent: a step moves 1 to 100 percent of the traffic",
+        "services.web.deployment.lifecycle_hooks.0.stages: there is no stage `PRE_PRODUCTION_TRAFIC_SHIFT`: did you mean \
+         `PRE_PRODUCTION_TRAFFIC_SHIFT`?",
+        "services.web.deployment.lifecycle_hooks.1.function: there is no function `nope`: say what it does below `hooks`",
+    ] {
+        assert!(why.lines().any(|line| line.starts_with("local.yaml:") && line.ends_with(said)), "{said}\n{why}");
+    }
+}
+
+#[test]
 fn what_only_an_image_knows_must_be_said_and_with_real_containers_need_not() {
     let blog = BLOG.replace("work-{environment}", "worker");
     let local = "build: {command: [make]}\n";
@@ -283,13 +310,7 @@ fn a_compose_service_says_how_its_container_is_started() {
     let container = &worker["containerDefinitions"][0];
     assert_eq!((&container["entryPoint"], &container["command"]), (&json!(["./blog"]), &json!(["work"])));
     assert_eq!((variables(worker), &container["stopTimeout"]), (vec![("QUEUE", "mail")], &json!(90)));
-    assert_eq!(
-        account.notes,
-        [
-            "compose.yaml:1:26: `restart` of web has no effect here",
-            "compose.yaml:1:26: `restart` of worker has no effect here"
-        ]
-    );
+    assert_eq!(account.notes, ["compose.yaml:1:26: `restart` of web, worker has no effect here",]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::Mistake;
 use crate::world::{KeptObject, KeptRegion, World};
 
 /// What the keys of what is kept begin with.
-const PREFIX: &str = "_releases/";
+pub(crate) const PREFIX: &str = "_releases/";
 
 /// What the last run left.
 #[derive(Debug, Default)]

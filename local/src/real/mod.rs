@@ -386,9 +386,9 @@ pub(super) fn is_own(folder: &Path) -> Result<(), Mistake> {
 pub async fn set_up(folder: &Path, account: &Account) -> Result<(), Mistake> {
     for setup in &account.setup {
         let said = setup.command.join(" ");
-        application::run(folder, &setup.command, &setup.environment)
-            .await
-            .map_err(|why| Mistake(format!("local.yaml: setup: `{said}`: {why}")))?;
+        application::run(folder, &setup.command, &setup.environment).await.map_err(|why| {
+            Mistake(format!("local.yaml: what sets the account up (`databases`, or `setup`): `{said}`: {why}"))
+        })?;
     }
     Ok(())
 }

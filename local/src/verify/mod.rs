@@ -43,6 +43,8 @@ struct Look<'a> {
     answers: &'a Answers,
     /// The account that Cutover runs in, where an environment is in another one.
     own: Option<&'a Result<String, Refused>>,
+    /// The Region that Cutover runs in, as whoever asks has it: images come from there.
+    home: String,
     report: Report,
     /// What is asked once, however many ask for it.
     asked: BTreeMap<String, Result<Value, Refused>>,
@@ -66,7 +68,8 @@ pub async fn verify(aws: &Aws, manifest: &Manifest, answers: &Answers) -> Report
         };
         let asked = BTreeMap::new();
         let own = own.as_ref();
-        let mut look = Look { name, environment, manifest, cloud, answers, own, report: Report::default(), asked };
+        let (home, report) = (aws.region().to_string(), Report::default());
+        let mut look = Look { name, environment, manifest, cloud, answers, own, home, report, asked };
         look.all().await;
         look.report
     });

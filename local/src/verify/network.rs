@@ -101,10 +101,11 @@ impl Look<'_> {
                             .map(|one| one["serviceName"].clone())
                             .collect();
                         let names = texts(&names.into());
-                        let missing: Vec<_> = ENDPOINTS
-                            .into_iter()
-                            .filter(|one| !names.iter().any(|name| name.ends_with(&format!(".{one}"))))
-                            .collect();
+                        let own = self.environment.region.as_str();
+                        let from = |one: &str| if one == "logs" { own.to_owned() } else { self.home.clone() };
+                        let wanted = ENDPOINTS.into_iter().map(|one| format!("{}.{one}", from(one)));
+                        let missing: Vec<_> =
+                            wanted.filter(|one| !names.iter().any(|name| name.ends_with(&format!(".{one}")))).collect();
                         if !missing.is_empty() {
                             self.wrong("", format!(
                                 "the subnet {subnet} leads nowhere, so no image is pulled: give its VPC {vpc} a NAT gateway, or \

@@ -80,6 +80,14 @@ impl Look<'_> {
                  `container` and `port` there"
             ));
         }
+        let runs = seen["taskDefinition"].as_str().map(shared::aws::ecs::id).and_then(|id| id.rsplit_once(':'));
+        let wanted = shared::manifest::in_environment(&service.family, self.name);
+        if let Some((runs, _)) = runs.filter(|(runs, _)| *runs != wanted) {
+            self.note(
+                name,
+                format!("it runs the family `{runs}` now, and deploy.yaml says `{wanted}`: a release moves it there"),
+            );
+        }
         match (controller, service.deployment) {
             ("CODE_DEPLOY", Some(DeploymentKind::Ecs)) => {
                 self.wrong(

@@ -31,6 +31,10 @@ struct Group {
     cluster: String,
     wait_at_ready: Option<Duration>,
     termination_wait: Duration,
+    /// How long a tenth of the traffic is on the new version before all of it is.
+    canary: Duration,
+    /// Whether one of its alarms is on.
+    alarm: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -62,7 +66,8 @@ pub(super) struct Deployment {
     /// The functions of its AppSpec, by lifecycle event, and those that were called.
     hooks: BTreeMap<String, String>,
     called: Vec<HookCall>,
-    /// Whether the traffic was moved.
+    /// Whether a tenth of the traffic was moved, and whether all of it was.
+    canaried: bool,
     shifted: bool,
     rollback: Option<String>,
     /// For a rollback: what it rolls back.
@@ -95,6 +100,15 @@ struct CreateDeployment {
     deployment_group_name: Option<String>,
     revision: Option<Value>,
     description: Option<String>,
+    override_alarm_configuration: Option<Alarms>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Alarms {
+    enabled: bool,
+    ignore_poll_alarm_failure: Option<bool>,
+    alarms: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -167,8 +181,27 @@ impl World {
             cluster: given.cluster.clone(),
             wait_at_ready: given.wait_at_ready.map(|wait| wait.0),
             termination_wait: given.termination_wait.0,
+            canary: Duration::ZERO,
+            alarm: false,
         };
         self.codedeploy.groups.insert((scope.clone(), application.to_owned(), name.to_owned()), group);
+    }
+
+    /// Has a group move a tenth of its traffic first, and the rest that much later.
+    pub fn set_canary(&mut self, region: &str, application: &str, group: &str, wait: Duration) {
+        self.groups_named(region, application, group).for_each(|group| group.canary = wait);
+    }
+
+    /// Switches an alarm of a group's on or off: CodeDeploy stops each deployment of a group whose alarm is on.
+    pub fn set_alarm(&mut self, region: &str, application: &str, group: &str, on: bool) {
+        self.groups_named(region, application, group).for_each(|group| group.alarm = on);
+    }
+
+    fn groups_named(&mut self, region: &str, application: &str, group: &str) -> impl Iterator<Item = &mut Group> {
+        let all = self.codedeploy.groups.iter_mut();
+        let is_it =
+            move |((_, at), of, name): &(Scope, String, String)| at == region && of == application && name == group;
+        all.filter(move |(key, _)| is_it(key)).map(|(_, group)| group)
     }
 
     pub(super) fn codedeploy_operation(&mut self, name: &str, request: &Request) -> Result<Value, Fault> {
@@ -237,7 +270,7 @@ impl World {
     fn create_deployment(&mut self, scope: &Scope, input: CreateDeployment) -> Result<Value, Fault> {
         let group_name = input.deployment_group_name.unwrap_or_default();
         let key = (scope.clone(), input.application_name.clone(), group_name.clone());
-        let Some(group) = self.codedeploy.groups.get(&key).cloned() else {
+        let Some(mut group) = self.codedeploy.groups.get(&key).cloned() else {
             let known = self
                 .codedeploy
                 .groups
@@ -252,6 +285,10 @@ impl World {
             let why = format!("The Deployment Group '{group_name}' already has an active Deployment '{}'", busy.id);
             return Err(Fault::new("DeploymentLimitExceededException", why));
         }
+        group.alarm &= input.override_alarm_configuration.is_none_or(|given| {
+            let _ = (given.ignore_poll_alarm_failure, given.alarms);
+            given.enabled
+        });
         let revision = input.revision.unwrap_or_default();
         let bad = |why: &str| Fault::new("InvalidRevisionException", why);
         if revision.get("revisionType").and_then(Value::as_str) != Some("AppSpecContent") {
@@ -292,6 +329,7 @@ impl World {
             failed_in: None,
             hooks,
             called: Vec::new(),
+            canaried: false,
             shifted: false,
             rollback: None,
             rolls_back: None,
@@ -334,13 +372,14 @@ impl World {
         if self.deployment(&input.deployment_id)?.is_over() {
             return Err(Fault::new("DeploymentAlreadyCompletedException", "The deployment is over."));
         }
-        if input.auto_rollback_enabled != Some(true) {
-            return Err(Fault::unknown("StopDeployment without autoRollbackEnabled"));
-        }
         if let Some(deployment) = self.codedeploy.deployments.get_mut(&input.deployment_id) {
             deployment.error = Some(("MANUAL_STOP", "The deployment was stopped.".into()));
             deployment.target = "Failed";
             deployment.end("Stopped", now);
+        }
+        // Whoever asks for no rollback leaves the traffic where it is.
+        if input.auto_rollback_enabled != Some(true) {
+            return Ok(json!({"status": "Succeeded", "statusMessage": "No more traffic is moved."}));
         }
         self.roll_back(&input.deployment_id);
         Ok(json!({"status": "Pending", "statusMessage": "The deployment is being stopped and rolled back."}))

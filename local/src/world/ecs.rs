@@ -5,7 +5,7 @@
 mod life;
 mod start;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -35,6 +35,7 @@ pub(super) struct Ecs {
     pub(super) definitions: BTreeMap<(Scope, String), Vec<Value>>,
     pub(super) tasks: BTreeMap<String, Task>,
     pub(super) services: BTreeMap<String, Service>,
+    pub(super) deleted_services: BTreeSet<String>,
     pub(super) rollouts: super::rollouts::Rollouts,
     tokens: BTreeMap<(String, String), Answered>,
 }

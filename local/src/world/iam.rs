@@ -149,6 +149,10 @@ impl World {
                 let mut needs = vec![need(operation, arn(service, format!("deploymentgroup:{application}/{group}")))];
                 if name == "CreateDeployment" {
                     // Not in the reference; seen in AWS's own examples of such policies.
+                    if !body["overrideAlarmConfiguration"].is_null() {
+                        let group = arn(service, format!("deploymentgroup:{application}/{group}"));
+                        needs.push(need("codedeploy:UpdateDeploymentGroup", group));
+                    }
                     let application = arn(service, format!("application:{application}"));
                     needs.push(need("codedeploy:GetApplicationRevision", application.clone()));
                     needs.push(need("codedeploy:RegisterApplicationRevision", application));

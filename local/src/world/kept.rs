@@ -73,7 +73,13 @@ impl World {
             shared::record::Entry::Record(record) => Some(record.status.as_str()) == status,
             shared::record::Entry::Newer { .. } | shared::record::Entry::Unreadable { .. } => false,
         };
-        self.invocations() == 0 && self.s3.all(&key).iter().any(is_of_it)
+        self.invocations_of("record-release") == 0 && self.s3.all(&key).iter().any(is_of_it)
+    }
+
+    /// How many objects there are whose keys begin with this.
+    #[must_use]
+    pub fn count_of_objects(&self, prefix: &str) -> usize {
+        self.s3.count(prefix)
     }
 
     /// Puts objects where they were.

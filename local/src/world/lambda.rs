@@ -62,6 +62,11 @@ impl World {
         self.lambda.invocations.values().filter(|one| !is_it(one)).count()
     }
 
+    /// The same, of one function.
+    pub(super) fn invocations_of(&self, binary: &str) -> usize {
+        self.invocations() - self.invocations_but(binary)
+    }
+
     pub(super) fn lambda_operation(&mut self, _: &str, request: &Request) -> Result<Response, Fault> {
         let function = request.path.split('/').nth(3).unwrap_or_default().to_owned();
         if request.headers.get("x-amz-invocation-type").map(String::as_str) != Some("Event") {

@@ -53,7 +53,12 @@ impl S3 {
         self.objects.insert((bucket.into(), key.into()), Object { content, modified: now });
     }
 
-    /// The objects whose keys begin with this.
+    /// How many objects there are whose keys begin with this.
+    pub(super) fn count(&self, prefix: &str) -> usize {
+        self.objects.keys().filter(|(_, key)| key.starts_with(prefix)).count()
+    }
+
+    /// They.
     pub(super) fn all(&self, prefix: &str) -> Vec<super::KeptObject> {
         let wanted = self.objects.iter().filter(|((_, key), _)| key.starts_with(prefix));
         let kept = wanted.map(|((bucket, key), object)| super::KeptObject {

@@ -33,6 +33,13 @@ struct Input {
     flexible_time_window: Value,
     target: Target,
     client_token: Option<String>,
+    state: Option<String>,
+}
+
+impl Input {
+    fn state(&self) -> &str {
+        self.state.as_deref().unwrap_or("ENABLED")
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -96,7 +103,7 @@ impl World {
                 let group = asked().unwrap_or_else(|| "default".into());
                 let found = self.scheduler.schedules.get(&(group.clone(), name.clone()));
                 let found = found.ok_or_else(|| missing(&format!("Schedule {name}")))?;
-                Ok(json!({"Name": name, "GroupName": group, "State": "ENABLED",
+                Ok(json!({"Name": name, "GroupName": group, "State": found.input.state(),
                     "ScheduleExpression": found.input.schedule_expression,
                     "ScheduleExpressionTimezone": found.input.schedule_expression_timezone}))
             }
@@ -112,9 +119,10 @@ impl World {
                 if let Some(group) = group.as_ref().filter(|group| !self.scheduler.groups.contains(*group)) {
                     return Err(missing(&format!("Schedule group {group}")));
                 }
-                let own =
-                    self.scheduler.schedules.keys().filter(|(at, _)| group.as_ref().is_none_or(|group| at == group));
-                let shown = own.map(|(group, name)| json!({"GroupName": group, "Name": name, "State": "ENABLED"}));
+                let all = self.scheduler.schedules.iter();
+                let own = all.filter(|((at, _), _)| group.as_ref().is_none_or(|group| at == group));
+                let shown = own
+                    .map(|((group, name), one)| json!({"GroupName": group, "Name": name, "State": one.input.state()}));
                 Ok(json!({"Schedules": shown.collect::<Vec<_>>()}))
             }
             _ => Err(Fault::unknown(format!("the operation {operation}"))),
@@ -134,9 +142,30 @@ impl World {
         Some(&one.input.schedule_expression)
     }
 
+    /// A person switches a schedule on or off, as the console does: nothing else of it changes.
+    pub fn switch_schedule(&mut self, group: &str, name: &str, on: bool) {
+        self.scheduler.sets += 1;
+        let set = self.scheduler.sets;
+        if let Some(one) = self.scheduler.schedules.get_mut(&(group.to_owned(), name.to_owned())) {
+            one.input.state = Some(if on { "ENABLED" } else { "DISABLED" }.to_owned());
+            one.set = set;
+        }
+        self.wind(group, name, self.now);
+    }
+
+    /// Whether a schedule is switched on.
+    #[must_use]
+    pub fn is_switched_on(&self, group: &str, name: &str) -> bool {
+        let one = self.scheduler.schedules.get(&(group.to_owned(), name.to_owned()));
+        one.is_some_and(|one| one.input.state() == "ENABLED")
+    }
+
     /// Sets a schedule's timer to its next run after this moment.
     fn wind(&mut self, group: &str, name: &str, after: Time) {
         let Some(one) = self.scheduler.schedules.get(&(group.to_owned(), name.to_owned())) else { return };
+        if one.input.state() == "DISABLED" {
+            return;
+        }
         let zone = one.input.schedule_expression_timezone.as_deref().unwrap_or("UTC");
         let Ok(Some(due)) = clock::next(&one.input.schedule_expression, zone, after) else { return };
         let timer = Timer::Clock(group.to_owned(), name.to_owned(), one.set);

@@ -181,11 +181,13 @@ impl World {
             for _ in live..set.desired {
                 self.start_service_task(&service.scope, &service.cluster, &set.definition, &set.id, &service.name);
             }
-            if set.desired == 0 {
+            if live > set.desired {
                 let now = self.now;
                 let own = self.ecs.tasks.values().filter(|task| task.started_by == set.id && !task.is_over());
-                let (protected, free): (Vec<_>, Vec<_>) = own.cloned().partition(|task| task.is_protected(now));
-                for task in free {
+                let (protected, mut free): (Vec<_>, Vec<_>) = own.cloned().partition(|task| task.is_protected(now));
+                free.retain(|task| task.stopping.is_none() || set.desired == 0);
+                let going = live - protected.len() - free.len();
+                for task in free.into_iter().take(live.saturating_sub(going + set.desired)) {
                     self.stop_task(&task.arn, "ServiceSchedulerInitiated", "Scaling activity initiated by deployment");
                 }
                 // Protection that expires by itself is noticed, too.
@@ -340,6 +342,21 @@ impl World {
         self.rollouts_changed(&arn);
     }
 
+    /// Somebody has deleted a service: ECS goes on showing it, as INACTIVE.
+    pub fn delete_service(&mut self, region: &str, cluster: &str, name: &str) {
+        let gone: Vec<_> = self
+            .ecs
+            .services
+            .values()
+            .filter(|one| one.scope.1 == region && one.cluster == cluster && one.name == name)
+            .map(|one| one.arn.clone())
+            .collect();
+        for arn in gone {
+            self.ecs.services.remove(&arn);
+            self.ecs.deleted_services.insert(arn);
+        }
+    }
+
     /// Updates a service that ECS itself deploys.
     pub(super) fn update_service(&mut self, scope: &Scope, input: &UpdateService) -> Result<Value, Fault> {
         let cluster = self.cluster(scope, input.cluster.as_deref())?;
@@ -400,6 +417,12 @@ impl World {
             let arn = service_arn(scope, &cluster, short(wanted));
             match self.ecs.services.get(&arn) {
                 Some(service) => services.push(self.shown_service(service)),
+                None if self.ecs.deleted_services.contains(&arn) => {
+                    services.push(json!({"serviceArn": arn, "serviceName": short(wanted), "status": "INACTIVE",
+                        "clusterArn": cluster_arn(scope, &cluster), "desiredCount": 0, "runningCount": 0, "pendingCount": 0,
+                        "deploymentController": {"type": "ECS"}, "taskSets": [], "deployments": [], "events": [],
+                        "loadBalancers": []}));
+                }
                 None => failures.push(json!({"arn": arn, "reason": "MISSING"})),
             }
         }

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use aws_sdk_codedeploy::Client;
 use aws_sdk_codedeploy::config::retry::RetryConfig;
 use aws_sdk_codedeploy::types::{
-    AppSpecContent, DeploymentGroupInfo, DeploymentInfo, DeploymentReadyAction, DeploymentStatus, DeploymentTarget,
-    DeploymentWaitType, EcsTarget, RevisionLocation, RevisionLocationType, TargetLabel, TimeRange,
+    AlarmConfiguration, AppSpecContent, DeploymentGroupInfo, DeploymentInfo, DeploymentReadyAction, DeploymentStatus,
+    DeploymentTarget, DeploymentWaitType, EcsTarget, RevisionLocation, RevisionLocationType, TargetLabel, TimeRange,
 };
 use serde_json::Value;
+use tracing::warn;
 
 use crate::aws::states::states;
 use crate::aws::{Aws, Pacer, Place, allowance};
-use crate::error::{Error, code, failure, is_not_now};
+use crate::error::{Error, Kind, code, failure, is_not_now};
 use crate::time::Time;
 
 /// How many deployments `BatchGetDeployments` takes.
@@ -243,12 +244,50 @@ impl Codedeploy {
         description: &str,
         app_spec: &str,
     ) -> Result<Asked, Error> {
+        self.create_with(application, group, description, app_spec, None).await
+    }
+
+    /// Creates a deployment that the group's alarms do not stop: one of them may have been set off by the very version that it takes
+    /// back, and CodeDeploy stops every deployment of a group whose alarm is on.
+    ///
+    /// AWS wants `codedeploy:UpdateDeploymentGroup` for it, too; a role that may not gets a deployment with the alarms.
+    ///
+    /// Not safe to repeat by itself, as [`create`](Self::create) is not.
+    ///
+    /// # Errors
+    /// The call's: whether a deployment comes about is not known.
+    pub async fn create_despite_alarms(
+        &self,
+        application: &str,
+        group: &str,
+        description: &str,
+        app_spec: &str,
+    ) -> Result<Asked, Error> {
+        let ignored = AlarmConfiguration::builder().enabled(false).build();
+        match self.create_with(application, group, description, app_spec, Some(ignored)).await {
+            Err(Error::Stop(why)) if why.kind == Kind::Permission => {
+                warn!(why = why.message, "an alarm of the group's may stop the way back");
+                self.create_with(application, group, description, app_spec, None).await
+            }
+            other => other,
+        }
+    }
+
+    async fn create_with(
+        &self,
+        application: &str,
+        group: &str,
+        description: &str,
+        app_spec: &str,
+        alarms: Option<AlarmConfiguration>,
+    ) -> Result<Asked, Error> {
         let content = AppSpecContent::builder().content(app_spec).build();
         let revision = RevisionLocation::builder()
             .revision_type(RevisionLocationType::AppSpecContent)
             .app_spec_content(content)
             .build();
         let call = self.client.create_deployment().application_name(application).deployment_group_name(group);
+        let call = call.set_override_alarm_configuration(alarms);
         match call.description(description).revision(revision).customize().config_override(once()).send().await {
             // Without an id, it is found by its description.
             Ok(output) => Ok(output.deployment_id.map_or(Asked::Busy, Asked::Created)),
@@ -352,6 +391,8 @@ impl Codedeploy {
                 Ok(output) => Ok(output.deployment_targets.unwrap_or_default()),
                 Err(error) if code(&error) == "DeploymentTargetDoesNotExistException" => Ok(Vec::new()),
                 Err(error) if code(&error) == "DeploymentNotStartedException" => Ok(Vec::new()),
+                // One that has just been created.
+                Err(error) if code(&error) == "DeploymentDoesNotExistException" => Ok(Vec::new()),
                 Err(error) => Err(failure(&name, &error)),
             }
         };
@@ -383,6 +424,9 @@ impl Codedeploy {
             {
                 Ok(())
             }
+            Err(error) if code(&error) == "DeploymentDoesNotExistException" => {
+                Err(self.is_not_visible("ContinueDeployment"))
+            }
             Err(error) => Err(failure(&self.call("ContinueDeployment"), &error)),
         }
     }
@@ -397,8 +441,15 @@ impl Codedeploy {
         match self.client.stop_deployment().deployment_id(deployment).auto_rollback_enabled(true).send().await {
             Ok(_) => Ok(()),
             Err(error) if code(&error) == "DeploymentAlreadyCompletedException" => Ok(()),
+            Err(error) if code(&error) == "DeploymentDoesNotExistException" => {
+                Err(self.is_not_visible("StopDeployment"))
+            }
             Err(error) => Err(failure(&self.call("StopDeployment"), &error)),
         }
+    }
+
+    fn is_not_visible(&self, operation: &str) -> Error {
+        Error::Again(format!("{}: the deployment is not visible yet", self.call(operation)))
     }
 }
 

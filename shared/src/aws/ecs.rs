@@ -14,6 +14,7 @@ use aws_sdk_ecs::types::{
     LaunchType as SdkLaunchType, LogDriver, NetworkConfiguration, Tag, TaskDefinition, TaskDefinitionField,
     TaskOverride,
 };
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -368,10 +369,19 @@ impl Ecs {
             .set_network_configuration(network(environment)?)
             .set_tags(Some(tags).filter(|tags| !tags.is_empty()));
         let name = self.call("RunTask");
-        let output = call.customize().config_override(once()).send().await.map_err(|error| match code(&error) {
-            "ConflictException" => Error::Again(format!("{name}: the task exists and is not listed yet")),
-            _ => failure(&name, &error),
-        })?;
+        let output = match call.customize().config_override(once()).send().await {
+            Ok(output) => output,
+            Err(error) if code(&error) == "ConflictException" => {
+                return Err(Error::Again(format!("{name}: the task exists and is not listed yet")));
+            }
+            // Whoever wants instances has some, as a rule: they are being replaced. All others have forgotten to say what runs their tasks.
+            Err(error)
+                if wants_instances(environment) && error.message().is_some_and(|said| said.contains(NO_INSTANCES)) =>
+            {
+                return Ok(Ran { tasks: Vec::new(), reasons: vec![NO_INSTANCES.to_owned()] });
+            }
+            Err(error) => return Err(failure(&name, &error)),
+        };
         let reasons = output.failures().iter().map(|failure| {
             let reason = failure.reason().unwrap_or("no reason");
             failure.detail().map_or_else(|| reason.to_owned(), |detail| format!("{reason} ({detail})"))
@@ -472,9 +482,22 @@ impl Ecs {
 /// of vCPUs ("You've reached the limit on the number of vCPUs you can run concurrently"; seen, and documented nowhere).
 #[must_use]
 pub fn is_for_room(reasons: &str) -> bool {
-    ["RESOURCE", "AGENT", "Capacity is unavailable", "EMPTY CAPACITY PROVIDER", "reached the limit on the number of"]
-        .iter()
-        .any(|word| reasons.contains(word))
+    let words = [
+        "RESOURCE",
+        "AGENT",
+        "Capacity is unavailable",
+        "EMPTY CAPACITY PROVIDER",
+        "reached the limit on the number of",
+        NO_INSTANCES,
+    ];
+    words.iter().any(|word| reasons.contains(word))
+}
+
+/// What ECS says of a cluster that has no instance right now.
+const NO_INSTANCES: &str = "No Container Instances were found";
+
+fn wants_instances(environment: &Environment) -> bool {
+    environment.launch_type == Some(LaunchType::Ec2)
 }
 
 /// For what begins something: one attempt (see [`crate::aws::SHOWN`]). Who asks looks whether the release goes on, and again.

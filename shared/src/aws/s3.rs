@@ -186,7 +186,9 @@ impl Bucket {
         deleted.map(drop).map_err(|error| failure(&self.call("DeleteObject", key), &error))
     }
 
-    fn at(&self, key: &str) -> String {
+    /// Where an object is, as a person names it.
+    #[must_use]
+    pub fn at(&self, key: &str) -> String {
         format!("s3://{}/{key}", self.name)
     }
 

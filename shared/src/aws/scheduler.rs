@@ -1,7 +1,11 @@
 //! EventBridge Scheduler: what runs by the clock (fact 53).
 
+use std::collections::BTreeMap;
+
 use aws_sdk_scheduler::Client;
-use aws_sdk_scheduler::types::{FlexibleTimeWindow, FlexibleTimeWindowMode, RetryPolicy, Target};
+use aws_sdk_scheduler::types::{
+    FlexibleTimeWindow, FlexibleTimeWindowMode, RetryPolicy, ScheduleState, ScheduleSummary, Target,
+};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -33,6 +37,8 @@ pub struct Wanted<'a> {
     pub message: &'a str,
     /// How late the run may begin, in seconds.
     pub within: u64,
+    /// Whether somebody has switched it off: it stays so. An update that says nothing of it would switch it on.
+    pub is_off: bool,
 }
 
 /// Scheduler in the function's own account and Region.
@@ -57,9 +63,10 @@ impl Scheduler {
     /// The calls'.
     pub async fn set(&self, wanted: &Wanted<'_>) -> Result<(), Error> {
         let (window, target) = (window()?, target(wanted)?);
+        let state = if wanted.is_off { ScheduleState::Disabled } else { ScheduleState::Enabled };
         let update = self.0.update_schedule().group_name(wanted.group).name(wanted.name);
         let update = update.schedule_expression(wanted.expression).schedule_expression_timezone(wanted.zone);
-        match update.flexible_time_window(window.clone()).target(target.clone()).send().await {
+        match update.state(state).flexible_time_window(window.clone()).target(target.clone()).send().await {
             Ok(_) => return Ok(()),
             Err(error) if code(&error) == "ResourceNotFoundException" => {}
             Err(error) => return Err(said("UpdateSchedule", wanted, &error)),
@@ -69,6 +76,8 @@ impl Scheduler {
         let create = create.schedule_expression(wanted.expression).schedule_expression_timezone(wanted.zone);
         match create.flexible_time_window(window).target(target).send().await {
             Ok(_) => Ok(()),
+            // The group was made right now, and is not visible yet.
+            Err(error) if code(&error) == "ResourceNotFoundException" => Err(changes("CreateSchedule", wanted.name)),
             // The same call was made before, and its reply lost; or somebody else's: the next look sets it.
             Err(error) => Err(said("CreateSchedule", wanted, &error)),
         }
@@ -83,21 +92,22 @@ impl Scheduler {
         }
     }
 
-    /// The names of a group's schedules; none when there is no such group.
+    /// The names of a group's schedules, and whether somebody has switched each off; none when there is no such group.
     ///
     /// # Errors
     /// The calls'.
-    pub async fn names(&self, group: &str) -> Result<Vec<String>, Error> {
-        let mut names = Vec::new();
+    pub async fn names(&self, group: &str) -> Result<BTreeMap<String, bool>, Error> {
+        let mut names = BTreeMap::new();
         let mut next = None;
         loop {
             let call = self.0.list_schedules().group_name(group).set_next_token(next);
             let output = match call.send().await {
                 Ok(output) => output,
-                Err(error) if code(&error) == "ResourceNotFoundException" => return Ok(Vec::new()),
+                Err(error) if code(&error) == "ResourceNotFoundException" => return Ok(BTreeMap::new()),
                 Err(error) => return Err(failure("scheduler:ListSchedules", &error)),
             };
-            names.extend(output.schedules().iter().filter_map(|one| one.name()).map(str::to_owned));
+            let is_off = |one: &ScheduleSummary| one.state() == Some(&ScheduleState::Disabled);
+            names.extend(output.schedules().iter().filter_map(|one| Some((one.name()?.to_owned(), is_off(one)))));
             next = output.next_token().map(str::to_owned);
             if next.is_none() {
                 return Ok(names);

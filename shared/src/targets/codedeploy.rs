@@ -236,7 +236,7 @@ impl Group {
         };
         let (environment, service) = (&site.environment_name, &site.service_name);
         let description = names::back_description(&whose.release, environment, service, key);
-        match client.create(&self.application, &self.group, &description, &app_spec).await? {
+        match client.create_despite_alarms(&self.application, &self.group, &description, &app_spec).await? {
             Asked::Created(id) => {
                 let back = Deployment { id, description, app_spec: Some(app_spec), ..Deployment::default() };
                 if let Some(tried) = self.tried_mut() {
@@ -365,6 +365,13 @@ impl Tried {
             return Phase::Over { what: (!stopped_by_us).then_some(what) };
         };
         let is_tried = tried.as_deref().is_some_and(|tried| crate::aws::ecs::id(tried) == current);
+        // In the middle of a canary, what was there before is still the service's primary task set, and only a part of the traffic is on the
+        // new one: nothing takes that back but another deployment.
+        let share = self.seen.as_ref().and_then(|seen| seen.new.as_ref()).map_or(0, |new| new.traffic);
+        let is_split = share > 0 && !self.has_moved() && rollback.is_none_or(|rollback| !rollback.has_succeeded());
+        if is_split && context.before == Some(current) && !is_before {
+            return Phase::Stranded { what: words::left_in_the_middle(&what, share) };
+        }
         if context.before == Some(current) || (context.before.is_none() && !is_tried) {
             return settled();
         }

@@ -2,7 +2,7 @@
 
 use crate::aws::Aws;
 use crate::aws::SHOWN;
-use crate::aws::ecs::{Controller, Service, id};
+use crate::aws::ecs::{Controller, Service, Task, id};
 use crate::error::{Error, Verdict};
 use crate::manifest::{CodedeployNames, DeploymentKind, LogMode, in_environment};
 use crate::targets::codedeploy::{self, Begun, Context, Group};
@@ -272,10 +272,12 @@ impl Target {
             }
     }
 
-    /// That too many of its new tasks have died.
+    /// That too many of its new tasks have died; those whose machine was taken from them have not died of the version.
     fn dying(&self) -> Option<String> {
         let most = usize::try_from(self.site.service.max_failed_tasks).unwrap_or(usize::MAX);
-        let dead = self.dead.tasks.len();
+        let was_taken =
+            |task: &&Task| matches!(task.stop_code.as_deref(), Some("SpotInterruption" | "TerminationNotice"));
+        let dead = self.dead.tasks.iter().filter(|task| !was_taken(task)).count();
         let how = self.dead.first_end();
         (dead > most).then(|| words::dying(dead, most, how.as_ref(), self.dead.ill.as_deref()))
     }

@@ -31,6 +31,12 @@ pub fn rollback_failed(rollback: &Deployment) -> String {
     format!("its rollback {} {}: {message} ({code})", rollback.id, rollback.status.word().to_lowercase())
 }
 
+/// A deployment that ended while a part of the traffic was on its version, and that nothing has taken back.
+#[must_use]
+pub(super) fn left_in_the_middle(what: &str, share: i64) -> String {
+    format!("{what}; it was not rolled back, and {share} % of the traffic stayed on its version")
+}
+
 /// "service deployment 1a2b was taken back by ECS in POST_SCALE_UP: tasks failed to start (the circuit breaker saw 3 of 3)".
 #[must_use]
 pub fn ecs_took_back(deployment: &ecs::Deployment) -> String {

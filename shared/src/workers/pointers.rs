@@ -212,6 +212,7 @@ impl<'a> Pointers<'a> {
     /// Makes an environment's schedules these, and no others.
     async fn schedule(&self, environment: &str, planned: &[Planned]) -> Result<(), Error> {
         let (scheduler, group) = (self.aws.scheduler(), self.group(environment));
+        let there = scheduler.names(&group).await?;
         for one in planned {
             // Each run has an id of its own: a message that comes twice starts one.
             let message = json!({"worker": one.starts, "environment": environment, "id": format!("{} {DUE}", one.name),
@@ -225,12 +226,13 @@ impl<'a> Pointers<'a> {
                 role: &self.settings.scheduler_role,
                 message: &message.to_string(),
                 within: one.within,
+                is_off: there.get(&one.name).copied().unwrap_or_default(),
             };
             scheduler.set(&wanted).await?;
         }
-        for name in scheduler.names(&group).await? {
-            if !planned.iter().any(|one| one.name == name) {
-                scheduler.remove(&group, &name).await?;
+        for name in there.keys() {
+            if !planned.iter().any(|one| one.name == *name) {
+                scheduler.remove(&group, name).await?;
             }
         }
         Ok(())

@@ -106,6 +106,15 @@ pub enum Fault {
         /// Which service, of all.
         pick: usize,
     },
+    /// Somebody scales a service.
+    Scale {
+        /// When.
+        at: Duration,
+        /// Which service, of all.
+        pick: usize,
+        /// To how many tasks.
+        to: usize,
+    },
     /// The application asks for a worker for a job.
     Job {
         /// When.
@@ -251,6 +260,7 @@ impl fmt::Display for Fault {
             Self::Newcomer { at, pick } => {
                 write!(f, "after {at:?}, somebody else deploys a version of their own, of service {pick}")
             }
+            Self::Scale { at, pick, to } => write!(f, "after {at:?}, somebody scales service {pick} to {to}"),
             Self::Job { at, environment } => write!(f, "after {at:?}, a job is sent in environment {environment}"),
             Self::ByHand { at, pick, deed } => write!(f, "after {at:?}, a console user {deed:?} (deployment {pick})"),
             Self::Stop { at, abandon: true } => write!(f, "after {at:?}, a person stops and abandons"),

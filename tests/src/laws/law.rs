@@ -132,6 +132,8 @@ impl<'a> Ended<'a> {
                     | Meddling::Hang
                     | Meddling::DoneLate(_)
                     | Meddling::HangThenDo
+                    | Meddling::Internal
+                    | Meddling::InternalDone
                     | Meddling::AbandonAndHang
             )
         };

@@ -195,6 +195,7 @@ fn at(fault: &Fault) -> Option<Duration> {
         Fault::Spot { at, .. }
         | Fault::Rival { at, .. }
         | Fault::Newcomer { at, .. }
+        | Fault::Scale { at, .. }
         | Fault::Job { at, .. }
         | Fault::ByHand { at, .. }
         | Fault::Stop { at, .. }
@@ -260,6 +261,7 @@ fn happen(stage: &Stage, plan: &Plan, fault: &Fault, deeds: &mut Deeds) {
             }
         }
         Fault::Rival { pick, .. } => rival(stage, &plan.shape, *pick, deeds),
+        Fault::Scale { pick, to, .. } => scale(stage, &plan.shape, *pick, *to),
         Fault::Newcomer { pick, .. } => newcomer(stage, &plan.shape, *pick, deeds),
         Fault::Job { environment, .. } => {
             let place = &plan.shape.environments[*environment];
@@ -308,6 +310,16 @@ fn rival(stage: &Stage, shape: &Shape, pick: usize, deeds: &mut Deeds) {
     if stage.try_call(place.region, "CodeDeploy_20141006.CreateDeployment", &input).is_ok() {
         deeds.touched.insert(name);
     }
+}
+
+/// Somebody, or something that follows the load, scales a service.
+fn scale(stage: &Stage, shape: &Shape, pick: usize, to: usize) {
+    let all = shape.environments.iter().flat_map(|place| shape.services.iter().map(move |service| (place, service)));
+    let targets: Vec<_> = all.filter(|(place, _)| place.account.is_none()).collect();
+    let Some((place, service)) = (!targets.is_empty()).then(|| targets[pick % targets.len()]) else { return };
+    let name = Shape::ecs_service(service, place);
+    let input = json!({"cluster": shape.cluster(place), "service": name, "desiredCount": to});
+    stage.call_in(place.region, "AmazonEC2ContainerServiceV20141113.UpdateService", &input);
 }
 
 /// How the image of such a version ends.

@@ -118,6 +118,10 @@ impl Plan {
             let count = more.usize(1..4);
             faults.extend((0..count).flat_map(|_| another(&mut more, &mut shape)));
         }
+        let mut last = Rng::with_seed(seed ^ 0x7363_616c);
+        if last.u32(0..5) == 0 {
+            faults.extend((0..last.usize(1..4)).map(|_| fault_of_a_busy_day(&mut last)));
+        }
         meeting::arrange(&mut Rng::with_seed(seed ^ 0x636c_6f73), &mut shape, &mut faults);
         Self { seed, shape, faults }
     }
@@ -183,6 +187,31 @@ fn another(random: &mut Rng, shape: &mut Shape) -> Vec<Fault> {
                     environment: random.usize(0..shape.environments.len()),
                 })
                 .collect()
+        }
+    }
+}
+
+/// Services of AWS's with trouble of their own, which may have done what they say they could not; and load that comes and goes.
+fn fault_of_a_busy_day(random: &mut Rng) -> Fault {
+    let what = if random.u32(0..3) == 0 { Meddling::Internal } else { Meddling::InternalDone };
+    let operation = |random: &mut Rng| match random.u32(0..4) {
+        0 => "AcknowledgeJob",
+        1 => OPERATIONS[random.usize(0..OPERATIONS.len())],
+        _ => WRITES[random.usize(0..WRITES.len())],
+    };
+    match random.u32(0..4) {
+        0 => Fault::Scale { at: moment(random), pick: random.usize(0..20), to: random.usize(1..6) },
+        1 => Fault::Storm {
+            what,
+            of: Calls { function: None, operation: Some(operation(random)), writes: false },
+            from: moment(random),
+            lasts: millis(random, 500, 60_000),
+            one_in: 1 + random.u32(0..3),
+            seed: random.u64(..),
+        },
+        _ => {
+            let of = Calls { function: None, operation: Some(operation(random)), writes: false };
+            Fault::Once { what, of, nth: random.u32(0..6) }
         }
     }
 }

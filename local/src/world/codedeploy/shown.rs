@@ -96,12 +96,19 @@ impl World {
 
     pub(super) fn shown_target(&self, one: &Deployment) -> Value {
         let one = self.as_shown(one);
+        let share =
+            |is_green: bool, is_all: bool| match (one.canaried && !one.shifted && one.rollback.is_none(), is_green) {
+                (true, true) => 10.0,
+                (true, false) => 90.0,
+                (false, _) if is_all => 100.0,
+                (false, _) => 0.0,
+            };
         let set = |label: &str, id: Option<&String>, traffic: bool| {
             let (id, desired) = (id?, self.ecs.services.get(&one.group.service)?.desired);
             let (live, healthy) = self.set_tasks(id);
             Some(
                 json!({"identifer": id, "taskSetLabel": label, "desiredCount": desired, "pendingCount": live - healthy,
-                "runningCount": healthy, "trafficWeight": if traffic { 100.0 } else { 0.0 },
+                "runningCount": healthy, "trafficWeight": share(label == "Green", traffic),
                 "status": if traffic { "PRIMARY" } else { "ACTIVE" }}),
             )
         };

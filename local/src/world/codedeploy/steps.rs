@@ -37,6 +37,13 @@ impl World {
         let service = deployment.group.service.clone();
         let waited = now.since(deployment.since);
         match deployment.phase {
+            Phase::Created if deployment.group.alarm => {
+                let why = "One or more alarms have been activated according to the Amazon CloudWatch metrics you selected, and the \
+                           affected deployments have been stopped.";
+                deployment.error = Some(("ALARM_ACTIVE", why.into()));
+                deployment.target = "Failed";
+                deployment.end("Stopped", now);
+            }
             Phase::Created => {
                 match self.call_hook(&mut deployment, "BeforeInstall") {
                     Hold::Go => {}
@@ -96,6 +103,11 @@ impl World {
                         Hold::Go => {}
                         Hold::Wait => return self.keep(deployment),
                         Hold::Fail => return self.fail_at_hook(deployment),
+                    }
+                    if waited < deployment.group.canary {
+                        deployment.canaried = true;
+                        self.after(deployment.group.canary, Timer::Deployment(id.to_owned()));
+                        return self.keep(deployment);
                     }
                     deployment.shifted = true;
                     self.make_primary(&service, deployment.green.as_deref().unwrap_or_default());
@@ -197,6 +209,7 @@ impl World {
             shifted: false,
             rollback: None,
             rolls_back: Some(of.to_owned()),
+            canaried: false,
             ..rolled.clone()
         };
         self.codedeploy.deployments.insert(of.to_owned(), rolled);

@@ -325,6 +325,8 @@ impl Ecs {
         let call = self.client.stop_service_deployment().service_deployment_arn(arn);
         match call.stop_type(StopServiceDeploymentStopType::Rollback).send().await {
             Ok(_) => Ok(()),
+            // What ECS says of one that is over is not documented: one of these (unconfirmed).
+            Err(error) if matches!(code(&error), "InvalidParameterException" | "ClientException") => Ok(()),
             Err(error) if code(&error) == "ConflictException" => Ok(()),
             Err(error) if code(&error) == "ServiceDeploymentNotFoundException" => {
                 Err(Error::Again(format!("{name}: the deployment is not visible yet")))

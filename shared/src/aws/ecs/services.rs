@@ -110,7 +110,7 @@ impl Service {
 }
 
 impl Ecs {
-    /// Services of a cluster, by name; one that does not exist is left out.
+    /// Services of a cluster, by name; one that does not exist, or is deleted, is left out.
     ///
     /// # Errors
     /// The calls'.
@@ -123,7 +123,9 @@ impl Ecs {
             let call = call.customize().interceptor(kept.clone());
             let output = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await?;
             let body = kept.body().unwrap_or_default();
-            for found in output.services() {
+            // ECS goes on showing one that was deleted, and deploys to none such.
+            let lives = |one: &&aws_sdk_ecs::types::Service| !matches!(one.status(), Some("INACTIVE" | "DRAINING"));
+            for found in output.services().iter().filter(lives) {
                 let service = service(found, &body);
                 services.insert(service.name.clone(), service);
             }

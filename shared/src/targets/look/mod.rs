@@ -260,14 +260,12 @@ async fn read_dead(target: &mut Target) -> Result<(), Error> {
         Kind::Codedeploy(group) => {
             let seen = group.tried().and_then(|tried| tried.seen.as_ref());
             let Some(set) = seen.and_then(|seen| seen.new.as_ref()).map(|new| new.id.clone()) else { return Ok(()) };
-            Box::new(move |task| task.started_by == set)
+            Box::new(move |task| task.started_by == set && has_died(task))
         }
         Kind::Ecs(native) => {
             let Some(tried) = native.tried() else { return Ok(()) };
             let (definition, begun) = (tried.definition.clone(), tried.deployment.created);
-            // What ECS stops since somebody scales the service in has not died.
-            let died = |task: &Task| task.stop_code.as_deref() != Some("ServiceSchedulerInitiated") || is_ill(task);
-            Box::new(move |task| task.definition == definition && task.created >= begun && died(task))
+            Box::new(move |task| task.definition == definition && task.created >= begun && has_died(task))
         }
     };
     let (cluster, ecs) = (target.site.cluster().to_owned(), target.site.ecs.clone());
@@ -280,8 +278,10 @@ async fn read_dead(target: &mut Target) -> Result<(), Error> {
     target.dead.take(&target.site, dead).await
 }
 
-fn is_ill(task: &Task) -> bool {
-    task.stopped_reason.as_deref().is_some_and(|why| why.contains("health checks"))
+/// What ECS stops since somebody scales the service in has not died.
+fn has_died(task: &Task) -> bool {
+    let is_ill = task.stopped_reason.as_deref().is_some_and(|why| why.contains("health checks"));
+    task.stop_code.as_deref() != Some("ServiceSchedulerInitiated") || is_ill
 }
 
 /// Which revision has the traffic where a deployment is over, and its own word is not enough.

@@ -16,6 +16,8 @@ pub(super) fn what_passes_fails_no_release(ended: &Ended<'_>) -> Result<(), Stri
             Meddling::Throttle
                 | Meddling::Unreachable
                 | Meddling::LoseReply
+                | Meddling::Internal
+                | Meddling::InternalDone
                 | Meddling::Hang
                 | Meddling::HangThenDo
                 | Meddling::DoneLate(_)
@@ -36,6 +38,7 @@ pub(super) fn what_passes_fails_no_release(ended: &Ended<'_>) -> Result<(), Stri
         | Fault::ApproveLate(_)
         | Fault::ApproveBackLate(_)
         | Fault::Protected(_)
+        | Fault::Scale { .. }
         | Fault::Merge { .. }
         | Fault::GoBack { .. } => true,
         Fault::Lambda { .. } => true,
