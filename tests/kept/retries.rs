@@ -17,6 +17,40 @@ fn a_run_that_was_given_up_begins_nothing_although_a_retry_makes_the_release_go_
 }
 
 #[test]
+fn what_a_run_that_was_given_up_had_brought_is_not_gone_back_to_by_its_retry() {
+    // The retry ended the wait of what the run before it had deployed, and then took that for what ran before: so it failed back to it.
+    let mut shape = shape(0);
+    let place = |name: &str, region, account| Place { name: name.into(), region, account };
+    shape.environments = vec![
+        place("e01", "us-west-2", None),
+        place("e02", "eu-central-1", Some("777788889999")),
+        place("e03", "us-east-1", None),
+    ];
+    shape.services = vec![
+        Service {
+            name: "s0".into(),
+            worker: false,
+            desired: 2,
+            by: By::CodeDeploy { barrier: true, termination: Duration::from_secs(60) },
+        },
+        Service {
+            name: "s1".into(),
+            worker: true,
+            desired: 2,
+            by: By::CodeDeploy { barrier: false, termination: Duration::from_secs(180) },
+        },
+    ];
+    let faults = vec![
+        Fault::Stop { at: millis(27_398), abandon: true },
+        Fault::Service { environment: 1, service: 1, how: Ending::NeverHealthy },
+        Fault::EmptyPages,
+        Fault::Retry { after: millis(971), all: true },
+        Fault::GoBack { after: millis(36_043), early: false },
+    ];
+    keeps_the_laws(&Plan { seed: 64_785, shape, faults });
+}
+
+#[test]
 fn a_halt_beside_which_the_stage_is_retried_leaves_it_alone_and_says_nothing() {
     // It took every invocation for its first, looked beside the retry for nine of them, and said that not all had ended.
     let faults = vec![

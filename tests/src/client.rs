@@ -242,8 +242,9 @@ impl InProcess {
             Meddling::Throttle => throttled(&request),
             Meddling::Internal => internal(&request),
             Meddling::InternalDone => {
-                self.answer(&request);
-                internal(&request)
+                seen(Some(&self.answer(&request)));
+                tokio::time::sleep(WAY).await;
+                return Ok(as_sdk_has_it(internal(&request)));
             }
             Meddling::Refuse => refused(),
             Meddling::RefuseRole => Response {
@@ -324,13 +325,17 @@ impl InProcess {
         };
         seen(Some(&response));
         tokio::time::sleep(WAY).await;
-        let status = aws_smithy_runtime_api::http::StatusCode::try_from(response.status).expect("a status");
-        let mut answer = HttpResponse::new(status, SdkBody::from(response.body));
-        for (name, value) in response.headers {
-            answer.headers_mut().insert(name, value);
-        }
-        Ok(answer)
+        Ok(as_sdk_has_it(response))
     }
+}
+
+fn as_sdk_has_it(response: Response) -> HttpResponse {
+    let status = aws_smithy_runtime_api::http::StatusCode::try_from(response.status).expect("a status");
+    let mut answer = HttpResponse::new(status, SdkBody::from(response.body));
+    for (name, value) in response.headers {
+        answer.headers_mut().insert(name, value);
+    }
+    answer
 }
 
 /// An operation's name; of what is neither one of a JSON protocol nor S3's nor IAM's, the path.

@@ -11,7 +11,7 @@ use crate::error::{Error, Verdict};
 use crate::manifest::Service;
 use crate::names;
 use crate::targets::phase::{Frees, Phase};
-use crate::targets::site::{Busy, Of, Site, Whose};
+use crate::targets::site::{Busy, GivenUp, Of, Site, Whose};
 use crate::targets::words;
 use crate::time::Time;
 
@@ -272,13 +272,15 @@ impl Group {
         // One of a try that was given up is taken back to what was before that one; behind a fact there is nothing to take back.
         let is_given_up = waits && !whose.is_fact(&other.id, other.created);
         let before = own.as_ref().map(|described| described.before).filter(|before| is_given_up && *before > 0);
+        let brought = other.definition().map(|definition| crate::aws::ecs::id(&definition).to_owned());
+        let given_up = before.map(|before| GivenUp { before, brought });
         let frees = match (waits, own) {
             (true, _) => Some(Frees::EndOfWait(other.id.clone())),
             (false, _) if holds_a_way_back => Some(Frees::WayBack { deployment: other.id.clone(), pause: None }),
             (false, Some(_)) if !whose.is_fact(&other.id, other.created) => Some(Frees::Stop(other.id.clone())),
             (false, _) => None,
         };
-        let busy = Busy { with: words::busy_with(&other), frees, before };
+        let busy = Busy { with: words::busy_with(&other), frees, given_up };
         self.standing = Standing::None(Some(busy));
         Ok(())
     }

@@ -271,7 +271,7 @@ impl Native {
                 let frees = waits
                     .filter(|_| is_a_way_back)
                     .map(|pause| Frees::WayBack { deployment: other.arn.clone(), pause: Some(pause.id.clone()) });
-                Standing::None(Some(Busy { with, frees, before: None }))
+                Standing::None(Some(Busy { with, frees, given_up: None }))
             }
             // Without a deployment under way, what the service has is what runs.
             None if deploys.definition == Some(self.had.as_str()) => Standing::Same,

@@ -48,6 +48,8 @@ pub struct Target {
     pub(super) traffic_read: Time,
     /// When the service was asked for what runs there.
     pub(super) service_read: Time,
+    /// What an earlier run of this action has brought, that was given up; `before` is what ran before that one.
+    brought_in_vain: Option<String>,
     looking: Trouble,
     acting: Trouble,
 }
@@ -89,6 +91,7 @@ impl Target {
             statuses_read: Time::default(),
             traffic_read: Time::default(),
             service_read: Time::default(),
+            brought_in_vain: None,
             looking: Trouble::default(),
             acting: Trouble::default(),
         }
@@ -303,7 +306,9 @@ impl Target {
     /// Takes up what runs right before a deployment is begun, of which CodeDeploy says nothing later.
     pub(super) fn runs_before(&mut self, seen: &Service) {
         let runs = id(&seen.definition);
-        if self.deployment().is_none() && !runs.is_empty() {
+        // What an earlier run has brought, that was given up, is not gone back to.
+        let is_in_vain = self.brought_in_vain.as_deref() == Some(runs);
+        if self.deployment().is_none() && !runs.is_empty() && !is_in_vain {
             self.before = Some(runs.to_owned());
         }
         if let Kind::Ecs(native) = &mut self.kind {
@@ -377,14 +382,16 @@ impl Target {
             Kind::Unknown | Kind::Absent => {}
             Kind::Codedeploy(group) => {
                 let was_busy = match &group.standing {
-                    codedeploy::Standing::None(Some(busy)) => Some(busy.before),
+                    codedeploy::Standing::None(Some(busy)) => Some(busy.given_up.clone()),
                     _ => None,
                 };
                 group.look_for_busy(&self.site, whose).await?;
                 let is_free = matches!(group.standing, codedeploy::Standing::None(None));
-                if let Some(Some(before)) = was_busy.filter(|_| is_free) {
-                    self.before = Some(format!("{}:{before}", self.site.family()));
-                } else if was_busy.is_some() && is_free {
+                let is_known = was_busy.is_some() && is_free;
+                if let Some(Some(given_up)) = was_busy.filter(|_| is_free) {
+                    self.before = Some(format!("{}:{}", self.site.family(), given_up.before));
+                    self.brought_in_vain = given_up.brought;
+                } else if is_known {
                     // What kept it busy has brought another version meanwhile, or has taken it back.
                     let name = std::slice::from_ref(&self.site.ecs_service);
                     let services = self.site.ecs.services(self.site.cluster(), name).await?;
