@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use local::template::Stack;
-use local::world::{ActionStatus, ExecutionStatus};
+use local::world::{ActionStatus, ExecutionStatus, Lateness};
 use serde_json::json;
 use tests::halt::{all_late, dead_after};
 use tests::sweep::share;
@@ -126,6 +126,21 @@ fn a_stop_at_any_moment_takes_everything_back_although_everything_is_shown_late(
         play(Setting { lateness, meddle: Box::new(meddle), ..small(pair) }, async |stage| {
             let (release, status) = stage.stopped_after(moment).await;
             is_taken_back(&stage, &release, status, &format!("seed {seed}, {pair:?}, {moment:?}, {lateness:?}"));
+        });
+    }
+}
+
+#[test]
+fn a_deployment_whose_images_ecs_does_not_name_yet_is_taken_back_with_its_release_although_its_function_is_dead() {
+    for (pair, moment) in [((Kind::BlueGreen, Kind::Rolling), 6), ((Kind::Canary, Kind::BlueGreen), 8)] {
+        let moment = Duration::from_secs(moment);
+        let lateness = Lateness { images: Duration::from_secs(1800), ..Lateness::default() };
+        let mut die = dead_after(moment);
+        let setting = deployed_alone(small(pair));
+        play(Setting { lateness, meddle: Box::new(move |call: &Call<'_>| die(call)), ..setting }, async |stage| {
+            let (release, status) = stage.stopped_after(moment).await;
+            assert!(!stage.world().rollouts().is_empty(), "{pair:?}: something was begun");
+            is_taken_back(&stage, &release, status, &format!("{pair:?}"));
         });
     }
 }

@@ -104,14 +104,26 @@ pub(crate) fn before_the_next(deployed: Deployed, newest: &[Sibling], execution:
     Deployed { ended, ..deployed }
 }
 
+/// How far a task came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Came {
+    /// It was stopped, or failed.
+    #[default]
+    Nowhere,
+    /// It ended by itself with 0, after it was asked to end: whether it has done all of its work, its lines tell.
+    ToAnEnd,
+    /// It was done.
+    ToItsEnd,
+}
+
 /// Where the release's tasks were done, by task and environment, as the actions say that ran them: they are remembered for
 /// longer than ECS shows what has ended.
-pub(crate) fn done(actions: &[Sibling]) -> BTreeMap<(String, String), bool> {
+pub(crate) fn done(actions: &[Sibling]) -> BTreeMap<(String, String), Came> {
     let succeeded = actions.iter().filter(|one| one.has_succeeded());
     let said = succeeded.filter_map(|one| Some((one.variables.get("Task")?, one.variables.get("Durations")?)));
     let each = said.flat_map(|(task, durations)| {
         let environments = durations.split(", ").filter_map(|one| one.split_once('='));
-        environments.map(move |(environment, _)| ((task.clone(), environment.to_owned()), true))
+        environments.map(move |(environment, _)| ((task.clone(), environment.to_owned()), Came::ToItsEnd))
     });
     each.collect()
 }
@@ -219,7 +231,7 @@ mod tests {
             action(ActionStatus::Failed, "finish", "us=1"),
             Sibling { status: ActionStatus::Succeeded, task: Some("migrate".into()), ..Sibling::default() },
         ];
-        let expected = ["eu", "us"].map(|environment| (("migrate".to_owned(), environment.to_owned()), true));
+        let expected = ["eu", "us"].map(|environment| (("migrate".to_owned(), environment.to_owned()), Came::ToItsEnd));
         assert_eq!(done(&actions), expected.into());
     }
 

@@ -9,6 +9,8 @@ use shared::text::fit;
 use shared::time::spoken;
 use shared::{Verdict, names};
 
+use crate::decide::Came;
+
 /// A quick way back was begun, and is brought to its end.
 pub(crate) fn goes_on_quickly() -> String {
     "the quick way back had begun, and half of it would be traffic on two versions: it is brought to its end".into()
@@ -31,6 +33,11 @@ pub(crate) fn task(task: &Task) -> String {
 /// "the deployment of us/web".
 pub(crate) fn deployment(name: &str) -> String {
     format!("the deployment of {name}")
+}
+
+/// The same of one that had ended by itself.
+pub(crate) fn ended_deployment(name: &str) -> String {
+    format!("the deployment of {name} (it had ended: the revision before was deployed)")
 }
 
 /// "halt | us: task 1234 of migrate is being stopped".
@@ -98,14 +105,19 @@ pub(crate) fn done(stopped: &[String], stuck: &BTreeMap<String, String>, outcome
 }
 
 /// "migrate: done in us; not done in eu, ap; not begun in jp", when it was begun anywhere.
-pub(crate) fn outcome(task: &str, environments: &[String], ends: &BTreeMap<(String, String), bool>) -> Option<String> {
+pub(crate) fn outcome(task: &str, environments: &[String], ends: &BTreeMap<(String, String), Came>) -> Option<String> {
     let end = |environment: &&String| ends.get(&(task.to_owned(), (*environment).clone())).copied();
-    let with = |wanted: Option<bool>| {
+    let with = |wanted: Option<Came>| {
         let named: Vec<_> = environments.iter().filter(|one| end(one) == wanted).map(String::as_str).collect();
         (!named.is_empty()).then(|| named.join(", "))
     };
     environments.iter().find_map(|one| end(&one))?;
-    let parts = [("done in", with(Some(true))), ("not done in", with(Some(false))), ("not begun in", with(None))];
+    let parts = [
+        ("done in", with(Some(Came::ToItsEnd))),
+        ("ended with exit code 0 after it was asked to end in", with(Some(Came::ToAnEnd))),
+        ("not done in", with(Some(Came::Nowhere))),
+        ("not begun in", with(None)),
+    ];
     let said: Vec<_> = parts.into_iter().filter_map(|(what, named)| Some(format!("{what} {}", named?))).collect();
     Some(format!("{task}: {}", said.join("; ")))
 }
@@ -166,4 +178,19 @@ pub(crate) fn died(function: &str, why: &str) -> Verdict {
         "Cutover's function {function} failed at every try: {why}. What this action has begun is being taken back. Look at \
          the function's log, then retry the stage."
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_far_a_task_came_is_said_of_each_environment_and_an_end_after_the_stop_is_not_called_undone() {
+        let environments = ["us", "eu", "ap", "jp"].map(str::to_owned);
+        let came = [("us", Came::ToItsEnd), ("eu", Came::Nowhere), ("ap", Came::ToAnEnd)];
+        let ends = came.map(|(environment, came)| (("migrate".to_owned(), environment.to_owned()), came)).into();
+        let said = "migrate: done in us; ended with exit code 0 after it was asked to end in ap; not done in eu; not begun in jp";
+        assert_eq!(outcome("migrate", &environments, &ends).as_deref(), Some(said));
+        assert_eq!(outcome("finish", &environments, &ends), None);
+    }
 }

@@ -19,7 +19,7 @@ use shared::workers::Pointers;
 use shared::{Aws, Error, Time, Trouble, Verdict, names};
 use tokio::time::Instant;
 
-use crate::decide::{self, Deployed, is_of_this_try};
+use crate::decide::{self, Came, Deployed, is_of_this_try};
 use crate::event::Carried;
 use crate::message;
 
@@ -323,8 +323,13 @@ impl Sweep {
                 continue;
             };
             // A container that is not known to be another counts as essential: nothing is called done that may not be.
-            let done = judge(task, &Definition::default()) == End::Succeeded;
-            *ends.entry((whose.task.to_owned(), whose.environment.to_owned())).or_default() |= done;
+            let came = match judge(task, &Definition::default()) {
+                End::Succeeded => Came::ToItsEnd,
+                End::Stopped if has_ended_well(task) => Came::ToAnEnd,
+                End::Stopped | End::Failed { .. } => Came::Nowhere,
+            };
+            let known = ends.entry((whose.task.to_owned(), whose.environment.to_owned())).or_default();
+            *known = came.max(*known);
         }
         Ok(self.tasks.iter().filter_map(|(task, environments)| message::outcome(task, environments, &ends)).collect())
     }
@@ -475,11 +480,14 @@ impl Sweep {
             }
             let first = matches!(act, Act::Stop { .. } | Act::Back { .. }) && target.has_asked(moment);
             if first && self.followed.insert(at, false).is_none() {
-                self.stopped.push(message::deployment(&name));
-                said.push(match act {
-                    Act::Back { .. } => message::brings_back(&name, &id, before.as_deref()),
-                    _ => message::stopped_deployment(&name, &id),
-                });
+                let (what, line) = match act {
+                    Act::Back { .. } => {
+                        (message::ended_deployment(&name), message::brings_back(&name, &id, before.as_deref()))
+                    }
+                    _ => (message::deployment(&name), message::stopped_deployment(&name, &id)),
+                };
+                self.stopped.push(what);
+                said.push(line);
             }
         }
         failed(target).map_or(Ok(true), Err)
@@ -529,6 +537,10 @@ async fn bring_back(pointers: &Pointers<'_>, over: &Over<'_>, release: &Release,
 fn failed(target: &Target) -> Option<Verdict> {
     let why = target.failed.as_ref().filter(|_| !matches!(target.kind, Kind::Absent))?;
     Some(Verdict::failed(format!("{}: {why}", target.name())))
+}
+
+fn has_ended_well(task: &Task) -> bool {
+    !task.containers.is_empty() && task.containers.iter().all(|container| container.exit_code == Some(0))
 }
 
 fn is_of(task: &Task, release: &Release) -> bool {

@@ -11,12 +11,12 @@ use crate::cloud::{Cloud, Refused, Service as Of};
 /// What an account says of a cluster.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    region: String,
-    cluster: String,
+    pub(super) region: String,
+    pub(super) cluster: String,
     /// DescribeServices', with the task definition of each.
-    services: Vec<(Value, Value)>,
+    pub(super) services: Vec<(Value, Value)>,
     /// CodeDeploy's groups: application, group, ECS service.
-    groups: Vec<(String, String, String)>,
+    pub(super) groups: Vec<(String, String, String)>,
 }
 
 impl Asked {

@@ -129,7 +129,7 @@ pub(crate) fn init(folder: &Path, from: From, region: &str) -> Result<(Vec<Outco
     let files = [
         (shared::manifest::FILE, write::deploy_yaml(&found)),
         (crate::local_yaml::FILE, write::local_yaml(&found)),
-        ("buildspec.yml", write::buildspec(&found.built)),
+        ("buildspec.yml", write::buildspec(&found.built, below_its_repository(folder).as_deref())),
     ];
     let outcomes = files.into_iter().map(|(name, text)| put(&folder.join(name), &text)).collect::<Result<_, _>>()?;
     Ok((outcomes, found.notes))
@@ -256,6 +256,14 @@ fn name_in(found: &Found, name: &str) -> String {
     };
     let numbered = (2..).map(|number| format!("{plain}-{number}"));
     std::iter::once(plain.clone()).chain(numbered).find(is_free).unwrap_or(plain)
+}
+
+/// Where a folder is within its repository, when that is not its top: CodeBuild begins there.
+fn below_its_repository(folder: &Path) -> Option<String> {
+    let folder = folder.canonicalize().ok()?;
+    let top = folder.ancestors().find(|one| one.join(".git").exists())?;
+    let below = folder.strip_prefix(top).ok()?.to_str()?;
+    (!below.is_empty()).then(|| below.to_owned())
 }
 
 /// The environment of an application whose account nobody has asked.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use shared::Manifest;
 
 use super::*;
 
@@ -49,6 +50,54 @@ fn a_compose_files_application_is_one_that_a_release_takes() {
     assert_eq!(web["containerDefinitions"][0]["command"], json!(["python3", "app.py", "serve", "{port}"]));
     let asked = &web["containerDefinitions"][0]["healthCheck"]["command"];
     assert_eq!(asked.as_array().unwrap().last().unwrap(), "http://localhost:{port}/");
+}
+
+#[test]
+fn an_application_below_the_top_of_its_repository_is_built_where_it_is() {
+    let folder = Folder::with("below", &[("compose.yaml", COMPOSE)]);
+    std::fs::create_dir_all(folder.0.parent().unwrap().join(".git")).unwrap();
+    init(&folder.0, From::Compose(folder.0.join("compose.yaml")), "eu-west-1").unwrap();
+    let spec = folder.text("buildspec.yml");
+    assert!(
+        spec.contains("  pre_build:\n    commands:\n      - cd blog\n")
+            && spec.contains("artifacts:\n  base-directory: blog\n"),
+        "{spec}"
+    );
+}
+
+#[test]
+fn the_account_of_the_roles_is_said_where_task_definitions_name_one() {
+    let web = json!({"family": "blog-web", "executionRoleArn": "arn:aws:iam::444455556666:role/exec", "containerDefinitions": [
+        {"name": "web", "image": "x", "command": ["serve"], "portMappings": [{"containerPort": 8000}]}]});
+    let folder = Folder::with("roles", &[("web.json", &web.to_string())]);
+    init(&folder.0, From::Taskdefs(vec![folder.0.join("web.json")]), "eu-west-1").unwrap();
+    let read = crate::local_yaml::read_application(&folder.0, None, Path::new("state")).unwrap();
+    assert_eq!(read.account.account, "444455556666");
+}
+
+#[test]
+fn what_an_account_runs_its_tasks_on_is_written_as_it_is() {
+    let service = |name: &str| {
+        json!({"serviceName": name, "capacityProviderStrategy": [
+        {"capacityProvider": "FARGATE", "base": 1, "weight": 1}, {"capacityProvider": "FARGATE_SPOT", "weight": 3}],
+        "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}})
+    };
+    let definition =
+        json!({"family": "blog-web", "containerDefinitions": [{"name": "web", "image": "x", "command": ["serve"]}]});
+    let cluster = |name: &str| Asked {
+        region: "eu-west-1".into(),
+        cluster: name.into(),
+        services: vec![(service("web"), definition.clone())],
+        groups: Vec::new(),
+    };
+    let folder = Folder::with("providers", &[]);
+    let asked = vec![cluster("a-cluster-with-a-long-name-one"), cluster("a-cluster-with-a-long-name-two")];
+    init(&folder.0, From::Account(asked), "eu-west-1").unwrap();
+    let manifest = Manifest::read("deploy.yaml", &folder.text("deploy.yaml")).unwrap();
+    assert_eq!(manifest.environments.len(), 2, "{:?}", manifest.environments.keys());
+    let providers = &manifest.environments[0].capacity_providers;
+    let providers: Vec<_> = providers.iter().map(|one| (one.name.as_str(), one.base, one.weight)).collect();
+    assert_eq!(providers, [("FARGATE", 1, 1), ("FARGATE_SPOT", 0, 3)]);
 }
 
 #[test]

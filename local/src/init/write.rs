@@ -9,8 +9,20 @@ const BUILDSPEC: &str = include_str!("buildspec.yml");
 /// How the image is built where nothing else is said.
 const BUILD: &str = "docker build --tag \"$image\" .";
 
-/// `buildspec.yml`.
-pub(super) fn buildspec(built: &Built) -> String {
+/// `buildspec.yml`, of an application that may be below the top of its repository.
+pub(super) fn buildspec(built: &Built, below: Option<&str>) -> String {
+    let spec = builds(built);
+    let Some(below) = below else { return spec };
+    let folder = shlex::try_quote(below).map_or_else(|_| String::new(), |folder| folder.into_owned());
+    let spec = spec.replacen(
+        "  pre_build:\n    commands:\n",
+        &format!("  pre_build:\n    commands:\n      - cd {folder}\n"),
+        1,
+    );
+    spec.replacen("artifacts:\n", &format!("artifacts:\n  base-directory: {}\n", text(below)), 1)
+}
+
+fn builds(built: &Built) -> String {
     let mut build = "docker build --tag \"$image\"".to_owned();
     let context = built.context.trim_start_matches("./").trim_end_matches('/');
     let context = if context.is_empty() { "." } else { context };

@@ -27,6 +27,8 @@ pub struct Lateness {
     pub executions: Duration,
     /// The job of a continuation.
     pub continuations: Duration,
+    /// The images of a new service revision: ECS names none before it has resolved them.
+    pub images: Duration,
 }
 
 /// What things were like, each with since when.

@@ -303,7 +303,17 @@ pub(super) async fn revisions_of(site: &Site, found: &[Deployment]) -> Result<Ve
     arns.retain(|arn| !arn.is_empty());
     arns.sort();
     arns.dedup();
-    site.ecs.service_revisions(&arns).await
+    let mut revisions = site.ecs.service_revisions(&arns).await?;
+    // ECS names no image that it has not resolved yet, or that is not there: its task definition does.
+    for revision in &mut revisions {
+        let is_own_family =
+            id(&revision.definition).rsplit_once(':').is_some_and(|(family, _)| family == site.family());
+        if is_own_family && revision.images.is_empty() {
+            let defined = site.ecs.definition(&revision.definition).await?;
+            revision.images = defined.containers.into_iter().map(|one| (one.name, one.image)).collect();
+        }
+    }
+    Ok(revisions)
 }
 
 /// What the release deploys, as far as it is known.

@@ -66,11 +66,7 @@ pub(crate) fn look(aws: &Aws, manifest: &Manifest, bucket: &str) -> Result<Vec<W
                     name: name.as_str().into(),
                     task: short(task.task_arn.raw()).into(),
                     tag: tag(&there, task.task_definition_arn.raw(), &service.container)?,
-                    standing: if task.desired_status.raw() == "STOPPED" {
-                        Standing::of("STOP_REQUESTED")
-                    } else {
-                        task.last_status.clone()
-                    },
+                    standing: standing(&task),
                     began: task.started_at.map(Time::from),
                     work: until.map_or(Work::None, Work::Protected),
                 });
@@ -85,7 +81,23 @@ pub(crate) fn look(aws: &Aws, manifest: &Manifest, bucket: &str) -> Result<Vec<W
                 .map_err(|error| Refused { code: "Unreadable".into(), message: error.message().to_owned() })?;
             let there = aws.at(&place.region, place.role.as_deref())?;
             let container = kind.container.as_deref().unwrap_or_default();
-            for held in launched(ledger) {
+            let launched = launched(ledger);
+            let arns: Vec<_> = launched.iter().map(|held| held.arn.as_str()).filter(|arn| !arn.is_empty()).collect();
+            let mut shown = Vec::new();
+            for some in arns.chunks(AT_ONCE) {
+                let Tasks { tasks } =
+                    there.ask(Service::Ecs, "DescribeTasks", &json!({"cluster": place.cluster, "tasks": some}))?;
+                shown.extend(tasks);
+            }
+            for mut held in launched {
+                // How it stands ECS tells; launch-workers looks once a minute.
+                if let Some(task) = shown.iter().find(|task| task.task_arn.raw() == held.arn) {
+                    if task.last_status.word.raw() == "STOPPED" {
+                        continue;
+                    }
+                    held.worker.standing = standing(task);
+                    held.worker.began = task.started_at.map(Time::from);
+                }
                 let tag = tag(&there, held.definition.raw(), container)?;
                 workers.push(Worker {
                     environment: environment.into(),
@@ -105,8 +117,14 @@ fn tag(aws: &Aws, definition: &str, container: &str) -> Result<Said, Refused> {
     Ok(version(image(&found, container).unwrap_or_default()).into())
 }
 
-/// A worker of a ledger, with the revision that it runs.
+/// How a task stands that is not over.
+fn standing(task: &Task) -> Standing {
+    if task.desired_status.raw() == "STOPPED" { Standing::of("STOP_REQUESTED") } else { task.last_status.clone() }
+}
+
+/// A worker of a ledger, with its task's ARN, if it has one, and the revision that it runs.
 struct Held {
+    arn: String,
     definition: Said,
     worker: Worker,
 }
@@ -114,6 +132,7 @@ struct Held {
 /// The workers that a ledger has places for.
 fn launched(ledger: Ledger) -> Vec<Held> {
     let worker = |place: shared::workers::ledger::Place| Held {
+        arn: place.task.clone().unwrap_or_default(),
         definition: place.definition.into(),
         worker: Worker {
             task: short(place.task.as_deref().unwrap_or_default()).into(),

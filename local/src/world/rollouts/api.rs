@@ -235,7 +235,7 @@ impl World {
         let containers = defined.and_then(Value::as_array).into_iter().flatten();
         let images = containers.map(|one| json!({"containerName": one["name"], "image": one["image"]}));
         json!({"serviceRevisionArn": arn, "serviceArn": revision.service, "taskDefinition": revision.definition,
-            "launchType": "FARGATE", "createdAt": stamp(revision.created), "containerImages": images.collect::<Vec<_>>()})
+            "launchType": "FARGATE", "createdAt": stamp(revision.created), "containerImages": if self.now.since(revision.created) < self.lateness().images { Vec::new() } else { images.collect::<Vec<_>>() }})
     }
 }
 
