@@ -4,6 +4,7 @@ use local::world::{ActionStatus, ActionView, ExecutionStatus};
 
 use super::{Ended, none};
 use crate::Meddling;
+use crate::laws::fault::Fault;
 use crate::laws::shape::{By, How, Shape};
 
 /// The traffic of every service is, in every environment, on the version of the last release whose
@@ -43,6 +44,37 @@ pub(super) fn traffic_is_where_the_last_good_release_put_it(ended: &Ended<'_>) -
         }
     }
     none("traffic in the wrong place", &wrong)
+}
+
+/// Nobody is called to deploy by hand what is where it should be: "NOT ROLLED BACK" is said of a target that was not. Where somebody, or
+/// something, acts on it later, it may have been true when it was said.
+pub(super) fn nobody_is_called_in_vain(ended: &Ended<'_>) -> Result<(), String> {
+    let acts_later = |fault: &Fault| {
+        matches!(
+            fault,
+            Fault::Retry { .. }
+                | Fault::Merge { .. }
+                | Fault::GoBack { .. }
+                | Fault::ByHand { .. }
+                | Fault::Newcomer { .. }
+                | Fault::Rival { .. }
+                | Fault::Stop { .. }
+        )
+    };
+    let dies = ended.deaths().next().is_some() || ended.seen.iter().any(|seen| seen.meddling.is_death());
+    if ended.releases.len() != 1 || dies || ended.plan.faults.iter().any(acts_later) {
+        return Ok(());
+    }
+    let (traffic, said) = (ended.stage.world().traffic(), ended.said());
+    let shape = &ended.plan.shape;
+    let each = shape.environments.iter().flat_map(|place| shape.services.iter().map(move |service| (place, service)));
+    let in_vain = each.filter_map(|(place, service)| {
+        let label = format!("NOT ROLLED BACK: {}/{} ", place.name, service.name);
+        let name = Shape::ecs_service(service, place);
+        let is_old = traffic.iter().any(|view| view.service == name && view.image == "registry.example/shop:1.0");
+        (is_old && said.iter().any(|text| text.contains(&label))).then_some(name)
+    });
+    none("called for by hand, and on the old version already", &in_vain.collect::<Vec<_>>())
 }
 
 /// Workers that are started one by one are, in every environment, of the last release whose deployment succeeded; of none when
