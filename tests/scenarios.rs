@@ -1,6 +1,7 @@
 //! Whole releases in virtual time: the pipeline of `template.yaml`, the real functions, scripted tasks.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -212,11 +213,11 @@ fn plain_lambda_invoke_actions_carry_a_release_through_as_custom_actions_do() {
 fn an_invoke_actions_event_that_comes_again_after_its_answer_takes_nothing_back() {
     // The function dies right after its success was taken, and its release is stopped while its workers are drained: Lambda brings the
     // event again, and what has succeeded is a fact.
-    let mut died = false;
+    let died = Arc::new(AtomicBool::new(false));
+    let has_died = died.clone();
     let meddle = move |call: &Call<'_>| {
-        let is_it = call.function == "deploy-services" && call.operation == "PutJobSuccessResult" && !died;
-        died |= is_it;
-        if is_it { Meddling::CrashAfter } else { Meddling::Pass }
+        let is_it = call.function == "deploy-services" && call.operation == "PutJobSuccessResult";
+        if is_it && !died.swap(true, Relaxed) { Meddling::CrashAfter } else { Meddling::Pass }
     };
     let setting = Setting { change_stack: Box::new(as_invoke_actions), meddle: Box::new(meddle), ..Setting::default() };
     play(setting, async |stage| {
@@ -227,6 +228,7 @@ fn an_invoke_actions_event_that_comes_again_after_its_answer_takes_nothing_back(
         stage.ask("StopPipelineExecution", &release, serde_json::json!({"abandon": true, "reason": "a person"}));
         assert_eq!(stage.end(&release).await, ExecutionStatus::Stopped);
         tokio::time::sleep(Duration::from_secs(600)).await;
+        assert!(has_died.load(Relaxed), "it died after its answer");
         assert!(stage.world().traffic().iter().all(|one| one.image.ends_with(":2.0")), "{:?}", stage.world().traffic());
     });
 }
@@ -234,11 +236,11 @@ fn an_invoke_actions_event_that_comes_again_after_its_answer_takes_nothing_back(
 #[test]
 fn a_claim_that_codepipeline_takes_and_answers_with_an_error_of_its_own_is_done_by_somebody() {
     for function in ["run-tasks", "tail-logs", "deploy-services"] {
-        let mut met = false;
+        let met = Arc::new(AtomicBool::new(false));
+        let was_met = met.clone();
         let meddle = move |call: &Call<'_>| {
-            let is_it = call.function == function && call.operation == "AcknowledgeJob" && !met;
-            met |= is_it;
-            if is_it { Meddling::InternalDone } else { Meddling::Pass }
+            let is_it = call.function == function && call.operation == "AcknowledgeJob";
+            if is_it && !met.swap(true, Relaxed) { Meddling::InternalDone } else { Meddling::Pass }
         };
         play(Setting { meddle: Box::new(meddle), ..Setting::default() }, async |stage| {
             let release = stage.start();
@@ -248,6 +250,7 @@ fn a_claim_that_codepipeline_takes_and_answers_with_an_error_of_its_own_is_done_
                 "{function}: {:#?}",
                 stage.actions(&release)
             );
+            assert!(was_met.load(Relaxed), "{function} claims");
         });
     }
 }

@@ -278,16 +278,17 @@ async fn serve_here(serve: Serve) -> Result<ExitCode, Mistake> {
     show.serving(&machine, &prepared.account);
     show.console(&console);
     let mut signals = Signals::new();
-    let mut kept = 0;
+    let mut kept = machine.world().changes_of_what_is_kept();
     loop {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(200)) => show.notes(&machine),
             () = signals.next() => break,
         }
         // Whoever asks for releases meanwhile reads what is kept; and this run may be killed.
-        let ended = machine.world().count_of_objects(real::kept::PREFIX);
-        if ended != kept && real::kept::write(&prepared.kept, &prepared.state, &machine.world()).is_ok() {
-            kept = ended;
+        let changes = machine.world().changes_of_what_is_kept();
+        let has_released = changes != kept && machine.world().has_executions();
+        if has_released && real::kept::write(&prepared.kept, &prepared.state, &machine.world()).is_ok() {
+            kept = changes;
         }
     }
     if machine.world().has_executions()

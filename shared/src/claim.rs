@@ -28,6 +28,9 @@ const CLAIMING: Duration = Duration::from_secs(18);
 /// The pause between two such tries, and between two of writing down who does the job.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// By how much Lambda's clock and CodePipeline's may differ.
+const SKEW: Duration = Duration::from_secs(5);
+
 /// How long it is tried to write down who does the job.
 const WRITING: Duration = Duration::from_secs(20);
 
@@ -131,20 +134,23 @@ pub(crate) async fn take(
 }
 
 /// What becomes of a job that nobody claims, since CodePipeline itself has invoked the function for it (fact 2): it is this invocation's,
-/// unless another one with the same event does it. Where the bucket does not tell, it is.
+/// unless another one with the same event does it. Where the bucket does not tell, it is. With when the first one of its event had surely
+/// begun.
 ///
 /// Safe to repeat: the name is written only where there is none.
-pub(crate) async fn take_unclaimed(aws: &Aws, job: &Job, invocation: Invocation) -> Taken {
-    let Some(bucket) = aws.settings().bucket.as_deref() else { return Taken::Ours };
+pub(crate) async fn take_unclaimed(aws: &Aws, job: &Job, invocation: Invocation) -> (Taken, Option<Time>) {
+    let Some(bucket) = aws.settings().bucket.as_deref() else { return (Taken::Ours, None) };
     let own = Holder::new(&invocation);
     let holder = tokio::time::timeout(WRITING, holder(&aws.bucket(bucket), job, &own)).await;
-    let taken = holder.ok().flatten().map_or(Taken::Ours, |holder| own.after(&holder));
+    let holder = holder.ok().flatten();
+    let by = holder.as_ref().and_then(|holder| holder.begun).map(|begun| begun.plus(SKEW));
+    let taken = holder.map_or(Taken::Ours, |holder| own.after(&holder));
     match taken {
         Taken::Ours => {}
         Taken::Again => info!(job = job.id, "taking up a job whose function died"),
         Taken::Not => info!(job = job.id, "somebody else does this job"),
     }
-    taken
+    (taken, by)
 }
 
 /// Claims the job; `None` when CodePipeline said "not now" for too long. Then nothing was claimed: an error here would

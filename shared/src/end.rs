@@ -41,7 +41,9 @@ pub fn judge_main(task: &Task, definition: &Definition, main: Option<&str>) -> E
         return End::Failed { container, what: format!("ECS stopped it since it failed {by} health checks") };
     }
     let is_main = |container: &&Container| main == Some(container.name.as_str());
-    let by_signal = |container: &&Container| matches!(container.exit_code, Some(137 | 143));
+    // One that ECS gives a reason for, such as OutOfMemoryError, was ended by that, and may have ended all others.
+    let by_signal =
+        |container: &&Container| matches!(container.exit_code, Some(137 | 143)) && container.reason.is_none();
     let has_done_its_work = stop_code == "EssentialContainerExited"
         && essential().any(|container| is_main(&container) && container.exit_code == Some(0));
     let bad = || {
@@ -166,6 +168,11 @@ mod tests {
             };
             assert_eq!(said.as_deref(), expected, "side {side:?}, app {app:?}");
         }
+        let oom = exited(&[("side", Some(137), Some("OutOfMemoryError: killed")), ("app", Some(0), None)]);
+        let End::Failed { what, .. } = judge_main(&oom, &both, Some("app")) else {
+            panic!("it was ended by the other one's death")
+        };
+        assert!(what.starts_with("container `side` ended with exit code 137"), "{what}");
         // Of which nothing more is known, both must have ended well.
         assert!(matches!(
             judge(&exited(&[("side", Some(143), None), ("app", Some(0), None)]), &both),

@@ -137,8 +137,8 @@ where
         return Ok(());
     };
     let codepipeline = Codepipeline::new(aws);
-    let taken = match &job.claim {
-        Some(claim) => claim::take(aws, &codepipeline, (&job, claim), invocation).await?,
+    let (taken, by) = match &job.claim {
+        Some(claim) => (claim::take(aws, &codepipeline, (&job, claim), invocation).await?, None),
         None => claim::take_unclaimed(aws, &job, invocation).await,
     };
     if taken == Taken::Not {
@@ -151,7 +151,7 @@ where
         }
     };
     // Without the id of its run, it is the newest of its name: by now its own is shown, or one that a retry has begun since.
-    if taken == Taken::Again && is_past(&codepipeline, &job, &work.release, invocation).await? {
+    if taken == Taken::Again && is_past(&codepipeline, &job, &work.release, by, invocation).await? {
         info!(job = job.id, "the function died after its answer was taken, or its stage was tried again");
         // Of a run that a retry has taken over, nobody reads the rest; where that is not known, it is ended all the same.
         if goes_on
@@ -262,10 +262,11 @@ async fn is_past(
     codepipeline: &Codepipeline<'_>,
     job: &Job,
     release: &Release,
+    by: Option<Time>,
     invocation: Invocation,
 ) -> Result<bool, Error> {
     loop {
-        match codepipeline.is_past(release, job.run.as_deref()).await {
+        match codepipeline.is_past(release, job.run.as_deref(), by).await {
             Ok(past) => return Ok(past),
             Err(Error::Stop(why)) => {
                 warn!(why = why.message, "whether the job was answered may not be asked");

@@ -249,9 +249,9 @@ fn failure(passed: Duration, busy: Duration, target: &Observed) -> Option<String
         Phase::Going | Phase::Held | Phase::Ready | Phase::Shifting | Phase::Between if passed > target.timeout => {
             Some(format!("its traffic had not moved after {}, its `timeout`", shared::time::spoken(target.timeout)))
         }
-        Phase::Moved | Phase::Done if passed > target.timeout && !target.is_proven => {
+        Phase::Moved | Phase::Done if passed > target.timeout && target.waits_for_health => {
             let limit = shared::time::spoken(target.timeout);
-            Some(format!("its new tasks have not been seen to stay healthy after {limit}, its `timeout`"))
+            Some(format!("ECS had not found its new tasks healthy after {limit}, its `timeout`"))
         }
         Phase::Unknown | Phase::Empty | Phase::Busy { .. } | Phase::Going | Phase::Held | Phase::Ready => None,
         Phase::Shifting | Phase::Between | Phase::Moved | Phase::Done | Phase::Same => None,

@@ -228,7 +228,7 @@ impl Report<'_> {
         if !lines.is_empty() {
             let _ = write!(message, "\n\nThe first new task that died");
             let cause = state.cause.as_ref().and_then(|cause| self.targets.get(cause.target));
-            if let Some(task) = cause.and_then(|target| target.dead.tasks.first()) {
+            if let Some(task) = cause.and_then(|target| target.dead.own().next()) {
                 let reason = task.stopped_reason.as_deref().unwrap_or("none");
                 let code = task.stop_code.as_deref().unwrap_or("none");
                 let _ = write!(message, ": {}\n  stop code: {code}; reason: {reason}\n  last lines:", task.id());

@@ -22,7 +22,7 @@ pub(crate) enum Ending {
     Clean,
     /// By SIGKILL, so long after it was asked to end.
     Killed(Duration),
-    /// By SIGKILL, and nobody had asked it to end: it was out of memory, as a rule.
+    /// By SIGKILL, since it was out of memory.
     OutOfMemory,
     /// Its machine was taken from it.
     TakenAway,
@@ -37,16 +37,19 @@ pub(crate) fn ending(task: &Task) -> Ending {
     if !task.is_over() {
         return Ending::Busy;
     }
+    let is_oom = |reason: &Option<String>| reason.as_ref().is_some_and(|reason| reason.contains("OutOfMemory"));
     if has(|code| code == 137) {
         let asked = task.stopping.zip(task.stopped).map(|(asked, ended)| ended.since(asked));
-        return match (task.stop_code.as_deref(), asked) {
-            (Some("SpotInterruption" | "TerminationNotice"), _) => Ending::TakenAway,
-            // The other containers of a task that has ended by itself are asked to end, too.
-            (Some("EssentialContainerExited"), _) | (_, None) => Ending::OutOfMemory,
-            (_, Some(after)) => Ending::Killed(after),
-        };
+        match (task.stop_code.as_deref(), asked) {
+            (Some("SpotInterruption" | "TerminationNotice"), _) => return Ending::TakenAway,
+            _ if task.containers.iter().any(|one| is_oom(&one.reason)) => return Ending::OutOfMemory,
+            // It has ended by itself: then the containers beside the one that works are asked to end, and killed.
+            (Some("EssentialContainerExited"), _) if has(|code| matches!(code, 0 | 130 | 131 | 143)) => {}
+            (Some("EssentialContainerExited"), _) | (_, None) => return Ending::Failed,
+            (_, Some(after)) => return Ending::Killed(after),
+        }
     }
-    if has(|code| !matches!(code, 0 | 130 | 131 | 143)) { Ending::Failed } else { Ending::Clean }
+    if has(|code| !matches!(code, 0 | 130 | 131 | 137 | 143)) { Ending::Failed } else { Ending::Clean }
 }
 
 /// It could not even begin, or broke; the release goes on.
@@ -80,9 +83,7 @@ pub(crate) fn ended(service: &Service, task: &Task) -> String {
         Ending::Busy => "is busy".to_owned(),
         Ending::Clean => "finished".to_owned(),
         Ending::Killed(after) => format!("was killed by SIGKILL {} after it was asked to end", spoken(after)),
-        Ending::OutOfMemory => {
-            "was killed by SIGKILL before anybody had asked it to end: out of memory, as a rule".to_owned()
-        }
+        Ending::OutOfMemory => "was killed by SIGKILL: out of memory".to_owned(),
         Ending::TakenAway => "lost its machine (Spot)".to_owned(),
         Ending::Failed => "ended with an error".to_owned(),
     };
@@ -165,9 +166,7 @@ fn became(tick: &Tick<'_>, service: &Service, named: &mut Vec<String>) -> (Strin
     }
     if out_of_memory > 0 {
         bad = true;
-        said.push(format!(
-            "{out_of_memory} killed by SIGKILL before anybody had asked for it: out of memory, as a rule"
-        ));
+        said.push(format!("{out_of_memory} killed by SIGKILL: out of memory"));
     }
     if taken_away > 0 {
         bad = true;

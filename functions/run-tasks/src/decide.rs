@@ -14,6 +14,9 @@ pub(crate) const PLACEMENT_PAUSE: Duration = Duration::from_secs(10);
 /// How long a stop may stay without effect before it is asked for again: the longest `stopTimeout` on Fargate (fact 22).
 const STOP_AGAIN: Duration = Duration::from_secs(120);
 
+/// How long ECS may look for a place in any case: each task is provisioned for some seconds, with a network interface for longer.
+const PROVISIONING: Duration = Duration::from_secs(5 * 60);
+
 /// How long stops may stay without effect altogether: the longest `stopTimeout` that anybody sets on EC2, several times
 /// over. Then the agent is most likely gone, and a person must look.
 const GIVE_UP: Duration = Duration::from_secs(15 * 60);
@@ -236,9 +239,9 @@ fn failure(seen: &Observation, site: &Site) -> Option<String> {
     match site {
         Site::Failed { what, .. } => Some(what.clone()),
         Site::Live { since, stopping: None, so_far: SoFar::Provisioning }
-            if seen.now.since(*since) > seen.retry_placement_for =>
+            if seen.now.since(*since) > seen.retry_placement_for.max(PROVISIONING) =>
         {
-            let limit = shared::time::spoken(seen.retry_placement_for);
+            let limit = shared::time::spoken(seen.retry_placement_for.max(PROVISIONING));
             Some(format!("ECS found no room for the task for {limit} (it is still PROVISIONING)"))
         }
         Site::Live { since, stopping: None, so_far } if seen.now.since(*since) > seen.timeout => {
@@ -495,7 +498,8 @@ mod tests {
             (at(300, SoFar::Provisioning), None),
         ] {
             let mut state = State::default();
-            decide(&seen(vec![site.clone()]), &mut state);
+            let seen = Observation { retry_placement_for: Duration::ZERO, ..seen(vec![site.clone()]) };
+            decide(&seen, &mut state);
             assert_eq!(state.cause.map(|cause| cause.what).as_deref(), expected, "{site:?}");
         }
     }

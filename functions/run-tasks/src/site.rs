@@ -49,7 +49,7 @@ pub(crate) struct Site {
     /// Since when nothing of what was begun is found.
     missing_since: Option<Time>,
     /// Since when another release's task is seen here, or one of an earlier try that ends.
-    others_since: Option<Time>,
+    others_since: Option<(String, Time)>,
     looking: Trouble,
     /// A trouble of its own: a look that goes well says nothing of it, nor it of a look.
     pub(crate) defining: Trouble,
@@ -217,11 +217,11 @@ impl Site {
         let (own, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.started_by == self.started_by);
         // One of an earlier try that ends, since the release was stopped, is not this try's to fail with: it is run again.
         let ends = |task: &Task| !task.is_over() && task.desired_status == "STOPPED";
-        if own.iter().any(|task| ends(task) && task.created.is_some_and(|created| created < tick.begun)) {
-            let since = *self.others_since.get_or_insert(tick.now);
-            if tick.now.since(since) < ENDING {
-                return Ok(false);
-            }
+        let of_before = |task: &&Task| ends(task) && task.created.is_some_and(|created| created < tick.begun);
+        if let Some(task) = own.iter().find(of_before)
+            && self.waited_for(&task.arn, tick.now) < ENDING
+        {
+            return Ok(false);
         }
         // One that the run before has begun may be what the halt of that one stops in a moment.
         let is_the_halts = |task: &Task| !task.is_over() && task.created.is_some_and(|created| created < tick.begun);
@@ -253,8 +253,7 @@ impl Site {
         // A run by the clock of the same task ends by itself, and nobody stops it.
         let by_clock = names::worker_started_by(&self.name, name);
         if let Some(other) = others.iter().find(|other| !other.is_over() && other.started_by == by_clock) {
-            let since = *self.others_since.get_or_insert(tick.now);
-            if tick.now.since(since) < BY_CLOCK {
+            if self.waited_for(&other.arn, tick.now) < BY_CLOCK {
                 return Ok(false);
             }
             return Err(Verdict::failed(format!(
@@ -266,9 +265,8 @@ impl Site {
         for other in others.iter().filter(|other| !other.is_over()) {
             let Some(whose) = names::read_started_by(&other.started_by) else { continue };
             if whose.task == name && whose.environment == self.name {
-                let since = *self.others_since.get_or_insert(tick.now);
                 let ending = other.desired_status == "STOPPED";
-                if tick.now.since(since) < if ending { ENDING } else { HALTING } {
+                if self.waited_for(&other.arn, tick.now) < if ending { ENDING } else { HALTING } {
                     return Ok(false);
                 }
                 return Err(Verdict::failed(format!(
@@ -280,6 +278,15 @@ impl Site {
             }
         }
         Ok(true)
+    }
+
+    /// How long this task has been waited for, which is of another release, an earlier try or the clock.
+    fn waited_for(&mut self, task: &str, now: Time) -> Duration {
+        let (of, since) = self.others_since.get_or_insert_with(|| (task.to_owned(), now));
+        if of != task {
+            (*of, *since) = (task.to_owned(), now);
+        }
+        now.since(*since)
     }
 
     /// Which of this release's own tasks counts: one that runs is adopted, one that succeeded is done; one that failed

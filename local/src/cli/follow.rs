@@ -61,7 +61,10 @@ pub(super) async fn play(
                 status
             }
             Followed::CutOff => {
-                show.line("What was under way is killed here: what it has done, and whether all of it was taken back, is not known");
+                show.line(&format!(
+                    "What was under way is killed here: what it has done, and whether all of it was taken back, is not known. What it left: {}",
+                    prepared.state.display()
+                ));
                 break ExecutionStatus::Stopped;
             }
         };
@@ -127,7 +130,7 @@ async fn follow(
     signals: &mut Signals,
 ) -> Followed {
     let mut asked: Option<String> = None;
-    let mut stopped = None;
+    let (mut is_stopped, mut over_since) = (false, None);
     loop {
         tokio::select! {
             () = tokio::time::sleep(REFRESH) => {}
@@ -137,13 +140,19 @@ async fn follow(
                 }
             }
             () = signals.next() => {
-                if stopped.is_some() {
+                if is_stopped {
                     show.line("Stopping at once");
                     return Followed::CutOff;
                 }
-                show.line("Stopping the release: its tasks are stopped, deployments under way are rolled back (Ctrl-C again: at once)");
-                stop(machine, execution);
-                stopped = Some(tokio::time::Instant::now());
+                // Of one that has ended, or was stopped in the console, what goes on yet is waited for all the same.
+                is_stopped = true;
+                let is_over = machine.world().status(execution).is_some_and(ExecutionStatus::is_over);
+                if is_over {
+                    show.line("The release has ended; waiting for what goes on yet (Ctrl-C again: at once)");
+                } else {
+                    show.line("Stopping the release: its tasks are stopped, deployments under way are rolled back (Ctrl-C again: at once)");
+                    stop(machine, execution);
+                }
             }
         }
         show.refresh(machine, execution);
@@ -152,7 +161,7 @@ async fn follow(
             (world.status(execution).unwrap_or(ExecutionStatus::Stopped), world.actions(execution))
         };
         if status.is_over() {
-            let waited = stopped.get_or_insert_with(tokio::time::Instant::now).elapsed();
+            let waited = over_since.get_or_insert_with(tokio::time::Instant::now).elapsed();
             // What a stopped release left running is ended by the functions, which see the stop in their loops.
             let is_over = match status {
                 ExecutionStatus::Failed => machine.world().is_still(execution),

@@ -126,10 +126,16 @@ pub(crate) fn init(folder: &Path, from: From, region: &str) -> Result<(Vec<Outco
         From::Account(asked) => account::found(asked, &application)?,
     };
     found.dependencies = dependencies(folder);
+    let below = below_its_repository(folder);
+    if let Some(below) = &below {
+        found.notes.push(format!(
+            "The application is below the top of its repository: Cutover's stack must be told so, by its parameter BuildSpec={below}/buildspec.yml."
+        ));
+    }
     let files = [
         (shared::manifest::FILE, write::deploy_yaml(&found)),
         (crate::local_yaml::FILE, write::local_yaml(&found)),
-        ("buildspec.yml", write::buildspec(&found.built, below_its_repository(folder).as_deref())),
+        ("buildspec.yml", write::buildspec(&found.built, below.as_deref())),
     ];
     let outcomes = files.into_iter().map(|(name, text)| put(&folder.join(name), &text)).collect::<Result<_, _>>()?;
     Ok((outcomes, found.notes))

@@ -139,10 +139,14 @@ fn short(found: &Found, family: &str) -> String {
     name_in(found, family.strip_prefix(&begin).unwrap_or(family))
 }
 
+fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.chars().all(|char| char.is_ascii_digit())
+}
+
 /// What it says of where it runs is better than a guess.
 fn place(found: &mut Found, definition: &Value, container: &Value) {
     let roles = ["executionRoleArn", "taskRoleArn"].into_iter().filter_map(|role| definition[role].as_str());
-    let account = roles.filter_map(|arn| arn.split(':').nth(4)).find(|account| !account.is_empty());
+    let account = roles.filter_map(|arn| arn.split(':').nth(4)).find(|account| is_account(account));
     found.account = found.account.take().or_else(|| account.map(str::to_owned));
     let Some(place) = found.environments.first_mut() else { return };
     if let Some(region) = container.pointer("/logConfiguration/options/awslogs-region").and_then(Value::as_str) {

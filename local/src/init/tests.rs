@@ -59,7 +59,7 @@ fn an_application_below_the_top_of_its_repository_is_built_where_it_is() {
     init(&folder.0, From::Compose(folder.0.join("compose.yaml")), "eu-west-1").unwrap();
     let spec = folder.text("buildspec.yml");
     assert!(
-        spec.contains("  pre_build:\n    commands:\n      - cd blog\n")
+        spec.contains("  pre_build:\n    commands:\n      - \"cd blog\"\n")
             && spec.contains("artifacts:\n  base-directory: blog\n"),
         "{spec}"
     );

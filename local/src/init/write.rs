@@ -14,11 +14,10 @@ pub(super) fn buildspec(built: &Built, below: Option<&str>) -> String {
     let spec = builds(built);
     let Some(below) = below else { return spec };
     let folder = shlex::try_quote(below).map_or_else(|_| String::new(), |folder| folder.into_owned());
-    let spec = spec.replacen(
-        "  pre_build:\n    commands:\n",
-        &format!("  pre_build:\n    commands:\n      - cd {folder}\n"),
-        1,
-    );
+    // In quotes of YAML's own: a colon with a blank behind it would make a mapping of it.
+    let command = serde_json::Value::from(format!("cd {folder}"));
+    let begin = "  pre_build:\n    commands:\n";
+    let spec = spec.replacen(begin, &format!("{begin}      - {command}\n"), 1);
     spec.replacen("artifacts:\n", &format!("artifacts:\n  base-directory: {}\n", text(below)), 1)
 }
 
@@ -141,16 +140,16 @@ fn of_service(service: &Service) -> String {
 
 /// `local.yaml`.
 pub(super) fn local_yaml(found: &Found) -> String {
+    let account = found.account.as_ref().map_or_else(String::new, |account| {
+        format!("# The account whose roles the task definitions name.\naccount: \"{account}\"\n")
+    });
     let mut out = format!(
         "# How this machine stands in for the account that a release of {} comes to: processes of this folder are its\n\
-         # containers. All that can be said here: docs/local.md of Cutover.\n\
+         # containers. All that can be said here: docs/local.md of Cutover.\n{account}\
          # What builds the application here; `true` where nothing is to be built. `files` is what it makes and git does not have: each release\n\
          # runs in a copy of its source and of that, so that `rollback` runs what ran then.\n",
         found.application
     );
-    if let Some(account) = &found.account {
-        out.push_str(&format!("# The account whose roles the task definitions name.\naccount: \"{account}\"\n"));
-    }
     match found.dependencies {
         None => out.push_str("build: {command: [\"true\"], files: []}\n"),
         Some(folder) => out.push_str(&format!(

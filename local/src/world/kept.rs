@@ -76,10 +76,10 @@ impl World {
         self.invocations_of("record-release") == 0 && self.s3.all(&key).iter().any(is_of_it)
     }
 
-    /// How many objects there are whose keys begin with this.
+    /// How often something was written, or put back, that the next run needs.
     #[must_use]
-    pub fn count_of_objects(&self, prefix: &str) -> usize {
-        self.s3.count(prefix)
+    pub fn changes_of_what_is_kept(&self) -> u64 {
+        self.s3.kept_changes
     }
 
     /// Puts objects where they were.

@@ -231,14 +231,18 @@ impl<'a> Codepipeline<'a> {
         Ok(own_run(&siblings, release, Some(run)).is_some_and(|own| was_begun_again(&siblings, own)))
     }
 
-    /// Whether this run of the action has had its answer, or its stage is tried again, as far as is shown.
+    /// Whether this run of the action has had its answer, or its stage is tried again, as far as is shown. Without the run's id, one of its
+    /// name that began after `by`, when this one had begun, is of a retry.
     ///
     /// # Errors
     /// The calls'.
-    pub async fn is_past(&self, release: &Release, run: Option<&str>) -> Result<bool, Error> {
+    pub async fn is_past(&self, release: &Release, run: Option<&str>, by: Option<Time>) -> Result<bool, Error> {
         let siblings = self.siblings(release).await?;
         let own = own_run(&siblings, release, run);
-        Ok(own.is_some_and(|own| own.has_succeeded() || own.has_failed() || was_begun_again(&siblings, own)))
+        let is_later = |own: &Sibling| run.is_none() && by.is_some_and(|by| own.started > Some(by));
+        let is_past =
+            |own: &Sibling| own.has_succeeded() || own.has_failed() || is_later(own) || was_begun_again(&siblings, own);
+        Ok(own.is_some_and(is_past))
     }
 
     /// How an execution stands.

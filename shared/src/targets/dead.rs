@@ -49,16 +49,23 @@ impl Dead {
         Ok(())
     }
 
+    /// Those that have died of the version: not those whose machine AWS has taken from them.
+    pub fn own(&self) -> impl Iterator<Item = &Task> {
+        let was_taken =
+            |task: &Task| matches!(task.stop_code.as_deref(), Some("SpotInterruption" | "TerminationNotice"));
+        self.tasks.iter().filter(move |task| !was_taken(task))
+    }
+
     /// How the first of them ended.
     #[must_use]
     pub fn first_end(&self) -> Option<End> {
-        Some(judge(self.tasks.first()?, self.definition.as_ref()?))
+        Some(judge(self.own().next()?, self.definition.as_ref()?))
     }
 
     /// The last lines of the container that failed first; none when they cannot be read: a verdict without them is better
     /// than none.
     pub async fn last_lines(&self, aws: &Aws, site: &Site) -> Vec<String> {
-        let (Some(task), Some(definition)) = (self.tasks.first(), &self.definition) else { return Vec::new() };
+        let (Some(task), Some(definition)) = (self.own().next(), &self.definition) else { return Vec::new() };
         let End::Failed { container: Some(container), .. } = judge(task, definition) else { return Vec::new() };
         let Some(source) = definition.logs(&container) else { return Vec::new() };
         let place = Place { region: source.region.clone(), role: site.environment.role.clone() };

@@ -94,6 +94,8 @@ pub struct Observed {
     pub behind_barrier: bool,
     /// Whether its new tasks have shown that they stay up; where a load balancer asks them, its answer is enough.
     pub is_proven: bool,
+    /// Whether it is not, since ECS has let the old tasks go first and has not found the new ones healthy yet.
+    pub waits_for_health: bool,
     /// How long its deployment may take until its traffic has moved.
     pub timeout: Duration,
     /// How long another deployment of its service is waited for.
@@ -215,6 +217,7 @@ mod tests {
             phase,
             behind_barrier: true,
             is_proven: true,
+            waits_for_health: false,
             timeout,
             wait_for_group,
             asked: None,

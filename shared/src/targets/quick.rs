@@ -324,6 +324,7 @@ mod tests {
             phase,
             behind_barrier: true,
             is_proven: true,
+            waits_for_health: false,
             timeout: hour,
             wait_for_group: hour,
             asked: None,

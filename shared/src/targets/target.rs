@@ -2,7 +2,7 @@
 
 use crate::aws::Aws;
 use crate::aws::SHOWN;
-use crate::aws::ecs::{Controller, Service, Task, id};
+use crate::aws::ecs::{Controller, Service, id};
 use crate::error::{Error, Verdict};
 use crate::manifest::{CodedeployNames, DeploymentKind, LogMode, in_environment};
 use crate::targets::codedeploy::{self, Begun, Context, Group};
@@ -241,13 +241,14 @@ impl Target {
             phase: self.phase(moment),
             behind_barrier: self.waits() == Some(true),
             is_proven: self.is_proven(moment),
+            waits_for_health: self.waits_for_health(),
             timeout: self.site.service.timeout.0,
             wait_for_group: self.site.service.wait_for_group.0,
             asked: self.asked,
             broken: self.failed.clone(),
             dying: self.dying(),
             was_stopped: self.was_stopped(),
-            first_death: self.dead.tasks.first().and_then(|task| task.stopped),
+            first_death: self.dead.own().next().and_then(|task| task.stopped),
         }
     }
 
@@ -257,12 +258,18 @@ impl Target {
         let Kind::Ecs(native) = &self.kind else { return true };
         let Some(tried) = native.tried() else { return true };
         if native.is_balanced {
-            // ECS calls it successful when its target groups find it healthy; what they find of one whose old tasks may go first, nothing
-            // else tells.
-            return !native.stops_first || tried.deployment.stage.is_some() || tried.deployment.status.is_over();
+            return !self.waits_for_health();
         }
         let is_old_enough = tried.deployment.created.is_none_or(|at| self.dead.seen >= at.plus(codedeploy::STEADY));
         is_old_enough && !self.context(moment).is_shaken(false)
+    }
+
+    /// Whether its old tasks may go first, and ECS has not called it successful yet, which it does when its target groups find it healthy:
+    /// nothing else tells what they find.
+    fn waits_for_health(&self) -> bool {
+        let Kind::Ecs(native) = &self.kind else { return false };
+        let is_known = |tried: &ecs::Tried| tried.deployment.stage.is_some() || tried.deployment.status.is_over();
+        native.is_balanced && native.stops_first && native.tried().is_some_and(|tried| !is_known(tried))
     }
 
     fn was_stopped(&self) -> bool {
@@ -278,9 +285,7 @@ impl Target {
     /// That too many of its new tasks have died; those whose machine was taken from them have not died of the version.
     fn dying(&self) -> Option<String> {
         let most = usize::try_from(self.site.service.max_failed_tasks).unwrap_or(usize::MAX);
-        let was_taken =
-            |task: &&Task| matches!(task.stop_code.as_deref(), Some("SpotInterruption" | "TerminationNotice"));
-        let dead = self.dead.tasks.iter().filter(|task| !was_taken(task)).count();
+        let dead = self.dead.own().count();
         let how = self.dead.first_end();
         (dead > most).then(|| words::dying(dead, most, how.as_ref(), self.dead.ill.as_deref()))
     }

@@ -13,6 +13,7 @@ fn target(phase: Phase) -> Observed {
         phase,
         behind_barrier: true,
         is_proven: true,
+        waits_for_health: false,
         timeout,
         wait_for_group,
         asked: None,
@@ -347,4 +348,25 @@ fn as_many_targets_as_an_action_may_have_fit_the_token_whatever_happens() {
 fn a_state_that_version_1_wrote_is_read() {
     let state: State = serde_json::from_str(r#"{"b":[41,7],"c":{"t":1,"w":"the new tasks died"}}"#).unwrap();
     assert_eq!((state.before, state.cause.unwrap().target), (vec![41, 7], 1));
+}
+
+#[test]
+fn what_ecs_does_not_find_healthy_in_time_fails_and_what_is_only_not_proven_yet_does_not() {
+    for (minutes, is_proven, waits_for_health, fails) in
+        [(61, false, true, true), (60, false, true, false), (61, false, false, false), (61, true, false, false)]
+    {
+        let mut seen = seen(minutes, &[Phase::Moved, Phase::Shifting]);
+        seen.targets[0] = Observed { is_proven, waits_for_health, ..free(Phase::Moved) };
+        seen.targets[1].timeout = Duration::from_secs(2 * 3600);
+        let mut state = State::default();
+        decide(&seen, &mut state);
+        assert_eq!(state.cause.is_some(), fails, "{minutes} {is_proven} {waits_for_health}: {:?}", state.cause);
+    }
+}
+
+#[test]
+fn what_is_ready_is_not_blamed_for_what_another_one_has_not_done_in_time() {
+    let mut state = State::default();
+    decide(&seen(61, &[Phase::Ready, Phase::Going]), &mut state);
+    assert_eq!(state.cause.map(|cause| cause.target), Some(1));
 }

@@ -4,6 +4,7 @@ use aws_sdk_ecs::types::{
     CreatedAt, DeploymentLifecycleHookAction, DeploymentLifecycleHookDetail, DeploymentLifecycleHookTargetType,
     ServiceDeployment, ServiceDeploymentStatus, ServiceRevisionSummary, StopServiceDeploymentStopType,
 };
+use tracing::warn;
 
 use super::Ecs;
 use crate::aws::states::states;
@@ -326,7 +327,10 @@ impl Ecs {
         match call.stop_type(StopServiceDeploymentStopType::Rollback).send().await {
             Ok(_) => Ok(()),
             // What ECS says of one that is over is not documented: one of these (unconfirmed).
-            Err(error) if matches!(code(&error), "InvalidParameterException" | "ClientException") => Ok(()),
+            Err(error) if matches!(code(&error), "InvalidParameterException" | "ClientException") => {
+                warn!(error = %failure(&name, &error), "taken for one that has ended: the next look tells");
+                Ok(())
+            }
             Err(error) if code(&error) == "ConflictException" => Ok(()),
             Err(error) if code(&error) == "ServiceDeploymentNotFoundException" => {
                 Err(Error::Again(format!("{name}: the deployment is not visible yet")))

@@ -156,6 +156,13 @@ pub async fn look_before_begin(targets: &mut [Target], acts: &[Act], moment: &Mo
         let is_due = |target: &Target| !matches!(target.kind, Kind::Unknown | Kind::Absent) && is_old(moment, target);
         for (at, service) in services(&mut targets, is_due).await {
             // Not knowing, what was seen before holds for CodeDeploy, which refuses a second one.
+            // One that somebody has deleted meanwhile has nothing to wait for.
+            if matches!(service, Ok(None)) {
+                let why = crate::targets::words::no_service(&targets[at].site);
+                let gone = targets[at].absent(why);
+                targets[at].note::<()>(moment.now, Err(gone));
+                continue;
+            }
             let seen = targets[at].note(moment.now, service).flatten();
             match (seen, &mut targets[at].kind) {
                 (Some(seen), _) => targets[at].runs_before(&seen),
