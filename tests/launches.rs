@@ -476,3 +476,53 @@ fn under_faults_every_job_gets_its_worker_once_and_there_are_never_too_many() {
         play_under_faults(seed);
     }
 }
+
+#[test]
+fn what_was_started_is_written_down_although_nothing_of_it_may_be_seen() {
+    // Each minute's look asks ECS for the tasks of its ledger, and is refused; ECS forgets a client token some time after its task has ended.
+    let refused = |call: &Call<'_>| match (call.function, call.operation) {
+        ("launch-workers", "DescribeTasks") => Meddling::Refuse,
+        _ => Meddling::Pass,
+    };
+    play(Setting { meddle: Box::new(refused), ..with_workers(EXPORTS) }, async |stage| {
+        release(&stage).await;
+        ask(&stage, "exports", "us", "1");
+        tokio::time::sleep(26 * 60 * MINUTE).await;
+        assert_eq!(workers(&stage).len(), 1, "one for the job, and never another one");
+    });
+}
+
+#[test]
+fn a_release_waits_for_a_run_of_its_task_by_the_clock_and_names_one_that_does_not_end() {
+    let clock = "schedules:\n  reindex: {cron: '*/30 * * * *', task: migrate, environments: [us]}\n";
+    for (minutes, succeeds) in [(4, true), (25, false)] {
+        let script = move |start: &Start| Script { ends: Some((minutes * MINUTE, 0)), ..Script::of_shop(start) };
+        let own = move |start: &Start| match start.command.iter().any(|word| word == "migrate") {
+            true => script(start),
+            false => Script::of_shop(start),
+        };
+        let setting = Setting { manifest: format!("{SMALL}{clock}"), script: Box::new(own), ..with_workers("") };
+        play(setting, async |stage| {
+            release(&stage).await;
+            let runs = |stage: &Stage| workers(stage).into_iter().filter(|life| life.stopped.is_none()).count();
+            while runs(&stage) == 0 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            let execution = stage.start();
+            let ended = stage.end(&execution).await;
+            let mut all = stage.world().lives();
+            all.retain(|life| ["us/migrate", "migrate/us"].iter().any(|name| life.started_by.ends_with(name)));
+            let told: Vec<_> = all.iter().map(|one| (&one.started_by, one.created, one.stopped)).collect();
+            assert_eq!(most_at_once(&all), 1, "never two at a time: {told:#?}");
+            if succeeds {
+                assert_eq!(ended, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&execution));
+                return;
+            }
+            let verdict = stage.action(&execution, "Migrate").error.unwrap();
+            assert!(
+                verdict.starts_with("migrate failed in us: `migrate` still runs here by the clock (task "),
+                "{verdict}"
+            );
+        });
+    }
+}

@@ -16,6 +16,25 @@ const VERSION: u32 = 1;
 /// CodePipeline's limit for a continuation token, in characters (fact 5).
 const MOST: usize = 2048;
 
+/// The longest state of an action's that a token carries, in characters: the rest is for what every token holds.
+const LONGEST_STATE: usize = 1_700;
+
+/// What a cause is never cut below, in characters.
+const SHORTEST_CAUSE: usize = 120;
+
+/// By how many characters an action's state is too long for a token.
+pub fn excess(state: &impl Serialize) -> usize {
+    serde_json::to_string(state).map_or(0, |text| text.chars().count().saturating_sub(LONGEST_STATE))
+}
+
+/// Cuts so much out of the middle of a first cause, as far as something of it must be left. JSON writes some characters as two, or as six, so
+/// that it is enough.
+#[must_use]
+pub fn without(excess: usize, cause: &str) -> String {
+    let most = cause.chars().count().saturating_sub(excess).max(SHORTEST_CAUSE);
+    crate::text::fit(cause, most)
+}
+
 /// What every token holds, and the action's own state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope<S> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use shared::Time;
 use shared::targets::{Act, Observed, Phase, take_back};
+use shared::token::{excess, without};
 
 use crate::workers::Standing;
 
@@ -13,9 +14,6 @@ pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
 /// The longest first cause that the token carries, in characters.
 const LONGEST_CAUSE: usize = 600;
-
-/// What is left of the cause where the token has no room for more.
-const SHORTEST_CAUSE: usize = 120;
 
 /// How many targets one action deploys: what runs before it at each is carried from job to job.
 pub(crate) const MOST_TARGETS: usize = 200;
@@ -60,22 +58,16 @@ pub(crate) struct State {
     pub(crate) back_after: Option<u32>,
 }
 
-/// The longest state that a token carries, in characters: the rest of its 2,048 is for what every token holds.
-const LONGEST_STATE: usize = 1_700;
-
 impl State {
     /// Makes it short enough for a token. What was said last of each target is worth least: without it, the function that goes on says it
     /// once more; then the middle of the cause.
     pub(crate) fn fit(&mut self) {
-        let length = |state: &Self| serde_json::to_string(state).map_or(0, |text| text.chars().count());
-        if length(self) > LONGEST_STATE {
+        if excess(self) > 0 {
             self.said.clear();
         }
-        let over = length(self).saturating_sub(LONGEST_STATE);
-        if let Some(cause) = self.cause.as_mut().filter(|_| over > 0) {
-            // JSON writes some characters as two, or as six.
-            let most = cause.what.chars().count().saturating_sub(over).max(SHORTEST_CAUSE);
-            cause.what = shared::text::fit(&cause.what, most);
+        let excess = excess(self);
+        if let Some(cause) = self.cause.as_mut().filter(|_| excess > 0) {
+            cause.what = without(excess, &cause.what);
         }
     }
 }

@@ -17,7 +17,7 @@ use tracing::warn;
 /// The object's key.
 const KEY: &str = "_releases/deploying";
 
-/// The longest that an action runs (fact 5): a turn that is older is nobody's.
+/// The longest that an action runs (fact 4): a turn that is older is nobody's.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// Who deploys.

@@ -41,7 +41,7 @@ pub(crate) fn ending(task: &Task) -> Ending {
     if has(|code| code == 137) {
         let asked = task.stopping.zip(task.stopped).map(|(asked, ended)| ended.since(asked));
         match (task.stop_code.as_deref(), asked) {
-            (Some("SpotInterruption" | "TerminationNotice"), _) => return Ending::TakenAway,
+            _ if task.was_taken_away() => return Ending::TakenAway,
             _ if task.containers.iter().any(|one| is_oom(&one.reason)) => return Ending::OutOfMemory,
             // It has ended by itself: then the containers beside the one that works are asked to end, and killed.
             (Some("EssentialContainerExited"), _) if has(|code| matches!(code, 0 | 130 | 131 | 143)) => {}

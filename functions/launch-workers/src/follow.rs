@@ -90,7 +90,7 @@ pub(crate) fn follow(seen: &Seen<'_>, ledger: &mut Ledger) -> Followed {
         let why = task.and_then(how_it_failed);
         // Its library gives the job back to the broker, and asks for nobody.
         let works = place.job.as_ref().is_some_and(|job| job.schedule.is_none() && !seen.ids.contains(&job.id));
-        followed.taken_away += usize::from(has_worked && works && task.is_some_and(was_taken_away));
+        followed.taken_away += usize::from(has_worked && works && task.is_some_and(Task::was_taken_away));
         let task = shared::aws::ecs::id(&arn).to_owned();
         match (has_worked, why) {
             (true, None) if is_gone => {
@@ -118,11 +118,6 @@ pub(crate) fn follow(seen: &Seen<'_>, ledger: &mut Ledger) -> Followed {
     }
     ledger.places = kept;
     followed
-}
-
-/// Whether AWS itself has taken its machine from it.
-fn was_taken_away(task: &Task) -> bool {
-    matches!(task.stop_code.as_deref(), Some("SpotInterruption" | "TerminationNotice"))
 }
 
 /// Whether the container that works has run.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shared::Time;
+use shared::token::{excess, without};
 
 /// How often the tasks are looked at: an end is noticed within about a second.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
@@ -83,25 +84,16 @@ pub(crate) struct Cause {
     pub(crate) what: String,
 }
 
-/// The longest state that a token carries, in characters: the rest of its 2,048 is for what every token holds.
-const LONGEST_STATE: usize = 1_700;
-
-/// What a cause is never cut below, in characters.
-const SHORTEST_CAUSE: usize = 80;
-
 impl State {
     /// Makes it short enough for a token: the cause is cut in its middle. What was already told of each environment goes before that: since
     /// when there was no room is of no use once something has failed.
     pub(crate) fn fit(&mut self) {
-        let length = |state: &Self| serde_json::to_string(state).map_or(0, |text| text.chars().count());
-        if self.cause.is_some() && length(self) > LONGEST_STATE {
+        if self.cause.is_some() && excess(self) > 0 {
             self.environments.iter_mut().for_each(|one| one.no_room_since = None);
         }
-        let over = length(self).saturating_sub(LONGEST_STATE);
-        if let Some(cause) = self.cause.as_mut().filter(|_| over > 0) {
-            // JSON writes some characters as two, or as six.
-            let most = cause.what.chars().count().saturating_sub(over).max(SHORTEST_CAUSE);
-            cause.what = shared::text::fit(&cause.what, most);
+        let excess = excess(self);
+        if let Some(cause) = self.cause.as_mut().filter(|_| excess > 0) {
+            cause.what = without(excess, &cause.what);
         }
     }
 

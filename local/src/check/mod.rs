@@ -39,9 +39,7 @@ pub fn check(
 ) -> Result<Outcome, Mistake> {
     let path = folder.join(FILE);
     let name = path.display().to_string();
-    let text = shared::yaml::text_of(&path).map_err(|error| {
-        Mistake(format!("{name}: {error}. It says what a release of the application is: `cargo run -- init DIR` writes one, and docs/manifest.md says what it can say"))
-    })?;
+    let text = local_yaml::manifest_text(&path)?;
     let beside = folder.join(local_yaml::FILE);
     let local = local.or_else(|| beside.exists().then_some(beside.as_path()));
     let manifest = read(&name, &text, Manifest::flaws);

@@ -156,12 +156,9 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
         found.notes.push("A migration has no command of its own: give it one in deploy.yaml.".into());
     }
     found.notes.append(&mut own_ports);
-    found.notes.extend(
-        compose
-            .notes
-            .into_iter()
-            .filter(|note| !found.outside.iter().any(|(name, _)| note.contains(&format!(" of {name} ")))),
-    );
+    let is_outside = |name: &str| found.outside.iter().any(|(outside, _)| outside == name);
+    let notes: Vec<_> = compose.notes.iter().filter_map(|note| note.said(is_outside)).collect();
+    found.notes.extend(notes);
     found.compose = Some(name);
     Ok(found)
 }

@@ -32,8 +32,30 @@ pub(crate) enum Said {
 pub(crate) struct Compose {
     /// Its services, in its order.
     pub(crate) services: Vec<(String, Service)>,
-    /// What has no meaning here, a line each.
-    pub(crate) notes: Vec<String>,
+    /// What has no meaning here.
+    pub(crate) notes: Vec<Note>,
+}
+
+/// Something that has no meaning here. What an anchor says is read once for each service that has it, and noted once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// Of these services, with its place.
+    Of { before: String, services: Vec<String>, after: &'static str },
+    /// Something else, with its place.
+    Other(String),
+}
+
+impl Note {
+    /// What it says, but for what it says of services that are left out; none when that is all.
+    pub(crate) fn said(&self, is_left_out: impl Fn(&str) -> bool) -> Option<String> {
+        match self {
+            Self::Other(said) => Some(said.clone()),
+            Self::Of { before, services, after } => {
+                let services: Vec<_> = services.iter().map(String::as_str).filter(|name| !is_left_out(name)).collect();
+                (!services.is_empty()).then(|| format!("{before} of {} {after}", services.join(", ")))
+            }
+        }
+    }
 }
 
 /// One service.
@@ -202,32 +224,12 @@ impl Compose {
         let mut said = std::collections::BTreeSet::new();
         wrong.retain(|why| said.insert(why.clone()));
         if wrong.is_empty() {
-            Ok(Self { services, notes: once_each(reader.notes) })
+            Ok(Self { services, notes: reader.notes })
         } else {
             Err(wrong.into_iter().map(Said::There).collect())
         }
     }
 }
-
-/// What an anchor says is said of each service that has it: once, with all of them.
-fn once_each(notes: Vec<String>) -> Vec<String> {
-    let mut said: Vec<(String, Vec<String>, String)> = Vec::new();
-    for note in notes {
-        let (begin, name, end) =
-            match note.split_once("` of ").and_then(|(begin, rest)| Some((begin, rest.split_once(WITHOUT)?))) {
-                Some((begin, (name, _))) => (format!("{begin}` of "), vec![name.to_owned()], WITHOUT.to_owned()),
-                None => (note, Vec::new(), String::new()),
-            };
-        match said.iter_mut().find(|one| one.0 == begin && one.2 == end) {
-            Some(known) => known.1.extend(name),
-            None => said.push((begin, name, end)),
-        }
-    }
-    said.into_iter().map(|(begin, names, end)| format!("{begin}{}{end}", names.join(", "))).collect()
-}
-
-/// How a note ends on what has no meaning here.
-const WITHOUT: &str = " has no effect here";
 
 struct Reader<'a> {
     file: &'a str,
@@ -236,10 +238,30 @@ struct Reader<'a> {
     below: &'a Path,
     variable: &'a dyn Fn(&str) -> Option<String>,
     wrong: Vec<String>,
-    notes: Vec<String>,
+    notes: Vec<Note>,
 }
 
 impl Reader<'_> {
+    fn note(&mut self, node: &MarkedYaml<'_>, what: &str) {
+        let note = Note::Other(format!("{}: {what}", self.at(node)));
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// Such as "compose.yaml:1:26: `restart` of web, worker has no effect here".
+    fn note_of(&mut self, node: &MarkedYaml<'_>, what: &str, service: &str, after: &'static str) {
+        let begin = format!("{}: {what}", self.at(node));
+        let known = self.notes.iter_mut().find_map(|note| match note {
+            Note::Of { before, services, after: end } if *before == begin && *end == after => Some(services),
+            Note::Of { .. } | Note::Other(_) => None,
+        });
+        match known {
+            Some(services) => services.push(service.to_owned()),
+            None => self.notes.push(Note::Of { before: begin, services: vec![service.to_owned()], after }),
+        }
+    }
+
     fn at(&self, node: &MarkedYaml<'_>) -> String {
         let (line, column) = place(node);
         format!("{}:{line}:{column}", self.file)
@@ -347,8 +369,7 @@ impl Reader<'_> {
                     // An empty list is the way to say: always.
                     service.has_profiles |=
                         known == "profiles" && !matches!(&value.data, YamlData::Sequence(all) if all.is_empty());
-                    let at = self.at(key);
-                    self.notes.push(format!("{at}: `{known}` of {name}{WITHOUT}"));
+                    self.note_of(key, &format!("`{known}`"), name, "has no effect here");
                 }
                 other if shared::text::nearest(other, FIELDS.iter().copied()).is_some() => {
                     self.find(key, &shared::text::unknown("field", other, FIELDS.iter().copied()));
@@ -403,10 +424,7 @@ impl Reader<'_> {
             // Without a value, it is the developer's own.
             match value.or_else(|| (reader.variable)(&name)) {
                 Some(value) => drop(variables.insert(name, value)),
-                None => {
-                    let at = reader.at(at);
-                    reader.notes.push(format!("{at}: `{name}` has no value, and is left out, as docker does"));
-                }
+                None => reader.note(at, &format!("`{name}` has no value, and is left out, as docker does")),
             }
         };
         match &node.data {
@@ -468,10 +486,7 @@ impl Reader<'_> {
                     Some(count) => check["retries"] = json!(count),
                     None => self.find(value, "a whole number is expected"),
                 },
-                "start_interval" => {
-                    let at = self.at(key);
-                    self.notes.push(format!("{at}: `start_interval` has no effect: task definitions do not know it"));
-                }
+                "start_interval" => self.note(key, "`start_interval` has no effect: task definitions do not know it"),
                 other => self.find(key, &format!("`healthcheck.{other}` is not supported here")),
             }
         }

@@ -44,7 +44,9 @@ impl<'a> Definitions<'a> {
     ) -> Result<Self, Vec<Said>> {
         let compose = local.compose.as_ref().map(|file| Compose::read(folder, file, |name| std::env::var(name).ok()));
         let compose = compose.transpose()?;
-        let notes = compose.as_ref().map(|compose| compose.notes.clone()).unwrap_or_default();
+        // What is not started here has no effect as a whole.
+        let notes = compose.iter().flat_map(|compose| &compose.notes);
+        let notes = notes.filter_map(|note| note.said(|name| local.outside.contains_key(name))).collect();
         Ok(Self { folder, manifest, local, image, compose, wrong: Vec::new(), notes })
     }
 
@@ -57,10 +59,6 @@ impl<'a> Definitions<'a> {
             }
         }
         let mut notes = self.notes;
-        // What is not started here has no effect as a whole.
-        notes.retain(|note| {
-            !self.local.outside.keys().any(|name| note.ends_with(&format!("` of {name} has no effect here")))
-        });
         let mut said = std::collections::BTreeSet::new();
         notes.retain(|note| said.insert(note.clone()));
         notes

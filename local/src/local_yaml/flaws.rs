@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use shared::Manifest;
+use shared::aws::ecs::hook_stages;
 use shared::manifest::Flaw;
 
 use super::shape::{Container, Local, Service};
@@ -47,20 +48,6 @@ struct Flaws<'a> {
     hooks: Vec<&'a str>,
 }
 
-/// The stages at which ECS calls a hook, or pauses.
-const STAGES: [&str; 7] = [
-    "RECONCILE_SERVICE",
-    "PRE_SCALE_UP",
-    "POST_SCALE_UP",
-    "TEST_TRAFFIC_SHIFT",
-    "POST_TEST_TRAFFIC_SHIFT",
-    "PRODUCTION_TRAFFIC_SHIFT",
-    "POST_PRODUCTION_TRAFFIC_SHIFT",
-];
-
-/// The one at which it pauses alone.
-const BARRIER: &str = "PRE_PRODUCTION_TRAFFIC_SHIFT";
-
 impl Flaws<'_> {
     fn find(&mut self, path: &[&str], why: &str) {
         let message = format!("{}: {why}", path.join("."));
@@ -74,10 +61,10 @@ impl Flaws<'_> {
             self.find(&[path, &["step_percent"]].concat(), "a step moves 1 to 100 percent of the traffic");
         }
         for (at, hook) in deployment.lifecycle_hooks.iter().enumerate() {
-            let (place, known) = (at.to_string(), STAGES.iter().copied().chain([BARRIER]));
+            let (place, known) = (at.to_string(), hook_stages());
             let of_hook = [path, &["lifecycle_hooks", place.as_str()]].concat();
-            for stage in hook.stages.iter().filter(|stage| !known.clone().any(|known| known == stage.as_str())) {
-                let why = shared::text::unknown("stage", stage, known.clone());
+            for stage in hook.stages.iter().filter(|stage| !known.contains(&stage.as_str())) {
+                let why = shared::text::unknown("stage", stage, known.iter().copied());
                 self.find(&[&of_hook[..], &["stages"]].concat(), &why);
             }
             if let Some(function) = hook.function.as_deref().filter(|function| !self.hooks.contains(function)) {

@@ -46,6 +46,20 @@ pub struct Application {
     pub root: PathBuf,
 }
 
+/// A manifest's text.
+///
+/// # Errors
+/// That it cannot be read, and what it is.
+pub(crate) fn manifest_text(path: &Path) -> Result<String, Mistake> {
+    yaml::text_of(path).map_err(|error| {
+        Mistake(format!(
+            "{}: {error}. It says what a release of the application is: `cargo run -- init DIR` writes one, and docs/manifest.md says what \
+             it can say",
+            path.display()
+        ))
+    })
+}
+
 /// Reads the application in a folder: its manifest, and `local`, or `local.yaml` beside it.
 ///
 /// # Errors
@@ -53,9 +67,7 @@ pub struct Application {
 pub fn read_application(folder: &Path, local: Option<&Path>, state: &Path) -> Result<Application, Mistake> {
     let manifest_path = folder.join(shared::manifest::FILE);
     let name = manifest_path.display().to_string();
-    let text = yaml::text_of(&manifest_path).map_err(|error| {
-        Mistake(format!("{name}: {error}. It says what a release of the application is: `cargo run -- init DIR` writes one, and docs/manifest.md says what it can say"))
-    })?;
+    let text = manifest_text(&manifest_path)?;
     let manifest = Manifest::read(&name, &text)?;
     let local: PathBuf = local.map_or_else(|| folder.join(FILE), Path::to_path_buf);
     let (account, root) = read(folder, &local, &manifest, state)?;

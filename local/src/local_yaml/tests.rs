@@ -314,6 +314,31 @@ fn a_compose_service_says_how_its_container_is_started() {
 }
 
 #[test]
+fn what_an_anchor_says_is_noted_once_with_the_services_that_are_started_here() {
+    let compose = "\
+x-own: &own {restart: always, environment: {EMPTY: }}
+services:
+  web: {<<: *own, build: ., command: ./blog, ports: [\"8000\"]}
+  worker: {<<: *own, build: ., command: ./blog work}
+  db: {<<: *own, image: postgres}
+";
+    let local = "\
+build: {command: [make]}
+compose: compose.yaml
+outside: {db: localhost}
+containers: {blog-web: {compose: web}, blog-worker: {compose: worker}}
+";
+    let account = composed("anchors", compose, local).read().unwrap();
+    assert_eq!(
+        account.notes,
+        [
+            "compose.yaml:1:14: `restart` of web, worker has no effect here",
+            "compose.yaml:1:45: `EMPTY` has no value, and is left out, as docker does"
+        ]
+    );
+}
+
+#[test]
 fn what_a_compose_file_says_and_cannot_be_done_here_is_named_with_its_place() {
     for (from, to, said) in [
         (

@@ -8,12 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use shared::Time;
+use shared::record::FOLDER;
 
 use crate::Mistake;
 use crate::world::{KeptObject, KeptRegion, World};
-
-/// What the keys of what is kept begin with.
-pub(crate) const PREFIX: &str = "_releases/";
 
 /// What the last run left.
 #[derive(Debug, Default)]
@@ -100,7 +98,7 @@ pub fn write(folder: &Path, state: &Path, world: &World) -> Result<(), Mistake> 
     // Whatever the umask is: what others could write into is not read again.
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&fresh).map_err(failed)?;
     let mut listed = Vec::new();
-    for (at, object) in world.kept_objects(PREFIX).into_iter().enumerate() {
+    for (at, object) in world.kept_objects(FOLDER).into_iter().enumerate() {
         let file = format!("{at}.object");
         std::fs::write(fresh.join(&file), &object.content).map_err(failed)?;
         listed.push(Listed { bucket: object.bucket, key: object.key, modified: object.modified, file });

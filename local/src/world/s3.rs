@@ -52,7 +52,7 @@ impl Object {
 
 impl S3 {
     pub(super) fn put(&mut self, bucket: &str, key: &str, content: Vec<u8>, now: Time) {
-        self.kept_changes += u64::from(key.starts_with(crate::real::kept::PREFIX));
+        self.kept_changes += u64::from(key.starts_with(shared::record::FOLDER));
         self.objects.insert((bucket.into(), key.into()), Object { content, modified: now });
     }
 

@@ -204,6 +204,16 @@ pub enum Wait {
     Termination,
 }
 
+/// Whether the alarms of its group stop a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alarms {
+    /// They do, as the group has it.
+    Count,
+    /// They do not: one of them may have been set off by the very version that is taken back, and CodeDeploy stops every deployment of a
+    /// group whose alarm is on. AWS wants `codedeploy:UpdateDeploymentGroup` for it, too.
+    Ignored,
+}
+
 /// What became of asking for a deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
@@ -231,7 +241,7 @@ impl Codedeploy {
         format!("codedeploy:{operation} in {}", self.region)
     }
 
-    /// Creates a deployment.
+    /// Creates a deployment. Where its group's alarms may be ignored, and the role may not say so, they count.
     ///
     /// Not safe to repeat by itself: look for a deployment with this description first.
     ///
@@ -239,61 +249,37 @@ impl Codedeploy {
     /// The call's: whether a deployment comes about is not known.
     pub async fn create(
         &self,
-        application: &str,
-        group: &str,
+        (application, group): (&str, &str),
         description: &str,
         app_spec: &str,
+        alarms: Alarms,
     ) -> Result<Asked, Error> {
-        self.create_with(application, group, description, app_spec, None).await
-    }
-
-    /// Creates a deployment that the group's alarms do not stop: one of them may have been set off by the very version that it takes
-    /// back, and CodeDeploy stops every deployment of a group whose alarm is on.
-    ///
-    /// AWS wants `codedeploy:UpdateDeploymentGroup` for it, too; a role that may not gets a deployment with the alarms.
-    ///
-    /// Not safe to repeat by itself, as [`create`](Self::create) is not.
-    ///
-    /// # Errors
-    /// The call's: whether a deployment comes about is not known.
-    pub async fn create_despite_alarms(
-        &self,
-        application: &str,
-        group: &str,
-        description: &str,
-        app_spec: &str,
-    ) -> Result<Asked, Error> {
-        let ignored = AlarmConfiguration::builder().enabled(false).build();
-        match self.create_with(application, group, description, app_spec, Some(ignored)).await {
-            Err(Error::Stop(why)) if why.kind == Kind::Permission => {
-                warn!(why = why.message, "an alarm of the group's may stop the way back");
-                self.create_with(application, group, description, app_spec, None).await
+        let mut alarms = alarms;
+        loop {
+            let content = AppSpecContent::builder().content(app_spec).build();
+            let revision = RevisionLocation::builder()
+                .revision_type(RevisionLocationType::AppSpecContent)
+                .app_spec_content(content)
+                .build();
+            let ignored = (alarms == Alarms::Ignored).then(|| AlarmConfiguration::builder().enabled(false).build());
+            let call = self.client.create_deployment().application_name(application).deployment_group_name(group);
+            let call = call.description(description).revision(revision).set_override_alarm_configuration(ignored);
+            let error = match call.customize().config_override(once()).send().await {
+                // Without an id, it is found by its description.
+                Ok(output) => return Ok(output.deployment_id.map_or(Asked::Busy, Asked::Created)),
+                Err(error) if code(&error) == "DeploymentLimitExceededException" => return Ok(Asked::Busy),
+                Err(error) if is_not_now(&error) => {
+                    return Ok(Asked::NotNow(failure(&self.call("CreateDeployment"), &error)));
+                }
+                Err(error) => failure(&self.call("CreateDeployment"), &error),
+            };
+            match error {
+                Error::Stop(why) if why.kind == Kind::Permission && alarms == Alarms::Ignored => {
+                    warn!(why = why.message, "an alarm of the group's may stop the way back");
+                    alarms = Alarms::Count;
+                }
+                other => return Err(other),
             }
-            other => other,
-        }
-    }
-
-    async fn create_with(
-        &self,
-        application: &str,
-        group: &str,
-        description: &str,
-        app_spec: &str,
-        alarms: Option<AlarmConfiguration>,
-    ) -> Result<Asked, Error> {
-        let content = AppSpecContent::builder().content(app_spec).build();
-        let revision = RevisionLocation::builder()
-            .revision_type(RevisionLocationType::AppSpecContent)
-            .app_spec_content(content)
-            .build();
-        let call = self.client.create_deployment().application_name(application).deployment_group_name(group);
-        let call = call.set_override_alarm_configuration(alarms);
-        match call.description(description).revision(revision).customize().config_override(once()).send().await {
-            // Without an id, it is found by its description.
-            Ok(output) => Ok(output.deployment_id.map_or(Asked::Busy, Asked::Created)),
-            Err(error) if code(&error) == "DeploymentLimitExceededException" => Ok(Asked::Busy),
-            Err(error) if is_not_now(&error) => Ok(Asked::NotNow(failure(&self.call("CreateDeployment"), &error))),
-            Err(error) => Err(failure(&self.call("CreateDeployment"), &error)),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::aws::s3::{Bucket, Listed, Written};
 use crate::error::Error;
 
 /// What all keys here begin with: no stack is called so, and the artifacts' keys begin with the stack's name.
-const FOLDER: &str = "_releases/";
+pub const FOLDER: &str = "_releases/";
 
 /// How often a write is tried that another one came before.
 const WRITES: u32 = 5;

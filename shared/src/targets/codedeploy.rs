@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::aws::codedeploy::{Asked, Codedeploy, Deployment, Listed, Status, Target as Seen, Wait};
+use crate::aws::codedeploy::{Alarms, Asked, Codedeploy, Deployment, Listed, Status, Target as Seen, Wait};
 use crate::error::{Error, Verdict};
 use crate::manifest::Service;
 use crate::names;
@@ -184,7 +184,7 @@ impl Group {
         let (environment, service) = (&site.environment_name, &site.service_name);
         let description = names::description(&whose.release, environment, service, key, before);
         let app_spec = app_spec(&site.service, definition);
-        match self.client.create(&self.application, &self.group, &description, &app_spec).await? {
+        match self.client.create((&self.application, &self.group), &description, &app_spec, Alarms::Count).await? {
             // Until it can be seen, it counts as created.
             Asked::Created(id) => {
                 let deployment = Deployment { id, description, app_spec: Some(app_spec), ..Deployment::default() };
@@ -236,7 +236,7 @@ impl Group {
         };
         let (environment, service) = (&site.environment_name, &site.service_name);
         let description = names::back_description(&whose.release, environment, service, key);
-        match client.create_despite_alarms(&self.application, &self.group, &description, &app_spec).await? {
+        match client.create((&self.application, &self.group), &description, &app_spec, Alarms::Ignored).await? {
             Asked::Created(id) => {
                 let back = Deployment { id, description, app_spec: Some(app_spec), ..Deployment::default() };
                 if let Some(tried) = self.tried_mut() {

@@ -51,9 +51,7 @@ impl Dead {
 
     /// Those that have died of the version: not those whose machine AWS has taken from them.
     pub fn own(&self) -> impl Iterator<Item = &Task> {
-        let was_taken =
-            |task: &Task| matches!(task.stop_code.as_deref(), Some("SpotInterruption" | "TerminationNotice"));
-        self.tasks.iter().filter(move |task| !was_taken(task))
+        self.tasks.iter().filter(|task| !task.was_taken_away())
     }
 
     /// How the first of them ended.

@@ -33,7 +33,7 @@ pub(crate) type Known = BTreeMap<(String, String), Recorded>;
 /// # Errors
 /// What S3 does not answer.
 pub(super) fn look(aws: &Aws, bucket: &str, known: &mut Known) -> Result<Vec<Recorded>, Refused> {
-    let mut keys = aws.keys(bucket, "_releases/")?;
+    let mut keys = aws.keys(bucket, shared::record::FOLDER)?;
     keys.retain(|(key, _)| key.ends_with(".json"));
     keys.sort_by(|(_, a), (_, b)| b.cmp(a));
     keys.truncate(MOST);

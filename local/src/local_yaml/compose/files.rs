@@ -26,10 +26,8 @@ impl Reader<'_> {
                 "target" => built.target = self.text(value),
                 "args" => built.args = arguments(value),
                 other => {
-                    let at = self.at(key);
-                    self.notes.push(format!(
-                        "{at}: `build.{other}` has no effect: say in buildspec.yml how the image is built"
-                    ));
+                    let why = format!("`build.{other}` has no effect: say in buildspec.yml how the image is built");
+                    self.note(key, &why);
                 }
             }
         }

@@ -18,8 +18,7 @@ impl Reader<'_> {
         };
         let each: Vec<_> = items.iter().filter_map(|item| self.port(item)).collect();
         if let [_, second, ..] = items.as_slice() {
-            let at = self.at(second);
-            self.notes.push(format!("{at}: of the ports of {service} the first one is the container's here"));
+            self.note_of(second, "of the ports", service, "the first one is the container's here");
         }
         let first = each.iter().find(|(port, _)| !DEBUGGERS.contains(port)).or(each.first());
         first.map_or((None, None), |(port, published)| (Some(*port), *published))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_sdk_ecs::types::DeploymentLifecycleHookTargetType;
+use aws_sdk_ecs::types::{DeploymentLifecycleHookStage, DeploymentLifecycleHookTargetType};
 use serde_json::{Value, json};
 
 use super::Ecs;
@@ -107,6 +107,12 @@ impl Service {
         configuration["lifecycleHooks"] = hooks.into();
         configuration
     }
+}
+
+/// The stages at which ECS calls a hook, or pauses.
+#[must_use]
+pub fn hook_stages() -> &'static [&'static str] {
+    DeploymentLifecycleHookStage::values()
 }
 
 impl Ecs {
