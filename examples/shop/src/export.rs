@@ -39,8 +39,8 @@ pub fn work() -> Result<()> {
     let version = ecs::version();
     let asked = ecs::asked_to_end(SIGQUIT)?;
     println!("exporter {version} looks for exports");
+    let database = queue()?;
     while !asked.load(Ordering::Relaxed) {
-        let database = queue()?;
         let next = "SELECT id FROM exports WHERE state = 'waiting' ORDER BY id LIMIT 1";
         let id: Option<String> = database.query_row(next, [], |row| row.get(0)).optional()?;
         match id {

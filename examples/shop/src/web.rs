@@ -3,11 +3,11 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use signal_hook::consts::SIGTERM;
+use signal_hook::iterator::Signals;
 
 use crate::{Result, ecs, export, migrate};
 
@@ -37,7 +37,8 @@ pub fn serve() -> Result<()> {
         std::thread::sleep(Duration::from_millis(millis));
     }
     let listener = listen("web", &version)?;
-    let asked = ecs::asked_to_end(SIGTERM)?;
+    // From here on SIGTERM is waited for.
+    let mut asked = Signals::new([SIGTERM])?;
     // Somebody wants an export as soon as the shop is open.
     if let Ok(id) = std::env::var("FIRST_EXPORT")
         && version == "1.0"
@@ -46,56 +47,47 @@ pub fn serve() -> Result<()> {
     }
     let broken = std::env::var("BROKEN").ok().filter(|_| version != "1.0");
     if broken.as_deref() == Some("boot") {
-        return lead(&version, &asked);
+        return lead(&version, asked);
     }
-    let broken = broken.is_some();
-    while !asked.load(Ordering::Relaxed) {
-        match listener.accept() {
-            Ok((client, _)) => {
-                let version = version.clone();
-                std::thread::spawn(move || {
-                    if let Err(error) = answer(client, &version, broken) {
-                        eprintln!("error: {error}");
-                    }
-                });
-            }
-            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+    let (broken, answered) = (broken.is_some(), version.clone());
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let version = answered.clone();
+            std::thread::spawn(move || {
+                if let Err(error) = answer(client, &version, broken) {
+                    eprintln!("error: {error}");
+                }
+            });
         }
-    }
+    });
+    asked.forever().next();
     println!("web {version} ends");
     Ok(())
 }
 
 /// Has its workers answer, as servers of many processes do: the master holds the port, and boots a worker again whenever one
 /// dies, which all of this version's do.
-fn lead(version: &str, asked: &AtomicBool) -> Result<()> {
+fn lead(version: &str, mut asked: Signals) -> Result<()> {
     println!("web {version}: master is ready, booting workers");
-    while !asked.load(Ordering::Relaxed) {
+    while asked.pending().next().is_none() {
         let mut worker = Command::new(std::env::current_exe()?).arg("web").env(WORKER, "1").spawn()?;
         let status = worker.wait()?;
         eprintln!("worker {} ended with {status}, booting another", worker.id());
-        for _ in 0..50 {
-            if asked.load(Ordering::Relaxed) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        std::thread::sleep(Duration::from_millis(500));
     }
     println!("web {version}: master ends");
     Ok(())
 }
 
-/// Listens on $PORT without blocking, so that SIGTERM is seen.
-pub fn listen(what: &str, version: &str) -> Result<TcpListener> {
+/// Listens on $PORT.
+fn listen(what: &str, version: &str) -> Result<TcpListener> {
     let port: u16 = std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(8080);
     let listener = TcpListener::bind(("0.0.0.0", port))?;
-    listener.set_nonblocking(true)?;
     println!("{what} {version} listens on port {port}");
     Ok(listener)
 }
 
 fn answer(client: TcpStream, version: &str, broken: bool) -> Result<()> {
-    client.set_nonblocking(false)?;
     client.set_read_timeout(Some(PATIENCE))?;
     let mut lines = BufReader::new(&client).lines();
     let asked = lines.next().transpose()?.unwrap_or_default();

@@ -16,8 +16,8 @@ pub fn work() -> Result<()> {
     let version = ecs::version();
     let asked = ecs::asked_to_end(SIGQUIT)?;
     println!("worker {version} waits for orders");
+    let database = migrate::open()?;
     while !asked.load(Ordering::Relaxed) {
-        let database = migrate::open()?;
         let order: Option<i64> = database
             .query_row("SELECT id FROM orders WHERE state = 'open' ORDER BY id LIMIT 1", [], |row| row.get(0))
             .optional()?;
@@ -27,7 +27,7 @@ pub fn work() -> Result<()> {
                 let Some(_job) = ecs::begin_job()? else { break };
                 pack(&database, order, &version)?;
             }
-            None => std::thread::sleep(Duration::from_millis(50)),
+            None => std::thread::sleep(Duration::from_millis(200)),
         }
     }
     println!("worker {version} ends, no order left half packed");
