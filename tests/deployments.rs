@@ -329,6 +329,9 @@ fn a_target_past_its_termination_wait_is_brought_back_by_a_deployment_of_the_rev
     // Without a termination wait the old tasks go at once; the worker of `ap` does not move its traffic before somebody stops it.
     let account =
         Setting::default().account.replace(", wait_at_ready: 10m, termination_wait: 5m", ", termination_wait: 0s");
+    let spot =
+        "desired: 2, capacity_providers: [{name: FARGATE, base: 1, weight: 1}, {name: FARGATE_SPOT, weight: 3}],";
+    let account = account.replace("desired: 2,", spot);
     let script = |start: &Start| (is_in(start, "ap") && of_task(start, "work")).then(hanging);
     play(Setting { account, ..deploying(script) }, async |stage| {
         let release = at_deploy(&stage).await;
@@ -342,8 +345,14 @@ fn a_target_past_its_termination_wait_is_brought_back_by_a_deployment_of_the_rev
         );
         let id = stage.deployment("ap/worker");
         stage.call("CodeDeploy_20141006.StopDeployment", &json!({"deploymentId": id, "autoRollbackEnabled": true}));
+        assert_eq!(
+            stage.world().misplaced(),
+            [""; 0],
+            "each keeps its capacity providers: CodeDeploy drops what it is not told"
+        );
         assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
         assert!(is_old_everywhere(&stage), "{:?}", stage.world().traffic());
+        assert_eq!(stage.world().misplaced(), [""; 0], "also on the way back");
         let verdict = stage.action(&release, "Deploy").error.unwrap();
         assert_eq!(
             verdict.matches("brought back by a deployment of revision 1: its old tasks were gone").count(),

@@ -143,6 +143,17 @@ mod tests {
     }
 
     #[test]
+    fn what_aws_has_put_beside_a_task_does_not_count_also_where_its_definition_is_not_known() {
+        let exited = |containers: &[(&str, Option<i32>, Option<&str>)]| {
+            judge(&task("EssentialContainerExited", containers), &Definition::default())
+        };
+        let agent = ("aws-guardduty-agent-x", None, Some("CannotPullContainerError"));
+        assert_eq!(exited(&[agent, ("app", Some(0), None)]), End::Succeeded);
+        assert!(matches!(exited(&[agent, ("app", Some(0), None), ("side", Some(2), None)]), End::Failed { .. }));
+        assert!(matches!(exited(&[agent]), End::Failed { .. }), "of which nothing is known");
+    }
+
+    #[test]
     fn what_a_container_beside_the_main_one_ends_with_after_the_signal_is_no_failure() {
         let container = |name: &str| ContainerDefinition { name: name.into(), essential: true, ..Default::default() };
         let both = Definition { containers: vec![container("side"), container("app")], ..definition() };
@@ -195,10 +206,17 @@ mod tests {
                 &[("app", Some(127), None)],
                 "container `app` ended with exit code 127, its command was not found",
             ),
+            // What AWS has put beside them is not of the definition.
+            (EXITED, &[("app", Some(0), None), ("aws-guardduty-agent-x", Some(2), None)], "succeeded"),
             (
                 EXITED,
-                &[("app", Some(0), None), ("unknown", Some(2), None)],
-                "container `unknown` ended with exit code 2",
+                &[("aws-guardduty-agent-x", None, Some("CannotPullContainerError")), ("app", Some(0), None)],
+                "succeeded",
+            ),
+            (
+                EXITED,
+                &[("aws-guardduty-agent-x", None, Some("CannotPullContainerError")), ("app", Some(3), None)],
+                "container `app` ended with exit code 3",
             ),
             (
                 EXITED,

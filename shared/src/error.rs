@@ -101,6 +101,9 @@ const NOT_NOW: &[&str] = &[
     // SSM's, while another write of the same parameter is on its way.
     "TooManyUpdates",
     "OperationAbortedException",
+    // SQS's.
+    "RequestThrottled",
+    "KmsThrottled",
     "EC2ThrottledException",
     // Lambda's, while it makes or changes the function.
     "ResourceConflictException",
@@ -119,10 +122,9 @@ const TROUBLE: &[&str] = &[
     "RequestTimeoutException",
 ];
 
-/// What is said where the code is one for wrong requests, and means "not now" all the same: ECS hands on that EC2 throttles it, has a
-/// limit of tasks in PROVISIONING in a cluster, and makes one revision of a family at a time. Seen in public reports; documented is none.
-const AGAIN_IN_WORDS: &[&str] =
-    &["RequestLimitExceeded", "PROVISIONING state", "Too many concurrent attempts to create a new revision"];
+/// What is said where the code is one for wrong requests, and means "not now" all the same: ECS hands on that EC2 throttles it, and makes
+/// one revision of a family at a time. Seen in public reports; documented is neither.
+const AGAIN_IN_WORDS: &[&str] = &["RequestLimitExceeded", "Too many concurrent attempts to create a new revision"];
 
 /// Error codes that mean "you may not".
 const REFUSED: &[&str] = &[
@@ -229,7 +231,6 @@ mod tests {
                 true,
             ),
             ("ClientException", "Too many concurrent attempts to create a new revision of the specified family.", true),
-            ("ClientException", "The cluster has too many tasks in the PROVISIONING state.", true),
             ("ClientException", "TaskDefinition is inactive", false),
             ("InvalidParameterException", "No Container Instances were found in your cluster.", false),
         ] {

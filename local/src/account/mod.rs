@@ -153,6 +153,9 @@ pub struct Service {
     pub health_check: Option<HealthCheck>,
     /// The port of this machine that stands for its load balancer; none for a service that nobody asks.
     pub port: Option<u16>,
+    /// What its tasks are placed by; they have a launch type otherwise.
+    #[serde(default)]
+    pub capacity_providers: Vec<shared::manifest::CapacityProvider>,
     /// Who brings a new version of it.
     #[serde(default)]
     pub controller: Controller,

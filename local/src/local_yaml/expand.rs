@@ -110,6 +110,7 @@ pub(super) fn expand(local: Local, manifest: &Manifest, folder: &Path) -> Result
                 container_port: container_port.filter(|_| !headless),
                 health_check: given.health_check.clone(),
                 port,
+                capacity_providers: Vec::new(),
                 controller: if by_ecs { Controller::Ecs } else { Controller::CodeDeploy },
                 deployment: given
                     .deployment

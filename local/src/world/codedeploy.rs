@@ -48,6 +48,8 @@ pub(super) struct Deployment {
     creator: &'static str,
     revision: Value,
     definition: String,
+    /// What the AppSpec says of capacity providers: nothing else gives the new task set any.
+    providers: Vec<Value>,
     created: Time,
     completed: Option<Time>,
     status: &'static str,
@@ -298,6 +300,11 @@ impl World {
         let spec: Value = serde_json::from_str(content).map_err(|_| bad("the AppSpec is no JSON"))?;
         let definition = spec.pointer("/Resources/0/TargetService/Properties/TaskDefinition").and_then(Value::as_str);
         let definition = definition.ok_or_else(|| bad("the AppSpec names no TaskDefinition"))?.to_owned();
+        let strategy = spec.pointer("/Resources/0/TargetService/Properties/CapacityProviderStrategy");
+        let providers = strategy.and_then(Value::as_array).into_iter().flatten().map(
+            |one| json!({"capacityProvider": one["CapacityProvider"], "base": one["Base"], "weight": one["Weight"]}),
+        );
+        let providers = providers.collect();
         let hooks = spec.get("Hooks").and_then(Value::as_array).into_iter().flatten();
         let hooks = hooks.flat_map(|hook| hook.as_object().into_iter().flatten());
         let hooks = hooks.filter_map(|(event, function)| Some((event.clone(), short(function.as_str()?).to_owned())));
@@ -315,6 +322,7 @@ impl World {
             creator: "user",
             revision,
             definition,
+            providers,
             created: now,
             completed: None,
             status: "Created",

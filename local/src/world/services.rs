@@ -31,6 +31,8 @@ pub(super) struct Service {
     /// What ECS has said of it, newest first.
     pub(super) events: Vec<(Time, String)>,
     port: Option<u16>,
+    /// What its tasks are to be placed by, as ECS shows it; empty where they have a launch type.
+    providers: Vec<Value>,
     /// How ECS itself brings a new version, where it does.
     pub(super) rollout: Option<account::Rollout>,
     /// The task definition that it has, or is on its way to, where ECS itself brings it.
@@ -68,6 +70,8 @@ pub(super) struct TaskSet {
     pub(super) died: u32,
     /// Its share of the traffic in percent, while the traffic of the service is shared; the primary one's otherwise.
     pub(super) weight: Option<u32>,
+    /// What its tasks are placed by, as ECS shows it; empty where they have a launch type.
+    providers: Vec<Value>,
     pub(super) created: Time,
 }
 
@@ -121,14 +125,20 @@ impl World {
             unhealthy: None,
             events: Vec::new(),
             port: given.port,
+            providers: given
+                .capacity_providers
+                .iter()
+                .map(|one| json!({"capacityProvider": one.name, "base": one.base, "weight": one.weight}))
+                .collect(),
             rollout: (given.controller == account::Controller::Ecs).then(|| given.deployment.clone()),
             definition: definition.clone(),
             created: self.now,
             sets: Vec::new(),
             routed: Vec::new(),
         };
+        let providers = service.providers.clone();
         self.ecs.services.insert(arn.clone(), service);
-        let set = self.create_task_set(&arn, &definition);
+        let set = self.create_task_set(&arn, &definition, providers);
         if given.controller == account::Controller::Ecs {
             self.first_rollout(&arn, &definition, &set);
         }
@@ -136,12 +146,13 @@ impl World {
     }
 
     /// Creates a task set for the whole service, and returns its id.
-    pub(super) fn create_task_set(&mut self, service: &str, definition: &str) -> String {
+    pub(super) fn create_task_set(&mut self, service: &str, definition: &str, providers: Vec<Value>) -> String {
         let id = format!("ecs-svc/{}", u64::from_str_radix(&self.hex()[..15], 16).unwrap_or_default());
         let now = self.now;
         if let Some(service) = self.ecs.services.get_mut(service) {
             let (definition, desired) = (definition.to_owned(), service.desired);
-            service.sets.push(TaskSet { id: id.clone(), definition, desired, died: 0, weight: None, created: now });
+            let id = id.clone();
+            service.sets.push(TaskSet { id, definition, desired, died: 0, weight: None, providers, created: now });
         }
         self.after(RECONCILE, Timer::Service(service.to_owned()));
         id
@@ -266,6 +277,14 @@ impl World {
             })
         };
         services.filter_map(view).collect()
+    }
+
+    /// The services whose tasks are not placed by what they were created with any more.
+    #[must_use]
+    pub fn misplaced(&self) -> Vec<String> {
+        let services = self.ecs.services.values().filter(|service| service.rollout.is_none());
+        let is_other = |service: &&Service| service.sets.first().is_some_and(|set| set.providers != service.providers);
+        services.filter(is_other).map(|service| service.name.clone()).collect()
     }
 
     /// Whether every service has all of its tasks, healthy.
@@ -443,7 +462,8 @@ impl World {
                 "serviceArn": service.arn, "clusterArn": cluster_arn(&service.scope, &service.cluster),
                 "startedBy": "CODE_DEPLOY", "status": status, "taskDefinition": set.definition,
                 "computedDesiredCount": set.desired, "pendingCount": live - healthy, "runningCount": healthy,
-                "createdAt": stamp(set.created), "updatedAt": stamp(set.created), "launchType": "FARGATE",
+                "createdAt": stamp(set.created), "updatedAt": stamp(set.created),
+                "launchType": set.providers.is_empty().then_some("FARGATE"), "capacityProviderStrategy": set.providers,
                 "scale": {"value": 100.0, "unit": "PERCENT"},
                 "stabilityStatus": if healthy == set.desired { "STEADY_STATE" } else { "STABILIZING" }})
         });

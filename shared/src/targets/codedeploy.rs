@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::aws::codedeploy::{Alarms, Asked, Codedeploy, Deployment, Listed, Status, Target as Seen, Wait};
+use crate::aws::ecs::Service;
 use crate::error::{Error, Verdict};
-use crate::manifest::Service;
+use crate::manifest::{self, CapacityProvider};
 use crate::names;
 use crate::targets::phase::{Frees, Phase};
 use crate::targets::site::{Busy, GivenUp, Of, Site, Whose};
@@ -36,6 +37,8 @@ pub struct Group {
     pub waits: Option<bool>,
     /// What was found there.
     pub standing: Standing,
+    /// What its service's tasks are placed by.
+    capacity_providers: Vec<CapacityProvider>,
 }
 
 /// What of the release is at a group.
@@ -104,9 +107,20 @@ impl Context<'_> {
 impl Group {
     /// A group that was not looked at yet.
     #[must_use]
-    pub fn new(site: &Site, whose: &Whose, application: String, group: String, client: Codedeploy) -> Self {
+    pub fn new(
+        (site, whose): (&Site, &Whose),
+        (application, group): (String, String),
+        client: Codedeploy,
+        seen: &Service,
+    ) -> Self {
         let own = names::own_description(&whose.release, &site.environment_name, &site.service_name);
-        Self { application, group, client, own, waits: None, standing: Standing::NotListed }
+        let capacity_providers = seen.capacity_providers.clone();
+        Self { application, group, client, own, waits: None, standing: Standing::NotListed, capacity_providers }
+    }
+
+    /// Takes up what the service's tasks are placed by now.
+    pub(super) fn note_placement(&mut self, seen: &Service) {
+        self.capacity_providers.clone_from(&seen.capacity_providers);
     }
 
     /// The release's deployment.
@@ -183,7 +197,7 @@ impl Group {
         };
         let (environment, service) = (&site.environment_name, &site.service_name);
         let description = names::description(&whose.release, environment, service, key, before);
-        let app_spec = app_spec(&site.service, definition);
+        let app_spec = app_spec(&site.service, definition, &self.capacity_providers);
         match self.client.create((&self.application, &self.group), &description, &app_spec, Alarms::Count).await? {
             // Until it can be seen, it counts as created.
             Asked::Created(id) => {
@@ -228,7 +242,7 @@ impl Group {
     /// Safe to repeat as [`begin`](Self::begin) is, by a description of its own.
     pub(super) async fn bring_back(&mut self, site: &Site, whose: &Whose, before: &str) -> Result<(), Error> {
         let definition = site.ecs.definition(before).await?;
-        let app_spec = app_spec(&site.service, &definition.arn);
+        let app_spec = app_spec(&site.service, &definition.arn, &self.capacity_providers);
         let (own, client) = (self.own.clone(), self.client.clone());
         let Some(tried) = self.tried_mut() else { return Ok(()) };
         let Some(key) = names::read_description(&tried.deployment.description, &own).map(|one| one.key) else {
@@ -396,8 +410,9 @@ fn phase_back(back: &Deployment, seen: Option<&Seen>) -> Phase {
     }
 }
 
-/// The AppSpec of an ECS deployment.
-fn app_spec(service: &Service, definition: &str) -> String {
+/// The AppSpec of an ECS deployment. Where it does not say what the new tasks are placed by, CodeDeploy gives them a launch type
+/// (aws/containers-roadmap 1752): the service's capacity providers would be gone.
+fn app_spec(service: &manifest::Service, definition: &str, capacity_providers: &[CapacityProvider]) -> String {
     let hooks: Vec<_> = service.hooks.iter().map(|(hook, function)| json!({ format!("{hook:?}"): function })).collect();
     let mut spec = json!({
         "version": 0.0,
@@ -408,6 +423,12 @@ fn app_spec(service: &Service, definition: &str) -> String {
     });
     if !hooks.is_empty() {
         spec["Hooks"] = hooks.into();
+    }
+    if !capacity_providers.is_empty() {
+        let item =
+            |one: &CapacityProvider| json!({"CapacityProvider": one.name, "Base": one.base, "Weight": one.weight});
+        let strategy: Vec<_> = capacity_providers.iter().map(item).collect();
+        spec["Resources"][0]["TargetService"]["Properties"]["CapacityProviderStrategy"] = strategy.into();
     }
     spec.to_string()
 }

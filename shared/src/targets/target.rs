@@ -316,8 +316,10 @@ impl Target {
         if self.deployment().is_none() && !runs.is_empty() && !is_in_vain {
             self.before = Some(runs.to_owned());
         }
-        if let Kind::Ecs(native) = &mut self.kind {
-            native.note_what_runs(seen);
+        match &mut self.kind {
+            Kind::Unknown | Kind::Absent => {}
+            Kind::Codedeploy(group) => group.note_placement(seen),
+            Kind::Ecs(native) => native.note_what_runs(seen),
         }
     }
 
@@ -531,7 +533,12 @@ impl Target {
         }
         match &mut self.kind {
             Kind::Unknown | Kind::Absent => {}
-            Kind::Codedeploy(group) => group.bring_back(&self.site, whose, &before).await?,
+            Kind::Codedeploy(group) => {
+                if let Some(seen) = services.get(name) {
+                    group.note_placement(seen);
+                }
+                group.bring_back(&self.site, whose, &before).await?;
+            }
             Kind::Ecs(native) => native.bring_back(&self.site, &before).await?,
         }
         self.asked = Some(moment.now);
@@ -560,7 +567,7 @@ async fn kind(aws: &Aws, site: &Site, whose: &Whose, seen: &Service) -> Result<K
     let application = in_environment(names.application, &site.environment_name);
     let group = in_environment(names.group, &site.environment_name);
     let client = aws.codedeploy(&site.place).await;
-    Ok(Kind::Codedeploy(Box::new(Group::new(site, whose, application, group, client))))
+    Ok(Kind::Codedeploy(Box::new(Group::new((site, whose), (application, group), client, seen))))
 }
 
 /// Who deploys a service: what ECS says, unless the manifest says something else, which is a mistake in one of them. The

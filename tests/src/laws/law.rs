@@ -66,7 +66,7 @@ const TAKEN_FOR_DEAD: std::time::Duration = std::time::Duration::from_secs(30);
 pub type Law = fn(&Ended<'_>) -> Result<(), String>;
 
 /// All of them, by name.
-pub const LAWS: [(&str, Law); 28] = [
+pub const LAWS: [(&str, Law); 29] = [
     ("rest", reports::everything_comes_to_rest),
     ("one report", reports::every_action_ends_in_one_report),
     ("known requests", calls::no_request_is_refused_as_wrong),
@@ -86,6 +86,7 @@ pub const LAWS: [(&str, Law); 28] = [
     ("barrier", traffic::no_traffic_moves_before_all_can),
     ("one deployment", traffic::a_try_deploys_a_target_once),
     ("traffic", traffic::traffic_is_where_the_last_good_release_put_it),
+    ("placed as before", traffic::every_service_is_placed_as_before),
     ("in vain", traffic::nobody_is_called_in_vain),
     ("new workers", traffic::workers_are_of_the_last_good_release),
     ("old workers", traffic::old_workers_are_gone_or_reported),

@@ -284,6 +284,10 @@ impl Shape {
             let name = Self::ecs_service(service, place);
             let mut value = json!({"task_definition": format!("shop-{}-{}", place.name, service.name), "desired": service.desired,
                 "container": "shop", "container_port": 8080});
+            if !service.worker {
+                value["capacity_providers"] =
+                    json!([{"name": "FARGATE", "base": 1, "weight": 1}, {"name": "FARGATE_SPOT", "weight": 2}]);
+            }
             match service.by {
                 By::Ecs { how, barrier, bake } => {
                     value["controller"] = json!("ECS");

@@ -52,7 +52,8 @@ impl World {
                 }
                 let sets = self.ecs.services.get(&service).map(|service| &service.sets);
                 deployment.blue = sets.and_then(|sets| sets.first()).map(|set| set.id.clone());
-                deployment.green = Some(self.create_task_set(&service, &deployment.definition));
+                deployment.green =
+                    Some(self.create_task_set(&service, &deployment.definition, deployment.providers.clone()));
                 deployment.status = "InProgress";
                 deployment.target = "InProgress";
                 deployment.enter(Phase::Install, now);

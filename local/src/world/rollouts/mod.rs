@@ -302,7 +302,7 @@ impl World {
         let Some(definition) = self.ecs.rollouts.revisions.get(&one.target).map(|to| to.definition.clone()) else {
             return;
         };
-        let set = self.create_task_set(&one.service, &definition);
+        let set = self.create_task_set(&one.service, &definition, Vec::new());
         if let Some(revision) = self.ecs.rollouts.revisions.get_mut(&one.target) {
             revision.set = set;
         }

@@ -149,7 +149,7 @@ impl World {
         let lives =
             self.ecs.services.get(&one.service).is_some_and(|service| service.sets.iter().any(|set| set.id == old));
         if !lives {
-            old = self.create_task_set(&one.service, &definition);
+            old = self.create_task_set(&one.service, &definition, Vec::new());
             if let Some(revision) = self.ecs.rollouts.revisions.get_mut(&source) {
                 revision.set.clone_from(&old);
             }

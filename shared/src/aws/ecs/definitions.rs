@@ -55,11 +55,19 @@ impl LogSource {
     }
 }
 
+/// What the names of containers begin with that AWS puts beside a task's own.
+const INJECTED: &[&str] = &["aws-guardduty-agent", "ecs-service-connect"];
+
 impl Definition {
-    /// Whether a task ends with this container; one that is not defined is taken for essential.
+    /// Whether a task ends with this container. One that is not defined was put beside the others by AWS (GuardDuty's agent on Fargate,
+    /// Service Connect's proxy): how that ends, or that it cannot be pulled, is no affair of the task's. Where the definition is not known,
+    /// those are known by their names, and all others are taken for essential.
     #[must_use]
     pub fn is_essential(&self, container: &str) -> bool {
-        self.containers.iter().find(|one| one.name == container).is_none_or(|one| one.essential)
+        match self.containers.iter().find(|one| one.name == container) {
+            Some(one) => one.essential,
+            None => self.containers.is_empty() && !INJECTED.iter().any(|prefix| container.starts_with(prefix)),
+        }
     }
 
     /// Where a container's output goes.

@@ -11,6 +11,7 @@ use super::deployments::Stage;
 use super::revision::{self, Kept};
 use crate::aws::states::states;
 use crate::error::{Error, failure};
+use crate::manifest::CapacityProvider;
 use crate::time::Time;
 
 /// How many services `DescribeServices` takes.
@@ -71,6 +72,8 @@ pub struct Service {
     pub deployed: Option<Time>,
     /// Why its target group found a task ill last, in the words of the service's events.
     pub ill: Option<String>,
+    /// What the tasks of its primary task set are placed by, or its own; empty where it has a launch type.
+    pub capacity_providers: Vec<CapacityProvider>,
 }
 
 impl Service {
@@ -196,6 +199,15 @@ fn service(found: &aws_sdk_ecs::types::Service, body: &Value) -> Service {
             .filter(|one| one.status() == Some("PRIMARY"))
             .find_map(|one| one.created_at().copied().map(Time::from)),
         ill: found.events().iter().find_map(|event| ill(event.message()?)),
+        capacity_providers: primary
+            .map_or(found.capacity_provider_strategy(), |set| set.capacity_provider_strategy())
+            .iter()
+            .map(|one| CapacityProvider {
+                name: one.capacity_provider().to_owned(),
+                weight: one.weight().try_into().unwrap_or_default(),
+                base: one.base().try_into().unwrap_or_default(),
+            })
+            .collect(),
         name,
     }
 }

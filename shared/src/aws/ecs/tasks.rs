@@ -223,6 +223,10 @@ impl Ecs {
             {
                 return Ok(Ran { tasks: Vec::new(), reasons: vec![NO_INSTANCES.to_owned()] });
             }
+            Err(error) if error.message().is_some_and(|said| said.contains(PROVISIONING)) => {
+                let said = error.message().unwrap_or(PROVISIONING).to_owned();
+                return Ok(Ran { tasks: Vec::new(), reasons: vec![said] });
+            }
             Err(error) => return Err(failure(&name, &error)),
         };
         let reasons = output.failures().iter().map(|failure| {
@@ -332,9 +336,14 @@ pub fn is_for_room(reasons: &str) -> bool {
         "EMPTY CAPACITY PROVIDER",
         "reached the limit on the number of",
         NO_INSTANCES,
+        PROVISIONING,
     ];
     words.iter().any(|word| reasons.contains(word))
 }
+
+/// What ECS says of a cluster in which too many tasks wait for instances that are on their way (RunTask's reference, of ClientException:
+/// "the quota of tasks in the `PROVISIONING` per cluster has been reached"; its words were seen in public reports).
+const PROVISIONING: &str = "PROVISIONING";
 
 /// What ECS says of a cluster that has no instance right now.
 const NO_INSTANCES: &str = "No Container Instances were found";

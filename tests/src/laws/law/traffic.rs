@@ -7,6 +7,17 @@ use crate::Meddling;
 use crate::laws::fault::Fault;
 use crate::laws::shape::{By, How, Shape};
 
+/// Whatever was deployed or taken back, a service's tasks are placed by the capacity providers that it had, but for those that somebody
+/// deployed by hand.
+pub(super) fn every_service_is_placed_as_before(ended: &Ended<'_>) -> Result<(), String> {
+    let mut misplaced = ended.stage.world().misplaced();
+    misplaced.retain(|name| !ended.deeds.touched.contains(name));
+    match misplaced.is_empty() {
+        true => Ok(()),
+        false => Err(format!("has lost its capacity providers: {}", misplaced.join(", "))),
+    }
+}
+
 /// The traffic of every service is, in every environment, on the version of the last release whose
 /// deployment succeeded, or on the version before all of them. Only where somebody deployed by hand, and where it is said in
 /// capitals, may it be elsewhere.
