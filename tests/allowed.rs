@@ -189,6 +189,10 @@ fn all_needed() -> Needed {
             (dies && is_new).then(|| Script { healthy_after: None, ends, ..Script::service() })
         });
         by_ecs.account = with_kinds(&by_ecs.account, &[Kind::BlueGreen, Kind::Linear], &[Kind::BlueGreen]);
+        // Where ECS has not resolved the images of a revision, its task definition tells them.
+        if !dies {
+            by_ecs.lateness.images = Duration::from_secs(7200);
+        }
         needed.release(by_ecs);
     }
     // Whatever deploys them: all have moved their traffic, and their old tasks are gone, when the release is stopped and its

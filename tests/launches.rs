@@ -236,16 +236,16 @@ fn warm_workers_are_there_after_the_release_and_a_job_that_comes_has_one_at_once
 
 #[test]
 fn a_release_in_the_middle_of_long_jobs_ends_none_and_new_ones_are_of_it_only_once_its_traffic_has_moved() {
-    let hundred = EXPORTS.replace("most: 3", "most: 200");
+    let many = EXPORTS.replace("most: 3", "most: 200");
     let long = |start: &Start| work(start, 240 * MINUTE);
-    play(Setting { script: Box::new(long), ..with_workers(&hundred) }, async |stage| {
+    play(Setting { script: Box::new(long), ..with_workers(&many) }, async |stage| {
         release(&stage).await;
-        for id in 0..100 {
+        for id in 0..40 {
             ask(&stage, "exports", "us", &id.to_string());
         }
         tokio::time::sleep(2 * MINUTE).await;
-        assert_eq!((at_work(&stage), dead_letters(&stage).len()), (100, 0));
-        assert!(stage.world().calls["ecs:RunTask"] < 60, "several a call: {}", stage.world().calls["ecs:RunTask"]);
+        assert_eq!((at_work(&stage), dead_letters(&stage).len()), (40, 0));
+        assert!(stage.world().calls["ecs:RunTask"] < 24, "several a call: {}", stage.world().calls["ecs:RunTask"]);
         let execution = stage.start();
         stage.until_begun(&execution, "Approve").await;
         stage.answer_approval(&execution, "Approved");
@@ -256,8 +256,8 @@ fn a_release_in_the_middle_of_long_jobs_ends_none_and_new_ones_are_of_it_only_on
         tokio::time::sleep(2 * MINUTE).await;
         let lives = workers(&stage);
         let images = images(&lives);
-        assert!(images[..101].iter().all(|image| *image == "2.0"), "{images:?}");
-        assert_eq!(images[101..], ["3.0"]);
+        assert!(images[..41].iter().all(|image| *image == "2.0"), "{images:?}");
+        assert_eq!(images[41..], ["3.0"]);
         assert!(lives.iter().all(|life| life.stopping.is_none()), "no release ends a worker");
         let said = stage.action(&execution, "Deploy").summary;
         assert!(said.contains("Workers that are started from now on are of it, too (1)"), "{said}");

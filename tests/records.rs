@@ -202,6 +202,43 @@ fn without_a_record_or_with_one_of_a_newer_cutover_it_goes_back_and_says_what_is
 }
 
 #[test]
+fn however_many_releases_failed_since_what_ran_before_is_found_and_what_bars_the_way_still_bars_it() {
+    play(own_images(), async |stage| {
+        let first = release(&stage).await;
+        let second = release(&stage).await;
+        let (store, pipeline) = (store(&stage), stage.world().pipeline_name().to_owned());
+        // Merges that came to nothing, as their records tell: more than are read at once.
+        let like = record(&stage, &second).await;
+        let failed = |at: u64, no_way_back: &[&str]| Record {
+            execution: format!("{at:08}-0000-4000-8000-000000000000"),
+            status: "Failed".into(),
+            content: format!("{at}"),
+            artifact: String::new(),
+            actions: Vec::new(),
+            services: Vec::new(),
+            no_way_back: no_way_back.iter().map(|&task| task.to_owned()).collect(),
+            ended: like.ended.plus(Duration::from_secs(at)),
+            ..like.clone()
+        };
+        for at in 1..=130 {
+            store.keep(&failed(at, if at == 1 { &["reshape"] } else { &[] })).await.unwrap();
+        }
+        let barred = stage.start_back(Some(&first), None);
+        assert_eq!(stage.end(&barred).await, ExecutionStatus::Failed);
+        let why = stage.action(&barred, "Check").error.unwrap();
+        assert!(why.contains("reshape"), "{why}");
+        store.bucket().delete(&Store::key(&pipeline, &failed(1, &[]).execution)).await.unwrap();
+        let third = release(&stage).await;
+        let back = stage.start_back(None, None);
+        stage.until_begun(&back, "Approve").await;
+        let asks = asked(&stage, &back);
+        assert!(!asks.contains("NOT KNOWN"), "{third}: {asks}");
+        assert_eq!(stage.end(&back).await, ExecutionStatus::Succeeded);
+        assert_eq!(version(&stage), "3.0", "what ran before the third");
+    });
+}
+
+#[test]
 fn a_way_back_that_is_halted_in_the_middle_leaves_what_ran() {
     play(own_images(), async |stage| {
         let first = release(&stage).await;

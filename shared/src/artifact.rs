@@ -17,6 +17,7 @@ use crate::aws::{Aws, allowance};
 use crate::error::{Error, Verdict, code, failure};
 use crate::job::{ArtifactLocation, Job};
 use crate::manifest::{self, Manifest};
+use crate::yaml::Mistake;
 
 /// The bytes of one read: a manifest's whole artifact is usually smaller.
 pub const BLOCK: u64 = 256 * 1024;
@@ -24,8 +25,8 @@ pub const BLOCK: u64 = 256 * 1024;
 /// The largest file that is read from an artifact, unpacked.
 const LARGEST_FILE: u64 = 1024 * 1024;
 
-/// How many blocks one file may take: the largest file, and a directory of about 500,000 entries.
-const MOST_BLOCKS: usize = 256;
+/// How many blocks one file may take: the largest file, and a directory of about 200,000 entries.
+const MOST_BLOCKS: usize = 96;
 
 /// CodeBuild's name for the file that says which image it pushed.
 const IMAGE_DETAIL: &str = "imageDetail.json";
@@ -41,7 +42,8 @@ pub struct Content {
     pub hash: String,
 }
 
-/// Reads the manifest (called `file` there, `deploy.yaml` unless given) and the image from the job's input artifacts.
+/// Reads the manifest (called `file` there, `deploy.yaml` unless given) and the image from the job's input artifacts. Where it was found good
+/// before, by an earlier job of the action or by the release that is gone back to, only its shape counts ([`Manifest::read_shape`]).
 ///
 /// # Errors
 /// No artifact, no manifest in it, or mistakes in it: each says what to do.
@@ -58,11 +60,14 @@ pub async fn read(aws: &Aws, job: &Job, file: Option<&str>) -> Result<Content, E
         "the job's artifact credentials",
     );
     let config = aws_sdk_s3::config::Builder::from(aws.config()).credentials_provider(credentials);
-    Ok(read_from(&client(config), &job.artifacts, file).await??)
+    let goes_back = job.release().is_ok_and(|release| aws.settings().goes_back(&release.pipeline));
+    let goes_on = job.continuation.is_some() || goes_back;
+    let read = if goes_on { Manifest::read_shape } else { Manifest::read };
+    Ok(read_from(&client(config), &job.artifacts, file, read).await??)
 }
 
-/// The same from these artifacts, with the function's own role, for a function that has no job; `None` when there is no
-/// manifest in them, or a mistake in it: then no action has begun anything with it either.
+/// The same from these artifacts, with the function's own role, for a function that has no job; `None` when there is no manifest in them, or
+/// none of a manifest's shape: then no action has begun anything with it either.
 ///
 /// # Errors
 /// An artifact that cannot be read.
@@ -71,7 +76,8 @@ pub async fn read_as_self(
     artifacts: &[ArtifactLocation],
     file: Option<&str>,
 ) -> Result<Option<Content>, Error> {
-    Ok(read_from(&client(aws.config().into()), artifacts, file.unwrap_or(manifest::FILE)).await?.ok())
+    let file = file.unwrap_or(manifest::FILE);
+    Ok(read_from(&client(aws.config().into()), artifacts, file, Manifest::read_shape).await?.ok())
 }
 
 /// A file of these artifacts, with the function's own role; `None` when there is none.
@@ -97,6 +103,7 @@ async fn read_from(
     client: &Client,
     artifacts: &[ArtifactLocation],
     file: &str,
+    read: fn(&str, &str) -> Result<Manifest, Mistake>,
 ) -> Result<Result<Content, Verdict>, Error> {
     let mut image = None;
     let mut manifest = None;
@@ -117,7 +124,7 @@ async fn read_from(
         };
         return Ok(Err(no_manifest(file, &looked)));
     };
-    let manifest = Manifest::read(file, &content).map_err(|mistake| Verdict::misconfigured(format!("{mistake}.")));
+    let manifest = read(file, &content).map_err(|mistake| Verdict::misconfigured(format!("{mistake}.")));
     let image = image.map(|text| read_image(&text)).transpose();
     Ok(manifest.and_then(|manifest| {
         let image = image?;

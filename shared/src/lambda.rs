@@ -82,10 +82,15 @@ where
     Fut: Future<Output = Result<T, crate::Error>>,
     T: serde::Serialize,
 {
+    use tracing::level_filters::LevelFilter;
     use tracing_subscriber::filter::EnvFilter;
-    // Never TRACE: `lambda_runtime` logs the raw event there (fact 39).
     let filter = EnvFilter::try_from_env("CUTOVER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let filter = filter.add_directive(tracing_subscriber::filter::Directive::from(tracing::Level::INFO));
+    // Never TRACE, whatever asks for it: `lambda_runtime` logs the raw event there, with live credentials (fact 39).
+    let filter = match filter.max_level_hint() {
+        Some(level) if level < LevelFilter::TRACE => filter,
+        Some(_) | None => EnvFilter::new("debug"),
+    };
     tracing_subscriber::fmt()
         .json()
         .with_env_filter(filter)

@@ -1,10 +1,22 @@
 //! Text for people: names that are nearly right, and lines cut to a limit.
 
+/// The longest name, and the most names, among which a slip of the keyboard is looked for: comparing costs the product of their lengths.
+const COMPARED: (usize, usize) = (64, 200);
+
+/// How many names are named, of those that there are to choose from.
+const NAMED: usize = 20;
+
 /// The known name nearest to one that is not known, when it is near enough to be a slip of the keyboard.
 pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let (longest, most) = COMPARED;
+    if unknown.len() > longest {
+        return None;
+    }
     let folded = unknown.to_lowercase();
     known
         .into_iter()
+        .take(most)
+        .filter(|name| name.len() <= longest)
         .map(|name| (strsim::damerau_levenshtein(&folded, &name.to_lowercase()), name))
         .filter(|(distance, name)| *distance <= 1 + name.chars().count() / 4)
         .min_by_key(|(distance, _)| *distance)
@@ -16,10 +28,13 @@ pub fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a s
     match nearest(name, known.clone()) {
         Some(near) => format!("there is no {what} `{name}`: did you mean `{near}`?"),
         None => {
-            let all: Vec<_> = known.into_iter().map(|name| format!("`{name}`")).collect();
-            match all.as_slice() {
-                [] => format!("there is no {what} `{name}`, nor any other {what}"),
-                _ => format!("there is no {what} `{name}`: there is {}", all.join(", ")),
+            let mut all = known.into_iter();
+            let named: Vec<_> = all.by_ref().take(NAMED).map(|name| format!("`{}`", fit(name, COMPARED.0))).collect();
+            let name = fit(name, COMPARED.0);
+            match (named.as_slice(), all.count()) {
+                ([], _) => format!("there is no {what} `{name}`, nor any other {what}"),
+                (_, 0) => format!("there is no {what} `{name}`: there is {}", named.join(", ")),
+                (_, more) => format!("there is no {what} `{name}`: there is {} and {more} more", named.join(", ")),
             }
         }
     }
@@ -275,6 +290,13 @@ mod tests {
         {
             assert_eq!(nearest(typed, known), meant, "{typed}");
         }
+    }
+
+    #[test]
+    fn of_thousands_of_names_some_are_named_and_of_long_ones_a_part() {
+        let many: Vec<_> = (0..5000).map(|at| format!("{}{at:04}", "e".repeat(500))).collect();
+        let said = unknown("environment", &"z".repeat(1000), many.iter().map(String::as_str));
+        assert!(said.ends_with(" and 4980 more") && said.len() < 2000, "{said}");
     }
 
     #[test]

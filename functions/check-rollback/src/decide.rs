@@ -104,6 +104,12 @@ impl Between {
     }
 }
 
+/// Whether these records, the newest, tell all that lies between: what is to run again is among them, and what runs.
+pub(crate) fn is_enough(records: &[Record], target: &str) -> bool {
+    let is_there = records.iter().any(|one| !one.back && one.has_succeeded() && one.content == target);
+    is_there && record::runs(records).is_some()
+}
+
 /// Decides.
 pub(crate) fn decide(seen: &Seen<'_>) -> Decision {
     let image_not_known = match &seen.image {

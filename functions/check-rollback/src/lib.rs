@@ -8,13 +8,10 @@ mod message;
 
 use serde::{Deserialize, Serialize};
 use shared::aws::ecr::Image;
-use shared::record::{History, Store};
+use shared::record::{History, Record, Store};
 use shared::{Aws, Error, Event, Invocation, Journal, Next, Tick, Verdict, artifact};
 
 use decide::{Decision, ImageIs, Seen, decide};
-
-/// How many records of each pipeline are looked at.
-const MOST: usize = 60;
 
 /// The action's parameters.
 #[derive(Debug, Deserialize)]
@@ -45,7 +42,8 @@ async fn step(tick: &Tick<'_>, _: &mut State, _: &mut Option<()>) -> Result<Next
         return Err(Verdict::misconfigured("CUTOVER_BUCKET is not set: see template.yaml").into());
     };
     let pipelines: Vec<_> = tick.aws.settings().pipelines.iter().map(String::as_str).collect();
-    let history = History::look(tick.aws, &store, &pipelines, tick.now, MOST).await?;
+    let is_enough = |records: &[Record]| decide::is_enough(records, &target.hash);
+    let history = History::look(tick.aws, &store, &pipelines, tick.now, is_enough).await?;
     let image = match target.image.as_deref().and_then(Image::read) {
         Some(image) => match tick.aws.has_image(&image).await {
             Ok(true) => ImageIs::There,

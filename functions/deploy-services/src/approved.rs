@@ -7,9 +7,6 @@ use shared::record::{History, Record, Store, runs};
 use shared::targets::quick::Runs;
 use shared::{Error, Tick, Time};
 
-/// How many records of each pipeline are looked at: those of the time since a person was asked, and more.
-const MOST: usize = 60;
-
 /// What has happened since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Approved {
@@ -36,8 +33,10 @@ pub(crate) async fn look(tick: &Tick<'_>, from: Option<&Runs>) -> Result<Approve
     let told = siblings.iter().filter(|one| approval.is_some_and(|approval| approval.stage == one.stage));
     let told = told.filter(|one| one.category != "Approval").filter_map(|one| one.started).max();
     let asked = told.or(approval.and_then(|approval| approval.started));
-    let history = History::look(tick.aws, &store, &pipelines, tick.now, MOST).await?;
-    Ok(decide(&history.records, from, &tick.release.execution, asked.unwrap_or(tick.begun)))
+    let asked = asked.unwrap_or(tick.begun);
+    let is_enough = |records: &[Record]| runs(records).is_some() && records.iter().any(|one| one.ended < asked);
+    let history = History::look(tick.aws, &store, &pipelines, tick.now, is_enough).await?;
+    Ok(decide(&history.records, from, &tick.release.execution, asked))
 }
 
 /// Decides; `own` is the way back itself, which may have deployed before and be tried again.

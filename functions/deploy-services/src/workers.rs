@@ -25,6 +25,13 @@ pub(crate) enum Standing {
     },
 }
 
+fn of_another(what: &str, pipeline: &str) -> Verdict {
+    Verdict::misconfigured(format!(
+        "{what}: the pipeline {pipeline} has released this, and a release of yours would take its place. Where that is another application, give \
+         the environments of the two different names; where that pipeline is gone, delete the SSM parameters of the environment"
+    ))
+}
+
 /// The workers of a release, in all their environments.
 #[derive(Debug)]
 pub(crate) struct Workers {
@@ -32,6 +39,8 @@ pub(crate) struct Workers {
     intended: BTreeMap<String, Intended>,
     image: Option<String>,
     known: Option<Known>,
+    /// What another application has written that the stack serves, too.
+    others: Known,
     /// Whether a try before this one has succeeded: what is written down is a fact, and is not written back.
     are_a_fact: bool,
     /// What keeps them from being released.
@@ -55,6 +64,7 @@ impl Workers {
             intended,
             image,
             known: None,
+            others: Known::default(),
             are_a_fact,
             broken: None,
             unread: None,
@@ -90,10 +100,16 @@ impl Workers {
         };
         // Another invocation of the action may have written meanwhile, and died.
         if takes_back || self.known.is_none() {
-            self.known = Some(pointers.read().await?);
+            let (own, others) = pointers.read().await?.split(tick.release, &tick.aws.settings().pipelines);
+            self.known = Some(own);
+            self.others = others;
         }
         if !takes_back {
             self.register(tick).await?;
+            // Before anything moves: theirs would be gone.
+            if let Some((what, pipeline)) = self.others.clash(&self.intended) {
+                return Err(of_another(&what, pipeline).into());
+            }
         }
         Ok(())
     }

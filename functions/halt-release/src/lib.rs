@@ -320,6 +320,10 @@ async fn manifest(aws: &Aws, actions: &[Sibling]) -> Result<Manifest, Error> {
     for action in with {
         match artifact::read_as_self(aws, &action.artifacts, action.manifest.as_deref()).await {
             Ok(Some(content)) => return Ok(Manifest::Read(Box::new(content))),
+            // With what cannot be read, nothing succeeds.
+            Ok(None) if (action.task.is_some() || action.deploys) && action.has_succeeded() => {
+                why = Some("it is not of the shape of a manifest any more".to_owned())
+            }
             Ok(None) => {}
             Err(again @ Error::Again(_)) => return Err(again),
             Err(Error::Stop(verdict)) => why = Some(verdict.message),

@@ -31,9 +31,13 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<Va
     let pointers = Pointers::new(&aws).ok_or_else(|| missing("CUTOVER_WORKERS"))?;
     let bucket = aws.settings().bucket.as_deref().ok_or_else(|| missing("CUTOVER_BUCKET"))?;
     let bucket = aws.bucket(bucket);
-    let known = pointers.read().await?;
     let mut answer = json!({});
     let asked = event::read(&event);
+    let known = match &asked {
+        // Each worker that starts or ends is one, also those of other stacks.
+        Asked::Kind { environment, .. } => pointers.read_of(environment).await?,
+        Asked::Jobs(_) | Asked::All => pointers.read().await?,
+    };
     // Messages are taken in, and what an event tells is only sooner than the schedule.
     let by_clock = asked == Asked::All;
     let wanted = match asked {

@@ -268,7 +268,8 @@ pub(crate) fn sentry_deploy(told: &Told, to: &Sentry, now: Time) -> Value {
 /// Somebody's own body, with the release's own words in its texts.
 pub(crate) fn http(told: &Told, to: &Http, now: Time) -> Value {
     let seconds = now.since(told.started).as_secs().to_string();
-    let message = plain_lines(&told.message);
+    // Whoever gets it may take `@` for people and `<` for links: a commit's message addresses nobody.
+    let message = plain_lines(&told.message).replace('@', &format!("@{JOINER}")).replace('<', &format!("<{JOINER}"));
     let words = [
         ("{application}", told.application.as_str()),
         ("{pipeline}", &told.pipeline),
@@ -448,6 +449,9 @@ mod tests {
             let text = sent.to_string();
             assert!(!text.contains("\\u001b") && !text.contains('\u{202e}') && text.contains("bold"), "{text}");
         }
+        let told = Told { message: "@everyone see <https://x.example>".into(), ..release() };
+        let sent = http(&told, &http_to, NOW)["text"].as_str().unwrap_or_default().to_owned();
+        assert!(!sent.contains("@e") && !sent.contains("<h"), "{sent:?}");
     }
 
     #[test]

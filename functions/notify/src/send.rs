@@ -1,5 +1,7 @@
 //! Sending, once: what was told stands in the release's log.
 
+use std::time::Duration;
+
 use shared::aws::http::Post;
 use shared::job::Release;
 use shared::manifest::{Datadog, Http, Notifications, Sentry, Slack};
@@ -8,6 +10,9 @@ use tracing::warn;
 
 use crate::message::{self, News};
 use crate::release::Told;
+
+/// How long the release's log is read for what was told before: one of millions of lines would take longer than the function has.
+const READS: Duration = Duration::from_secs(20);
 
 /// Sends, and notes in the release's log what was told and what could not be.
 pub(crate) struct Notifier<'a> {
@@ -24,10 +29,18 @@ pub(crate) struct Notifier<'a> {
 impl<'a> Notifier<'a> {
     pub(crate) async fn new(aws: &'a Aws, release: &'a Release, since: Time) -> Self {
         // When that cannot be read, somebody may be told twice: better than never.
-        let known = shared::journal::lines_since(aws, release, since, message::OWN).await.unwrap_or_else(|error| {
-            warn!(%error, "what was told before is not known");
-            Vec::new()
-        });
+        let read = shared::journal::lines_since(aws, release, since, message::OWN);
+        let known = match tokio::time::timeout(READS, read).await {
+            Ok(Ok(known)) => known,
+            Ok(Err(error)) => {
+                warn!(%error, "what was told before is not known");
+                Vec::new()
+            }
+            Err(_) => {
+                warn!("the release's log is long: what was told before is not known");
+                Vec::new()
+            }
+        };
         Self { aws, release, journal: Journal::default(), known, said: Vec::new(), before: false }
     }
 

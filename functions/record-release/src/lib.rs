@@ -22,9 +22,6 @@ const SHOWN: Duration = Duration::from_secs(60);
 /// How many records tell how long things usually take.
 const USUAL: usize = 15;
 
-/// How many tell which release ran before: one may go back behind many, and many may fail one after another.
-const MOST: usize = 60;
-
 /// How often it is looked which release was before the one that runs, until two looks agree.
 const LOOKS: usize = 4;
 
@@ -272,7 +269,8 @@ impl Recorder<'_> {
     }
 
     async fn history(&self, now: Time) -> Result<History, Error> {
-        History::look(self.aws, &self.store, &self.pipelines(), now, MOST).await
+        let is_enough = |records: &[Record]| record::before(records).is_some();
+        History::look(self.aws, &self.store, &self.pipelines(), now, is_enough).await
     }
 }
 

@@ -116,9 +116,6 @@ pub(super) async fn go_back(asked: Rollback) -> Result<ExitCode, Mistake> {
 const SOURCE: &str = "Source";
 const BEHIND: &str = "Behind";
 
-/// How many releases are listed.
-const MOST_LISTED: usize = 50;
-
 /// The releases of a stack in the account that the usual credentials are of, also those that go on.
 async fn on_aws(stack: &str) -> Result<(shared::Aws, Vec<Entry>), Mistake> {
     let said = |error: shared::Error| Mistake(error.to_string());
@@ -130,7 +127,7 @@ async fn on_aws(stack: &str) -> Result<(shared::Aws, Vec<Entry>), Mistake> {
     let bucket = shared::aws::codepipeline::Codepipeline::new(&aws).bucket_of(&pipelines[0]).await.map_err(said)?;
     let names: Vec<_> = pipelines.iter().map(String::as_str).collect();
     let store = Store::within(aws.bucket(&bucket));
-    let history = History::look(&aws, &store, &names, shared::Time::of_system(), MOST_LISTED).await.map_err(said)?;
+    let history = History::look(&aws, &store, &names, shared::Time::of_system(), |_| true).await.map_err(said)?;
     Ok((aws, history.entries()))
 }
 

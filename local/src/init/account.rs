@@ -38,33 +38,35 @@ impl Asked {
             let why = shared::text::unknown("cluster", cluster, known.iter().map(String::as_str));
             return Err(Mistake(format!("--cluster: in {region}, {why}")));
         }
-        let mut services = Vec::new();
-        let mut next = Value::Null;
-        loop {
-            let mut input = json!({"cluster": cluster, "maxResults": 10});
-            if !next.is_null() {
-                input["nextToken"] = next;
-            }
-            let page = ask(Of::Ecs, "ListServices", input).await?;
-            let arns = names(&page["serviceArns"]);
-            if !arns.is_empty() {
-                let described = ask(Of::Ecs, "DescribeServices", json!({"cluster": cluster, "services": arns})).await?;
-                for service in described["services"].as_array().into_iter().flatten() {
-                    if service.pointer("/deploymentController/type") == Some(&json!("EXTERNAL")) {
-                        services.push((service.clone(), Value::Null));
-                        continue;
-                    }
-                    let runs = service["taskDefinition"]
-                        .as_str()
-                        .or_else(|| service.pointer("/taskSets/0/taskDefinition")?.as_str());
-                    let input = json!({"taskDefinition": runs.unwrap_or_default()});
-                    let definition = ask(Of::Ecs, "DescribeTaskDefinition", input).await?;
-                    services.push((service.clone(), definition["taskDefinition"].clone()));
+        // All pages of a list.
+        let list = async |of: Of, operation: &str, mut input: Value, what: &str| {
+            let mut all = Vec::new();
+            loop {
+                let page = ask(of, operation, input.clone()).await?;
+                all.extend(texts(&page[what]));
+                match page.get("nextToken").filter(|next| !next.is_null()) {
+                    Some(next) => input["nextToken"] = next.clone(),
+                    None => return Ok::<_, Mistake>(all),
                 }
             }
-            next = page["nextToken"].clone();
-            if next.is_null() {
-                break;
+        };
+        let mut services = Vec::new();
+        let input = json!({"cluster": cluster, "maxResults": 10});
+        for arns in list(Of::Ecs, "ListServices", input, "serviceArns").await?.chunks(10) {
+            let arns: Vec<_> = arns.iter().map(|arn| arn.rsplit('/').next().unwrap_or(arn)).collect();
+            let described = ask(Of::Ecs, "DescribeServices", json!({"cluster": cluster, "services": arns})).await?;
+            for service in described["services"].as_array().into_iter().flatten() {
+                if service.pointer("/deploymentController/type") == Some(&json!("EXTERNAL")) {
+                    services.push((service.clone(), Value::Null));
+                    continue;
+                }
+                // In the middle of a blue/green deployment there are several.
+                let sets = || service["taskSets"].as_array().into_iter().flatten();
+                let primary = sets().find(|set| set["status"] == "PRIMARY").or_else(|| sets().next());
+                let runs = service["taskDefinition"].as_str().or_else(|| primary?["taskDefinition"].as_str());
+                let input = json!({"taskDefinition": runs.unwrap_or_default()});
+                let definition = ask(Of::Ecs, "DescribeTaskDefinition", input).await?;
+                services.push((service.clone(), definition["taskDefinition"].clone()));
             }
         }
         let mut groups = Vec::new();
@@ -72,31 +74,32 @@ impl Asked {
             service.pointer("/deploymentController/type") == Some(&json!("CODE_DEPLOY"))
         };
         if services.iter().any(is_codedeploy) {
-            for application in texts(&ask(Of::Codedeploy, "ListApplications", json!({})).await?["applications"]) {
-                let listed =
-                    ask(Of::Codedeploy, "ListDeploymentGroups", json!({"applicationName": application})).await?;
-                let names = texts(&listed["deploymentGroups"]);
-                if names.is_empty() {
-                    continue;
-                }
-                let input = json!({"applicationName": application, "deploymentGroupNames": names});
-                let described = ask(Of::Codedeploy, "BatchGetDeploymentGroups", input).await?;
-                for group in described["deploymentGroupsInfo"].as_array().into_iter().flatten() {
-                    for deployed in group["ecsServices"].as_array().into_iter().flatten() {
-                        if deployed["clusterName"] == cluster {
-                            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-                            groups.push((
-                                application.clone(),
-                                text(&group["deploymentGroupName"]),
-                                text(&deployed["serviceName"]),
-                            ));
-                        }
+            for application in list(Of::Codedeploy, "ListApplications", json!({}), "applications").await? {
+                let input = json!({"applicationName": application});
+                let names = list(Of::Codedeploy, "ListDeploymentGroups", input, "deploymentGroups").await?;
+                for names in names.chunks(DESCRIBED_AT_ONCE) {
+                    let input = json!({"applicationName": application, "deploymentGroupNames": names});
+                    let described = ask(Of::Codedeploy, "BatchGetDeploymentGroups", input).await?;
+                    for group in described["deploymentGroupsInfo"].as_array().into_iter().flatten() {
+                        groups.extend(groups_of(group, &application, cluster));
                     }
                 }
             }
         }
         Ok(Self { region: region.clone(), cluster: cluster.to_owned(), services, groups })
     }
+}
+
+/// How many groups CodeDeploy describes at once.
+const DESCRIBED_AT_ONCE: usize = 100;
+
+/// What a group deploys in a cluster: its application, itself, and the service.
+fn groups_of(group: &Value, application: &str, cluster: &str) -> Vec<(String, String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let services = group["ecsServices"].as_array().into_iter().flatten().filter(|one| one["clusterName"] == cluster);
+    services
+        .map(|one| (application.to_owned(), text(&group["deploymentGroupName"]), text(&one["serviceName"])))
+        .collect()
 }
 
 fn texts(list: &Value) -> Vec<String> {

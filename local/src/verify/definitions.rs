@@ -147,8 +147,13 @@ impl Look<'_> {
         let region = region.unwrap_or(&self.environment.region).to_owned();
         match self.ask_in(&region, Of::Logs, "DescribeLogGroups", json!({"logGroupNamePrefix": group})).await {
             Ok(found) => {
-                if !found["logGroups"].as_array().into_iter().flatten().any(|one| one["logGroupName"] == group) {
-                    self.wrong(who, format!("there is no log group `{group}`, so {name} would not start: aws logs create-log-group --log-group-name {group}"));
+                let found =
+                    found["logGroups"].as_array().into_iter().flatten().find(|one| one["logGroupName"] == group);
+                match found.map(|one| one["logGroupClass"].as_str().unwrap_or("STANDARD")) {
+                    None => self.wrong(who, format!("there is no log group `{group}`, so {name} would not start: aws logs create-log-group --log-group-name {group}")),
+                    Some("STANDARD") => {}
+                    // A group's class stays as it was made.
+                    Some(class) => self.wrong(who, format!("the log group `{group}` is of the class {class}, of which GetLogEvents gives nothing: no line of {name} would be shown; log to one of the class STANDARD")),
                 }
             }
             Err(refused) => self.unasked(format!("whether the log group {group} is there"), &refused),

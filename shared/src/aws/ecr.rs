@@ -29,12 +29,19 @@ pub enum Version {
 }
 
 impl Image {
-    /// Reads `111122223333.dkr.ecr.us-east-1.amazonaws.com/shop@sha256:...`; `None` where it is not in ECR.
+    /// Reads `111122223333.dkr.ecr.us-east-1.amazonaws.com/shop@sha256:...`, or the same by the name that has IPv6 addresses,
+    /// `111122223333.dkr-ecr.us-east-1.on.aws/shop`; `None` where it is not in ECR.
     #[must_use]
     pub fn read(name: &str) -> Option<Self> {
         let (host, rest) = name.split_once('/')?;
-        let (account, host) = host.split_once(".dkr.ecr.")?;
-        let (region, _) = host.split_once(".amazonaws.")?;
+        let (account, host) = host.split_once(".dkr.ecr.").or_else(|| host.split_once(".dkr-ecr."))?;
+        let (region, domain) = host.split_once('.')?;
+        let is_aws = ["amazonaws.com", "amazonaws.com.cn", "on.aws", "on.amazonwebservices.com.cn"].contains(&domain);
+        // A Region becomes a part of the address that is asked, with a signature: nothing else may stand there.
+        let is_region = region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if !is_aws || !is_region || account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
         let (repository, version) = match rest.split_once('@') {
             Some((repository, digest)) => {
                 let repository = repository.split_once(':').map_or(repository, |(repository, _)| repository);
@@ -92,7 +99,17 @@ mod tests {
                 ("eu-west-1", repository, version)
             );
         }
-        for other in ["registry.example/shop:1.0", "shop", "shop:1.0"] {
+        let dual = Image::read("111122223333.dkr-ecr.eu-west-1.on.aws/shop:1.0").unwrap();
+        assert_eq!((dual.region.as_str(), dual.repository.as_str()), ("eu-west-1", "shop"));
+        for other in [
+            "registry.example/shop:1.0",
+            "shop",
+            "shop:1.0",
+            // A signed request goes to an address that has the Region in it.
+            "111122223333.dkr.ecr.x.evil.example?.amazonaws.com/shop:1.0",
+            "111122223333.dkr.ecr.eu-west-1.evil.example/shop:1.0",
+            "1.dkr.ecr.eu-west-1.amazonaws.com/shop:1.0",
+        ] {
             assert_eq!(Image::read(other), None, "{other}");
         }
     }

@@ -15,6 +15,9 @@ pub(super) const LONGEST_NAME: usize = 40;
 /// The most workers of a kind in an environment: what is known of them is one object that is read at every look.
 const MOST_WORKERS: u32 = 500;
 
+/// How many unknown environments of one list are told of.
+const MOST_UNKNOWN: usize = 10;
+
 /// Something that a manifest gets wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flaw {
@@ -188,7 +191,7 @@ impl Manifest {
             return vec![Flaw::new(&[part, name], why)];
         }
         let listed = listed.into_iter().flatten().enumerate();
-        let unknown = listed.filter(|(_, listed)| !self.environments.contains_key(&listed.value));
+        let unknown = listed.filter(|(_, listed)| !self.environments.contains_key(&listed.value)).take(MOST_UNKNOWN);
         let flaw = |(at, listed): (usize, &serde_saphyr::Spanned<String>)| {
             let known = self.environments.keys().map(String::as_str);
             let message = format!("{part}.{name}: {}", text::unknown("environment", &listed.value, known));
@@ -202,7 +205,13 @@ impl Manifest {
         let mut flaws = Vec::new();
         let told = &self.notifications;
         let mut address = |path: &[&str], url: &str| {
-            if !url.starts_with("https://") && !url.starts_with("http://127.0.0.1") {
+            let is_here = url.strip_prefix("http://127.0.0.1").is_some_and(|rest| {
+                let rest = rest
+                    .strip_prefix(':')
+                    .map_or(rest, |port| port.trim_start_matches(|one: char| one.is_ascii_digit()));
+                rest.is_empty() || rest.starts_with('/')
+            });
+            if !url.starts_with("https://") && !is_here {
                 flaws.push(Flaw::new(path, "an address begins with https://"));
             }
         };

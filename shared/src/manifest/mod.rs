@@ -443,11 +443,20 @@ impl Manifest {
     /// # Errors
     /// The first mistake in it, with its line where it has one.
     pub fn read(file: &str, content: &str) -> Result<Self, Mistake> {
-        let manifest: Self = yaml::read(file, content)?;
+        let manifest = Self::read_shape(file, content)?;
         match manifest.flaws().into_iter().next() {
             Some(flaw) => Err(flaw.mistake(file)),
             None => Ok(manifest),
         }
+    }
+
+    /// The same without a look at what a manifest of the right shape can get wrong, for one with which something was begun already: a newer
+    /// version may be stricter, and what an older one has begun with it is followed, stopped, and gone back to all the same.
+    ///
+    /// # Errors
+    /// It has not the shape of a manifest.
+    pub fn read_shape(file: &str, content: &str) -> Result<Self, Mistake> {
+        yaml::read(file, content)
     }
 
     /// The task of this name.

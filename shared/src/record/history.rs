@@ -19,6 +19,10 @@ use crate::time::Time;
 /// worse for it.
 pub const CAUGHT_UP: Duration = Duration::from_secs(7 * 86_400);
 
+/// How many records of each pipeline are read at once, and the most that are.
+const AT_ONCE: usize = 60;
+const MOST: usize = 600;
+
 /// How long after its last action an execution may show its end.
 const CHANGED: Duration = Duration::from_secs(5);
 
@@ -32,23 +36,41 @@ pub struct History {
 }
 
 impl History {
-    /// Looks at the newest of these pipelines, of which the first releases and the others go back, at most so many of each.
+    /// Looks at the newest of these pipelines, of which the first releases and the others go back: at some of each, and further back as long
+    /// as that is not enough. Between two that deploy, hundreds may fail or be rejected.
     ///
     /// # Errors
     /// The calls'.
-    pub async fn look(aws: &Aws, store: &Store, pipelines: &[&str], now: Time, most: usize) -> Result<Self, Error> {
+    pub async fn look(
+        aws: &Aws,
+        store: &Store,
+        pipelines: &[&str],
+        now: Time,
+        is_enough: impl Fn(&[Record]) -> bool,
+    ) -> Result<Self, Error> {
         let mut history = Self::default();
-        for entry in store.newest(pipelines, most).await? {
-            match entry {
-                Entry::Record(record) => history.records.push(*record),
-                Entry::Newer { .. } | Entry::Unreadable { .. } => history.unreadable.push(entry),
+        let mut listed = Vec::new();
+        for pipeline in pipelines {
+            listed.push(store.executions(pipeline).await?);
+        }
+        let mut from = 0;
+        while from == 0 || (from < MOST && listed.iter().any(|all| all.len() > from) && !is_enough(&history.records)) {
+            for (pipeline, all) in pipelines.iter().zip(&listed) {
+                for entry in store.read(pipeline, all.iter().skip(from).take(AT_ONCE)).await? {
+                    match entry {
+                        Entry::Record(record) => history.records.push(*record),
+                        Entry::Newer { .. } | Entry::Unreadable { .. } => history.unreadable.push(entry),
+                    }
+                }
             }
+            from += AT_ONCE;
+            history.records.sort_by_key(|record| std::cmp::Reverse(record.ended));
         }
         let codepipeline = Codepipeline::new(aws);
         let mut now_shown = Vec::new();
         for (at, pipeline) in pipelines.iter().enumerate() {
             // Of those that were not read, too, it is known that they have one.
-            let written: BTreeMap<_, _> = store.executions(pipeline).await?.into_iter().skip(most).collect();
+            let written: BTreeMap<_, _> = listed[at].iter().skip(from).cloned().collect();
             for one in codepipeline.newest_executions(pipeline).await? {
                 if history.lacks(&one, now) && !written.contains_key(&one.id) {
                     let shown = as_it_stands(aws, &codepipeline, (pipeline, at > 0), &one).await?;

@@ -132,18 +132,32 @@ impl Store {
     pub async fn newest(&self, pipelines: &[&str], most: usize) -> Result<Vec<Entry>, Error> {
         let mut entries = Vec::new();
         for pipeline in pipelines {
-            for (execution, _) in self.executions(pipeline).await?.iter().take(most) {
-                match self.get(pipeline, execution).await {
-                    Ok(entry) => entries.extend(entry),
-                    // One that is too large, say, is no reason to know nothing of the others.
-                    Err(Error::Stop(why)) => {
-                        entries.push(Entry::Unreadable { execution: execution.clone(), why: why.message });
-                    }
-                    Err(again) => return Err(again),
-                }
-            }
+            entries.extend(self.read(pipeline, self.executions(pipeline).await?.iter().take(most)).await?);
         }
         newest_first(&mut entries);
+        Ok(entries)
+    }
+
+    /// The records of these executions of a pipeline.
+    ///
+    /// # Errors
+    /// The calls'.
+    pub async fn read(
+        &self,
+        pipeline: &str,
+        executions: impl Iterator<Item = &(String, Time)>,
+    ) -> Result<Vec<Entry>, Error> {
+        let mut entries = Vec::new();
+        for (execution, _) in executions {
+            match self.get(pipeline, execution).await {
+                Ok(entry) => entries.extend(entry),
+                // One that is too large, say, is no reason to know nothing of the others.
+                Err(Error::Stop(why)) => {
+                    entries.push(Entry::Unreadable { execution: execution.clone(), why: why.message });
+                }
+                Err(again) => return Err(again),
+            }
+        }
         Ok(entries)
     }
 

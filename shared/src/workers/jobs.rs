@@ -84,18 +84,35 @@ impl Job {
             return Err(format!("`id` has {} bytes; at most {LONGEST_ID} are taken", id.len()));
         }
         let by_clock = match message.schedule {
+            // It would take the place of that run.
+            None if is_of_a_run(&id) => {
+                return Err(format!("`id` is `{id}`, as what runs by the clock is called: call it otherwise"));
+            }
             None => None,
+            Some(schedule) if schedule.len() > LONGEST_ID => {
+                return Err(format!("`schedule` has {} bytes; at most {LONGEST_ID} are taken", schedule.len()));
+            }
             Some(schedule) => {
                 let due = message.due.unwrap_or_default();
                 let at = aws_smithy_types::DateTime::from_str(&due, aws_smithy_types::date_time::Format::DateTime);
                 let at =
                     at.map_err(|_| format!("`due` is `{due}`, which is no moment such as 2026-11-24T03:00:00Z"))?;
+                if id != format!("{schedule} {due}") {
+                    return Err(format!("`id` is `{id}`, and that of a run by the clock is `{schedule} {due}`"));
+                }
                 let within = message.within.unwrap_or(10 * 60);
                 Some(ByClock { schedule, due: Time::from(at), overlap: message.overlap, within })
             }
         };
         Ok(Self { worker, environment, id, by_clock })
     }
+}
+
+/// Whether an id is one that Scheduler gives the runs of a schedule: its name and the moment.
+fn is_of_a_run(id: &str) -> bool {
+    let moment =
+        |text: &str| aws_smithy_types::DateTime::from_str(text, aws_smithy_types::date_time::Format::DateTime).is_ok();
+    id.rsplit_once(' ').is_some_and(|(_, last)| moment(last))
 }
 
 /// The objects of one kind in one environment.
@@ -184,12 +201,27 @@ mod tests {
             (r#"{"worker": "exports", "id": "7"}"#, "`environment` is missing in the message"),
             (r#"{"worker": "", "environment": "eu", "id": "7"}"#, "`worker` is missing in the message"),
             (r#"{"worker": "a", "environment": "eu", "id": "7", "schedule": "s"}"#, "`due` is ``, which is no moment"),
+            // Whoever may ask for a worker takes no run of a schedule's place.
+            (
+                r#"{"worker": "a", "environment": "eu", "id": "nightly 2026-11-25T03:00:00Z"}"#,
+                "as what runs by the clock is called",
+            ),
+            (
+                r#"{"worker": "a", "environment": "eu", "id": "nightly 2026-11-25T03:00:00Z", "schedule": "nightly", "due": "2020-01-01T00:00:00Z"}"#,
+                "that of a run by the clock is `nightly 2020-01-01T00:00:00Z`",
+            ),
         ] {
             let wrong = Job::read(body).unwrap_err();
             assert!(wrong.contains(said), "{body}: {wrong}");
         }
         let long = format!(r#"{{"worker": "a", "environment": "eu", "id": "{}"}}"#, "x".repeat(129));
         assert!(Job::read(&long).unwrap_err().contains("129 bytes"));
+        let due = r#""due": "2026-11-24T03:00:00Z""#;
+        let long = format!(
+            r#"{{"worker": "a", "environment": "eu", "id": "1", {due}, "schedule": "{}"}}"#,
+            "x".repeat(250_000)
+        );
+        assert!(Job::read(&long).unwrap_err().contains("250000 bytes"), "it would be kept in the ledger");
     }
 
     #[test]

@@ -45,6 +45,35 @@ pub struct Known {
 }
 
 impl Known {
+    /// What the pipelines of a release's own application have written, and what those of another one have that the stack serves, too: a
+    /// release makes nothing of that. The stack's own pipelines are of one application.
+    #[must_use]
+    pub fn split(self, release: &Release, stack: &[String]) -> (Self, Self) {
+        let is_stacks = |pipeline: &String| stack.contains(pipeline);
+        let is_own =
+            |writer: &String| *writer == release.pipeline || (is_stacks(writer) && is_stacks(&release.pipeline));
+        let (own, others) = self.kinds.into_iter().partition(|(_, one)| one.what.is_none() || is_own(&one.pipeline));
+        let schedules = self.schedules.into_iter();
+        let (own_schedules, other_schedules) =
+            schedules.partition(|(_, one)| one.what.as_ref().is_none_or(Vec::is_empty) || is_own(&one.pipeline));
+        (Self { kinds: own, schedules: own_schedules }, Self { kinds: others, schedules: other_schedules })
+    }
+
+    /// What of these is intended by a release of another application, by environment and name, with the pipeline that has written it.
+    #[must_use]
+    pub fn clash(&self, intended: &BTreeMap<String, Intended>) -> Option<(String, &str)> {
+        let kinds = self
+            .kinds
+            .iter()
+            .find(|((environment, name), _)| intended.get(environment).is_some_and(|one| one.kinds.contains_key(name)));
+        let schedules = self
+            .schedules
+            .iter()
+            .find(|(environment, _)| intended.get(*environment).is_some_and(|one| !one.schedules.is_empty()));
+        let of_kind = kinds.map(|((environment, name), one)| (format!("{environment}/{name}"), one.pipeline.as_str()));
+        of_kind.or(schedules.map(|(environment, one)| (format!("{environment}, schedules"), one.pipeline.as_str())))
+    }
+
     /// Whether any of them was written by this release.
     #[must_use]
     pub fn has_any_of(&self, release: &Release) -> bool {
@@ -92,10 +121,22 @@ impl<'a> Pointers<'a> {
     /// # Errors
     /// The call's, or that one cannot be read.
     pub async fn read(&self) -> Result<Known, Error> {
-        let mut known = Known::default();
         // Without a slash at its end: so the role may read it, and SSM compares what is asked with what is allowed as they are written.
+        self.read_below(&self.settings.pointers).await
+    }
+
+    /// Reads those of an environment: SSM answers ten at a time, and 40 calls a second of an account.
+    ///
+    /// # Errors
+    /// As of [`read`](Self::read).
+    pub async fn read_of(&self, environment: &str) -> Result<Known, Error> {
+        self.read_below(&format!("{}/{environment}", self.settings.pointers)).await
+    }
+
+    async fn read_below(&self, asked: &str) -> Result<Known, Error> {
+        let mut known = Known::default();
         let path = &self.settings.pointers;
-        for (name, text) in self.aws.parameters(path).await? {
+        for (name, text) in self.aws.parameters(asked).await? {
             let below = name.strip_prefix(path).and_then(|rest| rest.strip_prefix('/'));
             let parts = below.and_then(|rest| rest.split_once('/'));
             match parts {
@@ -243,4 +284,63 @@ impl<'a> Pointers<'a> {
 fn none_before<T: serde::Serialize + for<'d> serde::Deserialize<'d>>(release: &Release) -> Released<T> {
     let before = Release { execution: String::new(), ..release.clone() };
     Released::by(&before, "", None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::ecs::Overrides;
+
+    #[test]
+    fn what_another_application_of_the_stack_has_released_is_left_alone_or_clashes_by_name() {
+        let release = |pipeline: &str| Release {
+            pipeline: pipeline.into(),
+            execution: "e".into(),
+            stage: None,
+            action: None,
+            attempt: 1,
+        };
+        let kind = Kind {
+            definition: "arn".into(),
+            container: "shop".into(),
+            environment: serde_json::from_value(json!({"region": "us-east-1", "cluster": "shop"})).unwrap(),
+            overrides: Overrides::default(),
+            most: 1,
+            warm: 0,
+            live: None,
+        };
+        let intends = |kinds: &[&str]| {
+            let kinds = kinds.iter().map(|name| ((*name).to_owned(), kind.clone())).collect();
+            BTreeMap::from([("us".to_owned(), Intended { kinds, schedules: Vec::new() })])
+        };
+        let known = |writer: &str| Known {
+            kinds: BTreeMap::from([(
+                ("us".to_owned(), "exports".to_owned()),
+                Released::by(&release(writer), "key", Some(kind.clone())),
+            )]),
+            schedules: BTreeMap::new(),
+        };
+        let stack = ["shop-pipeline".to_owned(), "shop-rollback".to_owned()];
+        for (writer, own, is_own) in [
+            ("shop-pipeline", "shop-pipeline", true),
+            ("shop-pipeline", "shop-rollback", true),
+            ("billing", "billing", true),
+            ("billing", "shop-pipeline", false),
+            ("shop-pipeline", "billing", false),
+        ] {
+            let (mine, others) = known(writer).split(&release(own), &stack);
+            assert_eq!(
+                (mine.kinds.len(), others.kinds.len()),
+                (usize::from(is_own), usize::from(!is_own)),
+                "{writer}, {own}"
+            );
+            assert!(
+                mine.is(&intends(&[]), &release(own), "key") != is_own,
+                "only what is its own is to be gone: {writer}, {own}"
+            );
+            let clash = others.clash(&intends(&["exports"]));
+            assert_eq!(clash, (!is_own).then(|| ("us/exports".to_owned(), writer)));
+            assert_eq!(others.clash(&intends(&["imports"])), None);
+        }
+    }
 }
