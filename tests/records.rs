@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use local::world::ExecutionStatus;
-use shared::Time;
 use shared::record::{Entry, Record, Store};
+use shared::{Manifest, Time};
 use tests::sweep::share;
 use tests::{Call, Fate, Meddling, SMALL, Script, Setting, Stage, is_in, of_task, play};
 
@@ -199,6 +199,28 @@ fn without_a_record_or_with_one_of_a_newer_cutover_it_goes_back_and_says_what_is
             assert_eq!(is_left, kept == Kept::Newer, "a newer record is never written over: {entry:?}");
         });
     }
+}
+
+#[test]
+fn a_release_that_a_less_strict_version_took_can_be_gone_back_to() {
+    play(own_images(), async |stage| {
+        let first = release(&stage).await;
+        release(&stage).await;
+        // As if it had been released when nobody looked at how long a time-out is.
+        let manifest = Setting::default().manifest.replacen("timeout: 30m", "timeout: 48h", 1);
+        assert!(
+            Manifest::read("deploy.yaml", &manifest).is_err() && Manifest::read_shape("deploy.yaml", &manifest).is_ok()
+        );
+        let image = format!(r#"{{"ImageURI":"{}"}}"#, stage.image_of(&first).unwrap());
+        let artifact = tests::zip(&[("deploy.yaml", manifest.as_bytes()), ("imageDetail.json", image.as_bytes())]);
+        let (store, pipeline) = (store(&stage), stage.world().pipeline_name().to_owned());
+        let key = Store::artifact(&pipeline, &first);
+        let kept = store.bucket().get(&key).await.unwrap().unwrap();
+        store.bucket().replace(&key, artifact, &kept.etag).await.unwrap();
+        let back = stage.start_back(Some(&first), None);
+        assert_eq!(stage.end(&back).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&back));
+        assert_eq!(version(&stage), "2.0");
+    });
 }
 
 #[test]

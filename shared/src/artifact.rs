@@ -66,8 +66,8 @@ pub async fn read(aws: &Aws, job: &Job, file: Option<&str>) -> Result<Content, E
     Ok(read_from(&client(config), &job.artifacts, file, read).await??)
 }
 
-/// The same from these artifacts, with the function's own role, for a function that has no job; `None` when there is no manifest in them, or
-/// none of a manifest's shape: then no action has begun anything with it either.
+/// The same from these artifacts, with the function's own role, for a function that has no job; `None` when there is no manifest in them that
+/// `read` takes: [`Manifest::read`], or [`Manifest::read_shape`] of one with which something may have been begun.
 ///
 /// # Errors
 /// An artifact that cannot be read.
@@ -75,9 +75,10 @@ pub async fn read_as_self(
     aws: &Aws,
     artifacts: &[ArtifactLocation],
     file: Option<&str>,
+    read: fn(&str, &str) -> Result<Manifest, Mistake>,
 ) -> Result<Option<Content>, Error> {
     let file = file.unwrap_or(manifest::FILE);
-    Ok(read_from(&client(aws.config().into()), artifacts, file, Manifest::read_shape).await?.ok())
+    Ok(read_from(&client(aws.config().into()), artifacts, file, read).await?.ok())
 }
 
 /// A file of these artifacts, with the function's own role; `None` when there is none.

@@ -259,7 +259,9 @@ impl Props {
     }
 }
 
-fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
+/// An artifact that has these files.
+#[must_use]
+pub fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content) in files {
         writer.start_file(*name, zip::write::SimpleFileOptions::default()).expect("a zip");

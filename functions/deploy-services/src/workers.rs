@@ -25,10 +25,11 @@ pub(crate) enum Standing {
     },
 }
 
-fn of_another(what: &str, pipeline: &str) -> Verdict {
+fn of_another(environment: &str, pipeline: &str, parameter: &str) -> Verdict {
     Verdict::misconfigured(format!(
-        "{what}: the pipeline {pipeline} has released this, and a release of yours would take its place. Where that is another application, give \
-         the environments of the two different names; where that pipeline is gone, delete the SSM parameters of the environment"
+        "{environment}: the pipeline {pipeline} has released other schedules there, and yours would take their place. Where that is another \
+         application, give its environments names of their own; where it is an earlier pipeline of this one, write the name of this one into \
+         `pipeline` of the SSM parameter {parameter}"
     ))
 }
 
@@ -100,15 +101,16 @@ impl Workers {
         };
         // Another invocation of the action may have written meanwhile, and died.
         if takes_back || self.known.is_none() {
-            let (own, others) = pointers.read().await?.split(tick.release, &tick.aws.settings().pipelines);
-            self.known = Some(own);
-            self.others = others;
+            self.known = Some(pointers.read().await?);
         }
         if !takes_back {
             self.register(tick).await?;
+            let all = self.known.take().unwrap_or_default().and(std::mem::take(&mut self.others));
+            let (own, others) = all.split(&self.intended, tick.release, &tick.aws.settings().pipelines);
+            (self.known, self.others) = (Some(own), others);
             // Before anything moves: theirs would be gone.
-            if let Some((what, pipeline)) = self.others.clash(&self.intended) {
-                return Err(of_another(&what, pipeline).into());
+            if let Some((environment, pipeline)) = self.others.clash(&self.intended) {
+                return Err(of_another(environment, pipeline, &pointers.schedules_of(environment)).into());
             }
         }
         Ok(())
@@ -172,6 +174,7 @@ impl Workers {
     /// Safe to repeat: see [`Pointers::publish`].
     pub(crate) async fn release(&mut self, tick: &Tick<'_>) {
         let (Some(pointers), Some(known)) = (Pointers::new(tick.aws), self.known.take()) else { return };
+        self.others = Known::default();
         let published = pointers.publish(&known, &self.intended, tick.release, tick.key).await;
         if let Err(verdict) = self.writing.note(tick.now, published) {
             self.broken.get_or_insert(verdict.message);
@@ -183,6 +186,7 @@ impl Workers {
     /// Safe to repeat: see [`Pointers::restore`].
     pub(crate) async fn bring_back(&mut self, tick: &Tick<'_>) {
         let (Some(pointers), Some(known)) = (Pointers::new(tick.aws), self.known.take()) else { return };
+        let known = known.and(std::mem::take(&mut self.others));
         if known.has_any_of(tick.release) && !self.are_a_fact {
             let restored = pointers.restore(&known, tick.release).await;
             if let Err(verdict) = self.writing.note(tick.now, restored) {

@@ -42,7 +42,7 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<Va
     let by_clock = asked == Asked::All;
     let wanted = match asked {
         Asked::Jobs(messages) => {
-            let taken = take_in::take_in(&aws, &bucket, &known, messages).await;
+            let taken = take_in::take_in(&aws, &bucket, &known, messages, invocation.clock.now()).await;
             let failed = taken.failed.iter().map(|id| json!({"itemIdentifier": id}));
             answer = json!({"batchItemFailures": failed.collect::<Vec<_>>()});
             taken.kinds

@@ -350,7 +350,7 @@ impl<'a> Look<'a> {
             Left::Skipped => self.counts.skipped += 1,
             Left::Missed => self.counts.missed += 1,
             Left::Impossible(_) => {
-                let body = serde_json::to_string(job).unwrap_or_default();
+                let body = job.to_send_again();
                 tell_dead(self.aws, &body, said.as_deref().unwrap_or_default()).await?;
                 self.counts.impossible += 1;
             }

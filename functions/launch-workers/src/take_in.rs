@@ -3,12 +3,13 @@
 //! Invariant: only what is written down, or told to people, is not received again.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use shared::aws::s3::Bucket;
 use shared::workers::Known;
 use shared::workers::jobs::{Job, Keys};
-use shared::{Aws, Error, text};
+use shared::{Aws, Error, Time, text};
 use tracing::{error, warn};
 
 use crate::event::Message;
@@ -26,9 +27,9 @@ pub(crate) struct Taken {
 /// Takes messages in.
 ///
 /// Safe to repeat: a job that is written down is not written again, and one that was taken is found so.
-pub(crate) async fn take_in(aws: &Aws, bucket: &Bucket, known: &Known, messages: Vec<Message>) -> Taken {
+pub(crate) async fn take_in(aws: &Aws, bucket: &Bucket, known: &Known, messages: Vec<Message>, now: Time) -> Taken {
     let each = join_all(messages.into_iter().map(async |message| {
-        let outcome = take(aws, bucket, known, &message).await;
+        let outcome = take(aws, bucket, known, &message, now).await;
         (message.id, outcome)
     }))
     .await;
@@ -46,8 +47,14 @@ pub(crate) async fn take_in(aws: &Aws, bucket: &Bucket, known: &Known, messages:
     taken
 }
 
-async fn take(aws: &Aws, bucket: &Bucket, known: &Known, message: &Message) -> Result<Option<(String, String)>, Error> {
-    let job = Job::read(&message.body).and_then(|job| match is_known(known, &job) {
+async fn take(
+    aws: &Aws,
+    bucket: &Bucket,
+    known: &Known,
+    message: &Message,
+    now: Time,
+) -> Result<Option<(String, String)>, Error> {
+    let job = Job::read(&message.body).and_then(|job| is_due(job, now)).and_then(|job| match is_known(known, &job) {
         Ok(()) => Ok(Some(job)),
         Err(why) if message.received < RECEIVED => {
             warn!(message = message.id, why, "a job waits for the release that brings its worker");
@@ -72,6 +79,17 @@ async fn take(aws: &Aws, bucket: &Bucket, known: &Known, message: &Message) -> R
 /// How often a message is received whose worker no release has brought yet, or not again, before nobody will: the new web version, which may ask
 /// for it, has traffic before the last target's has moved, which is when workers are released. The queue shows it again after six minutes.
 const RECEIVED: u32 = 4;
+
+/// How far clocks may differ.
+const CLOCKS: Duration = Duration::from_secs(5 * 60);
+
+/// A run by the clock, once it is due: Scheduler sends none before, and what somebody else sends in its name would take its place.
+fn is_due(job: Job, now: Time) -> Result<Job, String> {
+    match &job.by_clock {
+        Some(run) if run.due > now.plus(CLOCKS) => Err(format!("`due` is {}, and it is {now}", run.due)),
+        Some(_) | None => Ok(job),
+    }
+}
 
 fn is_known(known: &Known, job: &Job) -> Result<(), String> {
     let Job { worker, environment, .. } = job;

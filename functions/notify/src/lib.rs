@@ -244,7 +244,7 @@ async fn manifest_of(aws: &Aws, actions: &[Sibling]) -> Result<Option<Manifest>,
     let mut known = std::collections::BTreeSet::new();
     let mut is_new = |one: &&Sibling| known.insert(one.artifacts.iter().map(|one| one.key.clone()).collect::<Vec<_>>());
     for action in with.filter(|one| is_new(one)).take(MOST_ARTIFACTS) {
-        match artifact::read_as_self(aws, &action.artifacts, action.manifest.as_deref()).await {
+        match artifact::read_as_self(aws, &action.artifacts, action.manifest.as_deref(), Manifest::read).await {
             Ok(Some(content)) => return Ok(Some(content.manifest)),
             Ok(None) => {}
             Err(again @ Error::Again(_)) => return Err(again),

@@ -269,7 +269,7 @@ impl Recorder<'_> {
     }
 
     async fn history(&self, now: Time) -> Result<History, Error> {
-        let is_enough = |records: &[Record]| record::before(records).is_some();
+        let is_enough = |records: &[Record]| record::is_before_known(records);
         History::look(self.aws, &self.store, &self.pipelines(), now, is_enough).await
     }
 }

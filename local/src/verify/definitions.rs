@@ -153,7 +153,7 @@ impl Look<'_> {
                     None => self.wrong(who, format!("there is no log group `{group}`, so {name} would not start: aws logs create-log-group --log-group-name {group}")),
                     Some("STANDARD") => {}
                     // A group's class stays as it was made.
-                    Some(class) => self.wrong(who, format!("the log group `{group}` is of the class {class}, of which GetLogEvents gives nothing: no line of {name} would be shown; log to one of the class STANDARD")),
+                    Some(class) => self.note(who, format!("the log group `{group}` is of the class {class}, of which GetLogEvents gives nothing: no line of {name} would be shown; log to one of the class STANDARD")),
                 }
             }
             Err(refused) => self.unasked(format!("whether the log group {group} is there"), &refused),

@@ -28,6 +28,19 @@ pub enum Version {
     Tag(String),
 }
 
+/// What the names of ECR's hosts end with, by partition.
+const ENDINGS: [&str; 9] = [
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "amazonaws.eu",
+    "on.aws",
+    "on.amazonwebservices.com.cn",
+    "c2s.ic.gov",
+    "sc2s.sgov.gov",
+    "csp.hci.ic.gov",
+    "cloud.adc-e.uk",
+];
+
 impl Image {
     /// Reads `111122223333.dkr.ecr.us-east-1.amazonaws.com/shop@sha256:...`, or the same by the name that has IPv6 addresses,
     /// `111122223333.dkr-ecr.us-east-1.on.aws/shop`; `None` where it is not in ECR.
@@ -36,7 +49,7 @@ impl Image {
         let (host, rest) = name.split_once('/')?;
         let (account, host) = host.split_once(".dkr.ecr.").or_else(|| host.split_once(".dkr-ecr."))?;
         let (region, domain) = host.split_once('.')?;
-        let is_aws = ["amazonaws.com", "amazonaws.com.cn", "on.aws", "on.amazonwebservices.com.cn"].contains(&domain);
+        let is_aws = ENDINGS.contains(&domain);
         // A Region becomes a part of the address that is asked, with a signature: nothing else may stand there.
         let is_region = region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         if !is_aws || !is_region || account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -101,6 +114,7 @@ mod tests {
         }
         let dual = Image::read("111122223333.dkr-ecr.eu-west-1.on.aws/shop:1.0").unwrap();
         assert_eq!((dual.region.as_str(), dual.repository.as_str()), ("eu-west-1", "shop"));
+        assert!(Image::read("111122223333.dkr.ecr.eusc-de-east-1.amazonaws.eu/shop:1.0").is_some());
         for other in [
             "registry.example/shop:1.0",
             "shop",

@@ -13,6 +13,7 @@ use crate::aws::Aws;
 use crate::aws::codepipeline::{Codepipeline, Execution, ListedExecution, Sibling};
 use crate::error::Error;
 use crate::job::Release;
+use crate::manifest::Manifest;
 use crate::time::Time;
 
 /// How long after its end a release may have no record: as long as it is looked for, since one that cannot be written now is known no
@@ -113,7 +114,7 @@ impl History {
 /// What may work when it is tried again.
 pub async fn content_of(aws: &Aws, actions: &[Sibling]) -> Result<Option<Content>, Error> {
     let Some(action) = carrier(actions) else { return Ok(None) };
-    match artifact::read_as_self(aws, &action.artifacts, action.manifest.as_deref()).await {
+    match artifact::read_as_self(aws, &action.artifacts, action.manifest.as_deref(), Manifest::read_shape).await {
         Err(Error::Stop(why)) => {
             tracing::warn!(why = why.message, "what was released is not known");
             Ok(None)

@@ -265,9 +265,19 @@ pub fn runs(records: &[Record]) -> Option<&Record> {
 /// back, it is the release before what that one has brought.
 #[must_use]
 pub fn before(records: &[Record]) -> Option<&Record> {
-    let runs = runs(records).filter(|runs| !runs.content.is_empty())?;
-    let own =
-        records.iter().filter(|one| !one.back && one.content == runs.content).filter_map(Record::deployed_at).max()?;
+    let (surely, perhaps) = before_both(records);
+    surely.or(perhaps)
+}
+
+/// Whether no older record can tell otherwise: the release that built what ran before is among these.
+#[must_use]
+pub fn is_before_known(records: &[Record]) -> bool {
+    before_both(records).0.is_some()
+}
+
+/// The release that built what ran before what runs; and, for where that is not among these, the good one that deployed last before it.
+fn before_both(records: &[Record]) -> (Option<&Record>, Option<&Record>) {
+    let Some((runs, own)) = runs_since(records) else { return (None, None) };
     let others = || records.iter().filter(|one| one.content != runs.content && one.deployed_at() < Some(own));
     let is_good = |one: &&Record| !one.back && one.has_succeeded() && !one.artifact.is_empty();
     let ran = others().filter(|one| one.deployed_at().is_some()).max_by_key(|one| one.deployed_at());
@@ -275,7 +285,15 @@ pub fn before(records: &[Record]) -> Option<&Record> {
         let same = others().filter(is_good).filter(|one| !one.content.is_empty() && one.content == ran.content);
         same.max_by_key(|one| one.deployed_at())
     });
-    same.or_else(|| others().filter(is_good).max_by_key(|one| one.deployed_at()))
+    (same, others().filter(is_good).max_by_key(|one| one.deployed_at()))
+}
+
+/// What runs, and when a release has deployed that last.
+fn runs_since(records: &[Record]) -> Option<(&Record, Time)> {
+    let runs = runs(records).filter(|runs| !runs.content.is_empty())?;
+    let own =
+        records.iter().filter(|one| !one.back && one.content == runs.content).filter_map(Record::deployed_at).max()?;
+    Some((runs, own))
 }
 
 /// What a manifest and an image are recognized by: 64 bits of FNV-1a, for telling a few hundred releases apart.

@@ -108,6 +108,16 @@ impl Job {
     }
 }
 
+impl Job {
+    /// The message by which a job that could not be done is asked for again. A run by the clock is a job like any other then: its moment is
+    /// past, and its id is that of the run that did not come about.
+    #[must_use]
+    pub fn to_send_again(&self) -> String {
+        let id = if self.by_clock.is_some() { format!("{} again", self.id) } else { self.id.clone() };
+        serde_json::json!({"worker": self.worker, "environment": self.environment, "id": id}).to_string()
+    }
+}
+
 /// Whether an id is one that Scheduler gives the runs of a schedule: its name and the moment.
 fn is_of_a_run(id: &str) -> bool {
     let moment =
@@ -222,6 +232,19 @@ mod tests {
             "x".repeat(250_000)
         );
         assert!(Job::read(&long).unwrap_err().contains("250000 bytes"), "it would be kept in the ledger");
+    }
+
+    #[test]
+    fn what_could_not_be_done_can_be_asked_for_again_as_it_is_also_a_run_by_the_clock() {
+        for body in [
+            r#"{"worker": "exports", "environment": "eu", "id": "7"}"#,
+            r#"{"worker": "exports", "environment": "eu", "id": "nightly 2026-11-25T03:00:00Z", "schedule": "nightly", "due": "2026-11-25T03:00:00Z"}"#,
+        ] {
+            let job = Job::read(body).unwrap();
+            let again = Job::read(&job.to_send_again()).unwrap();
+            assert!(again.id.starts_with(&job.id) && again.by_clock.is_none(), "{again:?}");
+            assert_eq!(Job::read(&again.to_send_again()).unwrap(), again);
+        }
     }
 
     #[test]

@@ -45,33 +45,41 @@ pub struct Known {
 }
 
 impl Known {
-    /// What the pipelines of a release's own application have written, and what those of another one have that the stack serves, too: a
-    /// release makes nothing of that. The stack's own pipelines are of one application.
+    /// Parts what a release may write over from what another application has written that the stack serves, too: kinds and schedules that
+    /// are not the release's, of a pipeline that is not either. The stack's own pipelines are of one application; another pipeline that
+    /// has written something of the same name is taken for an earlier one of it.
     #[must_use]
-    pub fn split(self, release: &Release, stack: &[String]) -> (Self, Self) {
+    pub fn split(self, intended: &BTreeMap<String, Intended>, release: &Release, stack: &[String]) -> (Self, Self) {
         let is_stacks = |pipeline: &String| stack.contains(pipeline);
         let is_own =
             |writer: &String| *writer == release.pipeline || (is_stacks(writer) && is_stacks(&release.pipeline));
-        let (own, others) = self.kinds.into_iter().partition(|(_, one)| one.what.is_none() || is_own(&one.pipeline));
-        let schedules = self.schedules.into_iter();
-        let (own_schedules, other_schedules) =
-            schedules.partition(|(_, one)| one.what.as_ref().is_none_or(Vec::is_empty) || is_own(&one.pipeline));
+        let (own, others) = self.kinds.into_iter().partition(|((environment, name), one)| {
+            let is_intended = || intended.get(environment).is_some_and(|intended| intended.kinds.contains_key(name));
+            one.what.is_none() || is_own(&one.pipeline) || is_intended()
+        });
+        let (own_schedules, other_schedules) = self.schedules.into_iter().partition(|(environment, one)| {
+            let intended = intended.get(environment).map(|intended| intended.schedules.as_slice()).unwrap_or_default();
+            let is_intended = |planned: &Planned| intended.iter().any(|one| one.name == planned.name);
+            is_own(&one.pipeline) || one.what.iter().flatten().all(is_intended)
+        });
         (Self { kinds: own, schedules: own_schedules }, Self { kinds: others, schedules: other_schedules })
     }
 
-    /// What of these is intended by a release of another application, by environment and name, with the pipeline that has written it.
+    /// With what was parted from it.
     #[must_use]
-    pub fn clash(&self, intended: &BTreeMap<String, Intended>) -> Option<(String, &str)> {
-        let kinds = self
-            .kinds
-            .iter()
-            .find(|((environment, name), _)| intended.get(environment).is_some_and(|one| one.kinds.contains_key(name)));
-        let schedules = self
-            .schedules
-            .iter()
-            .find(|(environment, _)| intended.get(*environment).is_some_and(|one| !one.schedules.is_empty()));
-        let of_kind = kinds.map(|((environment, name), one)| (format!("{environment}/{name}"), one.pipeline.as_str()));
-        of_kind.or(schedules.map(|(environment, one)| (format!("{environment}, schedules"), one.pipeline.as_str())))
+    pub fn and(mut self, others: Self) -> Self {
+        self.kinds.extend(others.kinds);
+        self.schedules.extend(others.schedules);
+        self
+    }
+
+    /// An environment of whose schedules these are another application's, where a release has some of its own, and the pipeline that has written
+    /// them: an environment has one list.
+    #[must_use]
+    pub fn clash(&self, intended: &BTreeMap<String, Intended>) -> Option<(&str, &str)> {
+        let has_own = |environment: &String| intended.get(environment).is_some_and(|one| !one.schedules.is_empty());
+        let (environment, one) = self.schedules.iter().find(|(environment, _)| has_own(environment))?;
+        Some((environment, &one.pipeline))
     }
 
     /// Whether any of them was written by this release.
@@ -106,6 +114,12 @@ impl<'a> Pointers<'a> {
     #[must_use]
     pub fn new(aws: &'a Aws) -> Option<Self> {
         Some(Self { aws, settings: aws.settings().workers.as_ref()? })
+    }
+
+    /// The SSM parameter that tells an environment's schedules.
+    #[must_use]
+    pub fn schedules_of(&self, environment: &str) -> String {
+        self.name(environment, SCHEDULES)
     }
 
     fn name(&self, environment: &str, name: &str) -> String {
@@ -292,7 +306,7 @@ mod tests {
     use crate::aws::ecs::Overrides;
 
     #[test]
-    fn what_another_application_of_the_stack_has_released_is_left_alone_or_clashes_by_name() {
+    fn what_another_application_of_the_stack_has_released_is_left_alone_and_its_schedules_clash() {
         let release = |pipeline: &str| Release {
             pipeline: pipeline.into(),
             execution: "e".into(),
@@ -309,16 +323,24 @@ mod tests {
             warm: 0,
             live: None,
         };
-        let intends = |kinds: &[&str]| {
-            let kinds = kinds.iter().map(|name| ((*name).to_owned(), kind.clone())).collect();
-            BTreeMap::from([("us".to_owned(), Intended { kinds, schedules: Vec::new() })])
+        let planned = |name: &str| Planned {
+            name: name.into(),
+            expression: "cron(0 3 * * ? *)".into(),
+            zone: "UTC".into(),
+            starts: "exports".into(),
+            overlap: crate::manifest::Overlap::Skip,
+            within: 600,
         };
-        let known = |writer: &str| Known {
-            kinds: BTreeMap::from([(
-                ("us".to_owned(), "exports".to_owned()),
-                Released::by(&release(writer), "key", Some(kind.clone())),
-            )]),
-            schedules: BTreeMap::new(),
+        let intends = |kinds: &[&str], schedules: &[&str]| {
+            let kinds = kinds.iter().map(|name| ((*name).to_owned(), kind.clone())).collect();
+            let schedules = schedules.iter().map(|name| planned(name)).collect();
+            BTreeMap::from([("us".to_owned(), Intended { kinds, schedules })])
+        };
+        let known = |writer: &str| {
+            let writer = release(writer);
+            let exports = (("us".to_owned(), "exports".to_owned()), Released::by(&writer, "key", Some(kind.clone())));
+            let nightly = ("us".to_owned(), Released::by(&writer, "key", Some(vec![planned("nightly")])));
+            Known { kinds: BTreeMap::from([exports]), schedules: BTreeMap::from([nightly]) }
         };
         let stack = ["shop-pipeline".to_owned(), "shop-rollback".to_owned()];
         for (writer, own, is_own) in [
@@ -328,19 +350,22 @@ mod tests {
             ("billing", "shop-pipeline", false),
             ("shop-pipeline", "billing", false),
         ] {
-            let (mine, others) = known(writer).split(&release(own), &stack);
-            assert_eq!(
-                (mine.kinds.len(), others.kinds.len()),
-                (usize::from(is_own), usize::from(!is_own)),
-                "{writer}, {own}"
-            );
-            assert!(
-                mine.is(&intends(&[]), &release(own), "key") != is_own,
-                "only what is its own is to be gone: {writer}, {own}"
-            );
-            let clash = others.clash(&intends(&["exports"]));
-            assert_eq!(clash, (!is_own).then(|| ("us/exports".to_owned(), writer)));
-            assert_eq!(others.clash(&intends(&["imports"])), None);
+            let none = intends(&[], &[]);
+            let (mine, others) = known(writer).split(&none, &release(own), &stack);
+            let counts = |known: &Known| (known.kinds.len(), known.schedules.len());
+            let (expected, left) = if is_own { ((1, 1), (0, 0)) } else { ((0, 0), (1, 1)) };
+            assert_eq!((counts(&mine), counts(&others)), (expected, left), "{writer}, {own}");
+            assert_eq!(mine.is(&none, &release(own), "key"), !is_own, "only its own is to be gone: {writer}, {own}");
+            assert_eq!(others.clash(&none), None);
+            assert_eq!(mine.and(others), known(writer), "what is written back goes by all of it");
+            // Another list of schedules would take the place of theirs.
+            let hourly = intends(&[], &["hourly"]);
+            let (_, others) = known(writer).split(&hourly, &release(own), &stack);
+            assert_eq!(others.clash(&hourly), (!is_own).then_some(("us", writer)));
+            // What is called the same is the same application's, by another pipeline: it is written over.
+            let same = intends(&["exports"], &["nightly", "hourly"]);
+            let (mine, others) = known(writer).split(&same, &release(own), &stack);
+            assert_eq!((counts(&mine), counts(&others), others.clash(&same)), ((1, 1), (0, 0), None));
         }
     }
 }
