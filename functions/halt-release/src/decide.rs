@@ -58,6 +58,12 @@ pub(crate) fn verdict(status: &str, actions: &[Sibling], after: Duration) -> Ver
     }
 }
 
+/// Whether an action has surely read its manifest, whatever that looks like now to a newer version: it has deployed, or run its task and told how
+/// long that took. A log action succeeds also where the manifest is broken.
+pub(crate) fn was_read(action: &Sibling) -> bool {
+    action.has_succeeded() && (action.deploys || action.variables.contains_key("Durations"))
+}
+
 /// What of a release's deployments may be taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Deployed {
@@ -139,6 +145,24 @@ mod tests {
     use shared::aws::codepipeline::ActionStatus;
 
     use super::*;
+
+    #[test]
+    fn only_what_has_deployed_or_run_its_task_has_surely_read_its_manifest() {
+        let (succeeded, failed) = (ActionStatus::Succeeded, ActionStatus::Failed);
+        let told = std::collections::BTreeMap::from([("Durations".to_owned(), "us=1".to_owned())]);
+        for (what, action, expected) in [
+            ("a deployment", Sibling { status: succeeded, deploys: true, ..Sibling::default() }, true),
+            ("one that failed", Sibling { status: failed, deploys: true, ..Sibling::default() }, false),
+            (
+                "a task",
+                Sibling { status: succeeded, task: Some("migrate".into()), variables: told, ..Sibling::default() },
+                true,
+            ),
+            ("its log", Sibling { status: succeeded, task: Some("migrate".into()), ..Sibling::default() }, false),
+        ] {
+            assert_eq!(was_read(&action), expected, "{what}");
+        }
+    }
 
     #[test]
     fn only_what_is_over_and_has_not_succeeded_is_taken_back() {

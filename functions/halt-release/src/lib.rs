@@ -322,8 +322,7 @@ async fn manifest(aws: &Aws, actions: &[Sibling]) -> Result<Manifest, Error> {
             .await
         {
             Ok(Some(content)) => return Ok(Manifest::Read(Box::new(content))),
-            // Only what was read deploys, and tells how long its tasks took: an older version has read it.
-            Ok(None) if action.has_succeeded() && (action.deploys || action.variables.contains_key("Durations")) => {
+            Ok(None) if decide::was_read(action) => {
                 why = Some("it is not of the shape of a manifest any more".to_owned());
             }
             Ok(None) => {}
