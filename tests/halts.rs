@@ -500,6 +500,22 @@ fn a_manifest_that_cannot_be_read_is_said_loudly_with_what_to_do() {
 }
 
 #[test]
+fn a_release_whose_manifest_has_a_mistake_has_begun_nothing_and_no_halt_is_told() {
+    for (right, wrong) in [("environments:", "enviroments:"), ("timeout", "timeuot"), ("prepare", "pre pare")] {
+        let setting = Setting::default();
+        let manifest = setting.manifest.replacen(right, wrong, 1);
+        assert_ne!(manifest, setting.manifest);
+        play(Setting { manifest, ..setting }, async |stage| {
+            let release = stage.start();
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+            tokio::time::sleep(Duration::from_secs(400)).await;
+            let said = stage.lines(&release);
+            assert!(!said.iter().any(|line| line.contains("halt ")), "{wrong}: {said:#?}");
+        });
+    }
+}
+
+#[test]
 fn while_half_of_its_calls_are_throttled_a_halt_is_said_to_its_end() {
     for seed in share(0..24, 6, 0) {
         let mut random = fastrand::Rng::with_seed(seed);

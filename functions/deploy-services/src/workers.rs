@@ -25,14 +25,6 @@ pub(crate) enum Standing {
     },
 }
 
-fn of_another(environment: &str, pipeline: &str, parameter: &str) -> Verdict {
-    Verdict::misconfigured(format!(
-        "{environment}: the pipeline {pipeline} has released other schedules there, and yours would take their place. Where that is another \
-         application, give its environments names of their own; where it is an earlier pipeline of this one, write the name of this one into \
-         `pipeline` of the SSM parameter {parameter}"
-    ))
-}
-
 /// The workers of a release, in all their environments.
 #[derive(Debug)]
 pub(crate) struct Workers {
@@ -40,8 +32,6 @@ pub(crate) struct Workers {
     intended: BTreeMap<String, Intended>,
     image: Option<String>,
     known: Option<Known>,
-    /// What another application has written that the stack serves, too.
-    others: Known,
     /// Whether a try before this one has succeeded: what is written down is a fact, and is not written back.
     are_a_fact: bool,
     /// What keeps them from being released.
@@ -65,7 +55,6 @@ impl Workers {
             intended,
             image,
             known: None,
-            others: Known::default(),
             are_a_fact,
             broken: None,
             unread: None,
@@ -105,11 +94,9 @@ impl Workers {
         }
         if !takes_back {
             self.register(tick).await?;
-            let all = self.known.take().unwrap_or_default().and(std::mem::take(&mut self.others));
-            let (own, others) = all.split(&self.intended, tick.release, &tick.aws.settings().pipelines);
-            (self.known, self.others) = (Some(own), others);
             // Before anything moves: theirs would be gone.
-            if let Some((environment, pipeline)) = self.others.clash(&self.intended) {
+            let (_, others) = self.known.as_ref().map(|known| self.split(known, tick)).unwrap_or_default();
+            if let Some((environment, pipeline)) = others.clash(&self.intended) {
                 return Err(of_another(environment, pipeline, &pointers.schedules_of(environment)).into());
             }
         }
@@ -156,8 +143,14 @@ impl Workers {
         if self.kinds.iter().any(|(_, kind)| kind.is_none()) {
             return Standing::Preparing;
         }
-        let is_released = known.is(&self.intended, tick.release, tick.key);
+        let (own, _) = self.split(known, tick);
+        let is_released = own.is(&self.intended, tick.release, tick.key);
         if is_released { Standing::Released } else { Standing::Ready }
+    }
+
+    /// What is the release's own to write over, and what another application's that the stack serves, too.
+    fn split(&self, known: &Known, tick: &Tick<'_>) -> (Known, Known) {
+        known.clone().split(&self.intended, tick.release, &tick.aws.settings().pipelines)
     }
 
     /// Whether nothing is written down any more that this release has written; not while that cannot be known.
@@ -174,8 +167,8 @@ impl Workers {
     /// Safe to repeat: see [`Pointers::publish`].
     pub(crate) async fn release(&mut self, tick: &Tick<'_>) {
         let (Some(pointers), Some(known)) = (Pointers::new(tick.aws), self.known.take()) else { return };
-        self.others = Known::default();
-        let published = pointers.publish(&known, &self.intended, tick.release, tick.key).await;
+        let (own, _) = self.split(&known, tick);
+        let published = pointers.publish(&own, &self.intended, tick.release, tick.key).await;
         if let Err(verdict) = self.writing.note(tick.now, published) {
             self.broken.get_or_insert(verdict.message);
         }
@@ -186,7 +179,6 @@ impl Workers {
     /// Safe to repeat: see [`Pointers::restore`].
     pub(crate) async fn bring_back(&mut self, tick: &Tick<'_>) {
         let (Some(pointers), Some(known)) = (Pointers::new(tick.aws), self.known.take()) else { return };
-        let known = known.and(std::mem::take(&mut self.others));
         if known.has_any_of(tick.release) && !self.are_a_fact {
             let restored = pointers.restore(&known, tick.release).await;
             if let Err(verdict) = self.writing.note(tick.now, restored) {
@@ -198,6 +190,14 @@ impl Workers {
 
 fn is_possible(aws: &Aws) -> bool {
     Pointers::new(aws).is_some()
+}
+
+fn of_another(environment: &str, pipeline: &str, parameter: &str) -> Verdict {
+    Verdict::misconfigured(format!(
+        "{environment}: the pipeline {pipeline} has released other schedules there, and yours would take their place. Where that is another \
+         application, give its environments names of their own; where it is an earlier pipeline of this one, write the name of this one into \
+         `pipeline` of the SSM parameter {parameter}"
+    ))
 }
 
 fn no_function() -> Verdict {

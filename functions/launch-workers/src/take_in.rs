@@ -86,7 +86,9 @@ const CLOCKS: Duration = Duration::from_secs(5 * 60);
 /// A run by the clock, once it is due: Scheduler sends none before, and what somebody else sends in its name would take its place.
 fn is_due(job: Job, now: Time) -> Result<Job, String> {
     match &job.by_clock {
-        Some(run) if run.due > now.plus(CLOCKS) => Err(format!("`due` is {}, and it is {now}", run.due)),
+        Some(run) if run.due > now.plus(CLOCKS) => {
+            Err(format!("`due` is {}, and it is {now}: a run by the clock is asked for when it is due", run.due))
+        }
         Some(_) | None => Ok(job),
     }
 }

@@ -65,14 +65,6 @@ impl Known {
         (Self { kinds: own, schedules: own_schedules }, Self { kinds: others, schedules: other_schedules })
     }
 
-    /// With what was parted from it.
-    #[must_use]
-    pub fn and(mut self, others: Self) -> Self {
-        self.kinds.extend(others.kinds);
-        self.schedules.extend(others.schedules);
-        self
-    }
-
     /// An environment of whose schedules these are another application's, where a release has some of its own, and the pipeline that has written
     /// them: an environment has one list.
     #[must_use]
@@ -357,7 +349,6 @@ mod tests {
             assert_eq!((counts(&mine), counts(&others)), (expected, left), "{writer}, {own}");
             assert_eq!(mine.is(&none, &release(own), "key"), !is_own, "only its own is to be gone: {writer}, {own}");
             assert_eq!(others.clash(&none), None);
-            assert_eq!(mine.and(others), known(writer), "what is written back goes by all of it");
             // Another list of schedules would take the place of theirs.
             let hourly = intends(&[], &["hourly"]);
             let (_, others) = known(writer).split(&hourly, &release(own), &stack);
