@@ -3,6 +3,8 @@
 //! Invariant: of all that are invoked for a job, the one that has written its name into the bucket first goes on; also when
 //! the answers to several claims are lost, and CodePipeline alone would not tell whose claim it took. Where the bucket does
 //! not answer, what CodePipeline says counts: a function too many adopts what it finds, and none would be worse.
+//!
+//! A continuation is a job of its own, also if CodePipeline lets it keep the id of the job before it (unconfirmed).
 
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use crate::error::Error;
 use crate::job::{Claim, Job};
 use crate::lambda::Invocation;
 use crate::time::{Clock, Time};
+use crate::token;
 
 /// When a job that was claimed before is taken up all the same. Lambda delivers an event again about a minute after its
 /// function died (fact 3); whoever polled the same job at the same moment comes within seconds.
@@ -187,9 +190,17 @@ async fn claimed(
     Ok(None)
 }
 
+/// What the one that does a job is written down as.
+fn key(job: &Job) -> String {
+    match job.continuation.as_deref().map_or(0, token::continuation) {
+        0 => format!("_claims/{}", job.id),
+        continuation => format!("_claims/{}.{continuation}", job.id),
+    }
+}
+
 /// Who was written down first; `None` when that may not be known.
 async fn holder(bucket: &Bucket, job: &Job, own: &Holder) -> Option<Holder> {
-    let (key, body) = (format!("_claims/{}", job.id), serde_json::to_vec(own).ok()?);
+    let (key, body) = (key(job), serde_json::to_vec(own).ok()?);
     loop {
         let found = match bucket.create(&key, body.clone()).await {
             Ok(Written::Done(_)) => return Some(own.clone()),

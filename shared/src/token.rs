@@ -46,6 +46,9 @@ pub struct Envelope<S> {
     /// Which try of the release this is; not known when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tries: Option<Tries>,
+    /// How many continuations there were before this one, so that no two of an action are alike.
+    #[serde(rename = "c", default, skip_serializing_if = "is_zero")]
+    continuations: u32,
     /// How long its looks have failed: a function with little time must give up, too.
     #[serde(default, skip_serializing_if = "Trouble::is_none")]
     pub trouble: Trouble,
@@ -71,6 +74,22 @@ pub struct Tries {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// The how manyth continuation of its action a job with this token is, from 1; 0 of a token that does not tell.
+#[must_use]
+pub fn continuation(token: &str) -> u32 {
+    #[derive(Deserialize)]
+    struct Counted {
+        #[serde(rename = "c", default)]
+        before: u32,
+    }
+    serde_json::from_str(token).map_or(0, |Counted { before }| before.saturating_add(1))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
 fn is_false(flag: &bool) -> bool {
     !*flag
 }
@@ -84,12 +103,13 @@ impl<S: Serialize + DeserializeOwned + Default> Envelope<S> {
             key: job.to_owned(),
             begun: now,
             tries: None,
+            continuations: 0,
             trouble: Trouble::default(),
             state: S::default(),
         }
     }
 
-    /// Reads what [`seal`](Self::seal) wrote, in this version or an older one.
+    /// Reads what [`seal`](Self::seal) wrote, in this version or an older one, for the job that goes on from there.
     ///
     /// # Errors
     /// A token of a newer version, or no token of ours at all: nothing can be guessed from it.
@@ -109,7 +129,8 @@ impl<S: Serialize + DeserializeOwned + Default> Envelope<S> {
                 "it was written by a newer version of Cutover (format {version}; this one reads up to {VERSION})"
             )));
         }
-        serde_json::from_str(token).map_err(|error| unreadable(error.to_string()))
+        let written: Self = serde_json::from_str(token).map_err(|error| unreadable(error.to_string()))?;
+        Ok(Self { continuations: continuation(token), ..written })
     }
 
     /// The token's text.
@@ -141,7 +162,16 @@ mod tests {
         let envelope = Plain::open(token).unwrap();
         assert_eq!((envelope.key.as_str(), envelope.begun.millis()), ("job-1", 1_700_000_000_000));
         assert_eq!(envelope.state, [1, 2]);
-        assert_eq!(envelope.seal().unwrap(), token);
+        assert_eq!(envelope.seal().unwrap(), token.replace(r#""state""#, r#""c":1,"state""#));
+    }
+
+    #[test]
+    fn no_two_tokens_of_an_action_are_alike_and_each_tells_which_continuation_it_is() {
+        let first = Plain::first("job", Time::default()).seal().unwrap();
+        let second = Plain::open(&first).unwrap().seal().unwrap();
+        let third = Plain::open(&second).unwrap().seal().unwrap();
+        assert_eq!([&first, &second, &third].map(|token| continuation(token)), [1, 2, 3]);
+        assert_eq!(continuation("no token of ours"), 0);
     }
 
     #[test]

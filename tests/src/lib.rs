@@ -65,6 +65,8 @@ pub struct Setting {
     pub quirks: Quirks,
     /// How late CodeDeploy shows what it has done.
     pub lateness: Lateness,
+    /// Whether a continuation keeps the id of the job before it.
+    pub keep_job_ids: bool,
     /// What happens to calls of functions.
     pub meddle: Box<dyn FnMut(&Call<'_>) -> Meddling + Send>,
     /// What sees every call of functions, with what was done to it and what came back.
@@ -97,6 +99,7 @@ impl Default for Setting {
             hook: Box::new(|_, _| (Duration::from_secs(1), Ok(()))),
             quirks: Quirks::default(),
             lateness: Lateness::default(),
+            keep_job_ids: false,
             meddle: Box::new(|_| Meddling::Pass),
             witness: Box::new(|_, _, _, _| {}),
             fate: Box::new(|_, _| None),
@@ -188,6 +191,7 @@ impl Stage {
         let mut world = World::new(stack.clone(), &account, setting.seed, BEGIN).expect("a good world");
         world.set_quirks(setting.quirks);
         world.set_lateness(setting.lateness);
+        world.keep_job_ids(setting.keep_job_ids);
         Self(Rc::new(Inner {
             wires: Wires {
                 world: Arc::new(Mutex::new(world)),

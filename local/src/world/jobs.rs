@@ -103,8 +103,21 @@ impl World {
         data
     }
 
-    /// The job that goes on from a continuation.
-    pub(super) fn continue_action(&mut self, action: &str, token: String) {
-        self.create_job(action, Some(token), CONTINUATION + self.lateness().continuations);
+    /// Whether a job that goes on from a continuation keeps the id of the one before it, which is not documented (fact 5).
+    pub fn keep_job_ids(&mut self, keep: bool) {
+        self.pipeline.keeps_job_ids = keep;
+    }
+
+    /// The job that goes on from a continuation, which a job was answered with.
+    pub(super) fn continue_action(&mut self, answered: &str, action: &str, token: String) {
+        let delay = CONTINUATION + self.lateness().continuations;
+        if !self.pipeline.keeps_job_ids {
+            return self.create_job(action, Some(token), delay);
+        }
+        let nonce = self.hex();
+        if let Some(job) = self.pipeline.jobs.get_mut(answered) {
+            *job = Job { nonce, status: JobStatus::Created, continuation: Some(token), ..job.clone() };
+            self.after(delay, Timer::Job(answered.to_owned()));
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::Mistake;
 use crate::template::{self, Action, ActionType, ExecutionMode};
 
 /// The pipelines of the stack and all that became of them; the first is the one that releases.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Pipeline {
     pub(super) declared: Vec<template::Pipeline>,
     pub(super) types: Vec<ActionType>,
@@ -26,6 +26,7 @@ pub(super) struct Pipeline {
     pub(super) actions: Vec<ActionExecution>,
     pub(super) stages: Vec<Vec<StageState>>,
     pub(super) jobs: BTreeMap<String, Job>,
+    pub(super) keeps_job_ids: bool,
 }
 
 /// Who is in a stage.
@@ -174,8 +175,7 @@ pub(super) struct ActionExecution {
 impl Pipeline {
     pub(super) fn new(declared: Vec<template::Pipeline>, types: Vec<ActionType>) -> Result<Self, Mistake> {
         let stages = declared.iter().map(|one| vec![StageState::default(); one.stages.len()]).collect();
-        let pipeline =
-            Self { declared, types, executions: Vec::new(), actions: Vec::new(), stages, jobs: BTreeMap::new() };
+        let pipeline = Self { declared, types, stages, ..Self::default() };
         for stage in pipeline.declared.iter().flat_map(|one| &one.stages) {
             for action in &stage.actions {
                 pipeline.check(action).map_err(|why| {

@@ -47,6 +47,8 @@ pub enum Fault {
     ShuffledLines(Duration),
     /// A continuation's job exists that much later.
     LateJobs(Duration),
+    /// A continuation's job keeps the id of the job before it.
+    SameJobs,
     /// Functions have that long only, and hand over the more often.
     ShortLambdas(Duration),
     /// An invocation of a function.
@@ -247,6 +249,7 @@ impl fmt::Display for Fault {
             Self::LateLines(by) => write!(f, "lines are shown up to {by:?} late"),
             Self::ShuffledLines(by) => write!(f, "lines are shown up to {by:?} late, in disorder"),
             Self::LateJobs(by) => write!(f, "the job of a continuation comes {by:?} late"),
+            Self::SameJobs => f.write_str("the job of a continuation keeps the id of the one before it"),
             Self::ShortLambdas(length) => write!(f, "functions have {length:?}"),
             Self::Lambda { function, nth, fate } => write!(f, "invocation {nth} of {function}: {fate:?}"),
             Self::Event { nth, fate } => write!(f, "event {nth}: {fate:?}"),

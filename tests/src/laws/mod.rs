@@ -22,6 +22,7 @@ use shared::Time;
 
 use crate::{BEGIN, Setting, play_denied};
 use cover::Cover;
+use fault::Fault;
 use law::{Ended, LAWS};
 use plan::Plan;
 
@@ -72,6 +73,7 @@ pub fn play_for(plan: &Plan, wanted: &Wanted) -> Played {
             script: Box::new(meddle::of_containers(plan, meetings.clone(), origin.clone())),
             quirks: meddle::quirks(plan),
             lateness: meddle::lateness(plan),
+            keep_job_ids: plan.faults.contains(&Fault::SameJobs),
             meddle: Box::new(meddle::of_calls(plan, meetings.clone(), origin.clone())),
             witness: Box::new(record.witness(wanted.samples.clone())),
             fate: Box::new(meddle::of_invocations(plan, meetings.clone(), origin.clone())),

@@ -122,6 +122,9 @@ impl Plan {
         if last.u32(0..5) == 0 {
             faults.extend((0..last.usize(1..4)).map(|_| fault_of_a_busy_day(&mut last)));
         }
+        if Rng::with_seed(seed ^ 0x7361_6d65).u32(0..8) == 0 {
+            faults.push(Fault::SameJobs);
+        }
         meeting::arrange(&mut Rng::with_seed(seed ^ 0x636c_6f73), &mut shape, &mut faults);
         Self { seed, shape, faults }
     }

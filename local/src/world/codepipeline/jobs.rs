@@ -162,7 +162,7 @@ impl World {
                 if let Some(one) = self.pipeline.action_mut(&action) {
                     one.updated = now;
                 }
-                self.continue_action(&action, token);
+                self.continue_action(&input.job_id, &action, token);
             }
             None => {
                 if let Some(one) = self.pipeline.action_mut(&action) {

@@ -31,9 +31,12 @@ pub(super) fn what_passes_fails_no_release(ended: &Ended<'_>) -> Result<(), Stri
     };
     let innocent = ended.plan.faults.iter().all(|fault| match fault {
         Fault::Once { what, .. } => passes(what),
-        Fault::Late { .. } | Fault::EmptyPages | Fault::LateLines(_) | Fault::ShuffledLines(_) | Fault::LateJobs(_) => {
-            true
-        }
+        Fault::Late { .. }
+        | Fault::EmptyPages
+        | Fault::LateLines(_)
+        | Fault::ShuffledLines(_)
+        | Fault::LateJobs(_)
+        | Fault::SameJobs => true,
         Fault::ShortLambdas(_)
         | Fault::ApproveLate(_)
         | Fault::ApproveBackLate(_)
