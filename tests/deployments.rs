@@ -250,7 +250,8 @@ fn many_targets_cost_two_reads_a_second_and_their_changes_are_noticed_soon() {
                 .collect();
             for (from, begun) in times.iter().enumerate() {
                 let within = times[from..].iter().take_while(|at| at.since(*begun) < Duration::from_secs(20)).count();
-                assert!(within <= 2 * 20 + 10, "{n} targets: {within} reads in 20 s");
+                // Each invocation may read ten at once; the action hands over once it has begun.
+                assert!(within <= 2 * 20 + 2 * 10, "{n} targets: {within} reads in 20 s");
             }
             // What is noticed is said: ready, and moved, of each.
             let mut delays = stage.noticed(&release);

@@ -76,6 +76,27 @@ async fn approve(stage: &Stage, execution: &str) {
 }
 
 #[test]
+fn a_function_that_slept_while_another_answered_for_it_deploys_nothing_over_the_next_release() {
+    // Lambda brought the event again, and another function did the work; this one had not begun anything yet.
+    for after in [150, 300, 500, 800, 1200] {
+        let (mut setting, begun) = noting(own_images());
+        let (mut deploys, lasts) = (0, Duration::from_secs(500));
+        setting.fate = Box::new(move |function, _| {
+            deploys += u32::from(function.ends_with("deploy-services"));
+            let is_first = function.ends_with("deploy-services") && deploys == 1;
+            is_first.then_some(Fate::Frozen { after: Duration::from_millis(after), lasts })
+        });
+        play(setting, async |stage| {
+            let first = release(&stage).await;
+            release(&stage).await;
+            tokio::time::sleep(lasts).await;
+            assert_eq!(deployments_of(&begun, &first), 6, "frozen after {after} ms");
+            assert!(stage.world().traffic().iter().all(|one| one.image.ends_with(":3.0")), "frozen after {after} ms");
+        });
+    }
+}
+
+#[test]
 fn while_the_release_that_runs_still_drains_its_workers_the_way_back_leads_one_back_and_is_quick() {
     play(busy(900), async |stage| {
         release(&stage).await;

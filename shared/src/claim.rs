@@ -190,7 +190,8 @@ async fn claimed(
     Ok(None)
 }
 
-/// What the one that does a job is written down as.
+/// Where the one that does a job is written down. Not by its nonce, of which it may get another one each time that it is polled
+/// (unconfirmed).
 fn key(job: &Job) -> String {
     match job.continuation.as_deref().map_or(0, token::continuation) {
         0 => format!("_claims/{}", job.id),

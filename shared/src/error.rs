@@ -189,17 +189,18 @@ pub(crate) fn says_refused(said: &str) -> bool {
     REFUSED.iter().any(|code| said.contains(code))
 }
 
-/// Why the environment's role could not be assumed, when STS has said that it may not.
+/// Why the environment's role could not be assumed, when STS has said so: that it may not, or that it is none. What passes does not count.
 fn refused_before(failure: &DispatchFailure) -> Option<String> {
     let first = failure.as_connector_error().map(|error| error as &(dyn std::error::Error + 'static));
     let mut chain = std::iter::successors(first, |error| error.source());
     let said = chain.find_map(|error| error.downcast_ref::<ErrorMetadata>())?;
-    let code = said.code().filter(|code| REFUSED.contains(code))?;
     let message = said.message().unwrap_or("no message");
-    Some(format!(
-        "the environment's `role` cannot be assumed: {code}: {message}. The role must trust the function's role, and the \
-         stack's parameter EnvironmentRoles must list it"
-    ))
+    let code = said.code().filter(|code| !says_not_now(code, message) && !TROUBLE.contains(code))?;
+    let what = match REFUSED.contains(&code) {
+        true => "The role must trust the function's role, and the stack's parameter EnvironmentRoles must list it",
+        false => "Correct `role` in deploy.yaml",
+    };
+    Some(format!("the environment's `role` cannot be assumed: {code}: {message}. {what}"))
 }
 
 /// Whether the service itself answered "not now": then it has done nothing. One that speaks of an error of its own may have done what was

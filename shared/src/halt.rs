@@ -1,10 +1,13 @@
 //! Whether a release goes on, as a running action knows it.
 //!
-//! Invariant: a stop that was seen stays seen; not knowing is no stop.
+//! Invariant: a stop that was seen stays seen; not knowing is no stop. Of an action that has had its answer, nothing is begun and nothing
+//! taken back any more: whoever still follows it has slept, or another function has done its work meanwhile.
 
 use std::cell::Cell;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::aws::codepipeline::{Codepipeline, Status};
@@ -33,10 +36,23 @@ pub(crate) struct Run<'a> {
 pub(crate) struct Halt {
     pub(crate) seen: Cell<bool>,
     pub(crate) taken_over: Cell<bool>,
+    /// Whether this run of the action has had its answer, from another function with the same job.
+    pub(crate) answered: Cell<bool>,
+    /// When it was asked last whether the release goes on, of what was answered so.
+    pub(crate) goes_on: Cell<Option<Instant>>,
+    /// The same of whether what was decided to be taken back still is.
+    pub(crate) takes_back: Cell<Option<Instant>>,
+    /// One asks for all that begin at once.
+    pub(crate) asking: Mutex<()>,
     looked: Cell<Option<Time>>,
 }
 
 impl Halt {
+    /// What is asked next is asked right now.
+    pub(crate) fn ask_anew(&self) {
+        self.looked.set(None);
+    }
+
     pub(crate) async fn look(&self, codepipeline: &Codepipeline<'_>, release: &Release, run: &Run<'_>, now: Time) {
         if self.looked.get().is_some_and(|looked| now.since(looked) < HALT_EVERY) {
             return;
@@ -91,13 +107,26 @@ impl Halt {
                     ));
                 }
                 Err(again @ Error::Again(_)) => return Err(again),
+                Ok(Some(false)) => {
+                    self.was_answered();
+                    return Ok(());
+                }
                 // Where it may not be asked, the stop is believed.
-                Ok(Some(_)) | Err(Error::Stop(_)) => {}
+                Ok(Some(true)) | Err(Error::Stop(_)) => {}
             }
+        } else if run.id.is_some() && matches!(codepipeline.was_abandoned(release, run.id).await, Ok(Some(false))) {
+            // What an action has done that had its answer before the stop is none of the stop's.
+            self.was_answered();
+            return Ok(());
         }
         info!("the release was halted");
         self.seen.set(true);
         Ok(())
+    }
+
+    fn was_answered(&self) {
+        info!("the action has had its answer from another function");
+        self.answered.set(true);
     }
 
     /// All that [`Self::look`] asks from time to time, right now: whether the release was stopped, and whether the stage is tried again
@@ -127,10 +156,14 @@ impl Halt {
             return Ok(());
         }
         let Some(id) = run else { return Ok(()) };
-        if codepipeline.was_abandoned(release, run).await? != Some(true) {
-            return Ok(());
+        match codepipeline.was_abandoned(release, run).await? {
+            Some(true) => self.seen.set(true),
+            Some(false) => {
+                self.was_answered();
+                return Ok(());
+            }
+            None => return Ok(()),
         }
-        self.seen.set(true);
         // The release may have been stopped between the two questions, or be shown late to be: a retry is what is shown to have begun.
         if codepipeline.is_tried_again(release, id).await? {
             info!("the release was halted, and its stage is tried again");

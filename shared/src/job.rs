@@ -67,6 +67,8 @@ pub struct Claim {
     pub nonce: String,
     /// When the job was polled.
     pub polled: Time,
+    /// The provider of its action type, where it is told.
+    pub provider: Option<String>,
 }
 
 /// Under this name stands the [`Claim`] in a job.
@@ -163,7 +165,8 @@ impl Job {
             continuation: string(job, "/data/continuationToken"),
             claim: job.get(CLAIM).and_then(|claim| {
                 let polled = claim.get("polled").and_then(Value::as_u64)?;
-                Some(Claim { nonce: string(claim, "/nonce")?, polled: Time::from_millis(polled) })
+                let provider = string(claim, "/provider");
+                Some(Claim { nonce: string(claim, "/nonce")?, polled: Time::from_millis(polled), provider })
             }),
             run: string(job, "/data/pipelineContext/action/actionExecutionId"),
             configuration,

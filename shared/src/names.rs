@@ -106,6 +106,13 @@ pub fn is_ours(description: &str) -> bool {
     description.starts_with("Cutover ")
 }
 
+/// The pipeline and the execution that a deployment with this description is of, where Cutover created it.
+#[must_use]
+pub fn release_of(description: &str) -> Option<(&str, &str)> {
+    let (pipeline, rest) = description.strip_prefix("Cutover ")?.split_once(' ')?;
+    Some((pipeline, rest.split(' ').next()?))
+}
+
 /// What the description of every deployment of the release begins with.
 #[must_use]
 pub fn description_prefix(release: &Release) -> String {

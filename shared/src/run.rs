@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::answer::{Answer, Progress, Success};
 use crate::aws::codepipeline::{Answered, Codepipeline, Status};
-use crate::aws::{ATTEMPT, Aws, FRESH, LISTED};
+use crate::aws::{ATTEMPT, Aws, GIVEN_UP};
 use crate::claim::{self, Taken};
 use crate::error::{Error, Verdict};
 use crate::halt::{FATE_SHOWN, Halt, Run};
@@ -32,12 +32,6 @@ use crate::token::Envelope;
 /// which costs what it did.
 const LAST_LOOK: Duration = Duration::from_secs(3);
 
-/// How long after the begin of a run it may not be known yet what the run before it, which a person has given up, still begins: that
-/// one sees the stop when it is shown, may then have an answer that the release goes on, and its call takes its time, and is shown
-/// late.
-pub const GIVEN_UP: Duration =
-    Duration::from_secs(LISTED.as_secs() + FRESH.as_secs() + ATTEMPT.as_secs() + LISTED.as_secs());
-
 /// How long it is asked how long things usually take.
 const USUAL: Duration = Duration::from_secs(2);
 
@@ -50,15 +44,15 @@ const REST_BEFORE: Duration = Duration::from_secs(20);
 /// How much is said in the console of what keeps an action from looking at all, in characters.
 const LONGEST_WHY: usize = 500;
 
+/// How long a job is worked at that was taken up from a function that died: CodePipeline fails an action that is not answered for 20
+/// minutes (fact 4), and Lambda may have let that one live for 15, and comes again after one or two.
+const TAKEN_UP: Duration = Duration::from_secs(150);
+
 /// The shortest pause between two looks, so that a slow world is not asked without end.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The pause after a look that failed; the SDK has already tried three times by then.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(2);
-
-/// How long a job is worked at that was taken up from a function that died: CodePipeline fails an action that is not answered for 20
-/// minutes (fact 4), and Lambda may have let that one live for 15, and comes again after one or two.
-const TAKEN_UP: Duration = Duration::from_secs(150);
 
 /// Runs one job: calls `step` until it ends or the Lambda's time does, then answers.
 ///
@@ -162,12 +156,16 @@ where
         }
         return Ok(());
     }
-    let working = if taken == Taken::Again { invocation.at_most(TAKEN_UP) } else { invocation };
-    let answer = follow(aws, &job, working, &mut work, undone, &mut step).await;
+    let answer = match taken {
+        // Whether the job of the function that died was answered before it did, only an answer tells: should it have handed over, another
+        // function goes on already. One that dies again and again is not kept alive like that: Lambda gives it up, and `halt-release`
+        // answers for it.
+        Taken::Again if !work.envelope.has_died => work.hand_over_again()?,
+        Taken::Again => follow(aws, &job, invocation.at_most(TAKEN_UP), &mut work, undone, &mut step).await,
+        Taken::Ours | Taken::Not => follow(aws, &job, invocation, &mut work, undone, &mut step).await,
+    };
     match deliver(&codepipeline, &job, &answer, invocation).await? {
-        Answered::Taken if job.origin == Origin::Custom && matches!(answer, Answer::Continue { .. }) => {
-            aws.hurry_dispatch().await;
-        }
+        Answered::Taken if is_polled(&job, &answer) => aws.hurry_dispatch(&job).await,
         Answered::Taken if work.goes_on => {
             end_the_rest(aws, &job, invocation, &mut work, undone, &mut step).await;
         }
@@ -177,12 +175,17 @@ where
             if halted && !matches!(answer, Answer::Failed(_)) {
                 info!(job = job.id, "nobody waits for the answer: the release was halted");
                 work.halt.seen.set(true);
+                // Whether its stage is tried again meanwhile is known before anything is taken back.
+                work.halt.ask_anew();
                 let answer = follow(aws, &job, invocation.to_the_last(), &mut work, undone, &mut step).await;
                 info!(job = job.id, answer = answer.name(), message = answer.message(), "nobody is answered");
             } else if !halted {
                 // It was taken before, and only the word of that was lost; or the claim took effect after the answer, and the job
                 // waits for it still.
-                deliver(&codepipeline, &job, &answer, invocation).await?;
+                let past = deliver(&codepipeline, &job, &answer, invocation).await?;
+                if past == Answered::Taken && is_polled(&job, &answer) {
+                    aws.hurry_dispatch(&job).await;
+                }
                 if work.goes_on {
                     end_the_rest(aws, &job, invocation, &mut work, undone, &mut step).await;
                 }
@@ -197,6 +200,11 @@ where
         Answered::Taken | Answered::Refused => {}
     }
     Ok(())
+}
+
+/// Whether the job that goes on from this answer is handed over by `dispatch-jobs`.
+fn is_polled(job: &Job, answer: &Answer) -> bool {
+    job.origin == Origin::Custom && matches!(answer, Answer::Continue { .. })
 }
 
 /// Goes on with an action that has been answered, until its work has ended.
@@ -309,6 +317,13 @@ impl<S: Serialize + DeserializeOwned + Default, M: Default> Work<S, M> {
             answered: None,
         })
     }
+
+    /// What a job is answered with that a function has died over: the next one goes on where this one began.
+    fn hand_over_again(&mut self) -> Result<Answer, Error> {
+        self.envelope.has_died = true;
+        let summary = "A function died over this action; another one takes it up.".to_owned();
+        Ok(Answer::Continue { token: self.envelope.seal()?, progress: Progress { summary, ..Progress::default() } })
+    }
 }
 
 async fn follow<S, M>(
@@ -349,6 +364,7 @@ where
 {
     let clock = invocation.clock;
     let Work { release, envelope, memory, progress, halt, goes_on, answered } = work;
+    envelope.has_died = false;
     let codepipeline = Codepipeline::new(aws);
     let usual = usual(aws, release).await;
     let came = clock.now();
@@ -395,6 +411,7 @@ where
         if let (Err(Error::Again(why)), true) = (&stepped, progress.summary.is_empty()) {
             progress.summary = fit(&format!("Looking again: {why}"), LONGEST_WHY);
         }
+        let shows = matches!(stepped, Ok(Next::Show(..)));
         let pause = match envelope.trouble.note(clock.now(), stepped)? {
             Some(Next::Succeed(success)) => return Ok(Answer::Succeeded(with_usual(success, usual.as_ref(), release))),
             Some(Next::Answer(success)) => {
@@ -402,7 +419,7 @@ where
                 return Ok(Answer::Succeeded(with_usual(success, usual.as_ref(), release)));
             }
             Some(Next::Fail(verdict)) => return Ok(Answer::Failed(verdict)),
-            Some(Next::Wait(pause, told)) => {
+            Some(Next::Wait(pause, told) | Next::Show(pause, told)) => {
                 *progress = told;
                 let (stage, action) = (release.stage.as_deref(), release.action.as_deref());
                 if let Some((usual, (stage, action))) = usual.as_ref().zip(stage.zip(action)) {
@@ -418,12 +435,22 @@ where
                         return Ok(Answer::Continue { token: envelope.seal()?, progress: progress.clone() });
                     }
                 }
+                let is_first = job.continuation.is_none() && job.origin == Origin::Custom;
+                if shows && is_first && answered.is_none() && !halt.seen.get() {
+                    let summary = format!("{} (at {})", progress.summary, clock.now());
+                    let progress = Progress { summary, ..progress.clone() };
+                    return Ok(Answer::Continue { token: envelope.seal()?, progress });
+                }
                 // A look that took its time is followed by the next one the sooner, one that found a halt by one at once.
                 let pause = if halt.seen.get() == tick.halted { pause } else { Duration::ZERO };
                 pause.saturating_sub(clock.now().since(now)).max(SHORTEST_PAUSE)
             }
             None => TROUBLE_PAUSE,
         };
+        if answered.is_none() && halt.answered.get() {
+            // Nobody waits for this one's answer.
+            return Ok(hand_over(progress));
+        }
         if pause.max(LAST_LOOK) >= invocation.left() {
             return Ok(Answer::Continue { token: envelope.seal()?, progress: progress.clone() });
         }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::answer::{Progress, Success};
@@ -68,29 +69,70 @@ impl Tick<'_> {
     /// CodePipeline does not say: not knowing, nothing begins. Where it may not be asked, a stop can never be seen, and
     /// `halt-release` alone does what it asks for.
     pub async fn goes_on(&self) -> Result<bool, Error> {
-        if self.unsettled {
+        if self.unsettled || self.is_answered() {
             return Ok(false);
         }
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let codepipeline = Codepipeline::new(self.aws);
         let asked = async {
             let run = Run { id: self.job.run.as_deref(), begun: self.begun };
             self.halt.ask(&codepipeline, self.release, &run, self.now).await?;
             self.halt.ask_of_run(&codepipeline, self.release, self.job.run.as_deref()).await
         };
-        match asked.await {
-            Ok(()) if self.halt.seen.get() => Ok(false),
+        match within(FRESH, asked).await {
+            Ok(()) if self.halt.seen.get() || self.is_answered() => return Ok(false),
             Ok(()) if begun.elapsed() > FRESH => {
-                Err(Error::Again("the answer whether the release goes on was too long on its way".into()))
+                return Err(Error::Again("the answer whether the release goes on was too long on its way".into()));
             }
-            Ok(()) => Ok(true),
-            Err(again @ Error::Again(_)) => Err(again),
-            Err(Error::Stop(why)) => {
-                warn!(why = why.message, "whether the release was halted may not be asked");
-                Ok(true)
-            }
+            Ok(()) => {}
+            Err(again @ Error::Again(_)) => return Err(again),
+            Err(Error::Stop(why)) => warn!(why = why.message, "whether the release was halted may not be asked"),
         }
+        self.halt.goes_on.set(Some(begun));
+        Ok(true)
     }
+
+    /// The same where many things begin one after the other: what was answered holds for [`FRESH`], then it is asked again.
+    ///
+    /// # Errors
+    /// See [`goes_on`](Self::goes_on).
+    pub async fn still_goes_on(&self) -> Result<bool, Error> {
+        let _one = self.halt.asking.lock().await;
+        if is_fresh(self.halt.goes_on.get()) && !self.halt.seen.get() && !self.is_answered() {
+            return Ok(true);
+        }
+        self.goes_on().await
+    }
+
+    /// Whether this run of the action has had its answer from another function with the same job, as far as was asked. Not where its work
+    /// goes on after its own answer.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.answered.is_none() && self.halt.answered.get()
+    }
+
+    /// Whether what a failure asks for is not this function's to do any more, asked for right now: the action has had its answer, and
+    /// what there is of it is a fact, or somebody else's to take back. Not knowing, it is.
+    pub async fn has_its_answer(&self) -> bool {
+        if self.halted || self.answered.is_some() {
+            return false;
+        }
+        let codepipeline = Codepipeline::new(self.aws);
+        let asked = self.halt.ask_of_run(&codepipeline, self.release, self.job.run.as_deref());
+        if let Err(error) = within(FRESH, asked).await {
+            warn!(%error, "whether the action has had its answer is not known");
+        }
+        self.is_answered()
+    }
+}
+
+/// An answer that takes longer is of no use, and others wait for it.
+async fn within(limit: Duration, asked: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    let late = || Error::Again("CodePipeline has not said in time whether the release goes on".into());
+    tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err(late()))
+}
+
+fn is_fresh(asked: Option<Instant>) -> bool {
+    asked.is_some_and(|asked| asked.elapsed() <= FRESH)
 }
 
 impl Tick<'_> {
@@ -103,21 +145,39 @@ impl Tick<'_> {
     /// it, what has failed is taken back without an answer; and where it may not be asked, a retry can never be seen.
     pub async fn takes_back(&self) -> Result<bool, Error> {
         let Some(id) = self.job.run.as_deref().filter(|_| !self.taken_over) else { return Ok(true) };
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let codepipeline = Codepipeline::new(self.aws);
         let run = Run { id: Some(id), begun: self.begun };
-        let asked = self.halt.ask_whose(&codepipeline, self.release, &run, self.now).await;
+        let asked = within(FRESH, self.halt.ask_whose(&codepipeline, self.release, &run, self.now)).await;
         match asked {
-            Ok(()) if self.halt.taken_over.get() => Ok(false),
-            Ok(()) if begun.elapsed() <= FRESH => Ok(true),
-            Ok(()) | Err(Error::Again(_)) if !self.halt.seen.get() => Ok(true),
-            Ok(()) => Err(Error::Again("the answer whether the stage is tried again was too long on its way".into())),
-            Err(again @ Error::Again(_)) => Err(again),
-            Err(Error::Stop(why)) => {
-                warn!(why = why.message, "whether the stage was tried again may not be asked");
-                Ok(true)
+            Ok(()) if self.halt.taken_over.get() || self.is_answered() => return Ok(false),
+            Ok(()) if begun.elapsed() <= FRESH => {}
+            // What failed goes back without an answer, all of it at once.
+            Ok(()) | Err(Error::Again(_)) if !self.halt.seen.get() => {
+                self.halt.takes_back.set(Some(Instant::now()));
+                return Ok(true);
             }
+            Ok(()) => {
+                return Err(Error::Again("the answer whether the stage is tried again was too long on its way".into()));
+            }
+            Err(again @ Error::Again(_)) => return Err(again),
+            Err(Error::Stop(why)) => warn!(why = why.message, "whether the stage was tried again may not be asked"),
         }
+        self.halt.takes_back.set(Some(begun));
+        Ok(true)
+    }
+
+    /// The same where much is taken back, one after the other: what was answered holds for [`FRESH`], then it is asked again.
+    ///
+    /// # Errors
+    /// See [`takes_back`](Self::takes_back).
+    pub async fn still_takes_back(&self) -> Result<bool, Error> {
+        let _one = self.halt.asking.lock().await;
+        let is_known = is_fresh(self.halt.takes_back.get()) && !self.is_answered();
+        if is_known && (self.taken_over || !self.halt.taken_over.get()) {
+            return Ok(true);
+        }
+        self.takes_back().await
     }
 }
 
@@ -126,6 +186,9 @@ impl Tick<'_> {
 pub enum Next {
     /// Look again, this long after this look began.
     Wait(Duration, Progress),
+    /// The same, when nothing is to be noticed in the next seconds: an action's first job is answered now, so that the console shows what
+    /// the action says of itself, and its link to the log (fact 5), and the next one goes on.
+    Show(Duration, Progress),
     /// The action has succeeded.
     Succeed(Success),
     /// The action has succeeded, and nothing that follows it needs the rest of its work: it is answered now, and looked at on

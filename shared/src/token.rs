@@ -46,9 +46,12 @@ pub struct Envelope<S> {
     /// Which try of the release this is; not known when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tries: Option<Tries>,
-    /// How many continuations there were before this one, so that no two of an action are alike.
+    /// How many continuations there were before this one.
     #[serde(rename = "c", default, skip_serializing_if = "is_zero")]
     continuations: u32,
+    /// Whether the function of the job before this one has died over it, and handed nothing over itself.
+    #[serde(rename = "d", default, skip_serializing_if = "is_false")]
+    pub(crate) has_died: bool,
     /// How long its looks have failed: a function with little time must give up, too.
     #[serde(default, skip_serializing_if = "Trouble::is_none")]
     pub trouble: Trouble,
@@ -104,6 +107,7 @@ impl<S: Serialize + DeserializeOwned + Default> Envelope<S> {
             begun: now,
             tries: None,
             continuations: 0,
+            has_died: false,
             trouble: Trouble::default(),
             state: S::default(),
         }
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_tokens_of_an_action_are_alike_and_each_tells_which_continuation_it_is() {
+    fn each_token_of_an_action_tells_which_continuation_it_is() {
         let first = Plain::first("job", Time::default()).seal().unwrap();
         let second = Plain::open(&first).unwrap().seal().unwrap();
         let third = Plain::open(&second).unwrap().seal().unwrap();

@@ -143,6 +143,23 @@ pub fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Mistake> {
     })
 }
 
+/// What the parser says of text that is no YAML, with what to do where that is known: it speaks of YAML's own parts.
+fn with_remedy(said: String) -> String {
+    let remedies = [
+        ("anchor or alias", "text that begins with `*` or `&` must be in quotes, as in `\"*/5 * * * *\"`"),
+        (
+            "mapping values are not allowed",
+            "is it indented as the lines around it are? Text with `: ` in it must be in quotes",
+        ),
+        ("tab character", "indent with blanks, not with tabs"),
+        ("flow sequence", "is a `]` or a comma missing?"),
+        ("flow mapping", "is a `}` or a comma missing?"),
+        ("block end", "is it indented as the lines around it are?"),
+    ];
+    let remedy = remedies.iter().find(|(words, _)| said.to_lowercase().contains(words));
+    remedy.map_or(said.clone(), |(_, remedy)| format!("{said} ({remedy})"))
+}
+
 /// A mistake at a value that YAML took, but that cannot be meant.
 pub fn mistake<T>(file: &str, at: &Spanned<T>, message: String) -> Mistake {
     let location = at.referenced;
@@ -202,10 +219,10 @@ fn explain(error: &Error) -> String {
         // The location stands in front already.
         _ => {
             let said = error.to_string();
-            match said.split_once(" at line ") {
+            with_remedy(match said.split_once(" at line ") {
                 Some((what, _)) => what.to_owned(),
                 None => said,
-            }
+            })
         }
     }
 }

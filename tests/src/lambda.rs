@@ -17,6 +17,14 @@ pub enum Fate {
     Killed(Duration),
     /// It is delivered once more, this much later.
     Twice(Duration),
+    /// It sleeps this long after its begin, for so long, wherever it is; and since nothing is heard of it, it is delivered once more after
+    /// forty seconds.
+    Frozen {
+        /// How long after its begin.
+        after: Duration,
+        /// How long.
+        lasts: Duration,
+    },
     /// It comes this much later.
     Late(Duration),
     /// It never comes.
@@ -77,7 +85,12 @@ impl Stage {
                 if let Some(fate) = fate {
                     self.0.wires.story.tell(self.now(), format_args!("{function} ({id})  <-- {fate:?}"));
                 }
-                if let Some(Fate::Twice(later)) = fate {
+                let again = match fate {
+                    Some(Fate::Twice(later)) => Some(later),
+                    Some(Fate::Frozen { .. }) => Some(Duration::from_secs(40)),
+                    _ => None,
+                };
+                if let Some(later) = again {
                     let (stage, id, function, payload) = (stage.clone(), id.clone(), function.clone(), payload.clone());
                     // How this one ends, Lambda tells nobody.
                     tokio::task::spawn_local(async move {
@@ -93,6 +106,16 @@ impl Stage {
                             killed
                                 .await
                                 .unwrap_or_else(|_| Err(FunctionError::new("Runtime.ExitError", "it was killed")))
+                        }
+                        Some(Fate::Frozen { after, lasts }) => {
+                            let mut invoked = Box::pin(stage.invoke((&id, &function), payload, timeout));
+                            match tokio::time::timeout(after, &mut invoked).await {
+                                Ok(done) => done,
+                                Err(_) => {
+                                    tokio::time::sleep(lasts).await;
+                                    invoked.await
+                                }
+                            }
                         }
                         Some(Fate::Late(by)) => {
                             tokio::time::sleep(by).await;
@@ -164,7 +187,8 @@ impl Stage {
                     let functions = setting("CUTOVER_FUNCTIONS").expect("CUTOVER_FUNCTIONS");
                     let functions = serde_json::from_str(&functions).expect("a JSON object");
                     let version = setting("CUTOVER_ACTION_VERSION").expect("CUTOVER_ACTION_VERSION");
-                    dispatch_jobs::dispatch(&aws, &dispatch_jobs::Settings { functions, version }, invocation).await?;
+                    let settings = dispatch_jobs::Settings { functions, version };
+                    dispatch_jobs::dispatch(&aws, &settings, &event, invocation).await?;
                 }
                 "run-tasks" => run_tasks::handle(aws, event, invocation).await?,
                 "tail-logs" => tail_logs::handle(aws, event, invocation).await?,

@@ -110,7 +110,9 @@ pub(crate) fn asks(tick: &Tick<'_>, between: &Between, target: &Content) -> Succ
             [] => vec![one.what_now()],
             commits => commits.iter().map(Commit::what).collect(),
         };
-        let each: Vec<_> = between.since.iter().rev().flat_map(of_each).collect();
+        let mut each: Vec<_> = between.since.iter().rev().flat_map(of_each).collect();
+        // A commit that was released again is the same.
+        each.dedup();
         let _ = write!(text, " Since then: {}.", each.join("; "));
     }
     let link = names::console_encoded(&names::log_stream(tick.release));
@@ -194,7 +196,7 @@ fn deployed(target: &Content) -> Vec<String> {
 /// What stands in the release's log.
 pub(crate) fn lines(next: &Next) -> Vec<String> {
     let text = match next {
-        Next::Wait(..) => return Vec::new(),
+        Next::Wait(..) | Next::Show(..) => return Vec::new(),
         Next::Succeed(success) | Next::Answer(success) => &success.summary,
         Next::Fail(verdict) => &verdict.message,
     };

@@ -13,7 +13,7 @@ use crate::workers::Standing;
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
 /// The longest first cause that the token carries, in characters.
-const LONGEST_CAUSE: usize = 600;
+pub(crate) const LONGEST_CAUSE: usize = 600;
 
 /// How many targets one action deploys: what runs before it at each is carried from job to job.
 pub(crate) const MOST_TARGETS: usize = 200;
@@ -56,6 +56,9 @@ pub(crate) struct State {
     /// After how many seconds the quick way had come to its end.
     #[serde(rename = "k", skip_serializing_if = "Option::is_none")]
     pub(crate) back_after: Option<u32>,
+    /// The targets whose services Cutover gives a PAUSE hook.
+    #[serde(rename = "h", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) given_a_hook: Vec<u16>,
 }
 
 impl State {
@@ -64,6 +67,10 @@ impl State {
     pub(crate) fn fit(&mut self) {
         if excess(self) > 0 {
             self.said.clear();
+        }
+        if excess(self) > 0 {
+            // It is said in the log, too.
+            self.given_a_hook.clear();
         }
         let excess = excess(self);
         if let Some(cause) = self.cause.as_mut().filter(|_| excess > 0) {
@@ -134,6 +141,9 @@ pub(crate) enum Decision {
     /// The first cause is in the state, and nothing is under way any more.
     Failed,
 }
+
+/// How a cause ends that is a limit of the manifest's.
+pub(crate) const ITS_TIMEOUT: &str = ", its `timeout`";
 
 /// Decides; what must be remembered goes into `state`.
 pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
@@ -228,7 +238,7 @@ fn failure(passed: Duration, busy: Duration, target: &Observed) -> Option<String
         Phase::Over { what } => what.clone(),
         Phase::RollingBack { what: Some(what) } => Some(what.clone()),
         Phase::RollingBack { what: None } | Phase::BackWaits | Phase::RolledBack => {
-            Some("its deployment was stopped by somebody".into())
+            Some(format!("its deployment {}", shared::targets::words::BY_SOMEBODY))
         }
         Phase::Going | Phase::Held | Phase::Ready | Phase::Shifting | Phase::Between | Phase::Moved | Phase::Done
             if target.dying.is_some() =>
@@ -239,11 +249,11 @@ fn failure(passed: Duration, busy: Duration, target: &Observed) -> Option<String
             Some(format!("it was busy for {} with {with}", shared::time::spoken(busy)))
         }
         Phase::Going | Phase::Held | Phase::Ready | Phase::Shifting | Phase::Between if passed > target.timeout => {
-            Some(format!("its traffic had not moved after {}, its `timeout`", shared::time::spoken(target.timeout)))
+            Some(format!("its traffic had not moved after {}{ITS_TIMEOUT}", shared::time::spoken(target.timeout)))
         }
         Phase::Moved | Phase::Done if passed > target.timeout && target.waits_for_health => {
             let limit = shared::time::spoken(target.timeout);
-            Some(format!("ECS had not found its new tasks healthy after {limit}, its `timeout`"))
+            Some(format!("ECS had not found its new tasks healthy after {limit}{ITS_TIMEOUT}"))
         }
         Phase::Unknown | Phase::Empty | Phase::Busy { .. } | Phase::Going | Phase::Held | Phase::Ready => None,
         Phase::Shifting | Phase::Between | Phase::Moved | Phase::Done | Phase::Same => None,

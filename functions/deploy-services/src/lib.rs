@@ -13,15 +13,18 @@ mod quick;
 mod turn;
 mod workers;
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use shared::artifact;
 use shared::targets::quick::Runs;
-use shared::targets::{Act, Purpose};
+use shared::targets::{Act, Purpose, Target};
 use shared::{Aws, Error, Event, Invocation, Next, Tick};
 
 use decide::{Decision, Observation, State, decide};
 use memory::Memory;
 use message::Report;
+use shared::targets::words::BY_SOMEBODY;
 
 /// The action's parameters.
 #[derive(Debug, Deserialize)]
@@ -78,9 +81,26 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Me
         workers_are_back: workers.is_back(tick),
         taken_over: tick.taken_over,
     };
+    for (at, target) in (0..).zip(&plan.targets) {
+        if target.adds_barrier() && !state.given_a_hook.contains(&at) {
+            state.given_a_hook.push(at);
+        }
+    }
+    let was_good = state.cause.is_none() && state.giving_up.is_none();
     let decision = decide(&seen, state);
+    if let Some(cause) = state.cause.as_mut().filter(|_| was_good) {
+        // `halt-release` may have seen a stop before this function did.
+        let was_stopped = seen.targets.get(cause.target).is_some_and(|one| one.was_stopped);
+        if (was_stopped || cause.what.ends_with(BY_SOMEBODY)) && matches!(tick.goes_on().await, Ok(false)) {
+            (state.cause, state.giving_up) = (None, None);
+            return Ok(Next::Wait(Duration::ZERO, message::looks_whether_stopped(tick)));
+        }
+        if let Some(target) = plan.targets.get(cause.target) {
+            message::add_where_it_was(cause, target);
+        }
+    }
     let purpose = if state.giving_up.is_some() { Purpose::TakeBack } else { moment.purpose };
-    let (moment, way) = (moment.with(purpose), state.way.clone());
+    let (moment, way, given_a_hook) = (moment.with(purpose), state.way.clone(), state.given_a_hook.clone());
     let report = Report {
         tick,
         targets: &plan.targets,
@@ -89,6 +109,7 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Me
         quick: memory.quick.as_ref(),
         way: &way,
         back_after: state.back_after,
+        given_a_hook: &given_a_hook,
     };
     for line in report.news(&mut memory.said) {
         memory.journal.say(tick.now, line);
@@ -110,11 +131,14 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Me
             let brings_workers_back = state.giving_up.is_some() && !tick.taken_over && !seen.workers_are_back;
             // What is stopped is this action's own; what is deployed and written anew would run over a retry.
             let (back, others): (Vec<_>, Vec<_>) = acts.into_iter().partition(|act| matches!(act, Act::Back { .. }));
-            if !goes_forward || tick.goes_on().await? {
-                memory.plan.act(&others, &moment).await;
+            memory.plan.look_before_begin(&others, &moment).await;
+            let may =
+                if goes_forward { tick.goes_on().await? } else { others.is_empty() || !tick.has_its_answer().await };
+            if may {
+                memory.plan.act(tick, &others, &moment, goes_forward).await;
             }
             if (brings_workers_back || !back.is_empty()) && tick.takes_back().await? {
-                memory.plan.act(&back, &moment).await;
+                memory.plan.act(tick, &back, &moment, false).await;
                 if brings_workers_back {
                     memory.workers.bring_back(tick).await;
                 }
@@ -127,8 +151,12 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Me
                 quick: memory.quick.as_ref(),
                 way: &state.way,
                 back_after: state.back_after,
+                given_a_hook: &given_a_hook,
             };
-            Next::Wait(decide::LOOK, report.progress())
+            // New tasks take their time to come up. A deployment that may come about late is remembered here alone.
+            memory.has_just_begun |= others.iter().any(|act| matches!(act, Act::Begin { .. }));
+            let shows = memory.has_just_begun && !memory.plan.targets.iter().any(Target::may_come_about);
+            (if shows { Next::Show } else { Next::Wait })(decide::LOOK, report.progress())
         }
         Decision::Release => {
             let progress = report.progress();

@@ -25,6 +25,8 @@ pub(crate) struct Memory {
     pub(crate) quick: Option<Quick>,
     /// Whether web services were seen to be back.
     pub(crate) is_back: bool,
+    /// Whether deployments were begun, and not all are seen yet.
+    pub(crate) has_just_begun: bool,
     /// The execution that it was said to wait for last.
     waits_for: Option<String>,
 }
@@ -54,6 +56,7 @@ impl Memory {
             journal: Journal::default(),
             said: state.said.clone(),
             has_turn: false,
+            has_just_begun: false,
             waits_for: None,
         })
     }
@@ -121,11 +124,11 @@ impl Memory {
 
     /// Says in the release's log what is new.
     pub(crate) async fn say(&mut self, tick: &Tick<'_>, next: Next) -> Result<Next, Error> {
-        for line in message::ending(&next) {
+        for line in message::ending(&next, tick.halted) {
             self.journal.say(tick.now, line);
         }
         match next {
-            Next::Wait(..) => self.journal.flush(tick.aws, tick.release).await,
+            Next::Wait(..) | Next::Show(..) => self.journal.flush(tick.aws, tick.release).await,
             Next::Succeed(_) | Next::Answer(_) | Next::Fail(_) => self.journal.finish(tick.aws, tick.release).await,
         }
         Ok(next)

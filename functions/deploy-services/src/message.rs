@@ -11,7 +11,7 @@ use shared::text::{fit, plain};
 use shared::time::spoken;
 use shared::{Next, Progress, Success, Tick, Verdict, names};
 
-use crate::decide::{State, Way};
+use crate::decide::{Cause, ITS_TIMEOUT, LONGEST_CAUSE, State, Way};
 use crate::turn::Turn;
 use crate::workers::Workers;
 
@@ -22,6 +22,9 @@ pub(crate) use approved::{barred, begun_since, overtaken, unread};
 pub(crate) use quick::{
     closed, goes_quickly, looks_anew, looks_for_the_quick_way, quickly, stuck_quickly, went_quickly,
 };
+
+/// What a verdict's link to the log begins with.
+const STEP_BY_STEP: &str = "Step by step: ";
 
 /// The longest line of a container in a verdict.
 const LONGEST_LINE: usize = 300;
@@ -40,6 +43,8 @@ pub(crate) struct Report<'a> {
     pub(crate) way: &'a Way,
     /// After how many seconds the quick way had come to its end.
     pub(crate) back_after: Option<u32>,
+    /// The targets whose services Cutover gives a PAUSE hook.
+    pub(crate) given_a_hook: &'a [u16],
 }
 
 impl Report<'_> {
@@ -80,10 +85,7 @@ impl Report<'_> {
                     write!(remarks, ". Not behind the barrier, since {}: {}", why.said(names.len()), names.join(", "));
             }
         }
-        let given = self.targets.iter().filter(|target| match &target.kind {
-            Kind::Ecs(native) => native.adds_barrier(),
-            Kind::Unknown | Kind::Absent | Kind::Codedeploy(_) => false,
-        });
+        let given = self.given_a_hook.iter().filter_map(|at| self.targets.get(usize::from(*at)));
         let given: Vec<_> = given.map(Target::name).collect();
         if !given.is_empty() {
             let _ = write!(
@@ -206,7 +208,11 @@ impl Report<'_> {
                 let _ = write!(message, "\n{}", quick::stays(quick));
             }
             None if stuck.is_empty() => {
-                let _ = write!(message, "\nTraffic is on the old version everywhere{}.", self.elsewhere());
+                let where_it_is = match self.quick {
+                    Some(_) => "NOTHING HAS GONE BACK: traffic is still on the newer version everywhere",
+                    None => "Traffic is on the old version everywhere",
+                };
+                let _ = write!(message, "\n{where_it_is}{}.", self.elsewhere());
             }
             None => {}
         }
@@ -237,7 +243,7 @@ impl Report<'_> {
         }
         if let Some(group) = &self.tick.aws.settings().log_group {
             let url = names::log_link(&self.tick.aws.region(), group, &names::log_stream(self.tick.release));
-            let _ = write!(message, "\n\nStep by step: {url}");
+            let _ = write!(message, "\n\n{STEP_BY_STEP}{url}");
         }
         Verdict::failed(message)
     }
@@ -315,8 +321,8 @@ impl Report<'_> {
             Phase::Held => format!("{}, its pause before the barrier is ended", going(target)),
             Phase::Between => format!("{}, its pause between two steps is ended", going(target)),
             Phase::Ready => "ready, its traffic waits for the others".into(),
-            Phase::Moved => "its traffic is on the new version".into(),
-            Phase::Done => "its traffic is on the new version, and its old tasks are gone".into(),
+            Phase::Moved => format!("its traffic is on the {} version", self.tried_is()),
+            Phase::Done => format!("its traffic is on the {} version, and its old tasks are gone", self.tried_is()),
             Phase::Same => "it ran this version already: nothing to deploy".into(),
             Phase::Failed { what } => format!("failed: {what}"),
             Phase::Over { what: Some(what) } => format!("failed: {what}; its traffic is looked for"),
@@ -329,10 +335,20 @@ impl Report<'_> {
                 format!("brought back by a deployment of revision {}: its old tasks were gone", before(target))
             }
             Phase::RolledBack if target.deployment().is_none() => "not begun".into(),
-            Phase::RolledBack => "rolled back".into(),
-            Phase::Stranded { what } => format!("its traffic is on the new version, and must be brought back: {what}"),
+            Phase::RolledBack => match target.dead.own().count() {
+                0 => "rolled back".into(),
+                died => format!("rolled back; {died} of its new tasks had died"),
+            },
+            Phase::Stranded { what } => {
+                format!("its traffic is on the {} version, and must be brought back: {what}", self.tried_is())
+            }
             Phase::Stuck { what } => format!("NOT ROLLED BACK: {what}"),
         }
+    }
+
+    /// What it deploys, beside what ran before.
+    fn tried_is(&self) -> &'static str {
+        if self.quick.is_some() { "earlier" } else { "new" }
     }
 
     fn link(&self) -> String {
@@ -349,10 +365,26 @@ pub(crate) fn waits_for_turn(tick: &Tick<'_>, turn: &Turn) -> Progress {
     }
 }
 
+/// Of one whose time is up, also where it was then: "SCALE_UP, 0 of 2 new tasks run".
+pub(crate) fn add_where_it_was(cause: &mut Cause, target: &Target) {
+    if cause.what.ends_with(ITS_TIMEOUT) {
+        cause.what = fit(&format!("{}: {}", cause.what, going(target)), LONGEST_CAUSE);
+    }
+}
+
+/// It was stopped, and by whom is asked.
+pub(crate) fn looks_whether_stopped(tick: &Tick<'_>) -> Progress {
+    Progress {
+        summary: "A deployment was stopped: looking whether the release was".into(),
+        percent: None,
+        link: Some(names::console_encoded(&names::log_stream(tick.release))),
+    }
+}
+
 /// Nothing is looked at yet.
 pub(crate) fn lets_it_settle(tick: &Tick<'_>) -> Progress {
     Progress {
-        summary: "Waiting for what the run before this one, which was stopped, may still begin and take back".into(),
+        summary: "Waiting for what the run before this one, which has just ended, may still begin and take back".into(),
         percent: Some(0),
         link: Some(names::console_encoded(&names::log_stream(tick.release))),
     }
@@ -449,14 +481,17 @@ fn hash(text: &str) -> u16 {
     u16::try_from(folded).unwrap_or_default().max(1)
 }
 
-/// The last line of the deployment in the release's log.
-pub(crate) fn ending(next: &Next) -> Vec<String> {
+/// What stands in the release's log of how the deployment ended: where the release was stopped, all of the verdict, since an action that was
+/// given up shows none.
+pub(crate) fn ending(next: &Next, was_stopped: bool) -> Vec<String> {
     match next {
-        Next::Wait(..) => Vec::new(),
+        Next::Wait(..) | Next::Show(..) => Vec::new(),
         Next::Succeed(success) | Next::Answer(success) => vec![format!("deploy complete: {}", success.summary)],
         Next::Fail(verdict) => {
-            let first = verdict.message.lines().next().unwrap_or_default();
-            vec![format!("deploy failed: {first}")]
+            let (first, rest) = verdict.message.split_once('\n').unwrap_or((&verdict.message, ""));
+            let rest = rest.lines().filter(|line| was_stopped && !line.trim().is_empty() && !line.starts_with(STEP_BY_STEP));
+            let rest = rest.map(|line| format!("deploy failed | {}", line.trim_end()));
+            [format!("deploy failed: {first}")].into_iter().chain(rest).collect()
         }
     }
 }

@@ -124,14 +124,18 @@ impl Plan {
         moment
     }
 
-    /// Does what was decided, at every target at once.
-    pub(crate) async fn act(&mut self, acts: &[Act], moment: &Moment) {
+    /// What is looked at once more before deployments are begun. It takes its time, and it is asked only then whether the release goes on.
+    pub(crate) async fn look_before_begin(&mut self, acts: &[Act], moment: &Moment) {
         targets::look_before_begin(&mut self.targets, acts, moment).await;
-        let whose = &self.whose;
+    }
+
+    /// Does what was decided, at every target at once; what goes forward, while the release goes on.
+    pub(crate) async fn act(&mut self, tick: &Tick<'_>, acts: &[Act], moment: &Moment, goes_forward: bool) {
+        let (whose, may) = (&self.whose, async |act: &Act| may(tick, act, goes_forward).await);
         join_all(self.targets.iter_mut().enumerate().map(async |(at, target)| {
             for act in acts.iter().filter(|act| act.at() == at) {
                 info!(target = target.name(), ?act, "acting");
-                target.act(act, moment, whose).await;
+                target.act(act, moment, whose, &may).await;
             }
         }))
         .await;
@@ -143,6 +147,21 @@ impl Plan {
             Some(target) => target.dead.last_lines(tick.aws, &target.site).await,
             None => Vec::new(),
         }
+    }
+}
+
+/// Whether this may be done still: what goes forward while the release goes on, what is deployed to go back while nobody has the stage
+/// tried again.
+///
+/// # Errors
+/// See [`Tick::goes_on`] and [`Tick::takes_back`].
+pub(crate) async fn may(tick: &Tick<'_>, act: &Act, goes_forward: bool) -> Result<bool, Error> {
+    if goes_forward && !tick.still_goes_on().await? {
+        return Ok(false);
+    }
+    match act {
+        Act::Back { .. } => tick.still_takes_back().await,
+        _ => Ok(true),
     }
 }
 

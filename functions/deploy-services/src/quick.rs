@@ -11,6 +11,7 @@ use tracing::info;
 use crate::decide::{LOOK, State, Way};
 use crate::memory::Memory;
 use crate::message;
+use crate::plan::may;
 use crate::workers::Standing;
 
 /// Goes the quick way as far as it goes; `None` when there is nothing more to do for it, and the rest is to be deployed.
@@ -61,9 +62,10 @@ pub(crate) async fn go(tick: &Tick<'_>, state: &mut State, memory: &mut Memory) 
             }
             // What is deployed in place of a stop would run over a retry.
             let (back, stops): (Vec<_>, Vec<_>) = acts.into_iter().partition(|act| matches!(act, Act::Back { .. }));
-            quick.act(&stops, tick.now).await;
+            let may = async |act: &Act| may(tick, act, !begun).await;
+            quick.act(&stops, tick.now, &may).await;
             if !back.is_empty() && tick.takes_back().await? {
-                quick.act(&back, tick.now).await;
+                quick.act(&back, tick.now, &may).await;
             }
             Ok(Some(Next::Wait(LOOK, message::quickly(tick, quick))))
         }

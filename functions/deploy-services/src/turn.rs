@@ -6,11 +6,10 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shared::aws::SHOWN;
 use shared::aws::codepipeline::{ActionStatus, Codepipeline, Sibling};
 use shared::aws::s3::{Bucket, Written};
+use shared::aws::{GIVEN_UP, SHOWN};
 use shared::job::Release;
-use shared::run::GIVEN_UP;
 use shared::{Aws, Error, Tick, Time, Verdict};
 use tracing::warn;
 

@@ -168,7 +168,8 @@ impl Workers {
     pub(crate) async fn release(&mut self, tick: &Tick<'_>) {
         let (Some(pointers), Some(known)) = (Pointers::new(tick.aws), self.known.take()) else { return };
         let (own, _) = self.split(&known, tick);
-        let published = pointers.publish(&own, &self.intended, tick.release, tick.key).await;
+        let may = async || tick.still_goes_on().await;
+        let published = pointers.publish(&own, &self.intended, (tick.release, tick.key), &may).await;
         if let Err(verdict) = self.writing.note(tick.now, published) {
             self.broken.get_or_insert(verdict.message);
         }
@@ -180,7 +181,7 @@ impl Workers {
     pub(crate) async fn bring_back(&mut self, tick: &Tick<'_>) {
         let (Some(pointers), Some(known)) = (Pointers::new(tick.aws), self.known.take()) else { return };
         if known.has_any_of(tick.release) && !self.are_a_fact {
-            let restored = pointers.restore(&known, tick.release).await;
+            let restored = pointers.restore(&known, tick.release, &async || tick.still_takes_back().await).await;
             if let Err(verdict) = self.writing.note(tick.now, restored) {
                 self.stuck = Some(verdict.message);
             }

@@ -41,6 +41,13 @@ pub(crate) struct Job {
     pub(crate) event: Value,
 }
 
+impl Job {
+    /// Whether it goes on from another one.
+    pub(crate) fn is_continued(&self) -> bool {
+        self.event.pointer("/CodePipeline.job/data/continuationToken").is_some()
+    }
+}
+
 impl<'a> Jobs<'a> {
     pub(crate) fn new(aws: &'a Aws, version: &'a str, clock: Clock) -> Self {
         let config = aws_sdk_codepipeline::config::Builder::from(aws.config()).retry_partition(allowance()).build();
@@ -59,7 +66,7 @@ impl<'a> Jobs<'a> {
         let sent = self.client.poll_for_jobs().action_type_id(id).max_batch_size(10).send().await;
         let output = sent.map_err(|error| failure("codepipeline:PollForJobs", &error))?;
         let now = self.clock.now();
-        Ok(output.jobs().iter().filter_map(|polled| job(polled, now)).collect())
+        Ok(output.jobs().iter().filter_map(|polled| job(polled, provider, now)).collect())
     }
 
     /// Answers a job whose function cannot be invoked: nobody else ever would. It fails, but for those that never fail
@@ -81,7 +88,7 @@ impl<'a> Jobs<'a> {
         let beside = BESIDE.iter().find(|(ending, _, _)| provider.ends_with(ending));
         let answer = if let Some((_, lost, rest)) = beside {
             let summary = format!(
-                "Warning: {lost}. The function `{function}` could not be invoked: {why}. The release goes on; {rest}."
+                "Warning: {lost}. The function `{function}` could not be invoked: {why}. That fails nothing; {rest}."
             );
             Answer::Succeeded(Success { summary, ..Success::default() })
         } else {
@@ -108,7 +115,7 @@ const ANSWERS: u32 = 5;
 /// The pause between two of them.
 const BETWEEN: Duration = Duration::from_secs(2);
 
-fn job(polled: &Polled, now: Time) -> Option<Job> {
+fn job(polled: &Polled, provider: &str, now: Time) -> Option<Job> {
     let id = polled.id()?.to_owned();
     let data = polled.data()?;
     let configuration = data.action_configuration().and_then(|one| one.configuration()).cloned().unwrap_or_default();
@@ -142,9 +149,9 @@ fn job(polled: &Polled, now: Time) -> Option<Job> {
     if let Some(key) = data.encryption_key() {
         event["encryptionKey"] = json!({"id": key.id(), "type": key.r#type().as_str()});
     }
-    let claim = Claim { nonce: polled.nonce()?.to_owned(), polled: now };
+    let claim = Claim { nonce: polled.nonce()?.to_owned(), polled: now, provider: Some(provider.to_owned()) };
     let event = json!({"CodePipeline.job": {"id": id, "accountId": polled.account_id(), "data": event,
-        CLAIM: {"nonce": claim.nonce, "polled": claim.polled.millis()}}});
+        CLAIM: {"nonce": claim.nonce, "polled": claim.polled.millis(), "provider": provider}}});
     Some(Job { id, claim, event })
 }
 

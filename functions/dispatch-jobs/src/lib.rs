@@ -7,9 +7,12 @@
 mod codepipeline;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use serde_json::Value;
+use shared::aws::CONTINUED;
 use shared::{Aws, Error, Event, Invocation, Verdict};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// Which function does the jobs of which action type: provider and function name, from `CUTOVER_FUNCTIONS`.
 pub type Functions = BTreeMap<String, String>;
@@ -45,38 +48,63 @@ impl Settings {
 ///
 /// # Errors
 /// When CodePipeline could not be polled: Lambda tries again, and the schedule does.
-pub async fn handle(aws: Aws, _: Event, invocation: Invocation) -> Result<(), Error> {
-    dispatch(&aws, &Settings::from_env()?, invocation).await
+pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<(), Error> {
+    dispatch(&aws, &Settings::from_env()?, &event, invocation).await
 }
 
-/// Looks for jobs of every type until there are none.
+/// Looks for jobs of every type until there are none; where one was continued, for that one until it is there, which takes moments that
+/// are not documented (fact 5).
 ///
 /// # Errors
 /// When CodePipeline could not be polled; the other types are looked at all the same.
-pub async fn dispatch(aws: &Aws, settings: &Settings, invocation: Invocation) -> Result<(), Error> {
+pub async fn dispatch(aws: &Aws, settings: &Settings, event: &Event, invocation: Invocation) -> Result<(), Error> {
     let jobs = codepipeline::Jobs::new(aws, &settings.version, invocation.clock);
-    let mut outcome = Ok(());
+    let (mut outcome, mut has_found) = (Ok(()), BTreeSet::new());
     for (provider, function) in &settings.functions {
-        if let Err(error) = hand_over(aws, &jobs, provider, function).await {
-            error!(%error, provider, "its jobs were not looked at");
-            outcome = Err(error);
+        match hand_over(aws, &jobs, provider, function).await {
+            Ok(true) => drop(has_found.insert(provider.as_str())),
+            Ok(false) => {}
+            Err(error) => {
+                error!(%error, provider, "its jobs were not looked at");
+                outcome = Err(error);
+            }
+        }
+    }
+    let continued = event.value().get(CONTINUED).and_then(Value::as_str);
+    let Some((provider, function)) = continued.and_then(|provider| settings.functions.get_key_value(provider)) else {
+        return outcome;
+    };
+    for pause in PAUSES.map(Duration::from_millis) {
+        if has_found.contains(provider.as_str()) || invocation.left() <= pause {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        match hand_over(aws, &jobs, provider, function).await {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(error) => warn!(%error, provider, "its jobs were not looked at"),
         }
     }
     outcome
 }
 
-async fn hand_over(aws: &Aws, jobs: &codepipeline::Jobs<'_>, provider: &str, function: &str) -> Result<(), Error> {
-    let mut handed_over = BTreeSet::new();
+/// How long after each other it is looked for a job that was continued, in milliseconds; after that, the schedule looks.
+const PAUSES: [u64; 8] = [500, 500, 1000, 1000, 2000, 2000, 4000, 4000];
+
+/// Whether there was one that was continued.
+async fn hand_over(aws: &Aws, jobs: &codepipeline::Jobs<'_>, provider: &str, function: &str) -> Result<bool, Error> {
+    let (mut handed_over, mut is_there) = (BTreeSet::new(), false);
     loop {
         let mut found = jobs.poll(provider).await?;
         let is_last = found.len() < codepipeline::BATCH;
         // One that its function has not claimed yet is still there.
         found.retain(|job| handed_over.insert(job.id.clone()));
         if found.is_empty() {
-            return Ok(());
+            return Ok(is_there);
         }
         for job in found {
             info!(job = job.id, provider, function, "handing over");
+            is_there |= job.is_continued();
             match aws.invoke(function, &job.event).await {
                 Ok(()) => {}
                 // It waits to be polled again.
@@ -85,7 +113,7 @@ async fn hand_over(aws: &Aws, jobs: &codepipeline::Jobs<'_>, provider: &str, fun
             }
         }
         if is_last {
-            return Ok(());
+            return Ok(is_there);
         }
     }
 }

@@ -56,7 +56,7 @@ pub(crate) fn ending(task: &Task) -> Ending {
 pub(crate) fn not_drained(why: Verdict) -> Answer {
     let why = why.message.trim_end_matches('.');
     let summary = format!(
-        "Warning: the old workers were not watched to their end: {why}. The release goes on; old workers end by themselves when their \
+        "Warning: the old workers were not watched to their end: {why}. That fails nothing; old workers end by themselves when their \
          deployment does."
     );
     Answer::Succeeded(Success { summary, ..Success::default() })

@@ -16,7 +16,7 @@ pub(crate) const LOOK_SELDOM: Duration = Duration::from_secs(4);
 /// How long nothing of the release must have been seen under way before it is said that nothing is. A function may begin
 /// something until it sees the stop, which may be shown late; its call may still be on its way; and what it begins may be
 /// shown late, too.
-pub(crate) const SETTLED: Duration = shared::aws::SHOWN;
+pub(crate) const SETTLED: Duration = shared::aws::GIVEN_UP;
 
 /// How long after the end of an action that did not succeed something may come about that its function has begun: it sees the stop
 /// late, and its call may be done late.

@@ -177,6 +177,7 @@ impl Sweeping<'_> {
                 Err(Error::Stop(_)) => deployed,
             };
         }
+        let stays = deployed.has_succeeded;
         let looked = sweep.look(self.aws, &over, &self.release, deployed, now, &mut said).await;
         if looked.under_way {
             self.carried.seen = Some(now);
@@ -211,7 +212,7 @@ impl Sweeping<'_> {
                 warn!(%error, "how far the tasks came is not said");
                 Vec::new()
             });
-            let done = message::done(&sweep.stopped, &sweep.stuck, &outcomes);
+            let done = message::done(&sweep.stopped, &sweep.stuck, &outcomes, stays);
             self.end(now, &done).await;
         }
         Ok(Then::Done)
@@ -230,7 +231,7 @@ impl Sweeping<'_> {
             return Then::LookAgain(LOOK_SELDOM);
         }
         if by_person && self.speaks().await {
-            self.end(now, &message::done(&[], &BTreeMap::new(), &[])).await;
+            self.end(now, &message::done(&[], &BTreeMap::new(), &[], false)).await;
         }
         Then::Done
     }

@@ -89,12 +89,20 @@ pub(crate) fn too_late(id: &str) -> String {
     )
 }
 
-/// The last line, and what people are told.
-pub(crate) fn done(stopped: &[String], stuck: &BTreeMap<String, String>, outcomes: &[String]) -> String {
+/// What the last line begins with where the release's own deployment has succeeded before: that is not undone.
+const STAYS: &str =
+    "*Deploy* had succeeded, and what it deployed STAYS LIVE (to go back, start the pipeline that rolls back)";
+
+/// The last line, and what people are told; `stays` when a deployment had succeeded before.
+pub(crate) fn done(stopped: &[String], stuck: &BTreeMap<String, String>, outcomes: &[String], stays: bool) -> String {
+    let what = if stays { "nothing else of the release" } else { "nothing of the release" };
     let mut said = match stopped {
-        [] => "nothing of the release was running any more".to_owned(),
-        _ => format!("stopped {}; nothing of the release runs any more", fit(&stopped.join(", "), LONGEST_LIST)),
+        [] => format!("{what} was running any more"),
+        _ => format!("stopped {}; {what} runs any more", fit(&stopped.join(", "), LONGEST_LIST)),
     };
+    if stays {
+        said = format!("{STAYS}; {said}");
+    }
     for (name, why) in stuck {
         said = format!("NOT ROLLED BACK: {name} ({why}). Deploy the revision before by hand. {said}");
     }
@@ -152,7 +160,7 @@ pub(crate) fn no_manifest(why: &str) -> String {
 /// What the log's action says whose function is dead.
 pub(crate) fn lost_tail(function: &str, why: &str) -> String {
     format!(
-        "Warning: the log is incomplete. Cutover's function {function} failed at every try: {why}. The release goes on; each \
+        "Warning: the log is incomplete. Cutover's function {function} failed at every try: {why}. That fails nothing; each \
          task's lines are in its own log stream."
     )
 }
@@ -160,15 +168,15 @@ pub(crate) fn lost_tail(function: &str, why: &str) -> String {
 /// What the drain's action says whose function is dead.
 pub(crate) fn lost_drain(function: &str, why: &str) -> String {
     format!(
-        "Warning: the old workers were not watched to their end. Cutover's function {function} failed at every try: {why}. The release goes \
-         on; old workers end by themselves when their deployment does."
+        "Warning: the old workers were not watched to their end. Cutover's function {function} failed at every try: {why}. That fails \
+         nothing; old workers end by themselves when their deployment does."
     )
 }
 
 /// The summary of an action whose function is dead, which has told people or would have.
 pub(crate) fn lost_notify(function: &str, why: &str) -> String {
     format!(
-        "Warning: perhaps not everybody was told. Cutover's function {function} failed at every try: {why}. The release goes on."
+        "Warning: perhaps not everybody was told. Cutover's function {function} failed at every try: {why}. That fails nothing."
     )
 }
 

@@ -284,7 +284,7 @@ impl Sweep {
             Ok(quick::Decision::Go(acts)) => {
                 if !acts.is_empty() && over.still(seen).await? {
                     said.push(message::goes_on_quickly());
-                    quick.act(&acts, seen).await;
+                    quick.act(&acts, seen, &async |_| Ok(over.still(seen).await?)).await;
                 }
                 Ok(true)
             }
@@ -472,8 +472,9 @@ impl Sweep {
             if !over.still(moment.now).await? {
                 return Ok(true);
             }
+            let may = async |_: &Act| Ok(over.still(moment.now).await?);
             let (id, before) = (target.deployment().unwrap_or_default().to_owned(), target.before.clone());
-            target.act(act, moment, whose).await;
+            target.act(act, moment, whose, &may).await;
             if let Some(by) = &target.overtaken {
                 said.push(message::overtaken(&name, by));
                 continue;
@@ -529,8 +530,8 @@ async fn bring_back(pointers: &Pointers<'_>, over: &Over<'_>, release: &Release,
     if !over.still(now).await? {
         return Ok(Pointed::Stands);
     }
-    pointers.restore(&known, release).await?;
-    Ok(Pointed::Back)
+    let is_back = pointers.restore(&known, release, &async || Ok(over.still(now).await?)).await?;
+    Ok(if is_back { Pointed::Back } else { Pointed::Stands })
 }
 
 /// Why a target cannot be looked at, or taken back.

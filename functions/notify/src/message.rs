@@ -16,7 +16,7 @@ use crate::release::Told;
 /// The answer for an action that could not be done: the release has been deployed all the same.
 pub(crate) fn not_announced(why: Verdict) -> Answer {
     let why = why.message.trim_end_matches('.');
-    let summary = format!("Warning: perhaps not everybody was told: {why}. The release goes on.");
+    let summary = format!("Warning: perhaps not everybody was told: {why}. That fails nothing.");
     Answer::Succeeded(Success { summary, ..Success::default() })
 }
 
@@ -79,6 +79,14 @@ impl News {
     }
 }
 
+/// What whoever rejects a release should know.
+fn stays(told: &Told) -> &'static str {
+    match told.is_back {
+        true => "Nothing was changed.",
+        false => "Nothing was deployed. Tasks that have run before (migrations) are not undone.",
+    }
+}
+
 /// What its own lines in the release's log begin with.
 pub(crate) const OWN: &str = "notify | ";
 
@@ -111,18 +119,19 @@ pub(crate) fn slack(told: &Told, news: &News, warnings: &[String], now: Time) ->
             body_of(asks.as_deref().unwrap_or("A person must approve.")),
         ),
         News::Rejected { by, why } => {
-            (format!(":no_entry: {name}: rejected by {}", within(by, LONGEST_NAME, escaped)), body_of(why))
+            let body = format!("{}\n{}", body_of(why), stays(told));
+            (format!(":no_entry: {name}: rejected by {}", within(by, LONGEST_NAME, escaped)), body)
         }
-        News::NotApproved { why } => (format!(":no_entry: {name}: not approved"), body_of(why)),
+        News::NotApproved { why } => {
+            (format!(":no_entry: {name}: not approved"), format!("{}\n{}", body_of(why), stays(told)))
+        }
         News::Succeeded => {
             let what = if told.is_back { "went back" } else { "released" };
             (format!(":white_check_mark: {name}: {what} after {after}"), body_of(&told.stages_spoken()))
         }
         News::Failed { verdicts } => (format!(":x: {name}: {kind} failed after {after}"), failed(verdicts)),
         News::Halted { said, by_itself: false } => (format!(":octagonal_sign: {name}: {kind} stopped"), body_of(said)),
-        News::Halted { said, by_itself: true } => {
-            (format!(":leftwards_arrow_with_hook: {name}: what the failed {kind} left is taken back"), body_of(said))
-        }
+        News::Halted { said, by_itself: true } => (taken_back(&name, kind, said), body_of(said)),
     };
     let mut text = format!("*{title}*\n{}", about(told));
     if !body.is_empty() {
@@ -150,6 +159,17 @@ pub(crate) fn slack(told: &Told, news: &News, warnings: &[String], now: Time) ->
             {"type": "context", "elements": [{"type": "mrkdwn", "text": links.join("  |  ")}]},
         ],
     })
+}
+
+/// How what was left of a release that has failed by itself was taken back: a preview on a phone shows no more than that.
+fn taken_back(name: &str, kind: &str, said: &str) -> String {
+    if said.contains("NOT ROLLED BACK") || !said.starts_with("halt complete") {
+        format!(":warning: {name}: NOT ALL that the failed {kind} left was taken back")
+    } else if said.contains("STAYS LIVE") {
+        format!(":warning: {name}: the {kind} failed after *Deploy*, and what it deployed stays live")
+    } else {
+        format!(":leftwards_arrow_with_hook: {name}: what the failed {kind} left is taken back")
+    }
 }
 
 /// "Sell teapots (`abcdef0`)".

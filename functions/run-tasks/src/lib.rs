@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use shared::artifact;
+use shared::targets::words::BY_SOMEBODY;
 use shared::{Aws, Error, Event, Invocation, Next, Tick};
 use tracing::info;
 
@@ -84,7 +85,14 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Pl
         retry_placement_for: plan.task.retry_placement_for.0,
         sites: plan.sites.iter().enumerate().map(|(at, site)| site.seen(state.at(at), tick)).collect(),
     };
+    let was_good = state.cause.is_none();
     let decision = decide(&seen, state);
+    // `halt-release` may have seen a stop before this function did.
+    let was_stopped = state.cause.as_ref().is_some_and(|cause| was_good && cause.what.ends_with(BY_SOMEBODY));
+    if was_stopped && !tick.halted && matches!(tick.goes_on().await, Ok(false)) {
+        state.cause = None;
+        return Ok(Next::Wait(Duration::ZERO, message::progress(tick, plan, state)));
+    }
     plan.note(state);
     for act in decision.acts() {
         info!(task = plan.name, ?act, "acting");
@@ -94,7 +102,8 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Pl
             let begins = acts.iter().any(|act| matches!(act, Act::Start { .. }));
             // Before it is asked whether the release goes on, so that nothing takes its time between the answer and the begin.
             let definitions = plan.definitions(&acts).await;
-            if begins && !tick.goes_on().await? {
+            let stops = acts.iter().any(|act| matches!(act, Act::Stop { .. }));
+            if (begins && !tick.goes_on().await?) || (stops && !may_stop(tick).await) {
                 return Ok(Next::Wait(decide::LOOK, message::progress(tick, plan, state)));
             }
             plan.act(tick, state, &acts, definitions).await;
@@ -110,6 +119,12 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Pl
             Ok(Next::Fail(message::failed(tick, plan, state, &lines)))
         }
     }
+}
+
+/// Whether what runs is still this run's to stop: a person may have had the stage tried again meanwhile, and that run adopts what it finds;
+/// or another function has answered for this action. Not knowing, it is: whoever stops a release waits for it.
+async fn may_stop(tick: &Tick<'_>) -> bool {
+    if tick.halted { tick.takes_back().await.unwrap_or(true) } else { !tick.has_its_answer().await }
 }
 
 impl Decision {

@@ -35,7 +35,7 @@ pub(crate) fn progress(tick: &Tick<'_>, plan: &Plan, state: &State) -> Progress 
         }
     }
     if tick.unsettled {
-        summary.push_str(", waiting for what the run before this one, which was stopped, may still begin");
+        summary.push_str(", waiting for what the run before this one, which has just ended, may still begin");
     }
     if plan.others.settle {
         summary.push_str(", waiting for what the release before this one, which was stopped, may still begin");

@@ -2,8 +2,8 @@
 //!
 //! Invariant: nothing is begun while a task of theirs may run that no list shows yet.
 
+use shared::aws::GIVEN_UP;
 use shared::aws::codepipeline::{Codepipeline, Others, others};
-use shared::run::GIVEN_UP;
 use shared::{Error, Tick, Time};
 use tracing::warn;
 

@@ -370,11 +370,12 @@ impl Site {
     /// Safe to repeat: see the call.
     pub(crate) async fn stop(&mut self, tick: &Tick<'_>, reason: &str) -> Result<(), Error> {
         let Some(task) = &self.task else { return Ok(()) };
-        if self.failed.is_some() {
-            // Whether this succeeds or not: it is asked for once, so that the action can end.
+        let stopped = self.ecs.stop_task(&self.environment.cluster, &task.arn, reason).await;
+        if self.failed.is_some() && !matches!(stopped, Err(Error::Again(_))) {
+            // Where it is refused, too: it is asked for once, so that the action can end.
             self.stopping = Some(tick.now);
         }
-        self.ecs.stop_task(&self.environment.cluster, &task.arn, reason).await?;
+        stopped?;
         self.stopping = Some(tick.now);
         Ok(())
     }

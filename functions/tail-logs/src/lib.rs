@@ -95,7 +95,9 @@ async fn follow(tick: &Tick<'_>, state: &mut State, tail: &mut Tail) -> Result<N
         Decision::Follow => {
             // What the next stage waits for is seconds; once answered, nobody waits.
             let ends = seen.may_answer && tail.is_ending();
-            Ok(Next::Wait(if ends { LOOK_ENDING } else { LOOK }, message::progress(tick, tail)))
+            let pause = if ends { LOOK_ENDING } else { LOOK };
+            let next = if tail.sites.iter().all(|site| site.lines() == 0) { Next::Show } else { Next::Wait };
+            Ok(next(pause, message::progress(tick, tail)))
         }
         Decision::Answer => Ok(Next::Answer(message::shown(tick, tail))),
         Decision::Done => {

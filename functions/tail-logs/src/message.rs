@@ -107,7 +107,7 @@ pub(crate) fn lost(tick: &Tick<'_>, tail: &Tail, why: &Verdict) -> Success {
 pub(crate) fn not_followed(why: Verdict) -> Answer {
     let why = why.message.trim_end_matches('.');
     let summary = format!(
-        "Warning: the log could not be followed: {why}. The release goes on; each task's lines are in its own log stream."
+        "Warning: the log could not be followed: {why}. That fails nothing; each task's lines are in its own log stream."
     );
     Answer::Succeeded(Success { summary, ..Success::default() })
 }

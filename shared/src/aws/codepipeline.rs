@@ -28,7 +28,7 @@ const LONGEST_MESSAGE: usize = 5000;
 /// How long a new run of an action may take until `ListActionExecutions` shows it; then what it shows counts.
 const SHOWN: Duration = Duration::from_secs(10);
 
-/// How many of a pipeline's newest actions are asked for: a page, as long as CodePipeline makes them.
+/// How many of a pipeline's newest actions and executions are asked for: a page, as long as CodePipeline makes them.
 const NEWEST: usize = 100;
 
 /// The longest external execution id (fact 6).
@@ -207,8 +207,8 @@ impl<'a> Codepipeline<'a> {
         }
     }
 
-    /// Whether the release was stopped with this run of the action under way; `None` while that cannot be told: what
-    /// became of the run is not shown yet.
+    /// Whether the release was stopped with this run of the action under way, or it has had its answer; `None` while that cannot be told:
+    /// what became of the run is not shown yet.
     ///
     /// # Errors
     /// The calls'.
@@ -268,19 +268,26 @@ impl<'a> Codepipeline<'a> {
         })
     }
 
-    /// The newest executions of a pipeline: one page of them.
+    /// The newest executions of a pipeline: a hundred of them, as a rule one page.
     ///
     /// # Errors
-    /// The call's.
+    /// The calls'.
     pub async fn newest_executions(&self, pipeline: &str) -> Result<Vec<ListedExecution>, Error> {
-        let call = self.client.list_pipeline_executions().pipeline_name(pipeline).max_results(100);
-        let output = call.send().await.map_err(|error| failure("codepipeline:ListPipelineExecutions", &error))?;
-        let executions = output.pipeline_execution_summaries().iter().map(|one| ListedExecution {
-            id: one.pipeline_execution_id().unwrap_or_default().to_owned(),
-            status: one.status().map(|status| status.as_str().to_owned()).unwrap_or_default(),
-            updated: one.last_update_time().copied().map(Time::from).unwrap_or_default(),
-        });
-        Ok(executions.collect())
+        let (mut executions, mut next) = (Vec::new(), None);
+        loop {
+            let call = self.client.list_pipeline_executions().pipeline_name(pipeline).max_results(100);
+            let sent = call.set_next_token(next).send().await;
+            let output = sent.map_err(|error| failure("codepipeline:ListPipelineExecutions", &error))?;
+            executions.extend(output.pipeline_execution_summaries().iter().map(|one| ListedExecution {
+                id: one.pipeline_execution_id().unwrap_or_default().to_owned(),
+                status: one.status().map(|status| status.as_str().to_owned()).unwrap_or_default(),
+                updated: one.last_update_time().copied().map(Time::from).unwrap_or_default(),
+            }));
+            next = output.next_token().map(str::to_owned);
+            if next.is_none() || executions.len() >= NEWEST {
+                return Ok(executions);
+            }
+        }
     }
 
     /// The bucket of a pipeline's artifacts.

@@ -31,6 +31,7 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use crate::error::Error;
+use crate::job::Job;
 use crate::manifest::Environment;
 use crate::text;
 pub use pace::Pacer;
@@ -52,7 +53,16 @@ pub const LISTED: Duration = Duration::from_secs(5);
 /// then asks again.
 pub const FRESH: Duration = Duration::from_secs(3);
 
+/// How long after the begin of a run it may not be known yet what the run before it, which a person has given up, still begins: that
+/// one sees the stop when it is shown, may then have an answer that the release goes on, and its call takes its time, and is shown
+/// late. So it is of what is stopped for a run that is over, while the next one has begun.
+pub const GIVEN_UP: Duration =
+    Duration::from_secs(LISTED.as_secs() + FRESH.as_secs() + ATTEMPT.as_secs() + LISTED.as_secs());
+
 const _: () = assert!(SHOWN.as_secs() >= 2 * ATTEMPT.as_secs() && ATTEMPT.as_secs() >= LISTED.as_secs());
+
+/// Under this name `dispatch-jobs` is told whose job was continued: the provider of its action type.
+pub const CONTINUED: &str = "continued";
 
 /// How often the SDK tries a call by itself, with backoff, before the loop hears of it.
 const ATTEMPTS: u32 = 3;
@@ -268,9 +278,11 @@ impl Aws {
     /// nobody is told of it (fact 8).
     ///
     /// Asking twice, or in vain, is harmless: it polls, and its schedule polls too.
-    pub async fn hurry_dispatch(&self) {
+    pub(crate) async fn hurry_dispatch(&self, job: &Job) {
         let Some(function) = &self.0.settings.dispatch else { return };
-        if let Err(error) = self.invoke(function, &json!({"reason": "a job was continued"})).await {
+        let provider = job.claim.as_ref().and_then(|claim| claim.provider.as_ref());
+        if let Err(error) = self.invoke(function, &json!({"reason": "a job was continued", CONTINUED: provider})).await
+        {
             warn!(%error, function, "the next job waits for the schedule");
         }
     }

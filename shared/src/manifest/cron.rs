@@ -60,6 +60,25 @@ impl Field {
     }
 }
 
+impl Field {
+    /// The numbers of a list that it [`takes`](Self::takes).
+    fn numbers(&self, text: &str) -> BTreeSet<u32> {
+        let of_part = |part: &str| {
+            let (range, step) = part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
+            let number = |text: &str| self.number(text).unwrap_or(self.from);
+            let (first, last) = match range.split_once('-') {
+                Some((first, last)) => (number(first), number(last)),
+                None if range == "*" => (self.from, self.to),
+                None if step.is_some() => (number(range), self.to),
+                None => (number(range), number(range)),
+            };
+            let step = step.and_then(|step| step.parse().ok()).unwrap_or(1_usize).max(1);
+            (first..=last).step_by(step).collect::<Vec<_>>()
+        };
+        text.split(',').flat_map(of_part).collect()
+    }
+}
+
 impl Cron {
     /// Reads a crontab's five fields.
     ///
@@ -80,6 +99,15 @@ impl Cron {
                      such as */5"
                 ));
             }
+        }
+        let (days, months) = (FIELDS[2].numbers(fields[2]), FIELDS[3].numbers(fields[3]));
+        let longest = |month: &u32| match month {
+            2 => 29,
+            4 | 6 | 9 | 11 => 30,
+            _ => 31,
+        };
+        if !months.iter().any(|month| days.iter().any(|day| *day <= longest(month))) {
+            return Err(format!("`{text}` never comes: no such month has a day {}", fields[2]));
         }
         if fields[2] != "*" && fields[4] != "*" {
             return Err("EventBridge Scheduler takes either a day of the month or a day of the week: put `*` for the \
@@ -162,6 +190,8 @@ mod tests {
             ("0 3 * * *", "cron(0 3 * * ? *)"),
             ("*/15 8-17 * * MON-FRI", "cron(*/15 8-17 ? * 2,3,4,5,6 *)"),
             ("5 4 1,15 */2 *", "cron(5 4 1,15 */2 ? *)"),
+            ("0 3 29 2 *", "cron(0 3 29 2 ? *)"),
+            ("0 3 */15 2 *", "cron(0 3 */15 2 ? *)"),
             ("0 0 * * 0", "cron(0 0 ? * 1 *)"),
             ("0 0 * * 7", "cron(0 0 ? * 1 *)"),
             ("0 0 * * 5-7", "cron(0 0 ? * 1,6,7 *)"),
@@ -182,6 +212,9 @@ mod tests {
         for (written, said) in [
             ("0 3 * *", "`0 3 * *` is no crontab's five fields"),
             ("0 3 * * * *", "is no crontab's five fields"),
+            ("0 3 31 2 *", "`0 3 31 2 *` never comes: no such month has a day 31"),
+            ("0 3 31 4,JUN *", "never comes"),
+            ("0 3 30-31 2 *", "never comes"),
             ("+5 3 * * *", "`+5` is no minute"),
             ("60 3 * * *", "`60` is no minute: numbers from 0 to 59"),
             ("0 3-1 * * *", "`3-1` is no hour"),

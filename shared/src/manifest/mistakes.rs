@@ -40,6 +40,14 @@ impl Flaw {
     }
 }
 
+/// Whether it has the form of a role's ARN.
+fn is_a_role(arn: &str) -> bool {
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    let ["arn", partition, "iam", "", account, resource] = parts.as_slice() else { return false };
+    let has_account = account.len() == 12 && account.bytes().all(|digit| digit.is_ascii_digit());
+    partition.starts_with("aws") && has_account && resource.strip_prefix("role/").is_some_and(|name| !name.is_empty())
+}
+
 impl Manifest {
     /// Everything that is wrong in it, in its own order.
     #[must_use]
@@ -52,6 +60,14 @@ impl Manifest {
             let path = ["environments", name];
             flaws.extend(name_error(name, LONGEST_ENVIRONMENT).map(|why| Flaw::new(&path, why)));
             flaws.extend(flaws_of_place(&path, environment.launch_type, &environment.capacity_providers));
+            if let Some(role) = environment.role.as_deref().filter(|role| !is_a_role(role)) {
+                let path = ["environments", name, "role"];
+                let why = format!(
+                    "`{}` is no role's ARN, such as `arn:aws:iam::123456789012:role/cutover`",
+                    text::fit(role, 100)
+                );
+                flaws.push(Flaw::new(&path, why));
+            }
             let starts_tasks = !self.tasks.is_empty() || !self.workers.is_empty();
             let on_fargate = environment.capacity_providers.iter().any(|one| one.name.starts_with("FARGATE"))
                 || environment.launch_type == Some(LaunchType::Fargate);

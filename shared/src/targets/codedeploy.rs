@@ -239,27 +239,36 @@ impl Group {
 
     /// Deploys the revision before the release: the old tasks are gone, so CodeDeploy cannot roll back any more.
     ///
-    /// Safe to repeat as [`begin`](Self::begin) is, by a description of its own.
-    pub(super) async fn bring_back(&mut self, site: &Site, whose: &Whose, before: &str) -> Result<(), Error> {
+    /// Safe to repeat as [`begin`](Self::begin) is, by a description of its own. Not where it is not asked for after all.
+    pub(super) async fn bring_back(
+        &mut self,
+        site: &Site,
+        whose: &Whose,
+        before: &str,
+        may: &impl AsyncFn() -> Result<bool, Error>,
+    ) -> Result<bool, Error> {
         let definition = site.ecs.definition(before).await?;
         let app_spec = app_spec(&site.service, &definition.arn, &self.capacity_providers);
         let (own, client) = (self.own.clone(), self.client.clone());
-        let Some(tried) = self.tried_mut() else { return Ok(()) };
+        let Some(tried) = self.tried_mut() else { return Ok(true) };
         let Some(key) = names::read_description(&tried.deployment.description, &own).map(|one| one.key) else {
-            return Ok(());
+            return Ok(true);
         };
         let (environment, service) = (&site.environment_name, &site.service_name);
         let description = names::back_description(&whose.release, environment, service, key);
+        if !may().await? {
+            return Ok(false);
+        }
         match client.create((&self.application, &self.group), &description, &app_spec, Alarms::Ignored).await? {
             Asked::Created(id) => {
                 let back = Deployment { id, description, app_spec: Some(app_spec), ..Deployment::default() };
                 if let Some(tried) = self.tried_mut() {
                     tried.back = Some((back, None));
                 }
-                Ok(())
+                Ok(true)
             }
             // The reply to an earlier try was lost, or something else is under way: the next try will tell.
-            Asked::Busy => self.look_for_busy(site, whose).await,
+            Asked::Busy => self.look_for_busy(site, whose).await.map(|()| true),
             Asked::NotNow(why) => Err(why),
         }
     }

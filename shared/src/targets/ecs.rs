@@ -212,18 +212,37 @@ impl Native {
         site.ecs.stop_deployment(&tried.deployment.arn).await
     }
 
-    /// Deploys what ran before: the old tasks are gone, so ECS cannot roll back any more (fact 47).
+    /// Stops what keeps it busy, which is of a run of this action that was given up; once, and again when it is seen to go on all the same.
     ///
     /// Safe to repeat: see the call.
+    pub(super) async fn stop_other(&mut self, site: &Site, deployment: &str) -> Result<(), Error> {
+        site.ecs.stop_deployment(deployment).await?;
+        if let Standing::None(Some(busy)) = &mut self.standing {
+            busy.frees = None;
+        }
+        Ok(())
+    }
+
+    /// Deploys what ran before: the old tasks are gone, so ECS cannot roll back any more (fact 47).
+    ///
+    /// Safe to repeat: see the call. Not where it is not asked for after all.
     ///
     /// # Errors
     /// The calls', or that somebody else's deployment is under way: it is not run over.
-    pub(super) async fn bring_back(&mut self, site: &Site, before: &str) -> Result<(), Error> {
+    pub(super) async fn bring_back(
+        &mut self,
+        site: &Site,
+        before: &str,
+        may: &impl AsyncFn() -> Result<bool, Error>,
+    ) -> Result<bool, Error> {
         let under_way = site.ecs.list_deployments(site.cluster(), &site.ecs_service, Listed::UnderWay).await?;
         if under_way.is_empty() {
+            if !may().await? {
+                return Ok(false);
+            }
             site.ecs.update(site.cluster(), &site.ecs_service, before, None).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Whether what the service has was begun since this action did: a deployment of it may be the action's own, and not shown yet.
@@ -268,9 +287,15 @@ impl Native {
                     && !other.sources.is_empty()
                     && to.is_some_and(|to| !deploys.is(site, whose, to));
                 let waits = other.pause().filter(|_| other.stage.as_ref().is_some_and(Stage::is_before_traffic));
-                let frees = waits
-                    .filter(|_| is_a_way_back)
-                    .map(|pause| Frees::WayBack { deployment: other.arn.clone(), pause: Some(pause.id.clone()) });
+                // One of a run of this action that was given up; behind a fact there is nothing to take back.
+                let is_given_up = whose.may_be_a_way_back(other.created)
+                    && to.is_some_and(|to| deploys.is(site, whose, to))
+                    && !whose.is_fact(&other.arn, other.created);
+                let frees = waits.and_then(|pause| match (is_a_way_back, is_given_up) {
+                    (true, _) => Some(Frees::WayBack { deployment: other.arn.clone(), pause: Some(pause.id.clone()) }),
+                    (false, true) => Some(Frees::Stop(other.arn.clone())),
+                    (false, false) => None,
+                });
                 Standing::None(Some(Busy { with, frees, given_up: None }))
             }
             // Without a deployment under way, what the service has is what runs.

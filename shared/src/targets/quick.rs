@@ -288,11 +288,11 @@ impl Quick {
     /// Does what was decided, at every target at once.
     ///
     /// Safe to repeat: see the acts.
-    pub async fn act(&mut self, acts: &[Act], now: Time) {
+    pub async fn act(&mut self, acts: &[Act], now: Time, may: &impl AsyncFn(&Act) -> Result<bool, Error>) {
         let (whose, moment) = (self.runs.whose(), self.moment(now));
         join_all(self.targets.iter_mut().enumerate().map(async |(at, target)| {
             for act in acts.iter().filter(|act| act.at() == at) {
-                target.act(act, &moment, &whose).await;
+                target.act(act, &moment, &whose, may).await;
             }
         }))
         .await;

@@ -1,5 +1,7 @@
 //! One target, of whichever kind, and doing there what was decided.
 
+use std::cell::Cell;
+
 use crate::aws::Aws;
 use crate::aws::SHOWN;
 use crate::aws::ecs::{Controller, Service, id};
@@ -107,6 +109,21 @@ impl Target {
     #[must_use]
     pub fn before_revision(&self) -> u32 {
         self.before.as_deref().map_or(0, |before| self.site.revision(before))
+    }
+
+    /// Whether a deployment was asked for of which it is not known whether it comes about.
+    #[must_use]
+    pub fn may_come_about(&self) -> bool {
+        self.created.is_some()
+    }
+
+    /// Whether Cutover gives its service a PAUSE hook with the deployment that it begins.
+    #[must_use]
+    pub fn adds_barrier(&self) -> bool {
+        match &self.kind {
+            Kind::Ecs(native) => native.adds_barrier(),
+            Kind::Unknown | Kind::Absent | Kind::Codedeploy(_) => false,
+        }
     }
 
     /// Whether its traffic waits until somebody continues it, as far as is known.
@@ -422,18 +439,37 @@ impl Target {
         Ok(())
     }
 
-    /// Does what was decided.
-    pub async fn act(&mut self, act: &Act, moment: &Moment, whose: &Whose) {
+    /// Does what was decided, if it `may` be done still: that is asked right before each write, since many wait for each other, and what
+    /// is read before a way back takes its time.
+    pub async fn act(
+        &mut self,
+        act: &Act,
+        moment: &Moment,
+        whose: &Whose,
+        may: &impl AsyncFn(&Act) -> Result<bool, Error>,
+    ) {
         let acted = match act {
-            Act::Begin { .. } => self.begin(moment, whose).await,
-            Act::Free { how, .. } => self.free(how).await,
-            Act::Continue { .. } => self.go_on(moment).await,
-            Act::Stop { .. } => self.stop(moment).await,
-            Act::Back { .. } => self.bring_back(moment, whose).await,
+            Act::Back { .. } => self.bring_back(moment, whose, &async || may(act).await).await,
+            _ => match may(act).await {
+                Ok(true) => self.act_now(act, moment, whose).await,
+                Ok(false) => return,
+                Err(error) => Err(error),
+            },
         };
         // A look that goes well does not make up for an act that never does.
         let noted = self.acting.note(moment.now, acted);
         self.failed_unless(noted);
+    }
+
+    async fn act_now(&mut self, act: &Act, moment: &Moment, whose: &Whose) -> Result<(), Error> {
+        match act {
+            Act::Begin { .. } => self.begin(moment, whose).await,
+            Act::Free { how, .. } => self.free(how).await,
+            Act::Continue { .. } => self.go_on(moment).await,
+            Act::Stop { .. } => self.stop(moment).await,
+            // See `act`.
+            Act::Back { .. } => Ok(()),
+        }
     }
 
     async fn begin(&mut self, moment: &Moment, whose: &Whose) -> Result<(), Error> {
@@ -459,13 +495,15 @@ impl Target {
         match (how, &mut self.kind) {
             (Frees::EndOfWait(deployment), _) => self.release(deployment).await,
             (Frees::Stop(deployment), Kind::Codedeploy(group)) => group.stop_other(deployment).await,
+            (Frees::Stop(deployment), Kind::Ecs(native)) => native.stop_other(&self.site, deployment).await,
             (Frees::WayBack { deployment, .. }, Kind::Codedeploy(group)) => {
                 group.client.go_on(deployment, crate::aws::codedeploy::Wait::Ready).await
             }
             (Frees::WayBack { deployment, pause: Some(pause) }, Kind::Ecs(_)) => {
                 self.site.ecs.continue_deployment(deployment, pause).await
             }
-            (Frees::Stop(_) | Frees::WayBack { .. }, Kind::Unknown | Kind::Absent | Kind::Ecs(_)) => Ok(()),
+            (Frees::Stop(_) | Frees::WayBack { .. }, Kind::Unknown | Kind::Absent) => Ok(()),
+            (Frees::WayBack { pause: None, .. }, Kind::Ecs(_)) => Ok(()),
         }
     }
 
@@ -513,12 +551,14 @@ impl Target {
         Ok(())
     }
 
-    async fn bring_back(&mut self, moment: &Moment, whose: &Whose) -> Result<(), Error> {
-        if self.failed.is_some() {
-            // As for a stop.
-            self.asked = Some(moment.now);
-        }
+    async fn bring_back(
+        &mut self,
+        moment: &Moment,
+        whose: &Whose,
+        may: &impl AsyncFn() -> Result<bool, Error>,
+    ) -> Result<(), Error> {
         let Some(before) = self.before.clone() else {
+            self.asked = self.asked.or(self.failed.as_ref().map(|_| moment.now));
             let why = "its traffic is on the new version, and the revision before is not known";
             return Err(Verdict::failed(why).into());
         };
@@ -531,18 +571,27 @@ impl Target {
             self.overtaken = Some(runs);
             return Ok(());
         }
-        match &mut self.kind {
-            Kind::Unknown | Kind::Absent => {}
+        let is_asked = Cell::new(false);
+        let may = async || {
+            let may = may().await?;
+            is_asked.set(may);
+            Ok(may)
+        };
+        let brought = match &mut self.kind {
+            Kind::Unknown | Kind::Absent => Ok(true),
             Kind::Codedeploy(group) => {
                 if let Some(seen) = services.get(name) {
                     group.note_placement(seen);
                 }
-                group.bring_back(&self.site, whose, &before).await?;
+                group.bring_back(&self.site, whose, &before, &may).await
             }
-            Kind::Ecs(native) => native.bring_back(&self.site, &before).await?,
+            Kind::Ecs(native) => native.bring_back(&self.site, &before, &may).await,
+        };
+        // As for a stop: where something failed, it is asked for once, whether that succeeds or not.
+        if matches!(brought, Ok(true)) || (self.failed.is_some() && is_asked.get()) {
+            self.asked = Some(moment.now);
         }
-        self.asked = Some(moment.now);
-        Ok(())
+        brought.map(drop)
     }
 
     /// How the outcome of a look counts: an error is looked at again for a while, then it is what failed here.

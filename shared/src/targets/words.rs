@@ -5,6 +5,7 @@ use crate::aws::ecs::{self, HookRun, HookStatus, Stage};
 use crate::aws::iam::Role;
 use crate::end::End;
 use crate::error::Verdict;
+use crate::names;
 use crate::targets::site::Site;
 
 /// "deployment d-1 failed in AfterInstall: the hook said so: ... (HEALTH_CONSTRAINTS)".
@@ -19,10 +20,13 @@ pub fn did_not_come_about(deployment: &Deployment, seen: Option<&Seen>) -> Strin
     let status = deployment.status.word().to_lowercase();
     let message = message.trim_end_matches('.');
     if deployment.was_stopped() {
-        return format!("deployment {} was stopped by somebody", deployment.id);
+        return format!("deployment {} {BY_SOMEBODY}", deployment.id);
     }
     format!("deployment {} {status}{}: {message} ({code})", deployment.id, event.unwrap_or_default())
 }
+
+/// What is said of what was stopped, where nobody of Cutover's is known to have asked for it.
+pub const BY_SOMEBODY: &str = "was stopped by somebody";
 
 /// A rollback of CodeDeploy's own that failed itself.
 #[must_use]
@@ -99,10 +103,13 @@ pub fn hooks_under_way(hooks: &[HookRun], stage: Option<&Stage>, is_ours: bool) 
     (!said.is_empty()).then(|| said.join(", "))
 }
 
-/// "deployment d-1 (InProgress since 2026-11-23T10:00:00Z, by user: Cutover shop ...)".
+/// "deployment d-1 (InProgress since 2026-11-23T10:00:00Z, by user: a description)", or "..., of release 5f0e of shop)".
 #[must_use]
 pub fn busy_with(other: &Deployment) -> String {
     let since = other.created.map(|at| format!(" since {at}")).unwrap_or_default();
+    if let Some((pipeline, execution)) = names::release_of(&other.description) {
+        return format!("deployment {} ({}{since}, of release {execution} of {pipeline})", other.id, other.status);
+    }
     let by = if other.creator.is_empty() { "unknown" } else { &other.creator };
     let what = if other.description.is_empty() { "without a description" } else { &other.description };
     format!("deployment {} ({}{since}, by {by}: {what})", other.id, other.status)

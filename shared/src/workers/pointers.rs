@@ -162,7 +162,7 @@ impl<'a> Pointers<'a> {
     /// Writes what a release makes of these environments, and of no other; what is so already is left. Kinds that it has no more
     /// are written down as gone: their history stays.
     ///
-    /// Safe to repeat: see above.
+    /// Safe to repeat: see above. As far as it `may` be written still, which is asked before each write.
     ///
     /// # Errors
     /// The calls', or that something does not fit.
@@ -170,8 +170,8 @@ impl<'a> Pointers<'a> {
         &self,
         known: &Known,
         intended: &BTreeMap<String, Intended>,
-        release: &Release,
-        key: &str,
+        (release, key): (&Release, &str),
+        may: &impl AsyncFn() -> Result<bool, Error>,
     ) -> Result<(), Error> {
         for (environment, intended) in intended {
             for (name, kind) in &intended.kinds {
@@ -179,6 +179,9 @@ impl<'a> Pointers<'a> {
                 let place = (environment.clone(), name.clone());
                 if known.kinds.get(&place) != Some(&new) {
                     let text = new.text(&format!("{environment}/{name}"))?;
+                    if !may().await? {
+                        return Ok(());
+                    }
                     self.aws.put_parameter(&self.name(environment, name), &text).await?;
                 }
             }
@@ -186,6 +189,9 @@ impl<'a> Pointers<'a> {
             for ((_, name), released) in own.filter(|((_, name), _)| !intended.kinds.contains_key(name)) {
                 if released.what.is_some() {
                     let text = Released::<Kind>::by(release, key, None).text(&format!("{environment}/{name}"))?;
+                    if !may().await? {
+                        return Ok(());
+                    }
                     self.aws.put_parameter(&self.name(environment, name), &text).await?;
                 }
             }
@@ -196,8 +202,10 @@ impl<'a> Pointers<'a> {
             let new = Released::by(release, key, Some(intended.schedules.clone()));
             // The schedules first: as long as the pointer does not say so, they are set again.
             if before != Some(&new) {
-                self.schedule(environment, &intended.schedules).await?;
                 let text = new.text(&format!("{environment}, schedules"))?;
+                if !self.schedule(environment, &intended.schedules, may).await? || !may().await? {
+                    return Ok(());
+                }
                 self.aws.put_parameter(&self.name(environment, SCHEDULES), &text).await?;
             }
         }
@@ -206,11 +214,17 @@ impl<'a> Pointers<'a> {
 
     /// Writes back what the release has written, as far as its history goes: what it was before, or that there was none.
     ///
-    /// Safe to repeat: what is written back is no more the release's own.
+    /// Safe to repeat: what is written back is no more the release's own. Whether it was to its end: as far as it `may` be written still,
+    /// which is asked before each write.
     ///
     /// # Errors
     /// The calls'.
-    pub async fn restore(&self, known: &Known, release: &Release) -> Result<(), Error> {
+    pub async fn restore(
+        &self,
+        known: &Known,
+        release: &Release,
+        may: &impl AsyncFn() -> Result<bool, Error>,
+    ) -> Result<bool, Error> {
         let own = |execution: &str, pipeline: &str| execution == release.execution && pipeline == release.pipeline;
         // The schedules first, also where their pointer does not say yet that they were set: once no pointer is the release's own, nobody
         // comes here again.
@@ -221,7 +235,9 @@ impl<'a> Pointers<'a> {
                 Some(one) if own(&one.execution, &one.pipeline) => {}
                 now => {
                     let planned = now.and_then(|now| now.what.as_deref()).unwrap_or_default();
-                    self.schedule(environment, planned).await?;
+                    if !self.schedule(environment, planned, may).await? {
+                        return Ok(false);
+                    }
                 }
             }
         }
@@ -229,16 +245,22 @@ impl<'a> Pointers<'a> {
             let parameter = self.name(environment, name);
             let before: Option<Released<Kind>> = self.before(&parameter, release).await?;
             let back = before.unwrap_or_else(|| none_before(release));
+            if !may().await? {
+                return Ok(false);
+            }
             self.aws.put_parameter(&parameter, &back.text(&format!("{environment}/{name}"))?).await?;
         }
         for (environment, _) in known.schedules.iter().filter(|(_, one)| own(&one.execution, &one.pipeline)) {
             let parameter = self.name(environment, SCHEDULES);
             let before: Option<Released<Vec<Planned>>> = self.before(&parameter, release).await?;
             let back = before.unwrap_or_else(|| none_before(release));
-            self.schedule(environment, back.what.as_deref().unwrap_or_default()).await?;
+            let planned = back.what.as_deref().unwrap_or_default();
+            if !self.schedule(environment, planned, may).await? || !may().await? {
+                return Ok(false);
+            }
             self.aws.put_parameter(&parameter, &back.text(&format!("{environment}, schedules"))?).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What a pointer said before this release wrote it.
@@ -256,8 +278,13 @@ impl<'a> Pointers<'a> {
         Ok(None)
     }
 
-    /// Makes an environment's schedules these, and no others.
-    async fn schedule(&self, environment: &str, planned: &[Planned]) -> Result<(), Error> {
+    /// Makes an environment's schedules these, and no others; not to its end when it may not go on.
+    async fn schedule(
+        &self,
+        environment: &str,
+        planned: &[Planned],
+        may: &impl AsyncFn() -> Result<bool, Error>,
+    ) -> Result<bool, Error> {
         let (scheduler, group) = (self.aws.scheduler(), self.group(environment));
         let there = scheduler.names(&group).await?;
         for one in planned {
@@ -275,14 +302,18 @@ impl<'a> Pointers<'a> {
                 within: one.within,
                 is_off: there.get(&one.name).copied().unwrap_or_default(),
             };
+            if !may().await? {
+                return Ok(false);
+            }
             scheduler.set(&wanted).await?;
         }
-        for name in there.keys() {
-            if !planned.iter().any(|one| one.name == *name) {
-                scheduler.remove(&group, name).await?;
+        for name in there.keys().filter(|name| planned.iter().all(|one| one.name != **name)) {
+            if !may().await? {
+                return Ok(false);
             }
+            scheduler.remove(&group, name).await?;
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -122,11 +122,27 @@ impl Plan {
         if last.u32(0..5) == 0 {
             faults.extend((0..last.usize(1..4)).map(|_| fault_of_a_busy_day(&mut last)));
         }
-        if Rng::with_seed(seed ^ 0x7361_6d65).u32(0..8) == 0 {
+        // An answer that arrives twice would be one for the job that goes on by the same name: nobody could tell.
+        if Rng::with_seed(seed ^ 0x7361_6d65).u32(0..8) == 0 && !faults.iter().any(may_arrive_twice) {
             faults.push(Fault::SameJobs);
         }
         meeting::arrange(&mut Rng::with_seed(seed ^ 0x636c_6f73), &mut shape, &mut faults);
         Self { seed, shape, faults }
+    }
+}
+
+/// Whether a call's caller does not know that it has arrived, or when.
+fn may_arrive_twice(fault: &Fault) -> bool {
+    match fault {
+        Fault::Storm { what, .. } | Fault::Once { what, .. } => matches!(
+            what,
+            Meddling::LoseReply
+                | Meddling::HangThenDo
+                | Meddling::AbandonAndHang
+                | Meddling::InternalDone
+                | Meddling::DoneLate(_)
+        ),
+        _ => false,
     }
 }
 

@@ -30,6 +30,7 @@ pub(crate) fn closed(why: &str) -> String {
 pub(crate) fn goes_quickly(quick: &Quick) -> Vec<String> {
     let each = quick.targets.iter().map(|target| {
         let deployment = target.deployment().unwrap_or_default();
+        let deployment = deployment.rsplit('/').next().unwrap_or_default();
         format!(
             "{} | the quick way back: {deployment} is stopped, and its traffic goes back to {}",
             target.name(),

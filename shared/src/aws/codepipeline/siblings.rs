@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_codepipeline::types::{ActionExecutionDetail, ActionExecutionStatus, ArtifactDetail};
 use serde_json::Value;
 
+use crate::aws::GIVEN_UP;
 use crate::job::{ArtifactLocation, Release};
 use crate::time::Time;
 use crate::token::Tries;
@@ -209,8 +210,12 @@ pub fn tries(siblings: &[Sibling], release: &Release) -> Tries {
     let own: Vec<_> = own.collect();
     let before = if own.len() > 1 { own.iter().filter_map(|one| one.started).min() } else { None };
     let started = own.iter().filter_map(|one| one.started).max();
-    // That it was given up may be shown late; what has answered begins nothing any more.
-    let given_up = own.iter().any(|one| one.started < started && !one.has_succeeded() && !one.has_failed());
+    // That it was given up may be shown late. What has failed begins nothing any more; what it may have left running is being stopped.
+    let has_settled = |one: &Sibling| {
+        let since = started.zip(one.updated).map(|(started, ended)| started.since(ended));
+        one.has_succeeded() || (one.has_failed() && since.is_some_and(|since| since >= GIVEN_UP))
+    };
+    let given_up = own.iter().any(|one| one.started < started && !has_settled(one));
     Tries { attempt: 1 + runs.values().map(retries).sum::<u32>(), before, started, given_up }
 }
 
@@ -262,6 +267,7 @@ mod tests {
             action: action.into(),
             status: if running { ActionStatus::InProgress } else { ActionStatus::Failed },
             started: Some(Time::from_millis(at)),
+            updated: Some(Time::from_millis(at)),
             ..Sibling::default()
         };
         let first =
@@ -284,20 +290,23 @@ mod tests {
                 attempt: 3,
                 before: Some(Time::from_millis(5)),
                 started: Some(Time::from_millis(9)),
-                given_up: false
-            }
+                given_up: true
+            },
+            "the run before has only just failed"
         );
         assert!(!is_listed(&again[1..], &release, None), "its own run does not show yet");
-        for (status, given_up) in [
-            (ActionStatus::Abandoned, true),
-            (ActionStatus::InProgress, true),
-            (ActionStatus::Unknown, true),
-            (ActionStatus::Failed, false),
-            (ActionStatus::Succeeded, false),
+        let (soon, late) = (9_000, 5 + u64::try_from(GIVEN_UP.as_millis()).unwrap());
+        for (status, again, given_up) in [
+            (ActionStatus::Abandoned, late, true),
+            (ActionStatus::InProgress, late, true),
+            (ActionStatus::Unknown, late, true),
+            (ActionStatus::Failed, soon, true),
+            (ActionStatus::Failed, late, false),
+            (ActionStatus::Succeeded, soon, false),
         ] {
             let before = Sibling { status, ..run("Migrate", "Migrate", 5, false) };
-            let both = [run("Migrate", "Migrate", 9, true), before];
-            assert_eq!(tries(&both, &release).given_up, given_up, "{status:?}");
+            let both = [run("Migrate", "Migrate", again, true), before];
+            assert_eq!(tries(&both, &release).given_up, given_up, "{status:?} {again}");
         }
     }
 

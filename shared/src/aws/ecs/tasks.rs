@@ -238,13 +238,14 @@ impl Ecs {
 
     /// Asks for a task's end: SIGTERM, then SIGKILL (fact 22).
     ///
-    /// Safe to repeat: a task that stops is stopped again without effect.
+    /// Safe to repeat: a task that stops is stopped again without effect. Once, since what is asked for half a minute later may be adopted
+    /// by then: the next look repeats it.
     ///
     /// # Errors
     /// The call's; a task that is gone is none.
     pub async fn stop_task(&self, cluster: &str, arn: &str, reason: &str) -> Result<(), Error> {
         let call = self.client.stop_task().cluster(cluster).task(arn).reason(text::fit(reason, 1024));
-        match call.send().await {
+        match call.customize().config_override(once()).send().await {
             Ok(_) => Ok(()),
             // "The referenced task was not found."
             Err(error) if code(&error) == "InvalidParameterException" => Ok(()),
