@@ -216,7 +216,13 @@ impl Show {
                 self.styled(&format!("  {}", log_line(part)));
             }
         }
-        for action in actions.iter().filter(|action| action.status == ActionStatus::Failed) {
+        // One that was tried again with success has failed no more.
+        let is_last = |action: &&ActionView| {
+            let later = |one: &ActionView| one.started > action.started && name(one) == name(action);
+            !actions.iter().any(later)
+        };
+        let failed = actions.iter().filter(|action| action.status == ActionStatus::Failed);
+        for action in failed.filter(is_last) {
             self.styled("");
             self.styled(&format!("{} failed:", style(name(action)).bold()));
             let verdict = action.error.as_deref().unwrap_or_default();
@@ -232,7 +238,7 @@ impl Show {
         }
         let at_work: Vec<_> = machine.world().lives().into_iter().filter(still_at_work).collect();
         if !at_work.is_empty() {
-            self.styled("Workers, which no release ends");
+            self.styled("Workers, which no release ends (here they end with the run: `--stay` lets them work)");
         }
         for life in at_work {
             let (whose, since) = (life.started_by.trim_start_matches("cutover-worker/"), life.created);

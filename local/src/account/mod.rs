@@ -119,6 +119,9 @@ pub struct Region {
     /// Task definitions, in ECS's own shape (`RegisterTaskDefinition`'s request).
     #[serde(default)]
     pub task_definitions: Vec<Value>,
+    /// Those of the files, where the account goes on with what another run has left.
+    #[serde(skip)]
+    pub given: Option<Vec<Value>>,
     /// CodeDeploy's deployment groups, by application.
     #[serde(default)]
     pub deployment_groups: BTreeMap<String, BTreeMap<String, Group>>,

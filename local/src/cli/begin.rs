@@ -69,9 +69,8 @@ pub(super) async fn prepare(folder: Option<PathBuf>, files: &Files, with: With) 
         )));
     }
     let (state, regions, objects) = match (with, left) {
-        (With::ANewAccount, left) => {
-            (real::state_folder(&parent)?, None, left.map(|left| left.objects).unwrap_or_default())
-        }
+        // What was released in the account that is thrown away runs nowhere, and is no way back.
+        (With::ANewAccount, _) => (real::state_folder(&parent)?, None, Vec::new()),
         (With::WhatWasLeft, Some(left)) => (left.state, Some(left.regions), left.objects),
         (With::WhatWasLeft, None) => {
             return Err(Mistake(format!("{}: nothing was released here yet: `release` it first", folder.display())));

@@ -199,6 +199,7 @@ pub(super) fn found(asked: Vec<Asked>, application: &str) -> Result<Found, Mista
             service: name.to_owned(),
             family: family.to_owned(),
             container: own_name.unwrap_or_default().to_owned(),
+            has_others: definition["containerDefinitions"].as_array().is_some_and(|all| all.len() > 1),
             port: own_port,
             health_path: None,
             codedeploy: group.map(|(application, group, _)| (application.clone(), group.clone())),

@@ -91,7 +91,7 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
                 told_secrets.push(service.clone());
             }
             let command = if described.is_told_secrets { Vec::new() } else { command };
-            found.tasks.push(Task { name, family, command, start });
+            found.tasks.push(Task { name, family, container: None, command, start });
             continue;
         }
         found.services.push(Service {
@@ -100,6 +100,7 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             service: family.clone(),
             family,
             container: crate::local_yaml::plain(service),
+            has_others: false,
             port: described.port,
             health_path: described.health_check.as_ref().and_then(asked_path),
             codedeploy: None,

@@ -58,6 +58,8 @@ struct Place {
 struct Task {
     name: String,
     family: String,
+    /// Which container of its definition gets the release's image, where it has several.
+    container: Option<String>,
     command: Vec<String>,
     start: Start,
 }
@@ -71,6 +73,8 @@ struct Service {
     service: String,
     family: String,
     container: String,
+    /// Whether its definition has others, too.
+    has_others: bool,
     port: Option<u16>,
     /// The path at which its own health check asks.
     health_path: Option<String>,
@@ -291,7 +295,8 @@ fn without_migration(found: &mut Found) {
         && let Some(first) = found.services.first()
     {
         let (name, command) = ("migrate".into(), vec!["true".into()]);
-        found.tasks.push(Task { name, family: first.family.clone(), command, start: Start::Unknown });
+        let container = Some(first.container.clone()).filter(|_| first.has_others);
+        found.tasks.push(Task { name, family: first.family.clone(), container, command, start: Start::Unknown });
         found
             .notes
             .push("No migration was found: say in deploy.yaml what migrates the databases (`tasks.migrate`).".into());

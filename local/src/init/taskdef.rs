@@ -95,6 +95,7 @@ fn one(found: &mut Found, definition: &Value, (folder, file): (&Path, &str)) {
         ));
     }
     place(found, definition, container);
+    let has_others = definition["containerDefinitions"].as_array().is_some_and(|all| all.len() > 1);
     let command = words(container, "command");
     let secrets = container["secrets"].as_array().into_iter().flatten();
     let has_command = !command.is_empty() || !words(container, "entryPoint").is_empty();
@@ -115,7 +116,8 @@ fn one(found: &mut Found, definition: &Value, (folder, file): (&Path, &str)) {
     let serves = port(container).is_some();
     if !serves && (migrates(&command) || migrates(std::slice::from_ref(&family))) {
         let name = short(found, &family);
-        found.tasks.push(Task { name, family, command, start });
+        let container = container["name"].as_str().filter(|_| has_others).map(str::to_owned);
+        found.tasks.push(Task { name, family, container, command, start });
         return;
     }
     let health_path = container.get("healthCheck").and_then(super::compose::asked_path);
@@ -126,6 +128,7 @@ fn one(found: &mut Found, definition: &Value, (folder, file): (&Path, &str)) {
         service: family.clone(),
         family,
         container: container["name"].as_str().unwrap_or_default().to_owned(),
+        has_others,
         port: port(container),
         health_path,
         codedeploy: None,

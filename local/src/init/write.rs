@@ -88,6 +88,9 @@ pub(super) fn deploy_yaml(found: &Found) -> String {
     );
     for task in &found.tasks {
         out.push_str(&format!("  {}:\n    family: {}\n", task.name, text(&task.family)));
+        if let Some(container) = &task.container {
+            out.push_str(&format!("    container: {}\n", text(container)));
+        }
         if !task.command.is_empty() {
             out.push_str(&format!("    command: {}\n", list(&task.command)));
         }

@@ -33,6 +33,8 @@ struct Uses<'a> {
     port: Option<u16>,
     /// Whether every task that runs it says its command itself.
     is_told: bool,
+    /// What runs it without a word of which container it is.
+    unnamed: Vec<String>,
 }
 
 impl<'a> Definitions<'a> {
@@ -81,19 +83,28 @@ impl<'a> Definitions<'a> {
         let is_here = |listed| self.manifest.environments_of(listed).iter().any(|(own, _)| *own == name);
         for service in self.manifest.services.values().filter(|service| is_here(service.environments.as_ref())) {
             let port = service.port.or_else(|| self.port(&service.family));
-            families.push((&service.family, Uses { container: Some(&service.container), port, is_told: false }));
+            families.push((&service.family, Uses { container: Some(&service.container), port, ..Uses::default() }));
         }
-        let tasks = self.manifest.tasks.values().filter(|task| is_here(task.environments.as_ref()));
-        let tasks = tasks.map(|task| (&task.family, task.container.as_deref(), !task.command.is_empty()));
-        let workers = self.manifest.workers.values().filter(|worker| is_here(worker.environments.as_ref()));
-        let workers = workers.map(|worker| (&worker.family, worker.container.as_deref(), !worker.command.is_empty()));
-        for (family, container, is_told) in tasks.chain(workers) {
+        let tasks = self.manifest.tasks.iter().filter(|(_, task)| is_here(task.environments.as_ref()));
+        let tasks = tasks.map(|(name, task)| {
+            (format!("tasks.{name}"), &task.family, task.container.as_deref(), !task.command.is_empty())
+        });
+        let workers = self.manifest.workers.iter().filter(|(_, worker)| is_here(worker.environments.as_ref()));
+        let workers = workers.map(|(name, worker)| {
+            (format!("workers.{name}"), &worker.family, worker.container.as_deref(), !worker.command.is_empty())
+        });
+        for (whose, family, container, is_told) in tasks.chain(workers) {
+            let unnamed = container.is_none().then_some(whose);
             match families.iter_mut().find(|(known, _)| *known == family) {
                 Some((_, uses)) => {
                     uses.is_told &= is_told;
                     uses.container = uses.container.or(container);
+                    uses.unnamed.extend(unnamed);
                 }
-                None => families.push((family, Uses { container, port: None, is_told })),
+                None => {
+                    let unnamed = unnamed.into_iter().collect();
+                    families.push((family, Uses { container, port: None, is_told, unnamed }));
+                }
             }
         }
         for (family, uses) in families {
@@ -127,6 +138,17 @@ impl<'a> Definitions<'a> {
             None => self.generated(family, uses, name, environment, owner),
         };
         let containers = definition.get_mut("containerDefinitions").and_then(Value::as_array_mut)?;
+        if let [_, _, ..] = containers.as_slice() {
+            let names: Vec<_> = containers.iter().filter_map(|one| one["name"].as_str()).collect();
+            for whose in &uses.unnamed {
+                self.wrong.push(Said::There(format!(
+                    "{}: {whose}: its task definition `{family}` has {} containers ({}): say which `container` gets the release's image",
+                    shared::manifest::FILE,
+                    names.len(),
+                    names.join(", ")
+                )));
+            }
+        }
         let wanted = uses.container.map(str::to_owned);
         let position = match &wanted {
             Some(wanted) => containers.iter().position(|one| one["name"] == wanted.as_str()),

@@ -25,7 +25,7 @@ pub(crate) struct Local {
     /// What sets the databases up: run in each environment after `setup`, with the variables of its containers.
     #[serde(default)]
     pub(crate) databases: Vec<Setup>,
-    /// Variables of all containers.
+    /// Variables of all of the application's containers.
     #[serde(default)]
     pub(crate) environment: BTreeMap<String, String>,
     /// docker compose's file, in the application's folder, whose services `containers` name.

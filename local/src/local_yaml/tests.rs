@@ -209,7 +209,8 @@ fn what_only_an_image_knows_must_be_said_and_with_real_containers_need_not() {
 
 #[test]
 fn a_task_definition_is_taken_as_people_have_it() {
-    let blog = BLOG.replace("work-{environment}", "worker");
+    let unnamed = BLOG.replace("work-{environment}", "worker");
+    let blog = unnamed.replace("{family: blog-web, command", "{family: blog-web, container: blog, command");
     let local = "build: {command: [make]}\ncontainers: {blog-web: {taskdef: web.json, environment: {TOKEN: t}}, blog-worker: {command: [w]}}\n";
     let described = json!({"tags": [{"key": "team", "value": "blog"}], "taskDefinition": {
         "family": "blog-web", "revision": 7, "status": "ACTIVE", "taskDefinitionArn": "arn:...", "cpu": "1024",
@@ -229,6 +230,10 @@ fn a_task_definition_is_taken_as_people_have_it() {
     assert_eq!(found["containerDefinitions"].as_array().unwrap().len(), 1);
     let note = "containers.blog-web: agent is not started here: only its image knows its command";
     assert_eq!(account.notes, [note], "and in both environments it is said once");
+    let files = [("deploy.yaml", unnamed.as_str()), ("local.yaml", local), ("web.json", &described.to_string())];
+    let refused = Folder::with("taskdef-unnamed", &files).read().unwrap_err().to_string();
+    let said = "deploy.yaml: tasks.migrate: its task definition `blog-web` has 2 containers (blog, agent): say which `container` gets";
+    assert!(refused.contains(said), "{refused}");
     for (from, to, said) in [
         ("{\"tags\"", "{tags", "web.json:1:2: it is no JSON: key must be a string"),
         (

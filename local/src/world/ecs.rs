@@ -33,6 +33,8 @@ const STOP_TIMEOUT: u64 = 30;
 pub(super) struct Ecs {
     pub(super) clusters: BTreeMap<(Scope, String), Cluster>,
     pub(super) definitions: BTreeMap<(Scope, String), Vec<Value>>,
+    /// The definitions of the application's files.
+    pub(super) given: BTreeMap<Scope, Vec<Value>>,
     pub(super) tasks: BTreeMap<String, Task>,
     pub(super) services: BTreeMap<String, Service>,
     pub(super) deleted_services: BTreeSet<String>,
@@ -194,6 +196,8 @@ impl World {
         for (name, region) in &account.regions {
             let owner = region.account.clone().unwrap_or_else(|| self.account.clone());
             let scope: Scope = (owner, region.name.clone().unwrap_or_else(|| name.clone()));
+            let given = region.given.as_ref().unwrap_or(&region.task_definitions);
+            self.ecs.given.insert(scope.clone(), given.clone());
             for definition in &region.task_definitions {
                 self.register(&scope, definition.clone()).map_err(|fault| {
                     Mistake(format!("local.yaml: regions.{name}.task_definitions: {}", fault.message))

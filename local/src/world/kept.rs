@@ -15,6 +15,9 @@ use crate::account::Account;
 pub struct KeptRegion {
     /// The task definitions, each family's revisions in order.
     pub definitions: Vec<Value>,
+    /// What the application's files said of them.
+    #[serde(default)]
+    pub given: Vec<Value>,
     /// By cluster and service, as `family:revision`.
     pub services: BTreeMap<String, BTreeMap<String, String>>,
 }
@@ -48,6 +51,9 @@ impl World {
                 definition
             });
             regions.entry(key(&scope.0, &scope.1)).or_default().definitions.extend(plain);
+        }
+        for (scope, given) in &self.ecs.given {
+            regions.entry(key(&scope.0, &scope.1)).or_default().given.clone_from(given);
         }
         for service in self.ecs.services.values() {
             let Some(set) = service.sets.first() else { continue };
@@ -100,10 +106,12 @@ pub fn take_up(account: &mut Account, regions: &BTreeMap<String, KeptRegion>) {
     for (name, region) in &mut account.regions {
         let (owner, name) = (region.account.as_ref().unwrap_or(&home), region.name.as_ref().unwrap_or(name));
         let Some(kept) = regions.get(&key(owner, name)) else { continue };
-        // A family that the last run did not have is new in the application's files.
-        let has = |family: &Value| kept.definitions.iter().any(|known| known["family"] == *family);
-        let new = region.task_definitions.iter().filter(|one| !has(&one["family"])).cloned();
-        region.task_definitions = kept.definitions.iter().cloned().chain(new.collect::<Vec<_>>()).collect();
+        // A family that the last run did not have is new in the application's files; of one that they say otherwise by now there is another
+        // revision, as there would be of Terraform's.
+        let new: Vec<_> = region.task_definitions.iter().filter_map(|one| new_revision(one, kept)).collect();
+        let given = std::mem::take(&mut region.task_definitions);
+        region.task_definitions = kept.definitions.iter().cloned().chain(new).collect();
+        region.given = Some(given);
         for (cluster_name, services) in &kept.services {
             let Some(cluster) = region.clusters.get_mut(cluster_name) else { continue };
             for (service_name, definition) in services {
@@ -113,6 +121,27 @@ pub fn take_up(account: &mut Account, regions: &BTreeMap<String, KeptRegion>) {
             }
         }
     }
+}
+
+/// The revision that a file's definition makes beside what is kept, if it makes one: with the images that the newest one has.
+fn new_revision(given: &Value, kept: &KeptRegion) -> Option<Value> {
+    let is_it = |known: &&Value| known["family"] == given["family"];
+    let Some(newest) = kept.definitions.iter().rfind(is_it) else { return Some(given.clone()) };
+    // What an older version of Cutover has left does not tell.
+    kept.given.iter().find(is_it).filter(|before| *before != given)?;
+    let images: BTreeMap<_, _> =
+        containers(newest).map(|one| (one["name"].clone().to_string(), &one["image"])).collect();
+    let mut new = given.clone();
+    for container in new["containerDefinitions"].as_array_mut().into_iter().flatten() {
+        if let Some(image) = images.get(&container["name"].to_string()) {
+            container["image"] = (*image).clone();
+        }
+    }
+    Some(new)
+}
+
+fn containers(definition: &Value) -> impl Iterator<Item = &Value> {
+    definition["containerDefinitions"].as_array().into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -143,5 +172,31 @@ mod tests {
             (2, &json!(null), &json!("new")),
             "new ones come on top"
         );
+    }
+
+    #[test]
+    fn what_the_files_say_otherwise_by_now_is_another_revision_with_the_image_that_runs() {
+        let definition = |command: &str, image: &str| json!({"family": "shop", "containerDefinitions": [{"name": "shop", "command": [command], "image": image}]});
+        let text = "account: \"111122223333\"\nbuild: {command: [make], image: x}\nregions: {eu-west-1: {}}\n";
+        for (now, given, expected) in [
+            ("serve", vec![definition("serve", "shop:1.0")], vec![definition("serve", "shop:abc")]),
+            ("serve", Vec::new(), vec![definition("serve", "shop:abc")]),
+            (
+                "work",
+                vec![definition("serve", "shop:1.0")],
+                vec![definition("serve", "shop:abc"), definition("work", "shop:abc")],
+            ),
+        ] {
+            let mut account: Account = shared::yaml::read("local.yaml", text).unwrap();
+            for region in account.regions.values_mut() {
+                region.task_definitions = vec![definition(now, "shop:1.0")];
+            }
+            let definitions = vec![definition("serve", "shop:abc")];
+            let kept = KeptRegion { definitions, given, ..KeptRegion::default() };
+            take_up(&mut account, &BTreeMap::from([(key("111122223333", "eu-west-1"), kept)]));
+            let region = &account.regions["eu-west-1"];
+            assert_eq!(region.task_definitions, expected, "{now}");
+            assert_eq!(region.given, Some(vec![definition(now, "shop:1.0")]), "what the files say is what is kept");
+        }
     }
 }

@@ -206,6 +206,12 @@ impl World {
             given.into_iter().flat_map(|given| &given.environment).map(|pair| (pair.name.clone(), pair.value.clone())),
         );
         environment.insert("AWS_REGION".into(), region.to_owned());
+        // Some SDKs read that one instead; and none asks without credentials, which a task role gives there.
+        for (name, value) in
+            [("AWS_DEFAULT_REGION", region), ("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local")]
+        {
+            environment.entry(name.into()).or_insert_with(|| value.to_owned());
+        }
         // Where an application asks for workers; AWS's own tools take the address from here.
         environment.insert("AWS_ENDPOINT_URL_SQS".into(), format!("{}/sqs", self.endpoint));
         environment.insert("ECS_AGENT_URI".into(), format!("{}/agent/{task}", self.endpoint));
