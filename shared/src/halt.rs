@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::aws::FRESH;
 use crate::aws::codepipeline::{Codepipeline, Status};
 use crate::error::Error;
 use crate::job::Release;
@@ -114,10 +115,14 @@ impl Halt {
                 // Where it may not be asked, the stop is believed.
                 Ok(Some(true)) | Err(Error::Stop(_)) => {}
             }
-        } else if run.id.is_some() && matches!(codepipeline.was_abandoned(release, run.id).await, Ok(Some(false))) {
-            // What an action has done that had its answer before the stop is none of the stop's.
-            self.was_answered();
-            return Ok(());
+        } else if run.id.is_some() {
+            // What an action has done that had its answer before the stop is none of the stop's. Whoever stops a release does not wait for
+            // that to be known.
+            let asked = tokio::time::timeout(FRESH, codepipeline.was_abandoned(release, run.id));
+            if matches!(asked.await, Ok(Ok(Some(false)))) {
+                self.was_answered();
+                return Ok(());
+            }
         }
         info!("the release was halted");
         self.seen.set(true);

@@ -489,7 +489,8 @@ pub(crate) fn ending(next: &Next, was_stopped: bool) -> Vec<String> {
         Next::Succeed(success) | Next::Answer(success) => vec![format!("deploy complete: {}", success.summary)],
         Next::Fail(verdict) => {
             let (first, rest) = verdict.message.split_once('\n').unwrap_or((&verdict.message, ""));
-            let rest = rest.lines().filter(|line| was_stopped && !line.trim().is_empty() && !line.starts_with(STEP_BY_STEP));
+            let rest =
+                rest.lines().filter(|line| was_stopped && !line.trim().is_empty() && !line.starts_with(STEP_BY_STEP));
             let rest = rest.map(|line| format!("deploy failed | {}", line.trim_end()));
             [format!("deploy failed: {first}")].into_iter().chain(rest).collect()
         }
