@@ -159,6 +159,32 @@ fn a_container_without_a_log_that_can_be_read_is_named_and_one_that_may_lose_lin
 }
 
 #[test]
+fn the_console_shows_what_logs_and_deploy_do_and_the_link_to_the_log_while_they_run() {
+    let script = |start: &Start| if start.port.is_some() { Script::service() } else { Script::task(60) };
+    play(Setting { script: Box::new(script), ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        for (name, says, after) in [("MigrateLogs", "migrate: ", 4), ("Deploy", "Traffic moved in 0 of 6", 4)] {
+            if name == "Deploy" {
+                stage.until_begun(&release, "Approve").await;
+                stage.answer_approval(&release, "Approved");
+            }
+            stage.until_begun(&release, name).await;
+            tokio::time::sleep(Duration::from_secs(after)).await;
+            let action = stage.action(&release, name);
+            assert_eq!(action.status, ActionStatus::InProgress, "{name}");
+            assert!(action.summary.contains(says), "{action:#?}");
+            let state = stage.call("CodePipeline_20150709.GetPipelineState", &json!({"name": "cutover-pipeline"}));
+            let stages = state["stageStates"].as_array().unwrap().iter();
+            let mut actions = stages.flat_map(|stage| stage["actionStates"].as_array().unwrap());
+            let shown = actions.find(|one| one["actionName"] == name).unwrap();
+            let url = shown["latestExecution"]["externalExecutionUrl"].as_str().unwrap_or_default();
+            assert!(url.contains("log-events"), "{shown:#}");
+        }
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded);
+    });
+}
+
+#[test]
 fn a_line_is_shown_within_two_and_a_half_seconds() {
     // Found late, a short task's first lines cannot be early: these run for a minute.
     let script = |start: &Start| if start.port.is_some() { Script::service() } else { Script::task(60) };

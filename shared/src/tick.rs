@@ -79,11 +79,8 @@ impl Tick<'_> {
             self.halt.ask(&codepipeline, self.release, &run, self.now).await?;
             self.halt.ask_of_run(&codepipeline, self.release, self.job.run.as_deref()).await
         };
-        match within(FRESH, asked).await {
+        match in_time(asked).await {
             Ok(()) if self.halt.seen.get() || self.is_answered() => return Ok(false),
-            Ok(()) if begun.elapsed() > FRESH => {
-                return Err(Error::Again("the answer whether the release goes on was too long on its way".into()));
-            }
             Ok(()) => {}
             Err(again @ Error::Again(_)) => return Err(again),
             Err(Error::Stop(why)) => warn!(why = why.message, "whether the release was halted may not be asked"),
@@ -118,17 +115,20 @@ impl Tick<'_> {
         }
         let codepipeline = Codepipeline::new(self.aws);
         let asked = self.halt.ask_of_run(&codepipeline, self.release, self.job.run.as_deref());
-        if let Err(error) = within(FRESH, asked).await {
+        if let Err(error) = in_time(asked).await {
             warn!(%error, "whether the action has had its answer is not known");
         }
         self.is_answered()
     }
 }
 
-/// An answer that takes longer is of no use, and others wait for it.
-async fn within(limit: Duration, asked: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
-    let late = || Error::Again("CodePipeline has not said in time whether the release goes on".into());
-    tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err(late()))
+/// An answer that takes longer than it holds is of no use, and others wait for it. It may have come in time to a function that slept.
+async fn in_time(asked: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    let begun = Instant::now();
+    match tokio::time::timeout(FRESH, asked).await {
+        Ok(answered) if is_fresh(Some(begun)) => answered,
+        Ok(_) | Err(_) => Err(Error::Again("the answer whether the release goes on was too long on its way".into())),
+    }
 }
 
 fn is_fresh(asked: Option<Instant>) -> bool {
@@ -148,17 +148,13 @@ impl Tick<'_> {
         let begun = Instant::now();
         let codepipeline = Codepipeline::new(self.aws);
         let run = Run { id: Some(id), begun: self.begun };
-        let asked = within(FRESH, self.halt.ask_whose(&codepipeline, self.release, &run, self.now)).await;
-        match asked {
+        match in_time(self.halt.ask_whose(&codepipeline, self.release, &run, self.now)).await {
             Ok(()) if self.halt.taken_over.get() || self.is_answered() => return Ok(false),
-            Ok(()) if begun.elapsed() <= FRESH => {}
+            Ok(()) => {}
             // What failed goes back without an answer, all of it at once.
-            Ok(()) | Err(Error::Again(_)) if !self.halt.seen.get() => {
+            Err(Error::Again(_)) if !self.halt.seen.get() => {
                 self.halt.takes_back.set(Some(Instant::now()));
                 return Ok(true);
-            }
-            Ok(()) => {
-                return Err(Error::Again("the answer whether the stage is tried again was too long on its way".into()));
             }
             Err(again @ Error::Again(_)) => return Err(again),
             Err(Error::Stop(why)) => warn!(why = why.message, "whether the stage was tried again may not be asked"),

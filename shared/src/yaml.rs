@@ -151,7 +151,7 @@ fn with_remedy(said: String) -> String {
             "mapping values are not allowed",
             "is it indented as the lines around it are? Text with `: ` in it must be in quotes",
         ),
-        ("tab character", "indent with blanks, not with tabs"),
+        ("tabs", "indent with blanks, not with tabs"),
         ("flow sequence", "is a `]` or a comma missing?"),
         ("flow mapping", "is a `}` or a comma missing?"),
         ("block end", "is it indented as the lines around it are?"),
@@ -256,6 +256,14 @@ mod tests {
             let mistake = read::<Value>("f", &text).unwrap_err();
             assert_eq!(mistake.message, said, "{}", &text[..40]);
             assert_eq!(within_bounds("f", &text).unwrap_err().message, said);
+        }
+        for (text, remedy) in [
+            ("cron: * * * * *", "must be in quotes"),
+            ("a:\n\tb: 1", "indent with blanks"),
+            ("a: b: c", "must be in quotes"),
+        ] {
+            let said = read::<Value>("f", text).unwrap_err().message;
+            assert!(said.contains(remedy), "{text}: {said}");
         }
         assert_eq!(within_bounds("f", "a: &b [1]\nc: *b\nd: ["), Ok(()), "other mistakes are others' affair");
         assert!(read::<Value>("f", &multiplying(4)).is_ok());

@@ -290,6 +290,25 @@ fn a_deployment_of_a_try_that_was_given_up_is_stopped_by_the_next_one_and_not_wa
 }
 
 #[test]
+fn a_deployment_of_ecs_of_a_try_that_was_given_up_is_stopped_by_the_next_one_too() {
+    // It waited at its pause for whoever had begun it, and the retry waited for it.
+    let of = Calls { function: Some("deploy-services"), operation: Some("PutJobSuccessResult"), writes: false };
+    let mut one = shape(1);
+    one.services[0].by = By::Ecs { how: How::BlueGreen, barrier: true, bake: Duration::ZERO };
+    let mut faults = vec![
+        Fault::Once { what: Meddling::AbandonAndCrashAfter, of, nth: 0 },
+        Fault::Retry { after: millis(1455), all: true },
+    ];
+    // The halt comes too late for what a retry may have taken up.
+    faults.extend((0..3).map(|nth| Fault::Lambda { function: "halt-release", nth, fate: Fate::Lost }));
+    let played = play(&Plan { seed: 1, shape: one, faults }, true);
+    let has = |words: &str| played.story.iter().any(|line| line.contains(words));
+    assert!(has("it is of a try that was given up"), "it is played\n{}", played.story.join("\n"));
+    assert!(!has("it was busy for"), "nobody waits for it\n{}", played.story.join("\n"));
+    assert!(played.broken.is_empty(), "{}\n{:#?}", played.story.join("\n"), played.broken);
+}
+
+#[test]
 fn what_a_try_that_was_given_up_had_deployed_is_taken_back_before_the_next_release_looks_what_runs() {
     // The next release took it for what had run before, and brought it back when it failed itself.
     let place = |(at, region): (usize, &'static str)| Place { name: format!("e{at:02}"), region, account: None };

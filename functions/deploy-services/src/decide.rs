@@ -238,7 +238,7 @@ fn failure(passed: Duration, busy: Duration, target: &Observed) -> Option<String
         Phase::Over { what } => what.clone(),
         Phase::RollingBack { what: Some(what) } => Some(what.clone()),
         Phase::RollingBack { what: None } | Phase::BackWaits | Phase::RolledBack => {
-            Some(format!("its deployment {}", shared::targets::words::BY_SOMEBODY))
+            Some("its deployment was stopped by somebody".into())
         }
         Phase::Going | Phase::Held | Phase::Ready | Phase::Shifting | Phase::Between | Phase::Moved | Phase::Done
             if target.dying.is_some() =>

@@ -24,7 +24,6 @@ use shared::{Aws, Error, Event, Invocation, Next, Tick};
 use decide::{Decision, Observation, State, decide};
 use memory::Memory;
 use message::Report;
-use shared::targets::words::BY_SOMEBODY;
 
 /// The action's parameters.
 #[derive(Debug, Deserialize)]
@@ -91,7 +90,7 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Me
     if let Some(cause) = state.cause.as_mut().filter(|_| was_good) {
         // `halt-release` may have seen a stop before this function did.
         let was_stopped = seen.targets.get(cause.target).is_some_and(|one| one.was_stopped);
-        if (was_stopped || cause.what.ends_with(BY_SOMEBODY)) && matches!(tick.goes_on().await, Ok(false)) {
+        if was_stopped && matches!(tick.goes_on().await, Ok(false)) {
             (state.cause, state.giving_up) = (None, None);
             return Ok(Next::Wait(Duration::ZERO, message::looks_whether_stopped(tick)));
         }
@@ -154,8 +153,8 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Me
                 given_a_hook: &given_a_hook,
             };
             // New tasks take their time to come up. A deployment that may come about late is remembered here alone.
-            memory.has_just_begun |= others.iter().any(|act| matches!(act, Act::Begin { .. }));
-            let shows = memory.has_just_begun && !memory.plan.targets.iter().any(Target::may_come_about);
+            memory.has_begun |= others.iter().any(|act| matches!(act, Act::Begin { .. }));
+            let shows = memory.has_begun && !memory.plan.targets.iter().any(Target::may_come_about);
             (if shows { Next::Show } else { Next::Wait })(decide::LOOK, report.progress())
         }
         Decision::Release => {

@@ -25,8 +25,8 @@ pub(crate) struct Memory {
     pub(crate) quick: Option<Quick>,
     /// Whether web services were seen to be back.
     pub(crate) is_back: bool,
-    /// Whether deployments were begun, and not all are seen yet.
-    pub(crate) has_just_begun: bool,
+    /// Whether this invocation has begun a deployment.
+    pub(crate) has_begun: bool,
     /// The execution that it was said to wait for last.
     waits_for: Option<String>,
 }
@@ -56,7 +56,7 @@ impl Memory {
             journal: Journal::default(),
             said: state.said.clone(),
             has_turn: false,
-            has_just_begun: false,
+            has_begun: false,
             waits_for: None,
         })
     }

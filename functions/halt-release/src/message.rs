@@ -193,6 +193,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_had_been_deployed_before_a_stop_is_said_to_stay_live() {
+        let (none, stopped) = (BTreeMap::new(), ["finish in us".to_owned()]);
+        for (stopped, stays, said) in [
+            (&[][..], false, "halt complete: nothing of the release was running any more"),
+            (&stopped[..], false, "halt complete: stopped finish in us; nothing of the release runs any more"),
+            (
+                &[][..],
+                true,
+                "STAYS LIVE (to go back, start the pipeline that rolls back); nothing else of the release was running",
+            ),
+            (
+                &stopped[..],
+                true,
+                "STAYS LIVE (to go back, start the pipeline that rolls back); stopped finish in us; nothing else",
+            ),
+        ] {
+            let done = done(stopped, &none, &[], stays);
+            assert!(done.contains(said) && done.starts_with("halt complete: "), "{done}");
+        }
+    }
+
+    #[test]
     fn how_far_a_task_came_is_said_of_each_environment_and_an_end_after_the_stop_is_not_called_undone() {
         let environments = ["us", "eu", "ap", "jp"].map(str::to_owned);
         let came = [("us", Came::ToItsEnd), ("eu", Came::Nowhere), ("ap", Came::ToAnEnd)];

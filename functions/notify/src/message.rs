@@ -334,6 +334,19 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn the_title_of_a_halt_says_what_was_not_taken_back() {
+        for (said, title) in [
+            ("halt complete: stopped migrate in us", "what the failed release left is taken back"),
+            ("halt complete: NOT ROLLED BACK: us/web (why)", "NOT ALL that the failed release left was taken back"),
+            ("halt incomplete: us: no answer", "NOT ALL that the failed release left was taken back"),
+            ("halt complete: *Deploy* had succeeded, and what it deployed STAYS LIVE", "what it deployed stays live"),
+        ] {
+            let found = taken_back("shop", "release", said);
+            assert!(found.contains(title), "{found}");
+        }
+    }
+
     fn release() -> Told {
         Told {
             is_back: false,

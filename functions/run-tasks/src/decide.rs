@@ -244,7 +244,7 @@ fn failure(seen: &Observation, site: &Site) -> Option<String> {
             "ECS found no room for the task for {} ({reasons})",
             shared::time::spoken(seen.now.since(*since))
         )),
-        Site::Stopped => Some(format!("its task {}", shared::targets::words::BY_SOMEBODY)),
+        Site::Stopped => Some("its task was stopped by somebody".into()),
         Site::Unknown | Site::Empty | Site::Asked => None,
         Site::NoRoom { .. } | Site::Live { .. } | Site::Succeeded { .. } => None,
     }

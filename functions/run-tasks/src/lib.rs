@@ -13,11 +13,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use shared::artifact;
-use shared::targets::words::BY_SOMEBODY;
 use shared::{Aws, Error, Event, Invocation, Next, Tick};
 use tracing::info;
 
-use decide::{Act, Decision, Observation, State, decide};
+use decide::{Act, Decision, Observation, Site, State, decide};
 use plan::Plan;
 
 /// The action's parameters.
@@ -88,7 +87,8 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Pl
     let was_good = state.cause.is_none();
     let decision = decide(&seen, state);
     // `halt-release` may have seen a stop before this function did.
-    let was_stopped = state.cause.as_ref().is_some_and(|cause| was_good && cause.what.ends_with(BY_SOMEBODY));
+    let is_stopped = |at: usize| matches!(seen.sites.get(at), Some(Site::Stopped));
+    let was_stopped = was_good && state.cause.as_ref().is_some_and(|cause| is_stopped(cause.environment));
     if was_stopped && !tick.halted && matches!(tick.goes_on().await, Ok(false)) {
         state.cause = None;
         return Ok(Next::Wait(Duration::ZERO, message::progress(tick, plan, state)));

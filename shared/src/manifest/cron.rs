@@ -12,25 +12,34 @@ use serde::{Deserialize, Serialize, Serializer};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cron([String; 5]);
 
-/// A field: its name, its lowest and highest number, and names for numbers from the lowest on.
+/// A field: its name, its lowest and highest number, the highest that is not another name for the lowest, and names for numbers from
+/// the lowest on.
 struct Field {
     name: &'static str,
     from: u32,
     to: u32,
+    last: u32,
     names: &'static [&'static str],
 }
 
 const FIELDS: [Field; 5] = [
-    Field { name: "minute", from: 0, to: 59, names: &[] },
-    Field { name: "hour", from: 0, to: 23, names: &[] },
-    Field { name: "day of the month", from: 1, to: 31, names: &[] },
+    Field { name: "minute", from: 0, to: 59, last: 59, names: &[] },
+    Field { name: "hour", from: 0, to: 23, last: 23, names: &[] },
+    Field { name: "day of the month", from: 1, to: 31, last: 31, names: &[] },
     Field {
         name: "month",
         from: 1,
         to: 12,
+        last: 12,
         names: &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
     },
-    Field { name: "day of the week", from: 0, to: 7, names: &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"] },
+    Field {
+        name: "day of the week",
+        from: 0,
+        to: 7,
+        last: 6,
+        names: &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"],
+    },
 ];
 
 impl Field {
@@ -58,9 +67,7 @@ impl Field {
             good_step && good_range
         })
     }
-}
 
-impl Field {
     /// The numbers of a list that it [`takes`](Self::takes).
     fn numbers(&self, text: &str) -> BTreeSet<u32> {
         let of_part = |part: &str| {
@@ -68,8 +75,10 @@ impl Field {
             let number = |text: &str| self.number(text).unwrap_or(self.from);
             let (first, last) = match range.split_once('-') {
                 Some((first, last)) => (number(first), number(last)),
-                None if range == "*" => (self.from, self.to),
-                None if step.is_some() => (number(range), self.to),
+                None if range == "*" => (self.from, self.last),
+                // From there on, as cron has it.
+                None if step.is_some() && number(range) > self.last => (self.from, self.last),
+                None if step.is_some() => (number(range), self.last),
                 None => (number(range), number(range)),
             };
             let step = step.and_then(|step| step.parse().ok()).unwrap_or(1_usize).max(1);
@@ -126,29 +135,13 @@ impl Cron {
             return format!("cron({minute} {hour} {day} {month} ? *)");
         }
         // Scheduler takes no steps there (its reference names `, - * ? L #`), and counts from Sunday as 1.
-        let days: BTreeSet<u32> = weekday.split(',').flat_map(days).collect();
+        let days: BTreeSet<u32> = FIELDS[4].numbers(weekday).iter().map(|day| day % 7).collect();
         let written = match days.len() {
             7 => "*".to_owned(),
             _ => days.iter().map(|day| (day + 1).to_string()).collect::<Vec<_>>().join(","),
         };
         format!("cron({minute} {hour} ? {month} {written} *)")
     }
-}
-
-/// The days of the week of a part of a list, Sunday as 0: `1-5`, `1-7/2`, `*/2`, `7`.
-fn days(part: &str) -> Vec<u32> {
-    let (range, step) = part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
-    let number = |text: &str| FIELDS[4].number(text).unwrap_or_default();
-    let (first, last) = match (range.split_once('-'), step) {
-        _ if range == "*" => (0, 6),
-        (Some((first, last)), _) => (number(first), number(last)),
-        // From there on, as cron has it.
-        (None, Some(_)) => (number(range) % 7, 6),
-        (None, None) => (number(range), number(range)),
-    };
-    let step = step.and_then(|step| step.parse().ok()).unwrap_or(1_usize).max(1);
-    // 7 is Sunday, too.
-    (first..=last).step_by(step).map(|day| day % 7).collect()
 }
 
 impl fmt::Display for Cron {

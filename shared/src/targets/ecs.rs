@@ -286,16 +286,20 @@ impl Native {
                     && leads_away
                     && !other.sources.is_empty()
                     && to.is_some_and(|to| !deploys.is(site, whose, to));
-                let waits = other.pause().filter(|_| other.stage.as_ref().is_some_and(Stage::is_before_traffic));
+                let is_before_traffic = other.stage.as_ref().is_some_and(Stage::is_before_traffic);
+                let waits = other.pause().filter(|_| is_before_traffic);
                 // One of a run of this action that was given up; behind a fact there is nothing to take back.
-                let is_given_up = whose.may_be_a_way_back(other.created)
+                let is_given_up = is_before_traffic
+                    && whose.may_be_a_way_back(other.created)
                     && to.is_some_and(|to| deploys.is(site, whose, to))
                     && !whose.is_fact(&other.arn, other.created);
-                let frees = waits.and_then(|pause| match (is_a_way_back, is_given_up) {
-                    (true, _) => Some(Frees::WayBack { deployment: other.arn.clone(), pause: Some(pause.id.clone()) }),
-                    (false, true) => Some(Frees::Stop(other.arn.clone())),
-                    (false, false) => None,
-                });
+                let frees = match waits {
+                    _ if is_given_up => Some(Frees::Stop(other.arn.clone())),
+                    Some(pause) if is_a_way_back => {
+                        Some(Frees::WayBack { deployment: other.arn.clone(), pause: Some(pause.id.clone()) })
+                    }
+                    _ => None,
+                };
                 Standing::None(Some(Busy { with, frees, given_up: None }))
             }
             // Without a deployment under way, what the service has is what runs.

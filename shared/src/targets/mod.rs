@@ -5,6 +5,7 @@
 //! Invariants: a deployment is begun only where none of this action was found; whoever knows the release and its manifest
 //! finds everything again; what was seen of AWS is read into the same [`Phase`]s, whatever the kind.
 
+mod act;
 pub mod codedeploy;
 pub mod dead;
 pub mod ecs;

@@ -20,13 +20,10 @@ pub fn did_not_come_about(deployment: &Deployment, seen: Option<&Seen>) -> Strin
     let status = deployment.status.word().to_lowercase();
     let message = message.trim_end_matches('.');
     if deployment.was_stopped() {
-        return format!("deployment {} {BY_SOMEBODY}", deployment.id);
+        return format!("deployment {} was stopped by somebody", deployment.id);
     }
     format!("deployment {} {status}{}: {message} ({code})", deployment.id, event.unwrap_or_default())
 }
-
-/// What is said of what was stopped, where nobody of Cutover's is known to have asked for it.
-pub const BY_SOMEBODY: &str = "was stopped by somebody";
 
 /// A rollback of CodeDeploy's own that failed itself.
 #[must_use]
