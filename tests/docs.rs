@@ -69,9 +69,10 @@ fn every_link_leads_to_a_file_and_to_a_heading_that_are_there() {
 }
 
 /// Who runs an example command, beside those that this test runs itself: a test, or a line of `.ci/run`.
-const RUN_BY: [(&str, &str); 20] = [
+const RUN_BY: [(&str, &str); 21] = [
     ("cargo run", "the_shop_is_released_and_its_customers_notice_nothing"),
     ("cargo test --workspace", "cargo test --locked --workspace"),
+    ("cargo test -p tests --test all -- --ignored", "cargo test --locked --workspace --test all -- --ignored"),
     ("cargo run -- init examples/blog", "a_compose_application_is_released_with_what_init_wrote_and_nothing_else"),
     ("cargo run -- check examples/blog", "a_compose_application_is_released_with_what_init_wrote_and_nothing_else"),
     (

@@ -163,7 +163,7 @@ fn request(bytes: &[u8]) -> Request {
 
 /// All of them where every play is asked for, as in CI (see `tests::sweep`).
 fn some(inputs: usize) -> usize {
-    if std::env::var_os("CUTOVER_EVERY_PLAY").is_some() { inputs } else { inputs / 5 }
+    if std::env::var_os("CUTOVER_EVERY_PLAY").is_some() { inputs } else { inputs / 10 }
 }
 
 #[test]

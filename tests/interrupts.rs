@@ -57,6 +57,7 @@ fn on_a_terminal_ctrl_c_stops_the_release_alone_and_what_containers_write_moves_
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn ctrl_c_while_an_approval_waits_ends_the_release() {
     let (local, state) = account("interrupted-approval", "local.yaml", ports());
     let mut release = Release::start(&local, &state, false);
@@ -154,6 +155,7 @@ fn busy_for_long(name: &str, with: &str) -> (Child, PathBuf) {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_run_that_is_ended_while_it_builds_or_sets_up_leaves_no_process_of_that() {
     for (with, signal, code) in [
         ("build", "-TERM", Some(1)),

@@ -61,6 +61,7 @@ fn a_continuation_that_keeps_the_id_of_its_job_is_done_like_any_other() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_halt_that_outlives_its_function_begins_neither_its_wait_nor_its_patience_anew() {
     // It waited for 20 s in each of nine invocations that had 7 s each, and spoke of two hours after two minutes.
     for seconds in [40, 45, 60] {
@@ -74,6 +75,7 @@ fn a_halt_that_outlives_its_function_begins_neither_its_wait_nor_its_patience_an
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_deployment_that_is_created_late_is_not_created_twice() {
     // It was asked for again after a few seconds, and over before the first one arrived.
     for after in [3, 8, 12, 19] {
@@ -84,6 +86,7 @@ fn a_deployment_that_is_created_late_is_not_created_twice() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn what_an_action_has_deployed_stays_although_its_function_dies_right_after_and_the_release_is_stopped() {
     // Lambda brought the event again, and the function took back what was a fact by then.
     for nth in 4..8 {
@@ -102,6 +105,7 @@ fn what_an_action_has_deployed_stays_although_its_function_dies_right_after_and_
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_halt_is_told_although_the_answer_to_whose_turn_it_is_was_lost() {
     for seed in share(0..10, 3, 0) {
         let lost = Fault::Storm {
@@ -145,6 +149,7 @@ fn old_workers_are_drained_although_their_deployment_is_listed_late() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_halt_is_complete_only_when_what_ignores_sigterm_has_been_killed() {
     // ECS lists a task that was asked to end as a stopped one, at once.
     for at in [6_000, 8_000, 12_303] {
@@ -159,12 +164,14 @@ fn a_halt_is_complete_only_when_what_ignores_sigterm_has_been_killed() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_log_ends_with_a_line_about_each_task_that_an_environment_had() {
     // A run that was stopped had begun one, its retry another; the tail died between them, and found both when it came back.
     keeps_the_laws(&Plan::of(1_795_547_506_000_170));
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn the_same_seed_is_the_same_play_in_any_order() {
     let seeds: Vec<_> = share(100..106, 3, 0).collect();
     let first: Vec<_> = seeds.iter().copied().map(|seed| play(&Plan::of(seed), false).hash).collect();
@@ -183,6 +190,7 @@ fn a_few_seeds_keep_the_laws() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn of_two_functions_that_place_one_task_the_second_finds_what_the_first_one_got_room_for() {
     // Each try to place it has a token of its own, and they looked once, before the first.
     let claims = Calls { function: Some("run-tasks"), operation: Some("AcknowledgeJob"), writes: false };
@@ -210,6 +218,7 @@ fn of_two_functions_that_place_one_task_the_second_finds_what_the_first_one_got_
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn of_two_functions_whose_claims_are_in_doubt_one_does_the_job() {
     // Both tailed the same tasks, and lines were there twice.
     let claims = Calls { function: Some("tail-logs"), operation: Some("AcknowledgeJob"), writes: false };
@@ -238,6 +247,7 @@ fn of_two_functions_whose_claims_are_in_doubt_one_does_the_job() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_halt_that_slept_while_its_stage_was_tried_and_stopped_again_takes_back_nothing_of_the_second_try() {
     // The first try's halt saw the release stopped, and the deployment that it had taken back on the new version.
     let drains = Calls { function: Some("drain-workers"), operation: None, writes: false };

@@ -235,6 +235,7 @@ fn warm_workers_are_there_after_the_release_and_a_job_that_comes_has_one_at_once
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_release_in_the_middle_of_long_jobs_ends_none_and_new_ones_are_of_it_only_once_its_traffic_has_moved() {
     let many = EXPORTS.replace("most: 3", "most: 200");
     let long = |start: &Start| work(start, 240 * MINUTE);
@@ -313,6 +314,7 @@ fn a_family_that_is_not_there_is_found_before_the_first_task_starts() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn what_runs_by_the_clock_runs_is_left_out_while_the_last_one_goes_on_and_follows_the_manifest() {
     // 2023-11-14T22:13:20Z is when the play begins.
     let clock = "\
@@ -478,6 +480,7 @@ fn under_faults_every_job_gets_its_worker_once_and_there_are_never_too_many() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn what_was_started_is_written_down_although_nothing_of_it_may_be_seen() {
     // Each minute's look asks ECS for the tasks of its ledger, and is refused; ECS forgets a client token some time after its task has ended.
     let refused = |call: &Call<'_>| match (call.function, call.operation) {
@@ -493,6 +496,7 @@ fn what_was_started_is_written_down_although_nothing_of_it_may_be_seen() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_release_waits_for_a_run_of_its_task_by_the_clock_and_names_one_that_does_not_end() {
     let clock = "schedules:\n  reindex: {cron: '*/30 * * * *', task: migrate, environments: [us]}\n";
     for (minutes, succeeds) in [(4, true), (25, false)] {

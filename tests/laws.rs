@@ -31,7 +31,7 @@ fn one_fault_changes_nothing(with: Meddling) {
     let calls = telling_writes(small(), |_| true);
     assert!(calls.len() > 25, "{} calls that change something", calls.len());
     let which = FAULTS.iter().position(|fault| *fault == with).unwrap();
-    for nth in share(calls, 2 * FAULTS.len(), 2 * which + 1) {
+    for nth in share(calls, 4 * FAULTS.len(), 4 * which + 1) {
         let mut inner = at_write(nth, with, |_| true);
         let met = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
         let note = met.clone();

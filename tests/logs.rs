@@ -141,6 +141,7 @@ fn a_stream_that_appears_late_is_followed_from_its_first_line_on() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn an_empty_page_is_not_the_end() {
     let setting = migrating(|_| writing(Duration::from_millis(2), numbered(12_000)));
     let quirks = Quirks { empty_pages: true, ..Quirks::default() };
@@ -232,6 +233,7 @@ fn every_container_of_a_task_is_followed_under_its_own_name_and_prefixes_are_ali
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_hundred_containers_are_handed_over_from_job_to_job_without_a_line_lost_or_doubled() {
     let script = |start: &Start| {
         if start.port.is_some() { Script::service() } else { two_containers(start, 24) }
@@ -337,6 +339,7 @@ fn a_cluster_that_may_not_be_looked_at_does_not_keep_the_others_from_being_follo
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn whatever_it_is_that_loses_the_log_is_a_warning_and_fails_no_release() {
     let configured = |name: &'static str, value: &'static str| Setting {
         change_stack: Box::new(move |stack| {

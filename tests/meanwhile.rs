@@ -76,6 +76,7 @@ async fn approve(stage: &Stage, execution: &str) {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_function_that_slept_while_another_answered_for_it_deploys_nothing_over_the_next_release() {
     // Lambda brought the event again, and another function did the work; this one had not begun anything yet.
     for after in [150, 500, 1200] {
@@ -97,6 +98,7 @@ fn a_function_that_slept_while_another_answered_for_it_deploys_nothing_over_the_
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn while_the_release_that_runs_still_drains_its_workers_the_way_back_leads_one_back_and_is_quick() {
     play(busy(900), async |stage| {
         release(&stage).await;
@@ -125,6 +127,7 @@ fn while_the_release_that_runs_still_drains_its_workers_the_way_back_leads_one_b
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_way_back_at_the_very_end_of_a_release_leads_one_back_also_when_the_event_of_that_end_is_late() {
     for fate in [None, Some(Fate::Late(Duration::from_secs(120)))] {
         let mut setting = own_images();
@@ -147,6 +150,7 @@ fn a_way_back_at_the_very_end_of_a_release_leads_one_back_also_when_the_event_of
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn where_no_event_told_of_the_release_that_runs_the_approval_says_how_far_back_it_is() {
     let mut setting = own_images();
     let mut deployed = 0;
@@ -191,6 +195,7 @@ fn what_was_approved_is_not_done_when_another_release_has_the_traffic_since() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_way_back_that_was_stopped_while_it_drained_and_is_tried_again_has_not_overtaken_itself() {
     play(busy(100), async |stage| {
         let first = release(&stage).await;
@@ -211,6 +216,7 @@ fn a_way_back_that_was_stopped_while_it_drained_and_is_tried_again_has_not_overt
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn what_was_approved_is_not_done_when_a_task_was_begun_since_that_says_that_there_is_no_way_back() {
     for (setting, bars) in [(barred(), true), (own_images(), false)] {
         let (setting, begun) = noting(setting);
@@ -241,6 +247,7 @@ fn what_was_approved_is_not_done_when_a_task_was_begun_since_that_says_that_ther
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn where_another_release_deploys_for_too_long_the_way_back_is_refused_by_name_and_comes_when_it_has_failed() {
     let (mut setting, begun) = noting(third_is_ill(own_images()));
     setting.manifest = setting
@@ -268,6 +275,7 @@ fn where_another_release_deploys_for_too_long_the_way_back_is_refused_by_name_an
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn in_the_middle_of_a_release_that_is_stopped_then_the_way_back_waits_by_name_and_brings_the_old_version() {
     play(third_is_ill(own_images()), async |stage| {
         let [_, failing, back] = back_while_it_deploys(&stage).await;
@@ -310,6 +318,7 @@ fn what_a_release_has_migrated_that_still_waits_for_its_approval_is_told_too_and
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn two_ways_back_and_a_release_at_once_deploy_one_after_the_other() {
     let (setting, begun) = noting(own_images());
     play(setting, async |stage| {

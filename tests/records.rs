@@ -104,6 +104,7 @@ fn one_release_back_is_a_minute_and_says_what_is_not_undone() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn three_releases_back_everything_since_is_told() {
     play(own_images(), async |stage| {
         let first = release(&stage).await;
@@ -156,6 +157,7 @@ fn what_says_that_there_is_no_way_back_is_gone_behind_only_by_its_name() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn without_a_record_or_with_one_of_a_newer_cutover_it_goes_back_and_says_what_is_not_known() {
     #[derive(Debug, Clone, Copy, PartialEq)]
     enum Kept {
@@ -224,6 +226,7 @@ fn a_release_that_a_less_strict_version_took_can_be_gone_back_to() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn however_many_releases_failed_since_what_ran_before_is_found_and_what_bars_the_way_still_bars_it() {
     play(own_images(), async |stage| {
         let first = release(&stage).await;
@@ -306,6 +309,7 @@ fn a_worker_that_is_busy_finishes_its_job_before_it_goes_back() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn every_ended_release_has_exactly_one_record_whatever_happens_to_who_writes_it() {
     type Happens = (&'static str, u32, Meddling);
     let happens: Vec<Happens> =
@@ -452,6 +456,7 @@ async fn is_recorded_once(stage: &Stage, release: &str, what: &str) {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_migration_that_takes_three_times_as_long_as_ever_is_called_slow_and_the_rest_is_estimated() {
     let mut setting = own_images();
     setting.script = Box::new(|start| match (of_task(start, "migrate"), start.image.ends_with(":2.0")) {

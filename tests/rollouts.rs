@@ -57,6 +57,7 @@ fn a_release_goes_through_with_services_of_each_kind() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn while_half_of_all_calls_are_throttled_services_of_each_kind_are_released() {
     for kind in share(Kind::ALL, 3, 0) {
         let mut lots = fastrand::Rng::with_seed(1);
@@ -168,6 +169,7 @@ fn one_that_fails_before_the_barrier_takes_all_back_whatever_their_kinds() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn one_that_is_stopped_by_hand_after_the_barrier_takes_back_those_whose_traffic_had_moved() {
     for mix in MIXES {
         play(shop(mix.0, mix.1), async |stage| {
@@ -267,6 +269,7 @@ fn a_service_that_runs_this_version_already_is_left_alone() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_deployment_of_somebody_elses_is_waited_for_by_name_and_given_up_for_after_its_limit() {
     // What they deploy may be the release's very image: a run of it that was stopped, say.
     for (pause, ends, image, throttled) in [
@@ -324,6 +327,7 @@ fn a_deployment_of_somebody_elses_is_waited_for_by_name_and_given_up_for_after_i
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn what_gives_up_by_itself_is_named_with_its_reason() {
     let breaker = "strategy: ROLLING, circuit_breaker: {threshold: 3, rollback: ";
     let function = "lifecycle_hooks: [{stages: [PRE_PRODUCTION_TRAFFIC_SHIFT], timeout: 1h}, {stages: [POST_SCALE_UP], function: check-shop}";
@@ -388,6 +392,7 @@ fn an_alarm_takes_everything_back_and_is_named() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn the_hooks_of_an_app_spec_are_called_shown_and_named_when_they_fail() {
     for (event, fails) in
         [("AfterInstall", true), ("BeforeAllowTraffic", true), ("AfterAllowTraffic", true), ("AfterInstall", false)]

@@ -36,6 +36,7 @@ fn deploys(call: &Call<'_>) -> bool {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn whatever_happens_to_one_call_each_target_is_deployed_once() {
     for (at, pair) in PAIRS.into_iter().enumerate() {
         let calls = telling_writes(deployed_alone(small(pair)), deploys);
@@ -67,6 +68,7 @@ fn whatever_happens_to_one_call_each_target_is_deployed_once() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_stop_before_or_after_any_call_takes_everything_back_with_the_function_alive_or_dead() {
     for (at, pair) in PAIRS.into_iter().enumerate() {
         let calls = telling_writes(deployed_alone(small(pair)), deploys);
@@ -190,6 +192,7 @@ fn where_a_first_look_is_refused_nothing_was_begun_and_nothing_is_said_to_be_lef
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_halt_at_any_moment_of_a_deployment_takes_everything_back() {
     for mix in MIXES {
         for second in share((1..60).step_by(7), 3, 1) {

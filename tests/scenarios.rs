@@ -113,6 +113,7 @@ fn more_environments_make_a_look_slower_never_dearer() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_flood_of_lines_arrives_complete_and_in_order() {
     const LINES: usize = 50_000;
     let script = |start: &Start| {
@@ -443,6 +444,7 @@ fn stop_and_wait_lets_the_running_action_end_and_begins_nothing_after_it() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_migration_longer_than_an_invocation_is_handed_over_from_job_to_job() {
     let script = |start: &Start| if of_task(start, "migrate") { Script::task(700) } else { Script::of_shop(start) };
     let change_stack = |stack: &mut local::template::Stack| {

@@ -128,6 +128,7 @@ fn what_runs_before_the_release_that_runs_and_is_not_what_is_wanted_is_never_sto
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn within_the_bake_time_of_ecs_own_deployments_the_same_way_is_open() {
     let (mut setting, asked) = setting();
     setting.account =
@@ -148,6 +149,7 @@ fn within_the_bake_time_of_ecs_own_deployments_the_same_way_is_open() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_quick_way_that_was_begun_comes_to_its_end_whoever_stops_the_release_or_dies() {
     // At which stop of a deployment, what happens there, and whether a person stops the release right then.
     let mut stories = Vec::new();

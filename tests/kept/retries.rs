@@ -3,6 +3,7 @@
 use super::*;
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_run_that_was_given_up_begins_nothing_although_a_retry_makes_the_release_go_on() {
     // Two migrations ran at once: the run that was given up only asked whether the release goes on.
     for nth in share(0..8, 2, 0) {
@@ -17,6 +18,7 @@ fn a_run_that_was_given_up_begins_nothing_although_a_retry_makes_the_release_go_
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn what_a_run_that_was_given_up_had_brought_is_not_gone_back_to_by_its_retry() {
     // The retry ended the wait of what the run before it had deployed, and then took that for what ran before: so it failed back to it.
     let mut shape = shape(0);
@@ -51,6 +53,7 @@ fn what_a_run_that_was_given_up_had_brought_is_not_gone_back_to_by_its_retry() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_halt_beside_which_the_stage_is_retried_leaves_it_alone_and_says_nothing() {
     // It took every invocation for its first, looked beside the retry for nine of them, and said that not all had ended.
     let faults = vec![
@@ -63,6 +66,7 @@ fn a_halt_beside_which_the_stage_is_retried_leaves_it_alone_and_says_nothing() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_run_that_was_given_up_brings_nothing_back_over_what_its_retry_has_deployed() {
     // It had asked for the revision before, did not see that halt-release had asked, too, and asked again after a minute.
     let how = [
@@ -84,6 +88,7 @@ fn a_run_that_was_given_up_brings_nothing_back_over_what_its_retry_has_deployed(
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn what_a_stopped_run_brings_and_takes_back_is_not_what_its_retry_takes_for_running_already() {
     // The retry looked before the rollback, saw its own version on a service of ECS's, and left it alone.
     let mut one = shape(1);
@@ -107,6 +112,7 @@ fn what_a_stopped_run_brings_and_takes_back_is_not_what_its_retry_takes_for_runn
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn an_event_that_comes_again_after_its_stage_was_retried_takes_nothing_back() {
     // It found the retry's deployment, for ECS has no key that would tell whose it is, and took it for its own.
     let mut two = shape(1);
@@ -128,6 +134,7 @@ fn an_event_that_comes_again_after_its_stage_was_retried_takes_nothing_back() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_retry_takes_up_what_the_run_begins_that_was_stopped_and_cannot_know_it_yet() {
     // Its stop was shown after five seconds: both runs began the task.
     for (stopped, retried) in [(3214, 1243), (11_800, 100), (12_200, 900), (12_600, 2000)] {
@@ -143,6 +150,7 @@ fn a_retry_takes_up_what_the_run_begins_that_was_stopped_and_cannot_know_it_yet(
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_tail_that_lambda_brings_again_after_its_answer_counts_the_try_that_it_is_of() {
     // The stage was tried again meanwhile: it took that try's task for what it follows, and said that none had been started.
     let of = |function, operation| Calls { function: Some(function), operation: Some(operation), writes: false };
@@ -159,6 +167,7 @@ fn a_tail_that_lambda_brings_again_after_its_answer_counts_the_try_that_it_is_of
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_retry_does_not_take_for_its_own_the_stop_that_was_before_it_and_is_shown_late() {
     // Its first look found the release stopped: it said "on the old version", which was the new one that it left alone.
     let mut one = shape(1);
@@ -175,6 +184,7 @@ fn a_retry_does_not_take_for_its_own_the_stop_that_was_before_it_and_is_shown_la
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_release_that_has_deployed_keeps_its_traffic_although_all_of_its_stage_is_tried_again_and_fails() {
     // The law took the last run's failure for the version's: what that run took back brought the same version.
     let mut two = shape(2);
@@ -203,6 +213,7 @@ fn a_release_that_has_deployed_keeps_its_traffic_although_all_of_its_stage_is_tr
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_drain_that_died_at_every_try_says_that_nobody_watched() {
     // The law did not know that sentence for an old worker that outlived the release: its termination wait was longer.
     let mut one = shape(1);
@@ -224,6 +235,7 @@ fn a_drain_that_died_at_every_try_says_that_nobody_watched() {
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_retry_of_a_stage_that_had_deployed_takes_back_what_itself_has_begun_and_nothing_before_it() {
     // Stopped, it brought back what had run before the first try, which had succeeded: traffic on two versions.
     let mut two = shape(2);
@@ -241,6 +253,7 @@ fn a_retry_of_a_stage_that_had_deployed_takes_back_what_itself_has_begun_and_not
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn what_was_decided_at_a_look_at_many_is_not_done_beside_a_retry_that_began_meanwhile() {
     // At two reads a second, a look at thirty targets took 25 s. A halt stopped then what the retry had found to run already, and the
     // retry believed a service that it had asked before that.
@@ -267,6 +280,7 @@ fn what_was_decided_at_a_look_at_many_is_not_done_beside_a_retry_that_began_mean
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_deployment_of_a_try_that_was_given_up_is_stopped_by_the_next_one_and_not_waited_for_in_vain() {
     // Its function had died, a person had tried the stage again at once, and that try waited for half an hour for its own release.
     let of = Calls { function: Some("deploy-services"), operation: Some("PutJobSuccessResult"), writes: false };
@@ -290,6 +304,7 @@ fn a_deployment_of_a_try_that_was_given_up_is_stopped_by_the_next_one_and_not_wa
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_deployment_of_ecs_of_a_try_that_was_given_up_is_stopped_by_the_next_one_too() {
     // It waited at its pause for whoever had begun it, and the retry waited for it.
     let of = Calls { function: Some("deploy-services"), operation: Some("PutJobSuccessResult"), writes: false };
@@ -309,6 +324,7 @@ fn a_deployment_of_ecs_of_a_try_that_was_given_up_is_stopped_by_the_next_one_too
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn what_a_try_that_was_given_up_had_deployed_is_taken_back_before_the_next_release_looks_what_runs() {
     // The next release took it for what had run before, and brought it back when it failed itself.
     let place = |(at, region): (usize, &'static str)| Place { name: format!("e{at:02}"), region, account: None };
@@ -329,6 +345,7 @@ fn what_a_try_that_was_given_up_had_deployed_is_taken_back_before_the_next_relea
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn what_a_retry_that_has_deployed_found_to_run_already_is_a_fact_when_the_release_is_stopped_after_it() {
     // What the try before it had brought was in no list of what it had deployed, and was taken back alone.
     let mut three = shape(2);
@@ -348,6 +365,7 @@ fn what_a_retry_that_has_deployed_found_to_run_already_is_a_fact_when_the_releas
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_task_of_a_release_that_was_given_up_is_waited_for_by_the_next_one_which_enters_the_stage_at_once() {
     // No list showed it yet, so that two of them ran at once.
     let mut one = shape(1);

@@ -3,6 +3,7 @@
 use super::*;
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_quick_way_back_that_a_halt_brings_to_its_end_is_not_taken_back_by_the_same_halt() {
     // Where its wait has ended meanwhile, a service goes back by a deployment, which has the image of what was stopped.
     let plan = Plan::of(646);
@@ -18,6 +19,7 @@ fn a_quick_way_back_that_a_halt_brings_to_its_end_is_not_taken_back_by_the_same_
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_way_back_that_had_succeeded_before_it_was_stopped_keeps_what_it_began_where_a_stop_was_not_open_any_more() {
     // A person had stopped one deployment, the other one's old tasks were gone: what was begun for that one was taken back by the halt.
     let mut two = shape(1);
@@ -39,6 +41,7 @@ fn a_way_back_that_had_succeeded_before_it_was_stopped_keeps_what_it_began_where
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_quick_way_back_whose_stage_is_tried_again_leaves_the_rest_to_that_try_and_calls_it_no_failure() {
     // "NOT ROLLED BACK" was said of what the retry had deployed. A person had ended the wait of what was to be stopped.
     let mut two = shape(2);
@@ -60,6 +63,7 @@ fn a_quick_way_back_whose_stage_is_tried_again_leaves_the_rest_to_that_try_and_c
 }
 
 #[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_way_back_that_was_stopped_is_taken_back_past_the_pause_of_its_own_way_back_and_so_is_it_by_a_retry() {
     // What took it back was taken for the quick way back, and left at its pause: some services of the one version, some of the other.
     let mut two = shape(2);
