@@ -86,6 +86,15 @@ fn a_deployment_that_is_created_late_is_not_created_twice() {
 }
 
 #[test]
+fn a_deployment_that_no_list_shows_yet_when_its_job_is_continued_is_not_created_twice() {
+    // The function that went on found none, and created another one when the first was over.
+    for by in [2000, 3771, 4900] {
+        let faults = vec![Fault::Late { what: Shown::ListedDeployments, by: millis(by) }];
+        keeps_the_laws(&Plan { faults, ..Plan::of(75714) });
+    }
+}
+
+#[test]
 #[ignore = "takes long: .ci/run plays it"]
 fn what_an_action_has_deployed_stays_although_its_function_dies_right_after_and_the_release_is_stopped() {
     // Lambda brought the event again, and the function took back what was a fact by then.

@@ -73,6 +73,8 @@ fn about(span: Duration) -> String {
 /// One release: each action when it began and how long it took, then tasks, services, and who approved.
 #[must_use]
 pub fn timeline(record: &Record) -> String {
+    /// How much of what an action said is on its own line.
+    const BESIDE: usize = 120;
     let mut text = format!("{} {}: {}", record.pipeline, record.execution, record.status);
     if !record.reason.is_empty() {
         let _ = write!(text, " ({})", plain(&record.reason));
@@ -94,9 +96,17 @@ pub fn timeline(record: &Record) -> String {
             spoken(step.began.since(record.began)),
             step.status,
             spoken(step.ended.since(step.began)),
-            fit(plain(step.said.lines().next().unwrap_or_default()).trim(), 120)
+            fit(plain(step.said.lines().next().unwrap_or_default()).trim(), BESIDE)
         );
         let _ = write!(text, "\n{}", line.trim_end());
+    }
+    // Why something failed, to the end.
+    let is_longer = |said: &str| said.trim().lines().nth(1).is_some() || said.chars().count() > BESIDE;
+    for step in record.actions.iter().filter(|step| step.status == "Failed" && is_longer(&step.said)) {
+        let _ = write!(text, "\n\n{}/{}", step.stage, step.action);
+        for line in step.said.trim().lines() {
+            let _ = write!(text, "\n    {}", plain(line).trim_end());
+        }
     }
     for ran in &record.tasks {
         let took = match (ran.seconds, ran.failed_after) {
@@ -207,6 +217,8 @@ fn short(execution: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use shared::record::Step;
+
     use super::*;
 
     fn release(execution: &str, content: &str, status: &str, ended: u64) -> Entry {
@@ -236,6 +248,30 @@ mod tests {
         };
         let table = super::table(&[Entry::Record(Box::new(long))], Time::from_millis(5_000_000_000));
         assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    }
+
+    #[test]
+    fn a_timeline_has_the_whole_verdict_of_what_failed_and_a_line_of_what_did_not() {
+        let step = |action: &str, status: &str, said: &str| Step {
+            stage: "Migrate".into(),
+            action: action.into(),
+            status: status.into(),
+            said: said.into(),
+            ..Step::default()
+        };
+        let long = format!("migrate: 3 lines{}", " and more".repeat(30));
+        let actions = vec![
+            step("Migrate", "Failed", "migrate failed in ap: exit code 1\n  The others\n    us: \u{1b}[31mstopped"),
+            step("MigrateLogs", "Succeeded", &long),
+            step("Short", "Failed", "no room"),
+        ];
+        let text = timeline(&Record { actions, ..Record::default() });
+        assert!(
+            text.contains("\n\nMigrate/Migrate\n    migrate failed in ap: exit code 1\n      The others\n"),
+            "{text}"
+        );
+        assert!(text.contains("us: ") && !text.contains('\u{1b}') && !text.contains(&long), "{text}");
+        assert_eq!(text.matches("Migrate/").count(), 4, "what is said on its own line is said once: {text}");
     }
 
     #[test]

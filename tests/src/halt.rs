@@ -24,6 +24,9 @@ pub fn all_late(random: &mut Rng, most: Duration) -> Lateness {
         statuses: late(),
         tasks: late(),
         executions: late(),
+        described: late(),
+        task_lists: late(),
+        task_statuses: late(),
         ..Lateness::default()
     }
 }

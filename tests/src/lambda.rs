@@ -17,8 +17,8 @@ pub enum Fate {
     Killed(Duration),
     /// It is delivered once more, this much later.
     Twice(Duration),
-    /// It sleeps this long after its begin, for so long, wherever it is; and since nothing is heard of it, it is delivered once more after
-    /// forty seconds.
+    /// It sleeps this long after its begin, for so long, wherever it is; where nothing is heard of it for forty seconds, it is delivered
+    /// once more.
     Frozen {
         /// How long after its begin.
         after: Duration,
@@ -32,6 +32,9 @@ pub enum Fate {
     /// The continuation token in it is none that Cutover wrote.
     Garbled,
 }
+
+/// How long nothing may be heard of a function before its event is delivered once more.
+const HEARD_OF: Duration = Duration::from_secs(40);
 
 impl Stage {
     pub(crate) async fn keep_time(self) {
@@ -87,7 +90,7 @@ impl Stage {
                 }
                 let again = match fate {
                     Some(Fate::Twice(later)) => Some(later),
-                    Some(Fate::Frozen { .. }) => Some(Duration::from_secs(40)),
+                    Some(Fate::Frozen { lasts, .. }) if lasts > HEARD_OF => Some(HEARD_OF),
                     _ => None,
                 };
                 if let Some(later) = again {

@@ -56,6 +56,9 @@ pub(crate) struct State {
     /// After how many seconds the quick way had come to its end.
     #[serde(rename = "k", skip_serializing_if = "Option::is_none")]
     pub(crate) back_after: Option<u32>,
+    /// Until when lists may not show what was begun.
+    #[serde(rename = "y", skip_serializing_if = "Option::is_none")]
+    pub(crate) unlisted: Option<Time>,
     /// The targets whose services Cutover gives a PAUSE hook.
     #[serde(rename = "h", skip_serializing_if = "Vec::is_empty")]
     pub(crate) given_a_hook: Vec<u16>,

@@ -135,6 +135,7 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Me
                 if goes_forward { tick.goes_on().await? } else { others.is_empty() || !tick.has_its_answer().await };
             if may {
                 memory.plan.act(tick, &others, &moment, goes_forward).await;
+                state.unlisted = memory.plan.unlisted();
             }
             if (brings_workers_back || !back.is_empty()) && tick.takes_back().await? {
                 memory.plan.act(tick, &back, &moment, false).await;

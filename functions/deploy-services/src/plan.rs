@@ -78,7 +78,10 @@ impl Plan {
             }
             for environment in manifest.environments_of(service.environments.as_ref()) {
                 let site = Site::new(tick.aws, environment, (name, service)).await;
-                targets.push(Target::new(site, state.before.get(targets.len()).copied().unwrap_or_default()));
+                let mut target = Target::new(site, state.before.get(targets.len()).copied().unwrap_or_default());
+                // What the invocation before this one has begun is known by its id to that one alone.
+                target.unlisted = state.unlisted;
+                targets.push(target);
             }
         }
         if targets.len() > MOST_TARGETS {
@@ -139,6 +142,11 @@ impl Plan {
             }
         }))
         .await;
+    }
+
+    /// Until when lists may not show what was begun.
+    pub(crate) fn unlisted(&self) -> Option<Time> {
+        self.targets.iter().filter_map(|target| target.unlisted).max()
     }
 
     /// The last lines of the first new task that died, at the target that failed first.

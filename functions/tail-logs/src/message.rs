@@ -31,7 +31,7 @@ pub(crate) fn header(task: &str, id: &str, container: &ContainerDefinition) -> S
     }
 }
 
-/// The line that ends an environment's part of the stream.
+/// The line that ends an environment's part of the stream: what is complete is the log. How the task ended, its own action says.
 pub(crate) fn closing(task: &str, site: &Site) -> String {
     let lines = count(usize::try_from(site.lines()).unwrap_or(usize::MAX), "line");
     let ids = site.tasks();
@@ -50,7 +50,7 @@ pub(crate) fn closing(task: &str, site: &Site) -> String {
     };
     match site.incomplete() {
         Some(why) => format!("{task} incomplete after {lines} ({tasks}): {why}"),
-        None => format!("{task} complete: {lines} ({tasks})"),
+        None => format!("{task} complete: {lines} of its log ({tasks})"),
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) struct Cluster {
 }
 
 /// A task.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Task {
     /// Its ARN.
     pub arn: String,
@@ -81,12 +81,14 @@ pub struct Task {
     pub(super) target: Option<Health>,
     /// How many checks in a row have failed.
     pub(super) failed_checks: u32,
-    /// Before this it is not shown.
-    visible: Time,
+    /// Before this no list has it.
+    listed: Time,
+    /// Before this it is not described.
+    described: Time,
 }
 
 /// A container of a task.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Container {
     /// Its name.
     pub name: String,
@@ -319,8 +321,9 @@ impl World {
         let found = self.ecs.tasks.values().filter(|task| {
             task.scope == *scope
                 && task.cluster == cluster
-                && task.desired_status == wanted
-                && self.is_shown(task)
+                && self.task_as_listed(task).desired_status == wanted
+                && task.listed <= self.now
+                && self.is_kept(task)
                 && input.started_by.as_ref().is_none_or(|by| task.started_by == *by)
                 && input.family.as_ref().is_none_or(|family| task.family == *family)
                 && group.as_ref().is_none_or(|group| task.group == *group)
@@ -335,8 +338,9 @@ impl World {
         Ok(answer)
     }
 
-    fn is_shown(&self, task: &Task) -> bool {
-        task.visible <= self.now && task.stopped.is_none_or(|stopped| self.now.since(stopped) < SHOWN)
+    /// Whether ECS has not forgotten it yet.
+    fn is_kept(&self, task: &Task) -> bool {
+        task.stopped.is_none_or(|stopped| self.now.since(stopped) < SHOWN)
     }
 
     fn describe_tasks(&self, scope: &Scope, input: &Tasks) -> Result<Value, Fault> {
@@ -348,8 +352,8 @@ impl World {
         let (mut tasks, mut failures) = (Vec::new(), Vec::new());
         for wanted in &input.tasks {
             let arn = self.task_arn(scope, &cluster, wanted);
-            match self.ecs.tasks.get(&arn).filter(|task| self.is_shown(task)) {
-                Some(task) => tasks.push(self.shown(task)),
+            match self.ecs.tasks.get(&arn).filter(|task| task.described <= self.now && self.is_kept(task)) {
+                Some(task) => tasks.push(self.shown(self.task_as_described(task))),
                 None => failures.push(json!({"arn": arn, "reason": "MISSING"})),
             }
         }

@@ -9,6 +9,7 @@ use shared::Time;
 
 use super::World;
 use super::codedeploy::Deployment;
+use super::ecs::Task;
 use super::pipeline::{ActionExecution, ExecutionStatus};
 use super::rollouts::Rollout;
 
@@ -21,8 +22,14 @@ pub struct Lateness {
     pub rollback: Duration,
     /// How a deployment and its target stand.
     pub statuses: Duration,
-    /// A new task, in lists and descriptions.
+    /// A new task, in lists.
     pub tasks: Duration,
+    /// A new task, in descriptions.
+    pub described: Duration,
+    /// What a task is to be, by which lists are filtered.
+    pub task_lists: Duration,
+    /// How a task stands, in descriptions.
+    pub task_statuses: Duration,
     /// How an execution and its actions stand.
     pub executions: Duration,
     /// The job of a continuation.
@@ -66,6 +73,7 @@ pub(super) struct Pasts {
     lateness: Lateness,
     deployments: Past<Deployment>,
     rollouts: Past<Rollout>,
+    tasks: Past<Task>,
     executions: Past<ExecutionStatus>,
     actions: Past<ActionExecution>,
 }
@@ -89,6 +97,11 @@ impl World {
             }
             for (arn, one) in &self.ecs.rollouts.all {
                 past.rollouts.remember(arn, one, now);
+            }
+        }
+        if !past.lateness.task_lists.is_zero() || !past.lateness.task_statuses.is_zero() {
+            for (arn, one) in &self.ecs.tasks {
+                past.tasks.remember(arn, one, now);
             }
         }
         if !past.lateness.executions.is_zero() {
@@ -118,6 +131,24 @@ impl World {
             return one;
         }
         let past = &self.past.rollouts;
+        past.at(&one.arn, self.now.before(lag)).or_else(|| past.first(&one.arn)).unwrap_or(one)
+    }
+
+    /// A task as lists have it.
+    pub(super) fn task_as_listed<'a>(&'a self, one: &'a Task) -> &'a Task {
+        self.task_before(one, self.past.lateness.task_lists)
+    }
+
+    /// A task as it is described.
+    pub(super) fn task_as_described<'a>(&'a self, one: &'a Task) -> &'a Task {
+        self.task_before(one, self.past.lateness.task_statuses)
+    }
+
+    fn task_before<'a>(&'a self, one: &'a Task, lag: Duration) -> &'a Task {
+        if lag.is_zero() {
+            return one;
+        }
+        let past = &self.past.tasks;
         past.at(&one.arn, self.now.before(lag)).or_else(|| past.first(&one.arn)).unwrap_or(one)
     }
 

@@ -149,9 +149,11 @@ fn ran(one: &Sibling, seen: &Seen) -> Vec<Ran> {
         ran.seconds = seconds.parse().ok();
     }
     // What `tail-logs` says of a task before it, too, comes a few seconds later.
-    let completes = |said: &str| {
-        let tasks = seen.actions.iter().filter_map(|one| one.task.as_deref());
-        tasks.into_iter().any(|task| said.strip_prefix(task).is_some_and(|rest| rest.starts_with(" complete: ")))
+    let closes = |said: &str| {
+        let mut tasks = seen.actions.iter().filter_map(|one| one.task.as_deref());
+        let ends =
+            |rest: &str| [" complete: ", " incomplete after ", " incomplete: "].iter().any(|how| rest.starts_with(how));
+        tasks.any(|task| said.strip_prefix(task).is_some_and(ends))
     };
     // The lines are of the newest run.
     let newest = seen.actions.iter().find(|other| runs_task(other) && other.task == one.task);
@@ -161,10 +163,7 @@ fn ran(one: &Sibling, seen: &Seen) -> Vec<Ran> {
         // `us`, or `us web` of a task of several containers.
         let environment = label.split_whitespace().next().unwrap_or_default();
         // What `tail-logs` says itself is no line of the task's.
-        if completes(said)
-            || said.starts_with(&format!("{task} incomplete after "))
-            || said.starts_with(&format!("{task}: container `"))
-        {
+        if closes(said) || said.starts_with(&format!("{task}: container `")) {
             continue;
         }
         let known = seen.content.as_ref().is_none_or(|content| content.manifest.environments.contains_key(environment));

@@ -6,8 +6,9 @@ use std::cell::Cell;
 
 use crate::aws::codedeploy::Wait;
 use crate::aws::ecs::id;
+use crate::aws::{LISTED, SHOWN};
 use crate::error::{Error, Verdict};
-use crate::targets::codedeploy::Begun;
+use crate::targets::codedeploy::{Begun, Standing};
 use crate::targets::phase::{Act, Frees};
 use crate::targets::site::{Moment, Whose};
 use crate::targets::target::{Kind, Target};
@@ -49,14 +50,23 @@ impl Target {
     async fn begin(&mut self, moment: &Moment, whose: &Whose) -> Result<(), Error> {
         let Some(definition) = self.definition.clone().filter(|_| !self.lacks_its_turn()) else { return Ok(()) };
         let before = self.before_revision();
-        self.created = Some(moment.by_now());
+        let asked = moment.by_now();
+        (self.created, self.unlisted) = (Some(asked), Some(asked.plus(SHOWN)));
         match &mut self.kind {
             Kind::Unknown | Kind::Absent => {}
             Kind::Codedeploy(group) => {
                 let begun = group.begin(&self.site, whose, &definition, before).await?;
                 self.created = None;
-                if let Begun::NotNow(why) = begun {
-                    return Err(why);
+                match begun {
+                    // What keeps it busy is another one, or is this one and not listed yet.
+                    Begun::Known => {
+                        let is_anothers = matches!(group.standing, Standing::None(Some(_)));
+                        self.unlisted = (!is_anothers).then(|| moment.by_now().plus(LISTED));
+                    }
+                    Begun::NotNow(why) => {
+                        self.unlisted = None;
+                        return Err(why);
+                    }
                 }
             }
             Kind::Ecs(native) => native.begin(&self.site, &definition).await?,

@@ -1,7 +1,6 @@
 //! One target, of whichever kind: what is known of it, and how it stands.
 
 use crate::aws::Aws;
-use crate::aws::SHOWN;
 use crate::aws::ecs::{Controller, Service, id};
 use crate::error::{Error, Verdict};
 use crate::manifest::{CodedeployNames, DeploymentKind, LogMode, in_environment};
@@ -37,6 +36,8 @@ pub struct Target {
     pub overtaken: Option<String>,
     /// When a deployment was asked for, right before the call, until it is known whether it came about.
     pub(super) created: Option<Time>,
+    /// Until when lists may not show what this action has begun here, in this invocation or in the one that it goes on from.
+    pub unlisted: Option<Time>,
     pub(super) asked: Option<Time>,
     /// When it was looked last, with success, for what the release has here.
     pub listed: Option<Time>,
@@ -84,6 +85,7 @@ impl Target {
             failed: None,
             overtaken: None,
             created: None,
+            unlisted: None,
             asked: None,
             listed: None,
             details_read: Time::default(),
@@ -197,8 +199,8 @@ impl Target {
     /// Whether a deployment may be under way, or on its way, that no list shows yet. Asking for it again would not do: CodeDeploy
     /// takes a second one once the first is over, and ECS takes any.
     pub(super) fn may_appear(&self) -> bool {
-        let asked = self.created.filter(|_| self.deployment().is_none());
-        asked.is_some_and(|asked| self.listed.is_none_or(|listed| listed < asked.plus(SHOWN)))
+        let until = self.unlisted.filter(|_| self.deployment().is_none());
+        until.is_some_and(|until| self.listed.is_none_or(|listed| listed < until))
     }
 
     /// Whether it must be looked for what the release has here.

@@ -189,6 +189,14 @@ pub enum Shown {
     Deployments,
     /// A new task.
     Tasks,
+    /// A new task, in lists alone.
+    ListedTasks,
+    /// A new task, in descriptions alone.
+    DescribedTasks,
+    /// That a task is to stop, in lists.
+    TaskLists,
+    /// How a task stands, in descriptions.
+    TaskStatuses,
     /// How an execution and its actions stand.
     Executions,
 }

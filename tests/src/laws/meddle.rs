@@ -249,12 +249,20 @@ pub(super) fn lateness(plan: &Plan) -> Lateness {
     let mut lateness = Lateness::default();
     for fault in &plan.faults {
         match fault {
+            // A new task, in lists as in descriptions.
+            Fault::Late { what: Shown::Tasks, by } => {
+                lateness.tasks = lateness.tasks.max(*by);
+                lateness.described = lateness.described.max(*by);
+            }
             Fault::Late { what, by } => {
                 let late = match what {
                     Shown::ListedDeployments => &mut lateness.listed,
                     Shown::Rollbacks => &mut lateness.rollback,
                     Shown::Deployments => &mut lateness.statuses,
-                    Shown::Tasks => &mut lateness.tasks,
+                    Shown::Tasks | Shown::ListedTasks => &mut lateness.tasks,
+                    Shown::DescribedTasks => &mut lateness.described,
+                    Shown::TaskLists => &mut lateness.task_lists,
+                    Shown::TaskStatuses => &mut lateness.task_statuses,
                     Shown::Executions => &mut lateness.executions,
                 };
                 *late = (*late).max(*by);

@@ -126,6 +126,10 @@ impl Plan {
         if Rng::with_seed(seed ^ 0x7361_6d65).u32(0..8) == 0 && !faults.iter().any(may_arrive_twice) {
             faults.push(Fault::SameJobs);
         }
+        let mut slow = Rng::with_seed(seed ^ 0x736c_6f77);
+        if slow.u32(0..5) == 0 {
+            faults.extend((0..slow.usize(1..3)).map(|_| fault_of_a_slow_day(&mut slow)));
+        }
         meeting::arrange(&mut Rng::with_seed(seed ^ 0x636c_6f73), &mut shape, &mut faults);
         Self { seed, shape, faults }
     }
@@ -231,6 +235,24 @@ fn fault_of_a_busy_day(random: &mut Rng) -> Fault {
         _ => {
             let of = Calls { function: None, operation: Some(operation(random)), writes: false };
             Fault::Once { what, of, nth: random.u32(0..6) }
+        }
+    }
+}
+
+/// A machine that stands still with a function on it, no longer than a call may take ([`shared::aws::GIVEN_UP`]): longer, nothing here
+/// can know whether what it was about to do comes yet. And what ECS shows of tasks, each on its own.
+fn fault_of_a_slow_day(random: &mut Rng) -> Fault {
+    let shown = [Shown::ListedTasks, Shown::DescribedTasks, Shown::TaskLists, Shown::TaskStatuses];
+    match random.u32(0..3) {
+        0 => Fault::Late { what: shown[random.usize(0..shown.len())], by: millis(random, 100, 6000) },
+        _ => {
+            let seldom = random.u32(0..4) == 0;
+            let function = match seldom {
+                true => SELDOM[random.usize(0..SELDOM.len())],
+                false => FUNCTIONS[random.usize(0..FUNCTIONS.len())],
+            };
+            let fate = Fate::Frozen { after: millis(random, 0, 40_000), lasts: millis(random, 500, 15_000) };
+            Fault::Lambda { function, nth: random.u32(0..4), fate }
         }
     }
 }

@@ -308,6 +308,7 @@ fn fifty_targets_with_a_cause_fit_the_token() {
         quick_since: None,
         back_after: None,
         given_a_hook: Vec::new(),
+        unlisted: Some(NOW),
         way: Way::Deployment("x".repeat(200)),
     };
     let text = serde_json::to_string(&state).unwrap();
@@ -326,6 +327,7 @@ fn as_many_targets_as_an_action_may_have_fit_the_token_whatever_happens() {
         quick_since: Some(NOW),
         back_after: Some(9_999),
         given_a_hook: (0..200).collect(),
+        unlisted: Some(NOW),
         way: Way::Deployment("x".repeat(200)),
     };
     let mut state = whole.clone();

@@ -179,7 +179,8 @@ impl World {
             protected: None,
             target: None,
             failed_checks: 0,
-            visible: self.now.plus(self.lateness().tasks),
+            listed: self.now.plus(self.lateness().tasks),
+            described: self.now.plus(self.lateness().described),
         };
         self.ecs.tasks.insert(arn.clone(), task);
         self.after(PLACEMENT, Timer::Place(arn.clone()));

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{Ended, none};
-use crate::Meddling;
+use crate::laws::fault::Fault;
 use crate::laws::meddle::operation;
+use crate::{Fate, Meddling};
 
 /// Refusals that mean that the request itself was wrong. `StopTask` of a task that is gone is answered so, too.
 const WRONG: [&str; 6] = [
@@ -96,6 +97,15 @@ impl Reads {
 /// How long after a read that failed the SDK may repeat it, in milliseconds: a time-out, and its pause.
 const ANSWERED: u64 = 13_000;
 
+/// How many milliseconds machines stand still in this play.
+fn stands_still(ended: &Ended<'_>) -> u64 {
+    let lasts = ended.plan.faults.iter().map(|fault| match fault {
+        Fault::Lambda { fate: Fate::Frozen { lasts, .. }, .. } => lasts.as_millis(),
+        _ => 0,
+    });
+    u64::try_from(lasts.sum::<u128>()).unwrap_or(u64::MAX)
+}
+
 /// An invocation asks an account's Region for at most 2 reads of ECS and CodeDeploy a second, 5 of task definitions and 5 of CloudWatch
 /// Logs, each with a burst of 4 (8 of the first) at its begin and again after a pause; what the SDK repeats of a call that failed comes on top.
 pub(super) fn reads_stay_within_their_budget(ended: &Ended<'_>) -> Result<(), String> {
@@ -111,9 +121,9 @@ pub(super) fn reads_stay_within_their_budget(ended: &Ended<'_>) -> Result<(), St
     for (key, times) in times {
         let (sandbox, region, _, reads) = key;
         let failed = failed.get(&key).map(Vec::as_slice).unwrap_or_default();
-        // A twentieth of jitter either way, and the burst.
-        let most =
-            usize::try_from(STRETCH / 1000 * reads.per_second() * 21 / 20).unwrap_or_default() + reads.burst() + 2;
+        // A twentieth of jitter either way, and the burst. Whose turn came while the machine stood still, has it right after.
+        let stretch = STRETCH + stands_still(ended);
+        let most = usize::try_from(stretch * reads.per_second() * 21 / 20_000).unwrap_or_default() + reads.burst() + 2;
         let mut first = 0;
         for (at, time) in times.iter().enumerate() {
             while *time - times[first] >= STRETCH {
