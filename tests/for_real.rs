@@ -92,7 +92,8 @@ fn services_of_each_of_ecss_kinds_are_released_and_their_customers_notice_nothin
         assert!(errors.is_empty(), "{errors:?}");
         assert_eq!(versions.first().map(String::as_str), Some("1.0"));
         assert_ne!(versions.last().map(String::as_str), Some("1.0"), "{versions:?}");
-        // While the traffic is shared, answers change from one version to the other and back.
+        // While the traffic is shared, answers change from one version to the other and back. How much of it the log says when somebody
+        // looks just then; tests/rollouts.rs sees it.
         assert_eq!(versions.len() > 2, steps, "{versions:?}");
     }
     let (status, output) = release.end();

@@ -17,8 +17,8 @@ pub enum Fate {
     Killed(Duration),
     /// It is delivered once more, this much later.
     Twice(Duration),
-    /// It sleeps this long after its begin, for so long, wherever it is; where nothing is heard of it for forty seconds, it is delivered
-    /// once more.
+    /// It sleeps this long after its begin, for so long, wherever it is; where that is longer than forty seconds, it is delivered once more
+    /// that long after its begin.
     Frozen {
         /// How long after its begin.
         after: Duration,
@@ -33,7 +33,7 @@ pub enum Fate {
     Garbled,
 }
 
-/// How long nothing may be heard of a function before its event is delivered once more.
+/// How long a function may sleep before its event is delivered once more.
 const HEARD_OF: Duration = Duration::from_secs(40);
 
 impl Stage {

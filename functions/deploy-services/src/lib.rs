@@ -135,7 +135,6 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Me
                 if goes_forward { tick.goes_on().await? } else { others.is_empty() || !tick.has_its_answer().await };
             if may {
                 memory.plan.act(tick, &others, &moment, goes_forward).await;
-                state.unlisted = memory.plan.unlisted();
             }
             if (brings_workers_back || !back.is_empty()) && tick.takes_back().await? {
                 memory.plan.act(tick, &back, &moment, false).await;
@@ -143,6 +142,7 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Me
                     memory.workers.bring_back(tick).await;
                 }
             }
+            state.unlisted = memory.plan.unlisted();
             let report = Report {
                 tick,
                 targets: &memory.plan.targets,
@@ -153,7 +153,7 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Me
                 back_after: state.back_after,
                 given_a_hook: &given_a_hook,
             };
-            // New tasks take their time to come up. A deployment that may come about late is remembered here alone.
+            // New tasks take their time to come up. Whether one that may come about late has done so is known here alone.
             memory.has_begun |= others.iter().any(|act| matches!(act, Act::Begin { .. }));
             let shows = memory.has_begun && !memory.plan.targets.iter().any(Target::may_come_about);
             (if shows { Next::Show } else { Next::Wait })(decide::LOOK, report.progress())

@@ -79,8 +79,7 @@ impl Plan {
             for environment in manifest.environments_of(service.environments.as_ref()) {
                 let site = Site::new(tick.aws, environment, (name, service)).await;
                 let mut target = Target::new(site, state.before.get(targets.len()).copied().unwrap_or_default());
-                // What the invocation before this one has begun is known by its id to that one alone.
-                target.unlisted = state.unlisted;
+                target.goes_on_from(state.unlisted);
                 targets.push(target);
             }
         }

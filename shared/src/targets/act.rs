@@ -4,9 +4,9 @@
 
 use std::cell::Cell;
 
+use crate::aws::SHOWN;
 use crate::aws::codedeploy::Wait;
 use crate::aws::ecs::id;
-use crate::aws::{LISTED, SHOWN};
 use crate::error::{Error, Verdict};
 use crate::targets::codedeploy::{Begun, Standing};
 use crate::targets::phase::{Act, Frees};
@@ -59,10 +59,8 @@ impl Target {
                 self.created = None;
                 match begun {
                     // What keeps it busy is another one, or is this one and not listed yet.
-                    Begun::Known => {
-                        let is_anothers = matches!(group.standing, Standing::None(Some(_)));
-                        self.unlisted = (!is_anothers).then(|| moment.by_now().plus(LISTED));
-                    }
+                    Begun::Known if matches!(group.standing, Standing::None(Some(_))) => self.unlisted = None,
+                    Begun::Known => {}
                     Begun::NotNow(why) => {
                         self.unlisted = None;
                         return Err(why);
@@ -146,6 +144,10 @@ impl Target {
             let why = "its traffic is on the new version, and the revision before is not known";
             return Err(Verdict::failed(why).into());
         };
+        // CodeDeploy takes a second one once the first is over.
+        if matches!(self.kind, Kind::Codedeploy(_)) && self.may_come_back() {
+            return Ok(());
+        }
         // Another release, or a person, may have deployed since: whoever waited for this one to be over did so first.
         let name = &self.site.ecs_service;
         let services = self.site.ecs.services(self.site.cluster(), std::slice::from_ref(name)).await?;
@@ -174,6 +176,7 @@ impl Target {
         // As for a stop: where something failed, it is asked for once, whether that succeeds or not.
         if matches!(brought, Ok(true)) || (self.failed.is_some() && is_asked.get()) {
             self.asked = Some(moment.now);
+            self.unlisted = Some(moment.by_now().plus(SHOWN));
         }
         brought.map(drop)
     }

@@ -1,7 +1,7 @@
 //! One target, of whichever kind: what is known of it, and how it stands.
 
-use crate::aws::Aws;
 use crate::aws::ecs::{Controller, Service, id};
+use crate::aws::{Aws, SHOWN};
 use crate::error::{Error, Verdict};
 use crate::manifest::{CodedeployNames, DeploymentKind, LogMode, in_environment};
 use crate::targets::codedeploy::{self, Context, Group};
@@ -36,8 +36,10 @@ pub struct Target {
     pub overtaken: Option<String>,
     /// When a deployment was asked for, right before the call, until it is known whether it came about.
     pub(super) created: Option<Time>,
-    /// Until when lists may not show what this action has begun here, in this invocation or in the one that it goes on from.
+    /// Until when lists may not show what this action has begun here, in this invocation or in those that it goes on from.
     pub unlisted: Option<Time>,
+    /// The same of those alone.
+    handed_over: Option<Time>,
     pub(super) asked: Option<Time>,
     /// When it was looked last, with success, for what the release has here.
     pub listed: Option<Time>,
@@ -86,6 +88,7 @@ impl Target {
             overtaken: None,
             created: None,
             unlisted: None,
+            handed_over: None,
             asked: None,
             listed: None,
             details_read: Time::default(),
@@ -199,8 +202,21 @@ impl Target {
     /// Whether a deployment may be under way, or on its way, that no list shows yet. Asking for it again would not do: CodeDeploy
     /// takes a second one once the first is over, and ECS takes any.
     pub(super) fn may_appear(&self) -> bool {
-        let until = self.unlisted.filter(|_| self.deployment().is_none());
+        self.deployment().is_none() && self.is_before(self.unlisted)
+    }
+
+    /// Whether the invocations before this one may have asked for a way back that no list shows yet.
+    pub(super) fn may_come_back(&self) -> bool {
+        self.deployment().is_some() && !self.has_way_back() && self.is_before(self.handed_over)
+    }
+
+    fn is_before(&self, until: Option<Time>) -> bool {
         until.is_some_and(|until| self.listed.is_none_or(|listed| listed < until))
+    }
+
+    /// Lists may not show before this time what the invocations before this one have begun here, each known by its id to those alone.
+    pub fn goes_on_from(&mut self, unlisted: Option<Time>) {
+        (self.unlisted, self.handed_over) = (unlisted, unlisted);
     }
 
     /// Whether it must be looked for what the release has here.
@@ -428,6 +444,7 @@ impl Target {
                 if native.may_be_ours(whose) {
                     // An invocation before this one may have begun it a moment ago: it counts as asked for now.
                     self.created.get_or_insert(now);
+                    self.unlisted.get_or_insert(now.plus(SHOWN));
                 }
                 // What was remembered may be what a deployment that is over by now brought, and took back.
                 if matches!(native.standing, ecs::Standing::None(None)) {

@@ -239,7 +239,7 @@ fn fault_of_a_busy_day(random: &mut Rng) -> Fault {
     }
 }
 
-/// A machine that stands still with a function on it, no longer than a call may take ([`shared::aws::GIVEN_UP`]): longer, nothing here
+/// A machine that stands still with a function on it, no longer than a call may take ([`shared::aws::ATTEMPT`]): longer, nothing here
 /// can know whether what it was about to do comes yet. And what ECS shows of tasks, each on its own.
 fn fault_of_a_slow_day(random: &mut Rng) -> Fault {
     let shown = [Shown::ListedTasks, Shown::DescribedTasks, Shown::TaskLists, Shown::TaskStatuses];
@@ -251,7 +251,7 @@ fn fault_of_a_slow_day(random: &mut Rng) -> Fault {
                 true => SELDOM[random.usize(0..SELDOM.len())],
                 false => FUNCTIONS[random.usize(0..FUNCTIONS.len())],
             };
-            let fate = Fate::Frozen { after: millis(random, 0, 40_000), lasts: millis(random, 500, 15_000) };
+            let fate = Fate::Frozen { after: millis(random, 0, 40_000), lasts: millis(random, 500, 10_000) };
             Fault::Lambda { function, nth: random.u32(0..4), fate }
         }
     }

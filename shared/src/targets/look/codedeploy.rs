@@ -79,10 +79,18 @@ pub(super) async fn look_at_groups(moment: &Moment, targets: &mut [&mut Target])
     }
 }
 
+/// Whether the revision before was asked for, perhaps by the invocation before this one, and its deployment was not found yet.
+pub(super) fn lacks_its_way_back(target: &Target) -> bool {
+    let tried = group(target).and_then(Group::tried);
+    let lacks = tried.is_some_and(|tried| tried.deployment.has_succeeded() && tried.back.is_none());
+    lacks && (target.asked.is_some() || target.may_come_back())
+}
+
 /// Finds what the release has at each group already.
 pub(super) async fn find(moment: &Moment, whose: &Whose, targets: &mut [&mut Target]) {
     let since = whose.since.before(SKEW);
-    let listed = join_all(targets.iter().map(async |target| match group(target).filter(|_| target.is_new(moment)) {
+    let is_due = |target: &Target| target.is_new(moment) || lacks_its_way_back(target);
+    let listed = join_all(targets.iter().map(async |target| match group(target).filter(|_| is_due(target)) {
         Some(group) => Some(group.client.list(&group.application, &group.group, Listed::Since(since)).await),
         None => None,
     }))

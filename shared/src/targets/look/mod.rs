@@ -88,7 +88,9 @@ async fn find(aws: &Aws, moment: &Moment, whose: &Whose, targets: &mut [&mut Tar
         moment.purpose == Purpose::Deploy && is_free && is_known
     };
     let lacks = |target: &Target| {
-        let lacks_more = codedeploy::lacks_its_group(moment, target) || ecs::lacks_its_way_back(target);
+        let lacks_more = codedeploy::lacks_its_group(moment, target)
+            || codedeploy::lacks_its_way_back(target)
+            || ecs::lacks_its_way_back(target);
         target.is_new(moment) || is_unprepared(target) || lacks_more
     };
     if !targets.iter().any(|target| lacks(target)) {

@@ -97,13 +97,14 @@ impl Reads {
 /// How long after a read that failed the SDK may repeat it, in milliseconds: a time-out, and its pause.
 const ANSWERED: u64 = 13_000;
 
-/// How many milliseconds machines stand still in this play.
-fn stands_still(ended: &Ended<'_>) -> u64 {
-    let lasts = ended.plan.faults.iter().map(|fault| match fault {
-        Fault::Lambda { fate: Fate::Frozen { lasts, .. }, .. } => lasts.as_millis(),
-        _ => 0,
+/// How many milliseconds the machine of this function may have stood still.
+fn stands_still(ended: &Ended<'_>, sandbox: u32) -> u64 {
+    let whose = ended.seen.iter().find(|seen| seen.sandbox == sandbox).map(|seen| seen.function.as_str());
+    let lasts = ended.plan.faults.iter().filter_map(|fault| match fault {
+        Fault::Lambda { function, fate: Fate::Frozen { lasts, .. }, .. } if whose == Some(function) => Some(lasts),
+        _ => None,
     });
-    u64::try_from(lasts.sum::<u128>()).unwrap_or(u64::MAX)
+    lasts.max().and_then(|lasts| u64::try_from(lasts.as_millis()).ok()).unwrap_or_default()
 }
 
 /// An invocation asks an account's Region for at most 2 reads of ECS and CodeDeploy a second, 5 of task definitions and 5 of CloudWatch
@@ -122,7 +123,7 @@ pub(super) fn reads_stay_within_their_budget(ended: &Ended<'_>) -> Result<(), St
         let (sandbox, region, _, reads) = key;
         let failed = failed.get(&key).map(Vec::as_slice).unwrap_or_default();
         // A twentieth of jitter either way, and the burst. Whose turn came while the machine stood still, has it right after.
-        let stretch = STRETCH + stands_still(ended);
+        let stretch = STRETCH + stands_still(ended, sandbox);
         let most = usize::try_from(stretch * reads.per_second() * 21 / 20_000).unwrap_or_default() + reads.burst() + 2;
         let mut first = 0;
         for (at, time) in times.iter().enumerate() {

@@ -17,7 +17,10 @@ pub(super) fn a_stop_is_told(ended: &Ended<'_>) -> Result<(), String> {
         let begun = release.actions.iter().any(|one| one.provider.starts_with("cutover"));
         let told = last_said(release, &["halt complete", "halt incomplete"]).is_some();
         // Whoever speaks is found out by who creates a stream first; should that one die, nobody speaks (see docs/operating.md).
-        let lambda = |fault: &Fault| matches!(fault, Fault::Lambda { function: "halt-release", .. });
+        let lambda = |fault: &Fault| match fault {
+            Fault::Lambda { function: "halt-release", fate, .. } => !matches!(fate, Fate::Frozen { .. }),
+            _ => false,
+        };
         let died = ended.deaths().any(|of| of == "halt-release") || ended.plan.faults.iter().any(lambda);
         if begun && !told && !died {
             silent.push(&release.execution);
