@@ -24,6 +24,7 @@ mod machine;
 mod meanwhile;
 mod notifications;
 mod objects;
+mod people;
 mod records;
 mod refusals;
 mod repeats;

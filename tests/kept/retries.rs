@@ -279,6 +279,15 @@ fn what_was_decided_at_a_look_at_many_is_not_done_beside_a_retry_that_began_mean
     }
 }
 
+/// A try that was given up has left a deployment: the next one stops it, and does not wait for it.
+fn what_was_given_up_is_stopped(plan: &Plan) {
+    let played = play(plan, true);
+    let has = |words: &str| played.story.iter().any(|line| line.contains(words));
+    assert!(has("it is of a try that was given up"), "it is played\n{}", played.story.join("\n"));
+    assert!(!has("it was busy for"), "nobody waits for it\n{}", played.story.join("\n"));
+    assert!(played.broken.is_empty(), "{}\n{:#?}", played.story.join("\n"), played.broken);
+}
+
 #[test]
 #[ignore = "takes long: .ci/run plays it"]
 fn a_deployment_of_a_try_that_was_given_up_is_stopped_by_the_next_one_and_not_waited_for_in_vain() {
@@ -295,11 +304,7 @@ fn a_deployment_of_a_try_that_was_given_up_is_stopped_by_the_next_one_and_not_wa
         ];
         // The halt comes too late for what a retry may have taken up.
         faults.extend((0..3).map(|nth| Fault::Lambda { function: "halt-release", nth, fate: Fate::Lost }));
-        let played = play(&Plan { seed: 38273, shape: two.clone(), faults }, true);
-        let has = |words: &str| played.story.iter().any(|line| line.contains(words));
-        assert!(has("it is of a try that was given up"), "it is played\n{}", played.story.join("\n"));
-        assert!(!has("it was busy for"), "nobody waits for it\n{}", played.story.join("\n"));
-        assert!(played.broken.is_empty(), "{}\n{:#?}", played.story.join("\n"), played.broken);
+        what_was_given_up_is_stopped(&Plan { seed: 38273, shape: two.clone(), faults });
     }
 }
 
@@ -316,11 +321,7 @@ fn a_deployment_of_ecs_of_a_try_that_was_given_up_is_stopped_by_the_next_one_too
     ];
     // The halt comes too late for what a retry may have taken up.
     faults.extend((0..3).map(|nth| Fault::Lambda { function: "halt-release", nth, fate: Fate::Lost }));
-    let played = play(&Plan { seed: 1, shape: one, faults }, true);
-    let has = |words: &str| played.story.iter().any(|line| line.contains(words));
-    assert!(has("it is of a try that was given up"), "it is played\n{}", played.story.join("\n"));
-    assert!(!has("it was busy for"), "nobody waits for it\n{}", played.story.join("\n"));
-    assert!(played.broken.is_empty(), "{}\n{:#?}", played.story.join("\n"), played.broken);
+    what_was_given_up_is_stopped(&Plan { seed: 1, shape: one, faults });
 }
 
 #[test]

@@ -441,10 +441,10 @@ impl Target {
             }
             Kind::Ecs(native) => {
                 native.look_for_busy(&self.site, whose, deploys).await?;
-                if native.may_be_ours(whose) {
+                if native.may_be_ours(whose) && self.created.is_none() {
                     // An invocation before this one may have begun it a moment ago: it counts as asked for now.
-                    self.created.get_or_insert(now);
-                    self.unlisted.get_or_insert(now.plus(SHOWN));
+                    self.created = Some(now);
+                    self.unlisted = self.unlisted.max(Some(now.plus(SHOWN)));
                 }
                 // What was remembered may be what a deployment that is over by now brought, and took back.
                 if matches!(native.standing, ecs::Standing::None(None)) {
