@@ -100,8 +100,13 @@ fn of_workers(needed: &mut Needed) {
         assert_ne!(own, setting.manifest);
         setting.manifest =
             format!("{own}schedules:\n  nightly: {{cron: 0 3 * * *, worker: exports, environments: [us]}}\n");
-        let mut writes = 0;
+        let (mut writes, mut starts) = (0, 0);
         setting.meddle = Box::new(move |call| {
+            // A start whose answer is lost, and that is refused then: its tasks are looked for.
+            if call.function == "launch-workers" && call.operation == "RunTask" && call.region == "us-east-1" {
+                starts += 1;
+                return [Meddling::LoseReply, Meddling::Refuse].get(starts - 1).copied().unwrap_or(Meddling::Pass);
+            }
             let is_write = call.function == "deploy-services" && call.operation == "PutParameter";
             writes += usize::from(is_write);
             // Each release writes three; this is the second one's pointer to the schedules.

@@ -95,6 +95,12 @@ fn a_deployment_that_no_list_shows_yet_when_its_job_is_continued_is_not_created_
 }
 
 #[test]
+fn a_job_whose_worker_runs_is_not_told_to_be_impossible() {
+    // The answer to its start was lost, and the start was refused when it was asked for again.
+    keeps_the_laws(&Plan::of(76746));
+}
+
+#[test]
 #[ignore = "takes long: .ci/run plays it"]
 fn what_an_action_has_deployed_stays_although_its_function_dies_right_after_and_the_release_is_stopped() {
     // Lambda brought the event again, and the function took back what was a fact by then.

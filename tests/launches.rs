@@ -196,6 +196,33 @@ fn a_worker_that_may_not_be_started_or_cannot_start_ends_in_the_dead_letter_queu
 }
 
 #[test]
+fn a_start_that_is_refused_after_an_attempt_without_an_answer_is_given_up_only_when_it_has_begun_nothing() {
+    for (first, has_begun) in
+        [(Meddling::HangThenDo, true), (Meddling::LoseReply, true), (Meddling::Unreachable, false)]
+    {
+        let mut asked = 0;
+        let meddle = move |call: &Call<'_>| match (call.function, call.operation) {
+            ("launch-workers", "RunTask") => {
+                asked += 1;
+                if asked == 1 { first } else { Meddling::Refuse }
+            }
+            _ => Meddling::Pass,
+        };
+        play(Setting { meddle: Box::new(meddle), ..with_workers(EXPORTS) }, async |stage| {
+            release(&stage).await;
+            ask(&stage, "exports", "us", "1");
+            // Lists may not show its task yet.
+            tokio::time::sleep(Duration::from_secs(25)).await;
+            assert_eq!(dead_letters(&stage), vec![], "{first:?}");
+            tokio::time::sleep(2 * MINUTE).await;
+            let (dead, begun) = (dead_letters(&stage), workers(&stage).len());
+            assert_eq!((dead.len(), begun), if has_begun { (0, 1) } else { (1, 0) }, "{first:?}: {dead:#?}");
+            assert!(dead.iter().all(|(_, why)| why.contains("ecs:RunTask in us-east-1 was refused")), "{dead:#?}");
+        });
+    }
+}
+
+#[test]
 fn without_room_a_job_waits_and_gets_its_worker_when_there_is_room_again() {
     let meddle = |call: &Call<'_>| match (call.function, call.operation) {
         ("launch-workers", "RunTask") if call.at.since(tests::BEGIN) < 20 * MINUTE => Meddling::NoRoom,
@@ -341,7 +368,7 @@ schedules:
         let begun = stage.now();
         tokio::time::sleep(5 * 60 * MINUTE).await;
         let lives = workers(&stage);
-        let reports: Vec<_> = lives.iter().filter(|one| one.started_by.ends_with("/report")).collect();
+        let reports: Vec<_> = lives.iter().filter(|one| one.started_by.contains("/report/")).collect();
         // Every ten minutes one is due, and each takes fifteen: every second one is left out.
         assert!((13..=16).contains(&reports.len()), "{}", reports.len());
         assert_eq!(most_at_once(&reports.iter().map(|one| (*one).clone()).collect::<Vec<_>>()), 1);
@@ -349,7 +376,7 @@ schedules:
             let minute = one.created.millis() / 1000 % 600;
             assert!(minute < 3, "{} s after the minute", minute);
         }
-        let nightly: Vec<_> = lives.iter().filter(|one| one.started_by.ends_with("/exports")).collect();
+        let nightly: Vec<_> = lives.iter().filter(|one| one.started_by.contains("/exports/")).collect();
         // Three in the morning of Berlin is two of UTC.
         let due = Time::from_millis(1_700_013_600_000);
         assert_eq!(nightly.len(), usize::from(begun < due), "{begun}");
@@ -515,7 +542,7 @@ fn a_release_waits_for_a_run_of_its_task_by_the_clock_and_names_one_that_does_no
             let execution = stage.start();
             let ended = stage.end(&execution).await;
             let mut all = stage.world().lives();
-            all.retain(|life| ["us/migrate", "migrate/us"].iter().any(|name| life.started_by.ends_with(name)));
+            all.retain(|life| ["us/migrate", "migrate/us"].iter().any(|name| life.started_by.contains(name)));
             let told: Vec<_> = all.iter().map(|one| (&one.started_by, one.created, one.stopped)).collect();
             assert_eq!(most_at_once(&all), 1, "never two at a time: {told:#?}");
             if succeeds {

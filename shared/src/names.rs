@@ -23,14 +23,23 @@ pub struct StartedBy<'a> {
     pub environment: &'a str,
 }
 
-/// What a worker, or a run by the clock, carries in `startedBy`: it is how ECS's events tell whose task has ended.
+/// What a worker, or a run by the clock, carries in `startedBy`: it is how ECS's events tell whose task has ended, and how the tasks
+/// of one start are found whose answer was lost. `start` is its client token; an earlier version has not named it.
 #[must_use]
-pub fn worker_started_by(environment: &str, name: &str) -> String {
-    format!("{WORKER_STARTED_BY}{environment}/{name}")
+pub fn worker_started_by(environment: &str, name: &str, start: Option<&str>) -> String {
+    let kind = format!("{WORKER_STARTED_BY}{environment}/{name}");
+    start.map_or(kind.clone(), |start| format!("{kind}/{start}"))
+}
+
+/// The environment and the name of a worker, from its `startedBy`; `None` when it is none.
+#[must_use]
+pub fn read_worker_started_by(text: &str) -> Option<(&str, &str)> {
+    let (environment, rest) = text.strip_prefix(WORKER_STARTED_BY)?.split_once('/')?;
+    Some((environment, rest.split_once('/').map_or(rest, |(name, _)| name)))
 }
 
 /// See the rule in template.yaml, which names it, too.
-pub const WORKER_STARTED_BY: &str = "cutover-worker/";
+const WORKER_STARTED_BY: &str = "cutover-worker/";
 
 /// Whose task this is, from its `startedBy`; `None` when it is not Cutover's.
 #[must_use]

@@ -201,7 +201,14 @@ fn is_warm(place: &Place, kind: &Kind, now: Time) -> bool {
 fn start(now: Time, kind: &Kind, jobs: &[Option<Held>], ledger: &mut Ledger) {
     let number = ledger.next;
     ledger.next += 1;
-    ledger.starts.push(Start { number, asked: now, count: jobs.len(), kind: kind.clone() });
+    ledger.starts.push(Start {
+        number,
+        asked: now,
+        count: jobs.len(),
+        kind: kind.clone(),
+        is_named: true,
+        refused: None,
+    });
     let place = |job: &Option<Held>| Place {
         start: number,
         asked: now,

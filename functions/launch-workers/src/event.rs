@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 use shared::Event;
-use shared::names::WORKER_STARTED_BY;
+use shared::names::read_worker_started_by;
 
 /// What an event asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +41,8 @@ pub(crate) fn read(event: &Event) -> Asked {
             |record| Message { id: text(record, "messageId"), body: text(record, "body"), received: received(record) };
         return Asked::Jobs(records.iter().map(message).collect());
     }
-    let by =
-        value.pointer("/detail/startedBy").and_then(Value::as_str).and_then(|by| by.strip_prefix(WORKER_STARTED_BY));
-    match by.and_then(|rest| rest.split_once('/')) {
+    let by = value.pointer("/detail/startedBy").and_then(Value::as_str);
+    match by.and_then(read_worker_started_by) {
         Some((environment, name)) => Asked::Kind { environment: environment.to_owned(), name: name.to_owned() },
         None => Asked::All,
     }
@@ -53,14 +52,16 @@ pub(crate) fn read(event: &Event) -> Asked {
 mod tests {
     use serde_json::json;
 
+    use shared::Time;
     use shared::names::worker_started_by;
+    use shared::workers::ledger::Ledger;
 
     use super::*;
 
     #[test]
     fn an_event_says_what_to_look_at_and_an_unknown_one_that_all_is_looked_at() {
         let message = |received| Message { id: "m-1".into(), body: "{}".into(), received };
-        let by = worker_started_by("eu", "exports");
+        let by = worker_started_by("eu", "exports", Some("w-1-2-3"));
         for (event, expected) in [
             (
                 json!({"Records": [{"messageId": "m-1", "body": "{}", "eventSource": "aws:sqs"}]}),
@@ -74,6 +75,11 @@ mod tests {
                 json!({"source": "aws.ecs", "detail": {"startedBy": by, "lastStatus": "STOPPED"}}),
                 Asked::Kind { environment: "eu".into(), name: "exports".into() },
             ),
+            // As an earlier version has started it.
+            (
+                json!({"source": "aws.ecs", "detail": {"startedBy": "cutover-worker/eu/exports"}}),
+                Asked::Kind { environment: "eu".into(), name: "exports".into() },
+            ),
             (json!({"source": "aws.events", "detail": {}}), Asked::All),
             (json!({"detail": {"startedBy": "cutover/e-1/migrate/eu"}}), Asked::All),
             (json!(null), Asked::All),
@@ -84,6 +90,9 @@ mod tests {
 
     #[test]
     fn what_a_worker_carries_fits() {
-        assert!(worker_started_by(&"e".repeat(20), &"w".repeat(40)).len() <= 128);
+        let ledger = Ledger::begun(Time::from_millis(10_000_000_000_000), u64::MAX);
+        let token = ledger.token(u64::from(u32::MAX));
+        assert!(token.len() <= 64, "as long as a client token may be: {token}");
+        assert!(worker_started_by(&"e".repeat(20), &"w".repeat(40), Some(&token)).len() <= 128);
     }
 }

@@ -10,7 +10,7 @@ use shared::Time;
 use shared::aws::SHOWN;
 use shared::aws::ecs::{Definition, Task};
 use shared::end::{End, judge};
-use shared::workers::ledger::{Failed, Held, Ledger, NoRoom, Place};
+use shared::workers::ledger::{Failed, Held, Ledger, NoRoom, Place, Refused};
 
 /// How long a task that ECS does not show is taken to be there all the same: longer than anything is shown late.
 const GONE: Duration = Duration::from_secs(300);
@@ -187,6 +187,13 @@ pub(crate) fn started(ledger: &mut Ledger, number: u64, tasks: &[String], reason
     } else {
         let times = ledger.no_room.as_ref().map_or(1, |before| before.times + 1);
         pause(ledger, now, times, reasons.join(", "));
+    }
+}
+
+/// A start that was refused, and may have begun its tasks before: its places are kept until that is known.
+pub(crate) fn refused_late(ledger: &mut Ledger, number: u64, refused: Refused) {
+    for start in ledger.starts.iter_mut().filter(|start| start.number == number) {
+        start.refused.get_or_insert(refused.clone());
     }
 }
 

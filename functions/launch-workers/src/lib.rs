@@ -10,6 +10,7 @@ mod follow;
 mod look;
 mod message;
 mod metrics;
+mod start;
 mod take_in;
 
 use std::collections::BTreeSet;

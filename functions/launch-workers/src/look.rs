@@ -6,18 +6,19 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::json;
 use shared::aws::Place;
-use shared::aws::ecs::{Ran, Run, Task, is_for_room};
+use shared::aws::ecs::Task;
 use shared::aws::s3::{Bucket, Object, Written};
 use shared::workers::Kind;
 use shared::workers::jobs::{Job, Keys, id_of};
-use shared::workers::ledger::{Ledger, Place as Worker, Start};
+use shared::workers::ledger::{Ledger, Place as Worker};
 use shared::{Aws, Error, Invocation, Time, Trouble};
 use tracing::{error, info, warn};
 
 use crate::decide::{Act, Decided, Left, Observation, Waiting, decide};
-use crate::follow::{self, News};
+use crate::follow::News;
 use crate::message;
 use crate::metrics::{Counts, emit};
+use crate::start::Starts;
 use crate::take_in::tell_dead;
 
 /// When less than this is left, no other look begins: the next minute's does.
@@ -28,9 +29,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest pause after another function has written the ledger meanwhile.
 const COLLISION: Duration = Duration::from_millis(200);
-
-/// How long a start that another function has decided is that function's own: longer than its call takes, and it may try twice.
-const ANOTHERS: Duration = Duration::from_secs(25);
 
 /// How many jobs are read beyond those that there is room for: some of them may have been taken before.
 const SPARE: usize = 10;
@@ -45,8 +43,7 @@ pub(crate) struct Look<'a> {
     kind: Option<&'a Kind>,
     keys: Keys,
     counts: Counts,
-    /// The starts that were decided here.
-    own: BTreeSet<u64>,
+    starts: Starts<'a>,
 }
 
 /// What follows from a look.
@@ -64,7 +61,8 @@ impl<'a> Look<'a> {
         kind: Option<&'a Kind>,
     ) -> Self {
         let keys = Keys::new(environment, name);
-        Self { aws, bucket, environment, name, kind, keys, counts: Counts::default(), own: BTreeSet::new() }
+        let starts = Starts::new(aws, environment, name);
+        Self { aws, bucket, environment, name, kind, keys, counts: Counts::default(), starts }
     }
 
     /// Looks and acts until nothing is left to do, or the time is over.
@@ -114,13 +112,12 @@ impl<'a> Look<'a> {
             ledger.role.clone_from(&kind.environment.role);
         }
         let mut refused = Vec::new();
-        let is_due = |start: &&Start| self.own.contains(&start.number) || now.since(start.asked) > ANOTHERS;
-        let due: Vec<_> = before.starts.iter().filter(is_due).cloned().collect();
+        let due: Vec<_> = before.starts.iter().filter(|start| self.starts.is_due(start, now)).cloned().collect();
         // One that cannot be begun now keeps nothing else from going on, and no number from being told. It is kept: its tasks may run, and
         // only its own token would tell.
         let mut failed = None;
         for start in due {
-            if let Err(why) = self.start(&mut ledger, &start, now, &mut refused).await {
+            if let Err(why) = self.starts.go_on(&mut ledger, &start, now, &mut refused).await {
                 failed.get_or_insert(why);
             }
         }
@@ -163,7 +160,7 @@ impl<'a> Look<'a> {
                 return Ok(Then::LookAgain(Duration::from_millis(fastrand::u64(1..=pause))));
             }
             let new = ledger.starts.iter().filter(|start| !before.starts.contains(start));
-            self.own.extend(new.map(|start| start.number));
+            self.starts.own.extend(new.map(|start| start.number));
             let was_known = |place: &&Worker| before.places.iter().any(|known| known.task == place.task);
             self.counts.started += ledger.places.iter().filter(|one| one.task.is_some() && !was_known(one)).count();
         }
@@ -184,7 +181,7 @@ impl<'a> Look<'a> {
         if let Some(why) = failed {
             return Err(why);
         }
-        let again = ledger.starts.iter().any(|start| self.own.contains(&start.number)) || leaves || gives;
+        let again = ledger.starts.iter().any(|start| self.starts.goes_on(start)) || leaves || gives;
         Ok(if again { Then::LookAgain(Duration::ZERO) } else { Then::Done })
     }
 
@@ -198,54 +195,6 @@ impl<'a> Look<'a> {
             None => self.bucket.create(key, content.clone()).await?,
         };
         Ok(written != Written::Refused || self.bucket.get(key).await?.is_some_and(|there| there.body == content))
-    }
-
-    /// Asks ECS for the tasks of a start.
-    ///
-    /// Safe to repeat: the ledger's token makes the same call answer with the same tasks (fact 18).
-    async fn start(
-        &mut self,
-        ledger: &mut Ledger,
-        start: &Start,
-        now: Time,
-        refused: &mut Vec<(String, String)>,
-    ) -> Result<(), Error> {
-        let Kind { definition, container, environment, overrides, .. } = &start.kind;
-        let ecs = self.aws.ecs(&Place::from(environment)).await;
-        let run = Run {
-            environment,
-            definition,
-            container,
-            overrides,
-            started_by: &shared::names::worker_started_by(self.environment, self.name),
-            client_token: &ledger.token(start.number),
-        };
-        let why = match ecs.run_tasks(&run, start.count).await {
-            Ok(Ran { tasks, reasons }) => {
-                let arns: Vec<_> = tasks.iter().map(|task| task.arn.clone()).collect();
-                let said = reasons.join(", ");
-                if arns.is_empty() && !is_for_room(&said) {
-                    format!("ECS refused to place its task: {said}")
-                } else {
-                    info!(
-                        environment = self.environment,
-                        worker = self.name,
-                        started = arns.len(),
-                        wanted = start.count,
-                        reasons = said,
-                        "workers started"
-                    );
-                    follow::started(ledger, start.number, &arns, &reasons, now);
-                    return Ok(());
-                }
-            }
-            Err(Error::Stop(verdict)) => verdict.message,
-            Err(again @ Error::Again(_)) => return Err(again),
-        };
-        error!(environment = self.environment, worker = self.name, why, "workers cannot be started");
-        let ids = follow::refused(ledger, start.number, now, &why);
-        refused.extend(ids.into_iter().map(|id| (id, why.clone())));
-        Ok(())
     }
 
     /// The tasks of the ledger's places, as far as ECS shows them: those of a release before may be in another cluster than the

@@ -251,8 +251,9 @@ impl Site {
             return Ok(false);
         }
         // A run by the clock of the same task ends by itself, and nobody stops it.
-        let by_clock = names::worker_started_by(&self.name, name);
-        if let Some(other) = others.iter().find(|other| !other.is_over() && other.started_by == by_clock) {
+        let by_clock = Some((self.name.as_str(), name));
+        let is_by_clock = |other: &&Task| names::read_worker_started_by(&other.started_by) == by_clock;
+        if let Some(other) = others.iter().filter(|other| !other.is_over()).find(is_by_clock) {
             if self.waited_for(&other.arn, tick.now) < BY_CLOCK {
                 return Ok(false);
             }

@@ -96,6 +96,21 @@ pub struct Start {
     pub count: usize,
     /// What is started: a repeated call must be the same call.
     pub kind: Kind,
+    /// Whether its tasks carry its token in `startedBy`: those that an earlier version has asked for do not.
+    #[serde(default)]
+    pub is_named: bool,
+    /// ECS has refused it after an attempt whose answer nobody knows: that one may have begun its tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refused>,
+}
+
+/// A start that was refused, and may have begun its tasks before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// When.
+    pub at: Time,
+    /// Why.
+    pub why: String,
 }
 
 /// A job whose worker could not start.
