@@ -95,6 +95,23 @@ fn a_deployment_that_no_list_shows_yet_when_its_job_is_continued_is_not_created_
 }
 
 #[test]
+fn what_a_function_was_cut_short_over_is_not_asked_for_again_before_it_must_be_shown() {
+    // Its time was over while the call was on its way.
+    let by_ecs = By::Ecs { how: How::Rolling, barrier: false, bake: Duration::ZERO };
+    let by_codedeploy = By::CodeDeploy { barrier: false, termination: Duration::ZERO };
+    for (by, operation) in [(by_ecs, "UpdateService"), (by_codedeploy, "CreateDeployment")] {
+        let mut shape = shape(1);
+        shape.services[0].by = by;
+        let hangs = Fault::Once { what: Meddling::HangThenDo, of: of(operation), nth: 0 };
+        let faults = vec![Fault::ShortLambdas(Duration::from_secs(12)), hangs];
+        let played = play(&Plan { seed: 5, shape, faults }, true);
+        assert!(played.broken.is_empty(), "{}\n{:#?}", played.story.join("\n"), played.broken);
+        let asked = played.story.iter().filter(|line| line.contains(&format!(" {operation} us-east-1 "))).count();
+        assert_eq!(asked, 1, "{}", played.story.join("\n"));
+    }
+}
+
+#[test]
 fn a_job_whose_worker_runs_is_not_told_to_be_impossible() {
     // The answer to its start was lost, and the start was refused when it was asked for again.
     keeps_the_laws(&Plan::of(76746));

@@ -160,8 +160,11 @@ where
         // Whether the job of the function that died was answered before it did, only an answer tells: should it have handed over, another
         // function goes on already. One that dies again and again is not kept alive like that: Lambda gives it up, and `halt-release`
         // answers for it.
-        Taken::Again if !work.envelope.has_died => work.hand_over_again()?,
-        Taken::Again => follow(aws, &job, invocation.at_most(TAKEN_UP), &mut work, undone, &mut step).await,
+        Taken::Again if !work.envelope.has_died => work.hand_over_again(invocation.clock.now())?,
+        Taken::Again => {
+            work.envelope.cut = Some(invocation.clock.now());
+            follow(aws, &job, invocation.at_most(TAKEN_UP), &mut work, undone, &mut step).await
+        }
         Taken::Ours | Taken::Not => follow(aws, &job, invocation, &mut work, undone, &mut step).await,
     };
     match deliver(&codepipeline, &job, &answer, invocation).await? {
@@ -319,8 +322,9 @@ impl<S: Serialize + DeserializeOwned + Default, M: Default> Work<S, M> {
     }
 
     /// What a job is answered with that a function has died over: the next one goes on where this one began.
-    fn hand_over_again(&mut self) -> Result<Answer, Error> {
+    fn hand_over_again(&mut self, now: Time) -> Result<Answer, Error> {
         self.envelope.has_died = true;
+        self.envelope.cut = Some(now);
         let summary = "A function died over this action; another one takes it up.".to_owned();
         Ok(Answer::Continue { token: self.envelope.seal()?, progress: Progress { summary, ..Progress::default() } })
     }
@@ -371,6 +375,7 @@ where
     loop {
         // Sealed before the step: if time runs out in the middle of it, the next job begins where this look began.
         let token = envelope.seal()?;
+        let cut_short = envelope.seal_cut(clock.now().plus(invocation.left()))?;
         let hand_over = |progress: &Progress| Answer::Continue { token: token.clone(), progress: progress.clone() };
         let run = Run { id: job.run.as_deref(), begun: envelope.begun };
         halt.look(&codepipeline, release, &run, clock.now()).await;
@@ -396,6 +401,7 @@ where
             now,
             tried_before: envelope.tries.and_then(|tries| tries.before),
             started: envelope.tries.and_then(|tries| tries.started),
+            cut: envelope.cut,
             halted: halt.seen.get(),
             taken_over: halt.taken_over.get(),
             unsettled: envelope
@@ -407,7 +413,9 @@ where
             clock,
         };
         let stepped = tokio::time::timeout(invocation.left(), Box::pin(step(&tick, &mut envelope.state, memory))).await;
-        let Ok(stepped) = stepped else { return Ok(hand_over(progress)) };
+        let Ok(stepped) = stepped else {
+            return Ok(Answer::Continue { token: cut_short, progress: progress.clone() });
+        };
         if let (Err(Error::Again(why)), true) = (&stepped, progress.summary.is_empty()) {
             progress.summary = fit(&format!("Looking again: {why}"), LONGEST_WHY);
         }

@@ -38,6 +38,8 @@ pub struct Tick<'a> {
     pub tried_before: Option<Time>,
     /// When this run of the action began, as CodePipeline says; before anything that it has begun.
     pub started: Option<Time>,
+    /// When the invocation before this one was cut short, if it was: what it began last may be shown late, and its id is lost.
+    pub cut: Option<Time>,
     /// The pipeline was stopped and abandoned (fact 11): take back what is under way, then end.
     pub halted: bool,
     /// The same, and a person has had the stage tried again meanwhile: another run of the action does its work now.

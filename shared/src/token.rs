@@ -52,6 +52,9 @@ pub struct Envelope<S> {
     /// Whether the function of the job before this one has died over it, and handed nothing over itself.
     #[serde(rename = "d", default, skip_serializing_if = "is_false")]
     pub(crate) has_died: bool,
+    /// When the invocation before was cut short, if it was: what it began last may be shown late, and its id is lost.
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cut: Option<Time>,
     /// How long its looks have failed: a function with little time must give up, too.
     #[serde(default, skip_serializing_if = "Trouble::is_none")]
     pub trouble: Trouble,
@@ -108,6 +111,7 @@ impl<S: Serialize + DeserializeOwned + Default> Envelope<S> {
             tries: None,
             continuations: 0,
             has_died: false,
+            cut: None,
             trouble: Trouble::default(),
             state: S::default(),
         }
@@ -135,6 +139,17 @@ impl<S: Serialize + DeserializeOwned + Default> Envelope<S> {
         }
         let written: Self = serde_json::from_str(token).map_err(|error| unreadable(error.to_string()))?;
         Ok(Self { continuations: continuation(token), ..written })
+    }
+
+    /// The token's text, for when this invocation is cut short, at the latest at this time.
+    ///
+    /// # Errors
+    /// See [`seal`](Self::seal).
+    pub(crate) fn seal_cut(&mut self, at: Time) -> Result<String, Verdict> {
+        let before = self.cut.replace(at);
+        let token = self.seal();
+        self.cut = before;
+        token
     }
 
     /// The token's text.
@@ -176,6 +191,15 @@ mod tests {
         let third = Plain::open(&second).unwrap().seal().unwrap();
         assert_eq!([&first, &second, &third].map(|token| continuation(token)), [1, 2, 3]);
         assert_eq!(continuation("no token of ours"), 0);
+    }
+
+    #[test]
+    fn a_token_of_an_invocation_that_is_cut_short_says_when_and_the_others_do_not() {
+        let mut first = Plain::first("job", Time::from_millis(1));
+        let cut = Plain::open(&first.seal_cut(Time::from_millis(7)).unwrap()).unwrap();
+        let whole = Plain::open(&first.seal().unwrap()).unwrap();
+        assert_eq!((cut.cut, whole.cut), (Some(Time::from_millis(7)), None));
+        assert_eq!(cut.state, whole.state);
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Memory {
         content: Content,
         services: Option<&str>,
         runs: Option<Runs>,
-        state: &State,
+        state: &mut State,
     ) -> Result<Self, Error> {
         let quick = match runs {
             Some(runs) => Some(Quick::new(tick.aws, runs, &content.manifest, content.image.clone()).await),

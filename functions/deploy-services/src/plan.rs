@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use shared::artifact::Content;
+use shared::aws::SHOWN;
 use shared::aws::codepipeline::{Codepipeline, facts};
 use shared::manifest::ServiceKind;
 use shared::targets::{self, Act, Moment, Of, Purpose, Site, Target, Whose};
@@ -55,8 +56,10 @@ impl Plan {
         content: Content,
         wanted: Option<&str>,
         before: Before,
-        state: &State,
+        state: &mut State,
     ) -> Result<Self, Error> {
+        // Whether what the one before was cut short over was asked for, nobody knows.
+        state.unlisted = state.unlisted.max(tick.cut.map(|at| at.plus(SHOWN)));
         let manifest = content.manifest;
         let known = || manifest.services.keys().map(String::as_str).collect::<Vec<_>>();
         let names: Vec<&str> = match wanted {
