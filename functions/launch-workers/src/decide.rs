@@ -40,6 +40,8 @@ pub(crate) struct Observation<'a> {
     /// The ids of all jobs that wait, and the oldest of them whole.
     pub(crate) ids: &'a std::collections::BTreeSet<String>,
     pub(crate) oldest: &'a [Waiting],
+    /// Whether a release runs this task right now: never two at a time, and what runs by the clock waits, within its bound.
+    pub(crate) is_released_now: bool,
 }
 
 /// What follows, beside what is written into the ledger.
@@ -163,7 +165,7 @@ fn give_jobs(seen: &Observation<'_>, kind: &Kind, ledger: &mut Ledger, decided: 
         if let Some(at) = current.or_else(older) {
             // It waits until the ledger says so: another function may write it first, and then this worker is not this job's.
             ledger.places[at].job = Some(held);
-        } else if !full && !is_pausing(ledger, seen.now) {
+        } else if !full && !seen.is_released_now && !is_pausing(ledger, seen.now) {
             wanted.push(Some(held));
         }
     }

@@ -137,7 +137,11 @@ impl<'a> Look<'a> {
         by_age.sort_unstable();
         let ids: BTreeSet<String> = listed.iter().filter_map(|one| id_of(&one.key)).collect();
         let oldest = self.oldest(&ledger, &by_age).await?;
-        let seen = Observation { now, kind: self.kind, tasks: &tasks, ids: &ids, oldest: &oldest };
+        let is_released_now = match self.kind {
+            Some(kind) if kind.live.is_none() && !oldest.is_empty() => self.starts.is_of_a_release(kind).await?,
+            Some(_) | None => false,
+        };
+        let seen = Observation { now, kind: self.kind, tasks: &tasks, ids: &ids, oldest: &oldest, is_released_now };
         let Decided { mut acts, news } = decide(&seen, &mut ledger);
         // Of these it is said below, in ECS's own words.
         acts.retain(|act| !matches!(act, Act::Leave { job, .. } if refused.iter().any(|(id, _)| *id == job.id)));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use shared::aws::ecs::{Of, Ran, Run, is_for_room};
 use shared::aws::{Place, SHOWN};
-use shared::names::worker_started_by;
+use shared::names::{StartedBy, read_started_by, worker_started_by};
 use shared::workers::Kind;
 use shared::workers::ledger::{Ledger, Refused, Start};
 use shared::{Aws, Error, Time};
@@ -136,9 +136,8 @@ impl<'a> Starts<'a> {
         let Kind { definition, environment, .. } = &start.kind;
         let by = self.started_by(start, &ledger.token(start.number));
         let ecs = self.aws.ecs(&Place::from(environment)).await;
-        // Not by `startedBy`: ECS lists no stopped ones by it (fact 19).
-        let family = shared::aws::ecs::id(definition).split(':').next().unwrap_or_default();
-        let tasks = ecs.tasks(&environment.cluster, Of::Family(family)).await?;
+        // Not by `startedBy`: those that have ended are listed by nothing else beside it.
+        let tasks = ecs.tasks(&environment.cluster, Of::Family(family(definition))).await?;
         let arns: Vec<_> = tasks.into_iter().filter(|task| task.started_by == by).map(|task| task.arn).collect();
         if arns.is_empty() {
             return Ok(Some(refused.why.clone()));
@@ -148,7 +147,24 @@ impl<'a> Starts<'a> {
         Ok(None)
     }
 
+    /// Whether a release runs the same task here right now.
+    ///
+    /// # Errors
+    /// The calls'.
+    pub(crate) async fn is_of_a_release(&self, kind: &Kind) -> Result<bool, Error> {
+        let Kind { definition, environment, .. } = kind;
+        let ecs = self.aws.ecs(&Place::from(environment)).await;
+        let tasks = ecs.tasks(&environment.cluster, Of::Family(family(definition))).await?;
+        let is_it = |whose: StartedBy<'_>| (whose.environment, whose.task) == (self.environment, self.name);
+        Ok(tasks.iter().any(|task| !task.is_over() && read_started_by(&task.started_by).is_some_and(is_it)))
+    }
+
     fn started_by(&self, start: &Start, token: &str) -> String {
         worker_started_by(self.environment, self.name, start.is_named.then_some(token))
     }
+}
+
+/// That of a revision.
+fn family(definition: &str) -> &str {
+    shared::aws::ecs::id(definition).split(':').next().unwrap_or_default()
 }

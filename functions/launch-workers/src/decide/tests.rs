@@ -71,12 +71,13 @@ struct Scene {
     tasks: BTreeMap<String, Task>,
     waiting: Vec<Waiting>,
     ledger: Ledger,
+    is_released_now: bool,
 }
 
 fn scene(places: Vec<Place>, tasks: &[(String, Task)], waiting: Vec<Waiting>) -> Scene {
     let mut ledger = Ledger::begun(NOW, 7);
     ledger.places = places;
-    Scene { kind: Some(kind()), tasks: tasks.iter().cloned().collect(), waiting, ledger }
+    Scene { kind: Some(kind()), tasks: tasks.iter().cloned().collect(), waiting, ledger, is_released_now: false }
 }
 
 impl Scene {
@@ -86,7 +87,8 @@ impl Scene {
 
     fn decide_at(&mut self, now: Time) -> Decided {
         let ids: BTreeSet<String> = self.waiting.iter().map(|one| one.job.id.clone()).collect();
-        let seen = Observation { now, kind: self.kind.as_ref(), tasks: &self.tasks, ids: &ids, oldest: &self.waiting };
+        let (kind, is_released_now) = (self.kind.as_ref(), self.is_released_now);
+        let seen = Observation { now, kind, tasks: &self.tasks, ids: &ids, oldest: &self.waiting, is_released_now };
         decide(&seen, &mut self.ledger)
     }
 
@@ -283,6 +285,12 @@ fn a_run_by_the_clock_is_skipped_missed_or_started_and_never_given_to_an_idle_wo
             Some(why) => assert_eq!((acts, starts), (vec![Act::Leave { job: run.job, why }], 0)),
             None => assert_eq!((acts, starts), (vec![], 1), "{run:?}"),
         }
+    }
+    for (due, expected) in [(due, vec![]), (late, vec![Left::Missed])] {
+        let run = by_clock("1", Overlap::Allow, due);
+        let mut beside = Scene { is_released_now: true, ..scene(vec![], &[], vec![run.clone()]) };
+        let left: Vec<_> = expected.into_iter().map(|why| Act::Leave { job: run.job.clone(), why }).collect();
+        assert_eq!((beside.decide().acts, beside.ledger.starts), (left, vec![]), "a release runs it right now");
     }
     let both = vec![by_clock("1", Overlap::Skip, due), by_clock("2", Overlap::Skip, due)];
     let mut twice = scene(vec![], &[], both);
