@@ -32,6 +32,7 @@ fn shape(services: usize) -> Shape {
         steps_everywhere: true,
         shared_clusters: false,
         launches: false,
+        runs_by_clock: false,
         timeout: tests::laws::shape::TIMEOUT,
     }
 }
@@ -109,6 +110,11 @@ fn what_a_function_was_cut_short_over_is_not_asked_for_again_before_it_must_be_s
         let asked = played.story.iter().filter(|line| line.contains(&format!(" {operation} us-east-1 "))).count();
         assert_eq!(asked, 1, "{}", played.story.join("\n"));
     }
+}
+
+#[test]
+fn nobody_is_called_to_deploy_by_hand_what_one_function_could_not_see_and_the_halt_takes_back() {
+    keeps_the_laws(&Plan::of(78424));
 }
 
 #[test]

@@ -3,6 +3,12 @@
 use super::*;
 
 #[test]
+fn what_the_action_has_brought_back_already_is_not_brought_back_again_by_the_halt() {
+    // Its deployment was over within seconds, after the halt had looked: CodeDeploy took a second one, and a third.
+    keeps_the_laws(&Plan::of(78585));
+}
+
+#[test]
 #[ignore = "takes long: .ci/run plays it"]
 fn a_quick_way_back_that_a_halt_brings_to_its_end_is_not_taken_back_by_the_same_halt() {
     // Where its wait has ended meanwhile, a service goes back by a deployment, which has the image of what was stopped.

@@ -271,7 +271,12 @@ impl Report<'_> {
                 target.failed.clone().unwrap_or_else(|| "it could not be taken back within an hour".into())
             }
             Phase::Failed { what } if target.is_unseen() => {
-                format!("{what}; what the release has there could not be seen")
+                return Some(format!(
+                    "NOT SEEN: {} ({what}). What the release has there is taken back by `halt-release` if that one sees it: look which \
+                     revision has the traffic; it was {}.",
+                    target.name(),
+                    before(target)
+                ));
             }
             Phase::Empty | Phase::Same | Phase::Busy { .. } | Phase::Failed { .. } | Phase::RolledBack => return None,
         };

@@ -29,11 +29,13 @@ pub(crate) struct Starts<'a> {
     pub(crate) own: BTreeSet<u64>,
     /// Those that were asked for here.
     asked: BTreeSet<u64>,
+    /// Those that wait for a release's own run of the same task.
+    waiting: BTreeSet<u64>,
 }
 
 impl<'a> Starts<'a> {
     pub(crate) fn new(aws: &'a Aws, environment: &'a str, name: &'a str) -> Self {
-        Self { aws, environment, name, own: BTreeSet::new(), asked: BTreeSet::new() }
+        Self { aws, environment, name, own: BTreeSet::new(), asked: BTreeSet::new(), waiting: BTreeSet::new() }
     }
 
     /// Whether this function goes on with a start.
@@ -41,9 +43,10 @@ impl<'a> Starts<'a> {
         self.own.contains(&start.number) || now.since(start.asked) > ANOTHERS
     }
 
-    /// Whether it has something to do for it at once. What a refused one may have begun is looked for by a later look.
+    /// Whether it has something to do for it at once. What a refused one may have begun is looked for by a later look, and that asks
+    /// for what waits for a release.
     pub(crate) fn goes_on(&self, start: &Start) -> bool {
-        self.own.contains(&start.number) && start.refused.is_none()
+        self.own.contains(&start.number) && start.refused.is_none() && !self.waiting.contains(&start.number)
     }
 
     /// Asks ECS for the tasks of a start, or looks for them when it was refused; `refused` gets the jobs on which nobody can work.
@@ -86,6 +89,11 @@ impl<'a> Starts<'a> {
         // Nobody else asks for what was decided here, for a while.
         let is_first = self.asked.insert(start.number) && self.own.contains(&start.number);
         let is_first = is_first && now.since(start.asked) <= ANOTHERS;
+        // When it was decided, none ran.
+        if !is_first && start.kind.live.is_none() && self.is_of_a_release(&start.kind).await? {
+            self.waiting.insert(start.number);
+            return Ok(None);
+        }
         let ecs = self.aws.ecs(&Place::from(environment)).await;
         match ecs.run_tasks(&run, start.count).await {
             Ok(Ran { tasks, reasons }) => {

@@ -103,7 +103,8 @@ impl World {
         let of_release =
             |task: &String| self.ecs.tasks.get(task).is_some_and(|task| task.group.is_empty() && !task.is_over());
         let waits = |timer: &Timer| match timer {
-            Timer::Deliver(_) | Timer::Job(_) | Timer::Invoke(_) | Timer::Queue(_) => true,
+            Timer::Deliver(_) | Timer::Job(_) | Timer::Invoke(_) => true,
+            Timer::Queue(queue) => self.has_messages(queue),
             // A service whose tasks die is never idle.
             Timer::Kill(task) | Timer::Place(task) => of_release(task),
             Timer::Service(_) | Timer::Deployment(_) | Timer::Rollout(_) => false,

@@ -159,6 +159,11 @@ impl World {
         id
     }
 
+    /// Whether a queue holds anything, seen by somebody or not.
+    pub(super) fn has_messages(&self, queue: &str) -> bool {
+        self.sqs.0.get(queue).is_some_and(|queue| !queue.messages.is_empty())
+    }
+
     fn look_at_queue(&mut self, queue: &str, delay: Duration) {
         let timer = Timer::Queue(queue.to_owned());
         let due = self.now.plus(delay);

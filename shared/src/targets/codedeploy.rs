@@ -239,7 +239,7 @@ impl Group {
 
     /// Deploys the revision before the release: the old tasks are gone, so CodeDeploy cannot roll back any more.
     ///
-    /// Safe to repeat as [`begin`](Self::begin) is, by a description of its own. Not where it is not asked for after all.
+    /// Safe to repeat as [`begin`](Self::begin) is, by a description of its own; what somebody has asked for already is found. Not where it is not asked for after all.
     pub(super) async fn bring_back(
         &mut self,
         site: &Site,
@@ -256,6 +256,15 @@ impl Group {
         };
         let (environment, service) = (&site.environment_name, &site.service_name);
         let description = names::back_description(&whose.release, environment, service, key);
+        let since = tried.deployment.created.unwrap_or(whose.since);
+        // Another function may have asked for it since the last look, and it may be over: CodeDeploy would take it again.
+        let ids = client.list(&self.application, &self.group, Listed::Since(since)).await?;
+        let found = client.batch(&ids).await?.into_iter().filter(|one| one.description == description);
+        let found = found.max_by_key(|one| one.created);
+        if let Some((back, tried)) = found.zip(self.tried_mut()) {
+            tried.back = Some((back, None));
+            return Ok(true);
+        }
         if !may().await? {
             return Ok(false);
         }

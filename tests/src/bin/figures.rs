@@ -146,6 +146,7 @@ fn shape(environments: usize) -> Shape {
         steps_everywhere: false,
         shared_clusters: true,
         launches: false,
+        runs_by_clock: false,
         timeout: tests::laws::shape::TIMEOUT,
     }
 }

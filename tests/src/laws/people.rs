@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use local::world::{ActionStatus, ExecutionStatus};
+use local::world::{ActionStatus, ExecutionStatus, Life};
 use serde_json::json;
 use shared::Time;
+use shared::names::read_worker_started_by;
 
 use super::START;
 use super::fault::{ByHand, Fault};
 use super::meddle::Origin;
 use super::plan::Plan;
-use super::shape::{By, Shape};
+use super::shape::{By, Shape, WORKER};
 use crate::Stage;
 
 /// What people did that the laws must know of.
@@ -185,8 +186,8 @@ pub(super) async fn act(stage: &Stage, plan: &Plan, origin: &Origin) -> Deeds {
 pub(super) fn jobs_done(stage: &Stage) -> usize {
     let world = stage.world();
     let lives = world.lives();
-    let begun =
-        lives.iter().filter(|life| life.started_by.starts_with("cutover-worker/") && life.started.is_some()).count();
+    let is_worker = |life: &&Life| read_worker_started_by(&life.started_by).is_some_and(|(_, name)| name == WORKER);
+    let begun = lives.iter().filter(is_worker).filter(|life| life.started.is_some()).count();
     begun + world.messages("cutover-dead-jobs").len()
 }
 
@@ -266,7 +267,7 @@ fn happen(stage: &Stage, plan: &Plan, fault: &Fault, deeds: &mut Deeds) {
         Fault::Job { environment, .. } => {
             let place = &plan.shape.environments[*environment];
             deeds.jobs += 1;
-            let body = json!({"worker": "exports", "environment": place.name, "id": deeds.jobs.to_string()});
+            let body = json!({"worker": WORKER, "environment": place.name, "id": deeds.jobs.to_string()});
             let url = "https://sqs.us-east-1.amazonaws.com/111122223333/cutover-jobs";
             stage.call("AmazonSQS.SendMessage", &json!({"QueueUrl": url, "MessageBody": body.to_string()}));
         }

@@ -131,6 +131,7 @@ impl Plan {
             faults.extend((0..slow.usize(1..3)).map(|_| fault_of_a_slow_day(&mut slow)));
         }
         meeting::arrange(&mut Rng::with_seed(seed ^ 0x636c_6f73), &mut shape, &mut faults);
+        shape.runs_by_clock = shape.launches && Rng::with_seed(seed ^ 0x7469_636b).bool();
         Self { seed, shape, faults }
     }
 }

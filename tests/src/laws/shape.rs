@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 /// What every secret of a play contains: the job's credentials, and what SSM has.
 pub const SECRET: &str = local::world::SECRET;
 
+/// The worker of plays that have one.
+pub const WORKER: &str = "exports";
+
 /// The Regions, and the account that an environment there is in, when that is another one.
 const REGIONS: [(&str, Option<&str>); 5] = [
     ("us-east-1", None),
@@ -36,6 +39,8 @@ pub struct Shape {
     pub shared_clusters: bool,
     /// Whether it has workers that are started one by one, and something that runs by the clock.
     pub launches: bool,
+    /// Whether the step after its releases runs by the clock, too, in the first of its environments.
+    pub runs_by_clock: bool,
     /// How long a deployment may take.
     pub timeout: Duration,
 }
@@ -164,6 +169,7 @@ impl Shape {
             shared_clusters: random.u32(0..4) == 0,
             // By a chance of its own: what was played before there were any is played as it was.
             launches: random.clone().u32(0..4) == 0,
+            runs_by_clock: false,
             timeout: TIMEOUT,
         }
     }
@@ -220,10 +226,15 @@ impl Shape {
         });
         let mut manifest = manifest;
         if self.launches {
-            manifest["workers"] = json!({"exports": {"family": "shop-{environment}-task", "command": ["export"]}});
+            manifest["workers"] = json!({WORKER: {"family": "shop-{environment}-task", "command": ["export"]}});
             let first = &self.environments[0].name;
-            let nightly = json!({"cron": "0 3 * * *", "worker": "exports", "environments": [first]});
+            let nightly = json!({"cron": "0 3 * * *", "worker": WORKER, "environments": [first]});
             manifest["schedules"] = json!({"nightly": nightly});
+        }
+        if self.runs_by_clock {
+            let first = self.stepped().first().map(|place| &place.name);
+            let often = json!({"cron": "*/2 * * * *", "task": "finish", "within": "20m", "environments": [first]});
+            manifest["schedules"]["often"] = often;
         }
         manifest.to_string()
     }

@@ -126,7 +126,7 @@ pub(super) fn a_verdict_comes_when_all_is_over(ended: &Ended<'_>) -> Result<(), 
             }
             if action.provider.ends_with("DeployServices")
                 && verdict.contains(" failed: ")
-                && !verdict.contains("NOT ROLLED BACK")
+                && !["NOT ROLLED BACK", "NOT SEEN"].iter().any(|words| verdict.contains(words))
             {
                 for (description, created, completed) in ended.stage.world().spans_of_deployments() {
                     let own = description.contains(&release.execution) && !description.contains(" back, key ");

@@ -25,7 +25,7 @@ enum When {
 }
 
 /// Words that people are told of a limit, or of a failure of Cutover's own.
-const SAID: [(&str, When); 10] = [
+const SAID: [(&str, When); 11] = [
     ("halt incomplete", When::NotRolledBack),
     ("Cutover itself failed", When::Never),
     ("AWS did not answer for", When::Never),
@@ -34,6 +34,7 @@ const SAID: [(&str, When); 10] = [
     ("could not be followed", When::Refused),
     ("STILL STARTED OF THIS RELEASE", When::Never),
     ("NOT ROLLED BACK", When::SomethingStands),
+    ("NOT SEEN", When::Refused),
     ("failed at every try", When::AfterADeath),
     ("ECS shows what ended for about an hour only", When::AfterAnHour),
 ];
