@@ -14,6 +14,7 @@ mod failures;
 mod for_real;
 mod generated;
 mod halts;
+mod halts_told;
 mod inits;
 mod interrupts;
 mod kept;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use console::{Term, style};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use shared::Time;
+use shared::names::read_worker_started_by;
 use shared::time::spoken;
 
 use crate::account::Account;
@@ -241,9 +242,9 @@ impl Show {
             self.styled("Workers, which no release ends (here they end with the run: `--stay` lets them work)");
         }
         for life in at_work {
-            let (whose, since) = (life.started_by.trim_start_matches("cutover-worker/"), life.created);
-            let since = spoken(machine.now().since(since));
-            self.styled(&format!("  {:<22} {}, at work for {since}", outside(whose), outside(&life.image)));
+            let (environment, name) = read_worker_started_by(&life.started_by).unwrap_or_default();
+            let (whose, since) = (format!("{environment}/{name}"), spoken(machine.now().since(life.created)));
+            self.styled(&format!("  {:<22} {}, at work for {since}", outside(&whose), outside(&life.image)));
         }
         self.styled("Traffic");
         for one in traffic {

@@ -375,7 +375,6 @@ where
     loop {
         // Sealed before the step: if time runs out in the middle of it, the next job begins where this look began.
         let token = envelope.seal()?;
-        let cut_short = envelope.seal_cut(clock.now().plus(invocation.left()))?;
         let hand_over = |progress: &Progress| Answer::Continue { token: token.clone(), progress: progress.clone() };
         let run = Run { id: job.run.as_deref(), begun: envelope.begun };
         halt.look(&codepipeline, release, &run, clock.now()).await;
@@ -392,6 +391,7 @@ where
             continue;
         }
         release.attempt = envelope.tries.map_or(1, |tries| tries.attempt);
+        let cut_short = envelope.seal_cut(clock.now().plus(invocation.left()))?;
         let tick = Tick {
             aws,
             job,

@@ -3,10 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use shared::aws::ecs::Strategy;
+use serde_json::json;
 use shared::targets::quick::Quick;
-use shared::targets::{Frees, Kind, Moment, Phase, Target, ecs, words};
+use shared::targets::{Frees, Moment, Phase, Target};
 use shared::text::{fit, plain};
 use shared::time::spoken;
 use shared::{Next, Progress, Success, Tick, Verdict, names};
@@ -17,11 +16,14 @@ use crate::workers::Workers;
 
 mod approved;
 mod quick;
+mod target;
 
 pub(crate) use approved::{barred, begun_since, overtaken, unread};
 pub(crate) use quick::{
     closed, goes_quickly, looks_anew, looks_for_the_quick_way, quickly, stuck_quickly, went_quickly,
 };
+
+use target::{Free, before, by, free, going, number, service, tried};
 
 /// What a verdict's link to the log begins with.
 const STEP_BY_STEP: &str = "Step by step: ";
@@ -272,8 +274,8 @@ impl Report<'_> {
             }
             Phase::Failed { what } if target.is_unseen() => {
                 return Some(format!(
-                    "NOT SEEN: {} ({what}). What the release has there is taken back by `halt-release` if that one sees it: look which \
-                     revision has the traffic; it was {}.",
+                    "NOT SEEN: {} ({what}). `halt-release` takes back what the release has there, if it sees it. Look which revision has \
+                     the traffic: before the release it was {}.",
                     target.name(),
                     before(target)
                 ));
@@ -413,71 +415,6 @@ pub(crate) fn waited_in_vain(turn: &Turn, waited: Duration) -> Verdict {
     ))
 }
 
-/// Why a target is not behind the barrier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Free {
-    Group,
-    Rolling,
-    NoHook,
-    UnknownStrategy,
-}
-
-impl Free {
-    fn said(self, count: usize) -> &'static str {
-        match (self, count) {
-            (Self::Group, 1) => "its group does not wait for being continued (deploymentReadyOption)",
-            (Self::Group, _) => "their groups do not wait for being continued (deploymentReadyOption)",
-            (Self::Rolling, 1) => "a rolling deployment cannot wait",
-            (Self::Rolling, _) => "rolling deployments cannot wait",
-            (Self::NoHook, 1) => "it has no PAUSE hook before production traffic (give it one, or say `barrier: add`)",
-            (Self::NoHook, _) => {
-                "they have no PAUSE hook before production traffic (give them one, or say `barrier: add`)"
-            }
-            (Self::UnknownStrategy, _) => "its deployment strategy is not known to this version of Cutover",
-        }
-    }
-}
-
-fn free(target: &Target) -> Option<Free> {
-    match &target.kind {
-        _ if target.waits() != Some(false) => None,
-        Kind::Unknown | Kind::Absent => None,
-        Kind::Codedeploy(_) => Some(Free::Group),
-        Kind::Ecs(native) => Some(match native.strategy {
-            Strategy::Rolling => Free::Rolling,
-            Strategy::BlueGreen | Strategy::Linear | Strategy::Canary => Free::NoHook,
-            Strategy::Unknown(_) => Free::UnknownStrategy,
-        }),
-    }
-}
-
-/// "deployed by ECS, blue/green; its traffic waits in PRE_PRODUCTION_TRAFFIC_SHIFT".
-fn by(target: &Target) -> Option<String> {
-    let waits = |so: bool| if so { "its traffic waits for the others" } else { "its traffic does not wait" };
-    match &target.kind {
-        Kind::Unknown | Kind::Absent => None,
-        Kind::Codedeploy(group) => {
-            let waits = waits(group.waits == Some(true));
-            Some(format!("deployed by CodeDeploy (group {} of {}); {waits}", group.group, group.application))
-        }
-        Kind::Ecs(native) => {
-            let how = match &native.strategy {
-                Strategy::Rolling => "rolling",
-                Strategy::BlueGreen => "blue/green",
-                Strategy::Linear => "linear",
-                Strategy::Canary => "canary",
-                Strategy::Unknown(word) => word,
-            };
-            let at = match &native.barrier {
-                Some(stage) if native.adds_barrier() => format!(" in {stage}, at a PAUSE hook that Cutover adds"),
-                Some(stage) => format!(" in {stage}"),
-                None => String::new(),
-            };
-            Some(format!("deployed by ECS ({how}); {}{at}", waits(native.barrier.is_some())))
-        }
-    }
-}
-
 /// Sixteen bits of FNV-1a: enough to tell one sentence from the one before.
 fn hash(text: &str) -> u16 {
     let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
@@ -500,77 +437,4 @@ pub(crate) fn ending(next: &Next, was_stopped: bool) -> Vec<String> {
             [format!("deploy failed: {first}")].into_iter().chain(rest).collect()
         }
     }
-}
-
-/// A service in an environment, as the release's record has it.
-fn service(target: &Target, before: String, after: String) -> Value {
-    json!({"environment": target.site.environment_name, "service": target.site.service_name, "before": before, "after": after})
-}
-
-fn before(target: &Target) -> String {
-    number(target, target.before.as_deref())
-}
-
-fn tried(target: &Target) -> String {
-    match target.tried() {
-        Some(tried) => number(target, Some(&tried)),
-        None if target.deployment().is_some() => "?".into(),
-        None => "none".into(),
-    }
-}
-
-/// A revision's number where it is of the family that the manifest names, otherwise with its family.
-fn number(target: &Target, definition: Option<&str>) -> String {
-    match definition.map(|definition| (definition, target.site.revision(definition))) {
-        None => "?".into(),
-        Some((definition, 0)) => definition.to_owned(),
-        Some((_, revision)) => revision.to_string(),
-    }
-}
-
-/// "Install, 1 of 2 new tasks run, 0 % of traffic, 1 died".
-fn going(target: &Target) -> String {
-    let mut said = match &target.kind {
-        Kind::Unknown | Kind::Absent => "starting".into(),
-        Kind::Codedeploy(group) => {
-            let seen = group.tried().and_then(|tried| tried.seen.as_ref());
-            let mut said = seen.and_then(|seen| seen.event.clone()).unwrap_or_else(|| "starting".into());
-            if let Some(new) = seen.and_then(|seen| seen.new.as_ref()) {
-                let _ =
-                    write!(said, ", {} of {} new tasks run, {} % of traffic", new.running, new.desired, new.traffic);
-            }
-            said
-        }
-        Kind::Ecs(native) => native.tried().map_or_else(|| "starting".into(), |tried| going_by_ecs(native, tried)),
-    };
-    if !target.dead.tasks.is_empty() {
-        let _ = write!(said, ", {} died", target.dead.tasks.len());
-    }
-    said
-}
-
-/// "SCALE_UP, 1 of 2 new tasks run, 0 % of traffic, hook check-shop runs".
-fn going_by_ecs(native: &ecs::Native, tried: &ecs::Tried) -> String {
-    let deployment = &tried.deployment;
-    let (stage, target) = (deployment.stage.as_ref(), &deployment.target);
-    let mut said = match stage {
-        Some(stage) => stage.word().to_owned(),
-        None if native.strategy == Strategy::Rolling => "rolling".into(),
-        None => "starting".into(),
-    };
-    let _ = write!(said, ", {} of {} new tasks run", target.running, target.requested);
-    if let Some(traffic) = target.traffic {
-        let _ = write!(said, ", {traffic} % of traffic");
-    }
-    let is_ours = stage.is_some_and(|stage| stage.is_before_traffic());
-    if let Some(hooks) = words::hooks_under_way(&deployment.hooks, stage, is_ours) {
-        let _ = write!(said, ", {hooks}");
-    }
-    if let Some((failures, most)) = deployment.breaker.filter(|(failures, _)| *failures > 0) {
-        let _ = write!(said, ", the circuit breaker saw {failures} tasks fail and breaks at {most}");
-    }
-    if !deployment.alarms.is_empty() {
-        let _ = write!(said, ", alarms: {}", deployment.alarms.join(", "));
-    }
-    said
 }

@@ -7,7 +7,9 @@
 mod decide;
 mod event;
 mod message;
+mod over;
 mod sweep;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +23,8 @@ use tracing::{info, warn};
 
 use decide::{LONGEST, LOOK, LOOK_SELDOM, SETTLED, Verdict, before_the_next, deployed, verdict};
 use event::{Asked, CARRIED, Carried};
-use sweep::{Over, Sweep};
+use over::Over;
+use sweep::Sweep;
 
 /// When less than this is left, the function hands over to itself.
 const LAST_LOOK: Duration = Duration::from_secs(15);

@@ -2,26 +2,26 @@
 //!
 //! Invariant: only what carries this release's own name is touched.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 use shared::artifact::Content;
-use shared::aws::codepipeline::{Codepipeline, Sibling};
+use shared::aws::Place;
+use shared::aws::codepipeline::Sibling;
 use shared::aws::ecs::{Definition, Ecs, Half, Of, Task};
-use shared::aws::{FRESH, Place};
 use shared::end::{End, judge};
 use shared::job::Release;
 use shared::manifest::{Manifest, ServiceKind, in_environment};
 use shared::targets::quick::{self, Quick};
 use shared::targets::{self, Act, Kind, Moment, Phase, Purpose, Site, Target, Whose};
 use shared::workers::Pointers;
-use shared::{Aws, Error, Time, Trouble, Verdict, names};
-use tokio::time::Instant;
+use shared::{Aws, Error, Time, Verdict, names};
 
 use crate::decide::{self, Came, Deployed, is_of_this_try};
 use crate::event::Carried;
 use crate::message;
+use crate::over::Over;
+use crate::watch::{Looked, Watch};
 
 /// What is known of a release's leftovers.
 #[derive(Debug)]
@@ -48,69 +48,6 @@ pub(crate) struct Sweep {
     pub(crate) stopped: Vec<String>,
 }
 
-/// Whether the release is still over, asked for right before anything is taken back: a look at many takes its time, and a person may
-/// have had the stage tried again meanwhile. That run waits before it takes up what it finds, for as long as this answer may be old.
-pub(crate) struct Over<'a> {
-    codepipeline: &'a Codepipeline<'a>,
-    release: &'a Release,
-    /// When the sweep began.
-    begun: Time,
-    /// When the release was seen to be over last.
-    seen: Cell<Instant>,
-}
-
-impl<'a> Over<'a> {
-    /// Of a release that has just been seen to be over.
-    pub(crate) fn new(codepipeline: &'a Codepipeline<'a>, release: &'a Release, begun: Time, asked: Instant) -> Self {
-        Self { codepipeline, release, begun, seen: Cell::new(asked) }
-    }
-
-    /// Not knowing, it is not: the next look asks again.
-    async fn still(&self, now: Time) -> Result<bool, Verdict> {
-        if self.seen.get().elapsed() <= FRESH {
-            return Ok(true);
-        }
-        let asked = Instant::now();
-        let answered = async {
-            let execution = self.codepipeline.execution(self.release).await?;
-            let actions = self.codepipeline.siblings(self.release).await?;
-            Ok(decide::verdict(&execution.status, &actions, now.since(self.begun)) == decide::Verdict::Over)
-        };
-        match answered.await {
-            Ok(is_over) if is_over && asked.elapsed() <= FRESH => {
-                self.seen.set(asked);
-                Ok(true)
-            }
-            Ok(_) | Err(Error::Again(_)) => Ok(false),
-            Err(Error::Stop(why)) => Err(why),
-        }
-    }
-}
-
-/// What was seen at a look.
-#[derive(Debug, Default)]
-pub(crate) struct Looked {
-    /// Whether anything is under way.
-    pub(crate) under_way: bool,
-    /// What could not be looked at or stopped, for too long: the rest was, all the same.
-    pub(crate) failed: Option<Verdict>,
-}
-
-impl Looked {
-    fn note(&mut self, looked: Result<bool, Verdict>) {
-        match looked {
-            Ok(under_way) => self.under_way |= under_way,
-            Err(verdict) => self.failed = self.failed.take().or(Some(verdict)),
-        }
-    }
-
-    fn and(mut self, other: Self) -> Self {
-        self.under_way |= other.under_way;
-        self.failed = self.failed.or(other.failed);
-        self
-    }
-}
-
 /// What is done with the web services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Web {
@@ -131,25 +68,6 @@ struct Family {
     watch: Watch,
     /// Its tasks that need no other look: over, or somebody else's.
     settled: BTreeSet<String>,
-}
-
-/// What is known of one list. Each fails alone: while half of all calls are throttled, a look at which none fails hardly comes.
-#[derive(Debug, Default)]
-struct Watch {
-    /// When it was seen last that nothing of the release is under way there.
-    clear: Option<Time>,
-    trouble: Trouble,
-}
-
-impl Watch {
-    /// Notes a look, with what was done; whether anything is under way there, as far as was seen.
-    fn note(&mut self, now: Time, looked: Result<bool, Error>) -> Result<bool, Verdict> {
-        let seen = self.trouble.note(now, looked)?;
-        if seen == Some(false) {
-            self.clear = Some(now);
-        }
-        Ok(seen == Some(true))
-    }
 }
 
 impl Sweep {
@@ -477,7 +395,8 @@ impl Sweep {
             target.act(act, moment, whose, &may).await;
             if let Some(by) = &target.overtaken {
                 said.push(message::overtaken(&name, by));
-                continue;
+                // Nothing of the release is there: a function with little time would begin to wait anew, and so would the next one.
+                return failed(target).map_or(Ok(false), Err);
             }
             let first = matches!(act, Act::Stop { .. } | Act::Back { .. }) && target.has_asked(moment);
             if first && self.followed.insert(at, false).is_none() {

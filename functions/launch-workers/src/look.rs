@@ -138,7 +138,13 @@ impl<'a> Look<'a> {
         let ids: BTreeSet<String> = listed.iter().filter_map(|one| id_of(&one.key)).collect();
         let oldest = self.oldest(&ledger, &by_age).await?;
         let is_released_now = match self.kind {
-            Some(kind) if kind.live.is_none() && !oldest.is_empty() => self.starts.is_of_a_release(kind).await?,
+            Some(kind) if kind.live.is_none() && !oldest.is_empty() => {
+                // Not knowing, it waits, as long as it may.
+                self.starts.is_of_a_release(kind, now).await.unwrap_or_else(|why| {
+                    failed.get_or_insert(why);
+                    true
+                })
+            }
             Some(_) | None => false,
         };
         let seen = Observation { now, kind: self.kind, tasks: &tasks, ids: &ids, oldest: &oldest, is_released_now };

@@ -27,7 +27,7 @@ pub(crate) fn left(job: &Job, why: &Left) -> Option<String> {
             "{environment}/{worker}: the run of `{schedule}` that was due at {due} is left out: the last one still goes on"
         )),
         Left::Missed => Some(format!(
-            "{environment}/{worker}: the run of `{schedule}` that was due at {due} was MISSED: it could not begin in time"
+            "{environment}/{worker}: the run of `{schedule}` that was due at {due} was MISSED: it could not begin in time (no room, or a release ran the same task)"
         )),
         Left::Impossible(why) => Some(format!("{environment}/{worker}: job {id} cannot be done: {why}")),
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use local::world::{ActionStatus, ExecutionStatus, Life};
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::Time;
 use shared::names::read_worker_started_by;
 
@@ -188,7 +188,9 @@ pub(super) fn jobs_done(stage: &Stage) -> usize {
     let lives = world.lives();
     let is_worker = |life: &&Life| read_worker_started_by(&life.started_by).is_some_and(|(_, name)| name == WORKER);
     let begun = lives.iter().filter(is_worker).filter(|life| life.started.is_some()).count();
-    begun + world.messages("cutover-dead-jobs").len()
+    let dead = world.messages("cutover-dead-jobs");
+    let of = |body: &str| serde_json::from_str::<Value>(body).unwrap_or_default()["worker"] == WORKER;
+    begun + dead.iter().filter(|one| of(&one.body)).count()
 }
 
 fn at(fault: &Fault) -> Option<Duration> {

@@ -233,7 +233,7 @@ impl Shape {
         }
         if self.runs_by_clock {
             let first = self.stepped().first().map(|place| &place.name);
-            let often = json!({"cron": "*/2 * * * *", "task": "finish", "within": "20m", "environments": [first]});
+            let often = json!({"cron": "* * * * *", "task": "finish", "within": "20m", "environments": [first]});
             manifest["schedules"]["often"] = often;
         }
         manifest.to_string()

@@ -5,7 +5,7 @@ use shared::targets::quick::{Quick, Stuck};
 use shared::targets::{Phase, Target};
 use shared::{Progress, Tick, Verdict, names};
 
-use super::{before, service, tried};
+use super::target::{before, service, tried};
 
 fn progress(tick: &Tick<'_>, summary: String) -> Progress {
     Progress { summary, percent: None, link: Some(names::console_encoded(&names::log_stream(tick.release))) }

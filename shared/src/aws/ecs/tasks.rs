@@ -123,13 +123,21 @@ impl From<&crate::manifest::Task> for Overrides {
     }
 }
 
-/// What `RunTask` did for several tasks at once.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ran {
-    /// The tasks that there are now: new ones, or those that the same call made before.
-    pub tasks: Vec<Task>,
-    /// Why there are not more (fact 17).
-    pub reasons: Vec<String>,
+/// What became of a call of `RunTask`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ran {
+    /// What the token stands for, also when it is asked for again (fact 18).
+    Answered {
+        /// The tasks that were placed.
+        tasks: Vec<Task>,
+        /// Why others were not (fact 17).
+        reasons: Vec<String>,
+    },
+    /// There is no room, ECS says of this very call: one before it with the same token may have begun tasks.
+    NoRoom(String),
+    /// The token was used with other parameters (`ConflictException`), because a newer revision came between two tries: its tasks exist,
+    /// and may not be listed yet.
+    Exists,
 }
 
 /// What `RunTask` did.
@@ -166,10 +174,15 @@ impl Ecs {
     /// Safe to repeat: the client token makes the same call answer with the same task (fact 18).
     ///
     /// # Errors
-    /// See [`Ecs::run_tasks`].
+    /// See [`Ecs::run_tasks`]; that one exists is one, too: look again.
     pub async fn run_task(&self, run: &Run<'_>) -> Result<Placed, Error> {
-        let Ran { tasks, reasons } = self.run_tasks(run, 1).await?;
-        Ok(tasks.into_iter().next().map_or(Placed::Not(reasons), Placed::Task))
+        match self.run_tasks(run, 1).await? {
+            Ran::Answered { tasks, reasons } => Ok(tasks.into_iter().next().map_or(Placed::Not(reasons), Placed::Task)),
+            Ran::NoRoom(why) => Ok(Placed::Not(vec![why])),
+            Ran::Exists => {
+                Err(Error::Again(format!("{}: the task exists and is not listed yet", self.call("RunTask"))))
+            }
+        }
     }
 
     /// Starts as many tasks that are all the same, at most ten (fact 17).
@@ -177,8 +190,7 @@ impl Ecs {
     /// Safe to repeat: the client token makes the same call answer with the same tasks (fact 18), and the same reasons.
     ///
     /// # Errors
-    /// The call's. A ConflictException (the token was used with other parameters, because a newer revision came between
-    /// two tries) means that a task exists that is not listed yet: look again.
+    /// The call's.
     pub async fn run_tasks(&self, run: &Run<'_>, count: usize) -> Result<Ran, Error> {
         let (environment, overrides) = (run.environment, run.overrides);
         let variables = overrides.environment.iter();
@@ -214,18 +226,15 @@ impl Ecs {
         let name = self.call("RunTask");
         let output = match call.customize().config_override(once()).send().await {
             Ok(output) => output,
-            Err(error) if code(&error) == "ConflictException" => {
-                return Err(Error::Again(format!("{name}: the task exists and is not listed yet")));
-            }
+            Err(error) if code(&error) == "ConflictException" => return Ok(Ran::Exists),
             // Whoever wants instances has some, as a rule: they are being replaced. All others have forgotten to say what runs their tasks.
             Err(error)
                 if wants_instances(environment) && error.message().is_some_and(|said| said.contains(NO_INSTANCES)) =>
             {
-                return Ok(Ran { tasks: Vec::new(), reasons: vec![NO_INSTANCES.to_owned()] });
+                return Ok(Ran::NoRoom(NO_INSTANCES.to_owned()));
             }
             Err(error) if error.message().is_some_and(|said| said.contains(PROVISIONING)) => {
-                let said = error.message().unwrap_or(PROVISIONING).to_owned();
-                return Ok(Ran { tasks: Vec::new(), reasons: vec![said] });
+                return Ok(Ran::NoRoom(error.message().unwrap_or(PROVISIONING).to_owned()));
             }
             Err(error) => return Err(failure(&name, &error)),
         };
@@ -233,7 +242,7 @@ impl Ecs {
             let reason = failure.reason().unwrap_or("no reason");
             failure.detail().map_or_else(|| reason.to_owned(), |detail| format!("{reason} ({detail})"))
         });
-        Ok(Ran { tasks: output.tasks().iter().map(task).collect(), reasons: reasons.collect() })
+        Ok(Ran::Answered { tasks: output.tasks().iter().map(task).collect(), reasons: reasons.collect() })
     }
 
     /// Asks for a task's end: SIGTERM, then SIGKILL (fact 22).

@@ -82,8 +82,10 @@ pub(super) async fn look_at_groups(moment: &Moment, targets: &mut [&mut Target])
 /// Whether the revision before was asked for, perhaps by the invocation before this one, and its deployment was not found yet.
 pub(super) fn lacks_its_way_back(target: &Target) -> bool {
     let tried = group(target).and_then(Group::tried);
-    let lacks = tried.is_some_and(|tried| tried.deployment.has_succeeded() && tried.back.is_none());
-    lacks && (target.asked.is_some() || target.may_come_back())
+    let Some(tried) = tried.filter(|tried| tried.back.is_none()) else { return false };
+    // Whatever has become of it, the invocation before may have asked for a way back that is not listed yet.
+    (tried.deployment.has_succeeded() && target.asked.is_some())
+        || (tried.deployment.is_over() && target.may_come_back())
 }
 
 /// Finds what the release has at each group already.

@@ -1,6 +1,7 @@
 //! Laws 2, 3, 4, 6 and 10, as far as they are about tasks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use local::world::{ActionStatus, ExecutionStatus, Life};
 use shared::Time;
@@ -8,6 +9,8 @@ use shared::aws::SHOWN;
 use shared::names::read_worker_started_by;
 
 use super::{Ended, none};
+use crate::Meddling;
+use crate::laws::fault::{Fault, Shown};
 use crate::laws::shape::WORKER;
 
 /// When a task began and was over.
@@ -47,9 +50,21 @@ pub(super) fn a_task_never_runs_twice_at_a_time(ended: &Ended<'_>) -> Result<(),
         let span = (started, life.stopped.unwrap_or(Time::from_millis(u64::MAX)), life);
         spans.entry(whose).or_default().push(span);
     }
+    // Nobody sees another's task within the time of two calls, nor one that is shown late, or came about late.
+    let shown_late = |fault: &Fault| {
+        matches!(fault, Fault::Late { what: Shown::Tasks | Shown::ListedTasks | Shown::DescribedTasks, .. })
+    };
+    let came_late = |seen: &super::Seen| {
+        matches!(
+            seen.meddling,
+            Meddling::HangThenDo | Meddling::DoneLate(_) | Meddling::InternalDone | Meddling::LoseReply
+        )
+    };
+    let is_late = ended.plan.faults.iter().any(shown_late) || ended.seen.iter().any(came_late);
+    let unseen = if is_late { SHOWN } else { Duration::from_secs(2) };
     let met = |one: &Life, other: &Life| {
         let apart = one.created.since(other.created).max(other.created.since(one.created));
-        by_clock(one).is_some() != by_clock(other).is_some() && apart < SHOWN
+        by_clock(one).is_some() != by_clock(other).is_some() && apart < unseen
     };
     let mut wrong = Vec::new();
     for (whose, mut spans) in spans {

@@ -1,0 +1,52 @@
+//! Whether the release is over still.
+//!
+//! Invariant: nothing is taken back of a release whose stage a person has had tried again.
+
+use std::cell::Cell;
+
+use shared::aws::FRESH;
+use shared::aws::codepipeline::Codepipeline;
+use shared::job::Release;
+use shared::{Error, Time, Verdict};
+use tokio::time::Instant;
+
+use crate::decide;
+
+/// Whether the release is still over, asked for right before anything is taken back: a look at many takes its time, and a person may
+/// have had the stage tried again meanwhile. That run waits before it takes up what it finds, for as long as this answer may be old.
+pub(crate) struct Over<'a> {
+    codepipeline: &'a Codepipeline<'a>,
+    release: &'a Release,
+    /// When the sweep began.
+    begun: Time,
+    /// When the release was seen to be over last.
+    seen: Cell<Instant>,
+}
+
+impl<'a> Over<'a> {
+    /// Of a release that has just been seen to be over.
+    pub(crate) fn new(codepipeline: &'a Codepipeline<'a>, release: &'a Release, begun: Time, asked: Instant) -> Self {
+        Self { codepipeline, release, begun, seen: Cell::new(asked) }
+    }
+
+    /// Not knowing, it is not: the next look asks again.
+    pub(crate) async fn still(&self, now: Time) -> Result<bool, Verdict> {
+        if self.seen.get().elapsed() <= FRESH {
+            return Ok(true);
+        }
+        let asked = Instant::now();
+        let answered = async {
+            let execution = self.codepipeline.execution(self.release).await?;
+            let actions = self.codepipeline.siblings(self.release).await?;
+            Ok(decide::verdict(&execution.status, &actions, now.since(self.begun)) == decide::Verdict::Over)
+        };
+        match answered.await {
+            Ok(is_over) if is_over && asked.elapsed() <= FRESH => {
+                self.seen.set(asked);
+                Ok(true)
+            }
+            Ok(_) | Err(Error::Again(_)) => Ok(false),
+            Err(Error::Stop(why)) => Err(why),
+        }
+    }
+}
