@@ -173,10 +173,6 @@ impl InProcess {
         response
     }
 
-    fn has_run(&self, request: &Request) -> bool {
-        self.0.wires.world.lock().unwrap_or_else(PoisonError::into_inner).has_run(request)
-    }
-
     /// A request that its caller has given up, and that arrives all the same.
     fn answer_later(self, request: Request, by: Duration) {
         self.0.wires.late.fetch_add(1, Ordering::Relaxed);
@@ -263,8 +259,12 @@ impl InProcess {
             Meddling::Conflict if is_conditional(&request) => conflict(),
             Meddling::Conflict => self.answer(&request),
             // What was answered before is answered again (fact 18), whatever room there is by now.
-            Meddling::NoRoom if operation == "RunTask" && !self.has_run(&request) => no_room(),
-            Meddling::NoRoom => self.answer(&request),
+            Meddling::NoRoom => {
+                let now = self.0.wires.clock.now();
+                let mut world = self.0.wires.world.lock().unwrap_or_else(PoisonError::into_inner);
+                self.0.wires.changed.notify_one();
+                world.handle_without_room(&request, now)
+            }
             Meddling::HangThenDo | Meddling::AbandonAndHang => {
                 if meddling == Meddling::AbandonAndHang {
                     self.abandon();
@@ -357,11 +357,6 @@ fn conflict() -> Response {
     let body = "<Error><Code>ConditionalRequestConflict</Code><Message>The conditional request cannot succeed due to a \
                 conflicting operation against this resource.</Message></Error>";
     Response { status: 409, ..Response::xml(body.into()) }
-}
-
-fn no_room() -> Response {
-    let body = br#"{"tasks":[],"failures":[{"arn":"arn:aws:ecs:us-east-1:111122223333:container-instance/i","reason":"RESOURCE:MEMORY"}]}"#;
-    Response { status: 200, headers: Vec::new(), body: body.to_vec() }
 }
 
 fn refused() -> Response {

@@ -40,6 +40,8 @@ pub(super) struct Ecs {
     pub(super) deleted_services: BTreeSet<String>,
     pub(super) rollouts: super::rollouts::Rollouts,
     tokens: BTreeMap<(String, String), Answered>,
+    /// No cluster has room for another task.
+    is_full: bool,
 }
 
 #[derive(Debug, Default)]

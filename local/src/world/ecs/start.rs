@@ -12,7 +12,7 @@ use shared::Time;
 use super::{Container, STOP_TIMEOUT, Scope, Task, cluster_arn, text};
 use crate::world::health::{ContainerCheck, Health};
 use crate::world::services::service_arn;
-use crate::world::{Fault, Request, Timer, World};
+use crate::world::{Fault, Request, Response, Timer, World};
 
 /// How long ECS takes to find a place for a task.
 const PLACEMENT: Duration = Duration::from_millis(100);
@@ -69,12 +69,12 @@ struct Pair {
 }
 
 impl World {
-    /// Whether tasks were started with the token of this `RunTask`.
-    #[must_use]
-    pub fn has_run(&self, request: &Request) -> bool {
-        let token =
-            request.input::<Value>().ok().and_then(|input| Some(input.get("clientToken")?.as_str()?.to_owned()));
-        token.is_some_and(|token| self.ecs.tokens.keys().any(|(_, known)| *known == token))
+    /// Answers a request while no cluster has room for another task: what a `RunTask` is told then, its token stands for.
+    pub fn handle_without_room(&mut self, request: &Request, now: Time) -> Response {
+        self.ecs.is_full = true;
+        let response = self.handle(request, now);
+        self.ecs.is_full = false;
+        response
     }
 
     pub(super) fn run_task(&mut self, scope: &Scope, input: RunTask, body: &[u8]) -> Result<Value, Fault> {
@@ -107,7 +107,7 @@ impl World {
         let (mut tasks, mut failures) = (Vec::new(), Vec::new());
         for _ in 0..count {
             let here = |task: &&Task| task.scope == *scope && task.cluster == cluster && !task.is_over();
-            if room.is_some_and(|room| self.ecs.tasks.values().filter(here).count() >= room) {
+            if self.ecs.is_full || room.is_some_and(|room| self.ecs.tasks.values().filter(here).count() >= room) {
                 failures.push(json!({"reason": "RESOURCE:MEMORY", "arn": cluster_arn(scope, &cluster)}));
                 continue;
             }
