@@ -32,6 +32,14 @@ pub(crate) fn work(start: &Start, length: Duration) -> Script {
     }
 }
 
+/// An operation of `launch-workers` is refused, each time.
+pub(crate) fn refused(operation: &'static str) -> Box<dyn FnMut(&Call<'_>) -> Meddling + Send> {
+    Box::new(move |call| match call.function == "launch-workers" && call.operation == operation {
+        true => Meddling::Refuse,
+        false => Meddling::Pass,
+    })
+}
+
 pub(crate) fn ask(stage: &Stage, worker: &str, environment: &str, id: &str) {
     send(stage, &json!({"worker": worker, "environment": environment, "id": id}).to_string());
 }

@@ -10,16 +10,12 @@ use tests::sweep::share;
 use tests::{Call, Fate, Meddling, Script, Setting, play};
 
 use crate::launches::{
-    EXPORTS, MINUTE, ask, at_work, dead_letters, most_at_once, release, send, with_workers, work, workers,
+    EXPORTS, MINUTE, ask, at_work, dead_letters, most_at_once, refused, release, send, with_workers, work, workers,
 };
 
 #[test]
 fn a_worker_that_may_not_be_started_or_cannot_start_ends_in_the_dead_letter_queue() {
-    let refused = |call: &Call<'_>| match (call.function, call.operation) {
-        ("launch-workers", "RunTask") => Meddling::Refuse,
-        _ => Meddling::Pass,
-    };
-    play(Setting { meddle: Box::new(refused), ..with_workers(EXPORTS) }, async |stage| {
+    play(Setting { meddle: refused("RunTask"), ..with_workers(EXPORTS) }, async |stage| {
         release(&stage).await;
         ask(&stage, "exports", "us", "1");
         tokio::time::sleep(2 * MINUTE).await;
@@ -203,11 +199,7 @@ fn under_faults_every_job_gets_its_worker_once_and_there_are_never_too_many() {
 #[ignore = "takes long: .ci/run plays it"]
 fn what_was_started_is_written_down_although_nothing_of_it_may_be_seen() {
     // Each minute's look asks ECS for the tasks of its ledger, and is refused; ECS forgets a client token some time after its task has ended.
-    let refused = |call: &Call<'_>| match (call.function, call.operation) {
-        ("launch-workers", "DescribeTasks") => Meddling::Refuse,
-        _ => Meddling::Pass,
-    };
-    play(Setting { meddle: Box::new(refused), ..with_workers(EXPORTS) }, async |stage| {
+    play(Setting { meddle: refused("DescribeTasks"), ..with_workers(EXPORTS) }, async |stage| {
         release(&stage).await;
         ask(&stage, "exports", "us", "1");
         tokio::time::sleep(26 * 60 * MINUTE).await;

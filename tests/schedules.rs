@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use local::world::{ExecutionStatus, Life, Start};
 use shared::Time;
-use tests::{Call, Meddling, SMALL, Script, Setting, Stage, play};
+use tests::{SMALL, Script, Setting, Stage, play};
 
-use crate::launches::{MINUTE, dead_letters, most_at_once, release, with_workers, work, workers};
+use crate::launches::{MINUTE, dead_letters, most_at_once, refused, release, with_workers, work, workers};
 
 /// The lives of the migration in us, by the clock and by releases.
 fn of_migrate(stage: &Stage) -> Vec<Life> {
@@ -136,11 +136,7 @@ fn a_run_by_the_clock_waits_for_the_releases_own_run_of_its_task() {
 #[test]
 fn a_run_whose_release_cannot_be_seen_waits_as_long_as_it_may_and_is_left_out() {
     let clock = "schedules:\n  reindex: {cron: '*/10 * * * *', task: migrate, within: 3m, environments: [us]}\n";
-    let refused = |call: &Call<'_>| match (call.function, call.operation) {
-        ("launch-workers", "ListTasks") => Meddling::Refuse,
-        _ => Meddling::Pass,
-    };
-    let setting = Setting { manifest: format!("{SMALL}{clock}"), meddle: Box::new(refused), ..with_workers("") };
+    let setting = Setting { manifest: format!("{SMALL}{clock}"), meddle: refused("ListTasks"), ..with_workers("") };
     play(setting, async |stage| {
         release(&stage).await;
         tokio::time::sleep(15 * MINUTE).await;

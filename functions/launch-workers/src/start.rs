@@ -88,7 +88,7 @@ impl<'a> Starts<'a> {
         let is_first = self.asked.insert(start.number) && self.own.contains(&start.number);
         let is_first = is_first && now.since(start.asked) <= ANOTHERS;
         // When it was decided, no release ran it.
-        if !is_first && start.kind.live.is_none() && self.waits_for_a_release(ledger, start, now).await? {
+        if !is_first && start.kind.live.is_none() && self.has_begun_or_waits(ledger, start, now).await? {
             return Ok(None);
         }
         let run = Run {
@@ -187,8 +187,8 @@ impl<'a> Starts<'a> {
         runs
     }
 
-    /// The same before a start is asked for again, unless it is seen to have begun.
-    async fn waits_for_a_release(&mut self, ledger: &mut Ledger, start: &Start, now: Time) -> Result<bool, Error> {
+    /// Whether a start is not asked for again: it is seen to have begun, or a release runs the same task.
+    async fn has_begun_or_waits(&mut self, ledger: &mut Ledger, start: &Start, now: Time) -> Result<bool, Error> {
         let tasks = match self.tasks(&start.kind).await {
             // What keeps it from being seen refuses the start itself, with a reason.
             Err(Error::Stop(_)) => return Ok(false),
