@@ -270,3 +270,24 @@ fn a_turn_whose_pipeline_may_not_be_asked_is_named_and_keeps_nobody_from_deployi
         });
     }
 }
+
+#[test]
+fn more_deployments_than_the_account_may_have_are_named_and_not_asked_for_without_end() {
+    for (minutes, succeeds) in [(2, true), (60, false)] {
+        let until = tests::BEGIN.plus(Duration::from_secs(60 * minutes));
+        let meddle = move |call: &Call<'_>| match call.operation {
+            "CreateDeployment" if call.at < until => Meddling::TooMany,
+            _ => Meddling::Pass,
+        };
+        play(Setting { meddle: Box::new(meddle), ..Setting::default() }, async |stage| {
+            let release = stage.start();
+            let status = stage.end(&release).await;
+            assert_eq!(status == ExecutionStatus::Succeeded, succeeds, "{:#?}", stage.actions(&release));
+            if !succeeds {
+                let why = stage.action(&release, "Deploy").error.unwrap();
+                assert!(why.contains("DeploymentLimitExceededException"), "{why}");
+                assert!(is_old_everywhere(&stage) && stage.world().deployments().is_empty());
+            }
+        });
+    }
+}

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
 use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use local::world::{Lateness, Start};
@@ -101,8 +103,8 @@ fn play_under_faults(seed: u64) {
         if call.function != "launch-workers" || call.at > until || of_calls.u32(0..100) >= rate {
             return Meddling::Pass;
         }
-        match of_calls.u32(0..9) {
-            // Not `NoRoom`, which knows no client token: AWS repeats the answer that a token had, which may have been tasks.
+        match of_calls.u32(0..10) {
+            9 if call.operation == "RunTask" => Meddling::NoRoom,
             0 => Meddling::Throttle,
             1 => Meddling::Unreachable,
             2 => Meddling::LoseReply,
@@ -204,5 +206,30 @@ fn what_was_started_is_written_down_although_nothing_of_it_may_be_seen() {
         ask(&stage, "exports", "us", "1");
         tokio::time::sleep(26 * 60 * MINUTE).await;
         assert_eq!(workers(&stage).len(), 1, "one for the job, and never another one");
+    });
+}
+
+#[test]
+fn for_a_job_whose_worker_was_taken_away_one_comes_although_there_is_no_room_at_first() {
+    let is_full = Arc::new(AtomicBool::new(false));
+    let full = is_full.clone();
+    let meddle = move |call: &Call<'_>| match (call.function, call.operation) {
+        ("launch-workers", "RunTask") if full.load(Ordering::Relaxed) => Meddling::NoRoom,
+        _ => Meddling::Pass,
+    };
+    let script = |start: &Start| work(start, 20 * MINUTE);
+    play(Setting { meddle: Box::new(meddle), script: Box::new(script), ..with_workers(EXPORTS) }, async |stage| {
+        release(&stage).await;
+        ask(&stage, "exports", "us", "1");
+        tokio::time::sleep(2 * MINUTE).await;
+        // Spot takes tasks back when it is short of them.
+        is_full.store(true, Ordering::Relaxed);
+        let (arn, now) = (workers(&stage)[0].arn.clone(), stage.now());
+        stage.world().interrupt(&arn, now);
+        tokio::time::sleep(10 * MINUTE).await;
+        assert_eq!(workers(&stage).len(), 1);
+        is_full.store(false, Ordering::Relaxed);
+        tokio::time::sleep(3 * MINUTE).await;
+        assert_eq!((at_work(&stage), workers(&stage).len(), dead_letters(&stage).len()), (1, 2, 0));
     });
 }

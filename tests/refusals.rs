@@ -107,6 +107,13 @@ fn check_says_what_a_release_would_do_or_every_mistake_with_its_place() {
             "the pipeline's action Prepare/Prepare runs the task `prepare`, but there is no task",
             "error: 1 mistake\n",
         ),
+        (
+            &good,
+            &["--parameter", "PreTask=migrate"],
+            1,
+            "the pipeline's actions Prepare/Prepare and Migrate/Migrate run the same task `migrate`",
+            "error: 1 mistake\n",
+        ),
         (&without, &["--parameter", "PreTask=before"], 0, "  Prepare  before: runs `shop prepare`", ""),
         (
             &without,

@@ -337,7 +337,7 @@ fn what_gives_up_by_itself_is_named_with_its_reason() {
             "strategy: ROLLING",
             format!("{breaker}false}}"),
             true,
-            "was stopped by ECS: The deployment circuit breaker was triggered",
+            "stopped by ECS: The deployment circuit breaker was triggered",
         ),
         (
             "strategy: BLUE_GREEN, bake_time: 20s, lifecycle_hooks: [{stages: [PRE_PRODUCTION_TRAFFIC_SHIFT], timeout: 1h}",

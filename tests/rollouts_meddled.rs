@@ -208,3 +208,63 @@ fn a_halt_at_any_moment_of_a_deployment_takes_everything_back() {
         }
     }
 }
+
+const ECS: &str = "AmazonEC2ContainerServiceV20141113";
+
+/// A new revision of the shop's web service with this image, deployed to `us` as somebody else would.
+fn deploy_by_hand(stage: &Stage, image: &str) {
+    let described = stage.call(&format!("{ECS}.DescribeTaskDefinition"), &json!({"taskDefinition": "shop-web"}));
+    let mut containers = described["taskDefinition"]["containerDefinitions"].clone();
+    containers[0]["image"] = json!(format!("registry.example/shop:{image}"));
+    let new = json!({"family": "shop-web", "containerDefinitions": containers});
+    stage.call(&format!("{ECS}.RegisterTaskDefinition"), &new);
+    let update = json!({"cluster": "shop", "service": "web", "taskDefinition": "shop-web"});
+    stage.call(&format!("{ECS}.UpdateService"), &update);
+}
+
+#[test]
+fn a_version_that_ecs_has_given_up_and_left_is_not_taken_for_one_that_runs_already() {
+    let mut setting = deployed_alone(small((Kind::Rolling, Kind::Rolling)));
+    let breaker = "strategy: ROLLING, circuit_breaker: {threshold: 3, rollback: false}";
+    setting.account = setting.account.replace("strategy: ROLLING", breaker);
+    let crashes = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let still = crashes.clone();
+    let setting = with_new(setting, move |_| still.load(Ordering::Relaxed).then(crashing));
+    play(setting, async |stage| {
+        deploy_by_hand(&stage, "2.0");
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let theirs = stage.world().rollouts();
+        assert_eq!(theirs.iter().map(|one| one.status).collect::<Vec<_>>(), ["STOPPED"], "{theirs:#?}");
+        crashes.store(false, Ordering::Relaxed);
+        let release = stage.start();
+        assert_eq!(stage.end_alone(&release).await, ExecutionStatus::Failed);
+        let why = stage.action(&release, "Deploy").error.unwrap();
+        assert!(why.starts_with("us/web failed: ECS has given up bringing shop-web:2 up"), "{why}");
+        assert!(is_on(&stage, ":1.0"), "{:?}", stage.world().traffic());
+    });
+}
+
+#[test]
+fn what_somebody_deploys_over_a_way_back_is_left_alone_and_nobody_is_called_to_undo_it() {
+    // The web service has its version when the worker fails; while its old one is brought back, somebody deploys another.
+    let setting = deployed_alone(small((Kind::Rolling, Kind::Rolling)));
+    let setting = with_new(setting, |start| of_task(start, "work").then(crashing));
+    play(setting, async |stage| {
+        let release = stage.start();
+        let comes_back = |world: &local::world::World| {
+            let mut all = world.rollouts().into_iter().filter(|one| one.definition.starts_with("shop-web:"));
+            all.any(|one| one.image.ends_with(":1.0") && one.status == "IN_PROGRESS")
+        };
+        stage.until("the web service is brought back", Duration::from_secs(900), comes_back).await;
+        deploy_by_hand(&stage, "by-hand");
+        assert_eq!(stage.end_alone(&release).await, ExecutionStatus::Failed);
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let why = stage.action(&release, "Deploy").error.unwrap();
+        let said = stage.lines(&release);
+        assert!(!why.contains("NOT ROLLED BACK") && !why.contains("by hand"), "{why}");
+        assert!(!said.iter().any(|line| line.contains("NOT ROLLED BACK")), "{said:#?}");
+        let traffic = stage.world().traffic();
+        let web = traffic.iter().find(|one| one.service == "web" && one.image.ends_with("by-hand"));
+        assert!(web.is_some(), "it is left alone: {traffic:?}");
+    });
+}

@@ -1,11 +1,13 @@
 //! What runs by the clock: when it is due, beside its own last run and beside a release that runs the same task.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use local::world::{ExecutionStatus, Life, Start};
 use shared::Time;
-use tests::{SMALL, Script, Setting, Stage, play};
+use tests::{Call, Meddling, SMALL, Script, Setting, Stage, play};
 
 use crate::launches::{MINUTE, dead_letters, most_at_once, refused, release, with_workers, work, workers};
 
@@ -142,5 +144,65 @@ fn a_run_whose_release_cannot_be_seen_waits_as_long_as_it_may_and_is_left_out() 
         tokio::time::sleep(15 * MINUTE).await;
         assert_eq!(workers(&stage).len(), 0);
         assert_eq!(stage.world().keys("cutover-artifacts", "workers/us/migrate/waiting/"), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_release_names_runs_by_the_clock_that_follow_each_other_without_end() {
+    let clock =
+        "schedules:\n  reindex: {cron: '* * * * *', task: migrate, overlap: allow, within: 20m, environments: [us]}\n";
+    let script = |start: &Start| match start.command.iter().any(|word| word == "migrate") {
+        true => Script { ends: Some((Duration::from_secs(100), 0)), ..Script::of_shop(start) },
+        false => Script::of_shop(start),
+    };
+    let setting = Setting { manifest: format!("{SMALL}{clock}"), script: Box::new(script), ..with_workers("") };
+    play(setting, async |stage| {
+        release(&stage).await;
+        tokio::time::sleep(3 * MINUTE).await;
+        let execution = stage.start();
+        assert_eq!(stage.end(&execution).await, ExecutionStatus::Failed, "{:#?}", stage.actions(&execution));
+        let verdict = stage.action(&execution, "Migrate").error.unwrap();
+        assert!(
+            verdict.starts_with("migrate failed in us: `migrate` still runs here by the clock (task "),
+            "{verdict}"
+        );
+    });
+}
+
+#[test]
+fn a_run_that_was_decided_and_could_not_begin_is_missed_when_its_time_is_over() {
+    // It is due at 22:30; ECS answers no start for a minute, and then a release runs the task for a quarter of an hour.
+    let clock = "schedules:\n  reindex: {cron: '*/30 * * * *', task: migrate, within: 5m, environments: [us]}\n";
+    let due = Time::from_millis(1_700_001_000_000);
+    let meddle = move |call: &Call<'_>| match (call.function, call.operation) {
+        ("launch-workers", "RunTask") if call.at < due.plus(2 * MINUTE) => Meddling::Throttle,
+        _ => Meddling::Pass,
+    };
+    let length = move |at: Time| if at < due { MINUTE } else { 15 * MINUTE };
+    let now = Rc::new(Cell::new(tests::BEGIN));
+    let by_now = now.clone();
+    let script = move |start: &Start| match start.command.iter().any(|word| word == "migrate") {
+        true => Script { ends: Some((length(by_now.get()), 0)), ..Script::of_shop(start) },
+        false => Script::of_shop(start),
+    };
+    let setting = Setting {
+        manifest: format!("{SMALL}{clock}"),
+        script: Box::new(script),
+        meddle: Box::new(meddle),
+        ..with_workers("")
+    };
+    play(setting, async |stage| {
+        release(&stage).await;
+        assert!(stage.now() < due);
+        tokio::time::sleep(due.since(stage.now()) + Duration::from_secs(10)).await;
+        now.set(stage.now());
+        let execution = stage.start();
+        assert_eq!(stage.end(&execution).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&execution));
+        tokio::time::sleep(5 * MINUTE).await;
+        assert!(stage.now() < due.plus(30 * MINUTE), "the next one is not due yet");
+        assert_eq!(workers(&stage).len(), 0, "it began after its time");
+        assert_eq!(stage.world().keys("cutover-artifacts", "workers/us/migrate/waiting/"), Vec::<String>::new());
+        tokio::time::sleep(20 * MINUTE).await;
+        assert_eq!(workers(&stage).len(), 1, "the next one runs");
     });
 }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use local::world::{ActionStatus, ExecutionStatus, Start};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::sweep::share;
-use tests::{Call, Meddling, Script, Setting, is_in, of_task, play, with_parameter};
+use tests::{Call, Fate, Meddling, Script, Setting, is_in, of_task, play, with_parameter};
 
 /// The shop whose migration does this.
 fn migrating(script: impl Fn(&Start) -> Script + 'static) -> Setting {
@@ -287,5 +287,38 @@ fn no_room_is_waited_for_as_long_as_it_says_also_across_hand_overs() {
         assert!(why.contains("ECS found no room for the task for 12 min"), "{why}");
         let took = stage.now().since(begun);
         assert!((Duration::from_secs(720)..Duration::from_secs(900)).contains(&took), "{took:?}");
+    });
+}
+
+#[test]
+fn a_task_that_two_actions_of_a_release_run_is_refused_the_second_time_rather_than_taken_for_done() {
+    let account = with_parameter(&Setting::default().account, "PostTask", "prepare");
+    play(Setting { account, ..Setting::default() }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let verdict = stage.action(&release, "Finish").error.unwrap();
+        assert!(verdict.contains("Prepare/Prepare of this release runs `prepare`, too"), "{verdict}");
+    });
+}
+
+#[test]
+fn what_is_said_of_an_invocation_that_died_is_not_said_of_the_one_that_does_its_job() {
+    // Nobody claims the job for a while: it is polled again, and the second event does it while the first one dies at each of its tries.
+    let mut first = None;
+    let fate = move |function: &str, payload: &Value| {
+        let task = payload.pointer("/CodePipeline.job/data/actionConfiguration/configuration/Task");
+        let is_migration = task.is_some_and(|task| task == "migrate");
+        if !function.ends_with("-run-tasks") || !is_migration {
+            return None;
+        }
+        let first = first.get_or_insert_with(|| payload.clone());
+        (first == payload).then_some(Fate::Killed(Duration::from_millis(1)))
+    };
+    let script = |_: &Start| Script { ends: Some((Duration::from_secs(900), 0)), ..Script::task(1) };
+    play(Setting { fate: Box::new(fate), ..migrating(script) }, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&release));
+        let migrations = stage.world().lives().into_iter().filter(|life| life.started_by.contains("/migrate/")).count();
+        assert_eq!(migrations, 3, "one in each environment");
     });
 }

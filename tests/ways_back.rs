@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use local::world::ExecutionStatus;
+use serde_json::json;
 use shared::Time;
 use tests::sweep::share;
 use tests::{Call, Kind, Meddling, Setting, Stage, play, with_kinds};
@@ -242,5 +243,29 @@ fn workers_and_schedules_go_back_with_their_release() {
         let released = stage.world().released();
         assert!(released["us/exports"].as_ref().is_some_and(|image| image.ends_with(":2.0")), "{released:?}");
         assert!(released.get("us/thumbs").is_none_or(Option::is_none), "nobody starts what is no more: {released:?}");
+    });
+}
+
+#[test]
+fn what_somebody_has_taken_back_before_is_no_quick_way_that_was_begun() {
+    let (setting, asked) = setting();
+    play(setting, async |stage| {
+        let [_, second] = released_twice(&stage).await;
+        // An alarm, or a person in the console, while the old tasks still wait; the way back is asked for when those of the others have gone.
+        let group = json!({"applicationName": "shop", "deploymentGroupName": "web"});
+        let listed = stage.call("CodeDeploy_20141006.ListDeployments", &group);
+        let stop = json!({"deploymentId": listed["deployments"][0], "autoRollbackEnabled": true});
+        stage.call("CodeDeploy_20141006.StopDeployment", &stop);
+        tokio::time::sleep(Duration::from_secs(15 * 60)).await;
+        let back = stage.start_back(None, None);
+        approved(&stage, &back).await;
+        assert_eq!(stage.end(&back).await, ExecutionStatus::Succeeded, "{:#?}", stage.actions(&back));
+        assert_eq!(versions(&stage), (only("2.0"), only("2.0")));
+        let said = stage.action(&back, "Deploy").summary;
+        assert!(!said.contains(&format!("the quick way (the deployments of release {second} were stopped)")), "{said}");
+        let by = |function: &str, operation: &str| {
+            asked.lock().unwrap().iter().filter(|one| one.1 == function && one.2 == operation).count()
+        };
+        assert_eq!(by("deploy-services", "StopDeployment"), 0);
     });
 }

@@ -16,7 +16,7 @@ use crate::aws::codepipeline::{Claimed, Codepipeline};
 use crate::aws::s3::{Bucket, Written};
 use crate::error::Error;
 use crate::job::{Claim, Job};
-use crate::lambda::Invocation;
+use crate::lambda::{self, Invocation};
 use crate::time::{Clock, Time};
 use crate::token;
 
@@ -62,7 +62,7 @@ struct Holder {
 
 impl Holder {
     fn new(invocation: &Invocation) -> Self {
-        let (request, life) = (format!("{:032x}", invocation.request), fastrand::u64(..));
+        let (request, life) = (written(invocation.request), fastrand::u64(..));
         Self { request, life, begun: Some(invocation.clock.now()) }
     }
 
@@ -154,6 +154,29 @@ pub(crate) async fn take_unclaimed(aws: &Aws, job: &Job, invocation: Invocation)
         Taken::Not => info!(job = job.id, "somebody else does this job"),
     }
     (taken, by)
+}
+
+/// Whether a job is known to be another invocation's than those for this request (Lambda's id): that one does it, or is told of itself.
+/// Where nothing says whose it is, it is nobody else's.
+///
+/// # Errors
+/// The call's; not that it is refused.
+pub async fn is_anothers(aws: &Aws, job: &Job, request: &str) -> Result<bool, Error> {
+    let Some(bucket) = aws.settings().bucket.as_deref() else { return Ok(false) };
+    let found = match aws.bucket(bucket).get(&key(job)).await {
+        Ok(found) => found,
+        Err(again @ Error::Again(_)) => return Err(again),
+        // S3 says so of what is not there to whom may not list.
+        Err(Error::Stop(_)) => None,
+    };
+    let holder = found.and_then(|found| serde_json::from_slice::<Holder>(&found.body).ok());
+    let own = written(lambda::request(request));
+    Ok(holder.is_some_and(|holder| holder.request != own))
+}
+
+/// A request as it is written down.
+fn written(request: u128) -> String {
+    format!("{request:032x}")
 }
 
 /// Claims the job; `None` when CodePipeline said "not now" for too long. Then nothing was claimed: an error here would

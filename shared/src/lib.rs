@@ -7,7 +7,7 @@
 mod answer;
 pub mod artifact;
 pub mod aws;
-mod claim;
+pub mod claim;
 pub mod end;
 pub mod error;
 mod halt;

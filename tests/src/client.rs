@@ -85,6 +85,8 @@ pub enum Meddling {
     Conflict,
     /// ECS finds no room for the task.
     NoRoom,
+    /// The account has as many deployments under way as it may have.
+    TooMany,
     /// The function dies before it.
     CrashBefore,
     /// It is done, and the function dies before it hears of it.
@@ -265,6 +267,7 @@ impl InProcess {
                 self.0.wires.changed.notify_one();
                 world.handle_without_room(&request, now)
             }
+            Meddling::TooMany => too_many(),
             Meddling::HangThenDo | Meddling::AbandonAndHang => {
                 if meddling == Meddling::AbandonAndHang {
                     self.abandon();
@@ -357,6 +360,13 @@ fn conflict() -> Response {
     let body = "<Error><Code>ConditionalRequestConflict</Code><Message>The conditional request cannot succeed due to a \
                 conflicting operation against this resource.</Message></Error>";
     Response { status: 409, ..Response::xml(body.into()) }
+}
+
+fn too_many() -> Response {
+    let body =
+        br#"{"__type":"DeploymentLimitExceededException","message":"The number of allowed deployments was exceeded."}"#;
+    let headers = vec![("x-amzn-errortype".to_owned(), "DeploymentLimitExceededException".to_owned())];
+    Response { status: 400, headers, body: body.to_vec() }
 }
 
 fn refused() -> Response {

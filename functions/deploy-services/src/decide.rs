@@ -53,6 +53,9 @@ pub(crate) struct State {
     /// Since when another deployment keeps a target busy, and when that was seen last.
     #[serde(rename = "u", skip_serializing_if = "Option::is_none")]
     pub(crate) busy: Option<(Time, Time)>,
+    /// Which target that is; an earlier version has not said.
+    #[serde(rename = "v", skip_serializing_if = "Option::is_none")]
+    pub(crate) busy_at: Option<u16>,
     /// After how many seconds the quick way had come to its end.
     #[serde(rename = "k", skip_serializing_if = "Option::is_none")]
     pub(crate) back_after: Option<u32>,
@@ -150,15 +153,14 @@ pub(crate) const ITS_TIMEOUT: &str = ", its `timeout`";
 
 /// Decides; what must be remembered goes into `state`.
 pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
-    if seen.targets.iter().any(|target| matches!(target.phase, Phase::Busy { .. })) {
-        let known = state.busy.filter(|(_, last)| seen.now.since(*last) < UNBROKEN);
-        state.busy = Some((known.map_or(seen.now, |(since, _)| since), seen.now));
-    }
+    note_busy(seen, state);
     if state.cause.is_none() && state.giving_up.is_none() && !seen.halted {
         let failures = seen.targets.iter().enumerate().filter_map(|(target, one)| {
             // While another release deploys, no service here is waited for.
             let since = state.turn.unwrap_or(seen.begun);
-            let busy = seen.now.since(state.busy.map_or(since, |(busy, _)| busy.max(since)));
+            let is_timed = state.busy_at.is_none_or(|at| usize::from(at) == target);
+            let busy = state.busy.filter(|_| is_timed).map_or(seen.now, |(busy, _)| busy.max(since));
+            let busy = seen.now.since(busy);
             let what = shared::text::fit(&failure(seen.now.since(since), busy, one)?, LONGEST_CAUSE);
             let waits_for_another = one.phase == Phase::Ready && one.broken.is_none() && one.dying.is_none();
             let rank = (one.was_stopped, waits_for_another, one.first_death.unwrap_or(seen.now));
@@ -185,6 +187,18 @@ pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
         return acts.map_or(Decision::Failed, Decision::Go);
     }
     go_forward(&seen.targets, &seen.workers)
+}
+
+/// Notes since when a target is busy: one clock, of the one that has been busy longest as far as is known. The others' begin when it is free.
+fn note_busy(seen: &Observation, state: &mut State) {
+    let is_busy = |at: usize| seen.targets.get(at).is_some_and(|one| matches!(one.phase, Phase::Busy { .. }));
+    let Some(first) = (0..seen.targets.len()).find(|at| is_busy(*at)) else { return };
+    let known = state.busy.filter(|(_, last)| seen.now.since(*last) < UNBROKEN);
+    let is_seen = |at: u16| seen.targets.get(usize::from(at)).is_some_and(|one| one.phase != Phase::Unknown);
+    // One that is not seen at this look may be busy yet.
+    let known = known.filter(|_| state.busy_at.is_none_or(|at| is_busy(usize::from(at)) || !is_seen(at)));
+    let at = state.busy_at.filter(|_| known.is_some()).or_else(|| u16::try_from(first).ok());
+    (state.busy, state.busy_at) = (Some((known.map_or(seen.now, |(since, _)| since), seen.now)), at);
 }
 
 /// What is to be taken back at a target: when another run of the action deploys there, the revision before is not brought back over
@@ -216,7 +230,9 @@ fn go_forward(targets: &[Observed], workers: &Standing) -> Decision {
     let is_ready = |target: &Observed| moved(target) || passes(target) || waits(target);
     let all_ready = targets.iter().filter(|target| target.behind_barrier).all(is_ready) && workers_are_prepared;
     let first_step_done = all_ready && targets.iter().all(is_known);
-    let open = all_ready && targets.iter().filter(|target| !target.behind_barrier).all(moved);
+    // What waits although its group or service was read as not waiting goes on with the others: somebody has changed that meanwhile.
+    let goes_first = |target: &&Observed| !target.behind_barrier && target.phase != Phase::Ready;
+    let open = all_ready && targets.iter().filter(goes_first).all(moved);
     let acts = targets.iter().enumerate().filter_map(|(at, target)| match &target.phase {
         Phase::Empty if target.behind_barrier || first_step_done => Some(Act::Begin { at }),
         Phase::Busy { frees: Some(how), .. } => Some(Act::Free { at, how: how.clone() }),

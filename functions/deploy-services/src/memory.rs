@@ -44,7 +44,10 @@ impl Memory {
         state: &mut State,
     ) -> Result<Self, Error> {
         let quick = match runs {
-            Some(runs) => Some(Quick::new(tick.aws, runs, &content.manifest, content.image.clone()).await),
+            Some(runs) => {
+                let since = tick.tried_before.or(tick.started).unwrap_or(tick.begun).min(tick.begun);
+                Some(Quick::new(tick.aws, runs, &content.manifest, content.image.clone(), since).await)
+            }
             None => None,
         };
         let before = Before::look(tick).await?;

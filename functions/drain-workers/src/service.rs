@@ -141,6 +141,10 @@ impl Plan {
             let is_absent = matches!(target.kind, Kind::Absent);
             service.lost = service.lost.take().or_else(|| target.failed.clone().filter(|_| !is_absent));
             service.deployed = deployed(target, moment);
+            // Told not to wait before its wait had begun: CodeDeploy answers both alike.
+            if service.released.is_some_and(|at| moment.now.since(at) > SHOWN) && service.holds() {
+                service.released = None;
+            }
             let bakes = service.phase() == Phase::Baking;
             service.listed &= bakes || !service.baked;
             service.baked = bakes;
@@ -247,11 +251,8 @@ impl Service {
             Deployed::Not | Deployed::TakenBack => Phase::Gone,
             Deployed::By(_) if !self.listed => Phase::Unknown,
             Deployed::By(target) => match &target.kind {
-                Kind::Codedeploy(group) => {
-                    let tried = group.tried();
-                    let holds = tried.is_some_and(|tried| !tried.deployment.is_over() && tried.has_moved());
-                    if holds && self.released.is_none() { Phase::Holding } else { all_gone() }
-                }
+                Kind::Codedeploy(_) if self.holds() && self.released.is_none() => Phase::Holding,
+                Kind::Codedeploy(_) => all_gone(),
                 Kind::Ecs(native) => {
                     let bakes =
                         native.tried().is_some_and(|tried| tried.deployment.stage == Some(ecs::Stage::BakeTime));
@@ -261,6 +262,13 @@ impl Service {
                 Kind::Unknown | Kind::Absent => Phase::Unknown,
             },
         }
+    }
+
+    /// Whether CodeDeploy keeps its old tasks, as it was seen last.
+    fn holds(&self) -> bool {
+        let Deployed::By(target) = &self.deployed else { return false };
+        let Kind::Codedeploy(group) = &target.kind else { return false };
+        group.tried().is_some_and(|tried| !tried.deployment.is_over() && tried.has_moved())
     }
 
     /// Whether its old tasks can be told from the new ones.

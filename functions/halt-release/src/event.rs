@@ -26,6 +26,8 @@ pub(crate) enum Asked {
         function: String,
         /// The event that it was given.
         event: Event,
+        /// The id of the request that failed, where it is told.
+        request: Option<String>,
         /// What Lambda says of its last failure.
         why: String,
     },
@@ -75,7 +77,8 @@ pub(crate) fn read(event: &Event) -> Asked {
         let function = arn.split(':').nth(6).unwrap_or("a function").to_owned();
         let why = text("/responsePayload/errorMessage").or_else(|| text("/requestContext/condition"));
         let why = why.unwrap_or("Lambda gives no reason").to_owned();
-        return Asked::Report { function, event: Event::new(failed.clone()), why };
+        let request = text("/requestContext/requestId").map(str::to_owned);
+        return Asked::Report { function, event: Event::new(failed.clone()), request, why };
     }
     let detail = |name: &str| value.pointer(&format!("/detail/{name}")).and_then(Value::as_str).map(str::to_owned);
     let (Some(pipeline), Some(execution)) = (detail("pipeline"), detail("execution-id")) else { return Asked::Nothing };
@@ -121,12 +124,13 @@ mod tests {
 
     #[test]
     fn lambdas_last_word_on_a_function_names_it_and_what_it_was_given() {
-        let record = json!({"version": "1.0", "requestContext": {"condition": "RetriesExhausted", "approximateInvokeCount": 3,
+        let record = json!({"version": "1.0", "requestContext": {"requestId": "r-1", "condition": "RetriesExhausted", "approximateInvokeCount": 3,
             "functionArn": "arn:aws:lambda:us-east-1:111122223333:function:cutover-run-tasks:$LATEST"},
             "requestPayload": {"CodePipeline.job": {"id": "job-1"}},
             "responsePayload": {"errorMessage": "Task timed out after 900 seconds"}});
-        let Asked::Report { function, event, why } = read(&Event::new(record)) else { panic!("not a report") };
+        let Asked::Report { function, event, request, why } = read(&Event::new(record)) else { panic!("not a report") };
         assert_eq!((function.as_str(), why.as_str()), ("cutover-run-tasks", "Task timed out after 900 seconds"));
+        assert_eq!(request.as_deref(), Some("r-1"));
         assert_eq!(event.value().pointer("/CodePipeline.job/id"), Some(&json!("job-1")));
     }
 }

@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
-use shared::aws::codepipeline::{Codepipeline, Sibling, tries};
+use shared::aws::codepipeline::{Claimed, Codepipeline, Sibling, tries};
 use shared::job::Release;
-use shared::{Answer, Aws, Error, Event, Invocation, Job, Journal, Success, Time, Trouble, artifact};
+use shared::{Answer, Aws, Error, Event, Invocation, Job, Journal, Success, Time, Trouble, artifact, claim};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -45,25 +45,31 @@ const NOTIFY: &str = "-notify";
 pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<(), Error> {
     match event::read(&event) {
         Asked::Nothing => Ok(()),
-        Asked::Report { function, event, why } => report(&aws, &function, &event, &why).await,
+        Asked::Report { function, event, request, why } => report(&aws, &function, (&event, request), &why).await,
         Asked::Sweep { release, carried } => sweep(&aws, release, &event, carried, invocation).await,
     }
 }
 
 /// Answers the job of a function that is dead: nobody else would. A function that dies before it has claimed its job, such
-/// as one that cannot even start, leaves that to do first: only a job that is claimed can be answered.
+/// as one that cannot even start, leaves that to do first: only a job that is claimed can be answered. A job is polled again until it
+/// is claimed, and when functions are held up for long, one that has died of it says nothing of the one that works.
 ///
 /// Safe to repeat: see [`Codepipeline::claim`] and [`Codepipeline::answer`].
-async fn report(aws: &Aws, function: &str, event: &Event, why: &str) -> Result<(), Error> {
+async fn report(aws: &Aws, function: &str, (event, request): (&Event, Option<String>), why: &str) -> Result<(), Error> {
     let Some(job) = Job::read(event) else {
         info!(function, why, "a function failed that had no job");
         return Ok(());
     };
-    warn!(function, why, job = job.id, "answering for a function that is dead");
     let codepipeline = Codepipeline::new(aws);
-    if let Some(claim) = &job.claim {
-        codepipeline.claim(&job.id, claim).await?;
+    if let Some(claim) = &job.claim
+        && codepipeline.claim(&job.id, claim).await? == Claimed::Before
+        && let Some(request) = request
+        && claim::is_anothers(aws, &job, &request).await?
+    {
+        info!(function, why, job = job.id, "another invocation does this job");
+        return Ok(());
     }
+    warn!(function, why, job = job.id, "answering for a function that is dead");
     // Losing the log never fails a release, nor does what waits for old workers or tells people.
     let warning = |summary| Answer::Succeeded(Success { summary, ..Success::default() });
     let answer = if function.ends_with(TAIL) {

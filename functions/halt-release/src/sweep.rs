@@ -179,12 +179,11 @@ impl Sweep {
         said: &mut Vec<String>,
     ) -> Result<bool, Verdict> {
         self.web = Web::Swept;
-        let Some(runs) = deployed.runs.clone().filter(|_| deployed.since.is_some() && !deployed.has_succeeded) else {
-            return Ok(false);
-        };
+        let runs = deployed.runs.clone().filter(|_| !deployed.has_succeeded);
+        let Some((runs, begun)) = runs.zip(deployed.since) else { return Ok(false) };
         self.web = Web::Unknown;
         if self.quick.is_none() {
-            let quick = Quick::new(aws, runs, &self.manifest, self.image.clone()).await;
+            let quick = Quick::new(aws, runs, &self.manifest, self.image.clone(), begun).await;
             self.quick = Some((quick, Watch::default(), seen));
         }
         let Some((quick, watch, since)) = &mut self.quick else { return Ok(false) };
@@ -395,6 +394,7 @@ impl Sweep {
             target.act(act, moment, whose, &may).await;
             if let Some(by) = &target.overtaken {
                 said.push(message::overtaken(&name, by));
+                self.followed.insert(at, true);
                 // Nothing of the release is there: a function with little time would begin to wait anew, and so would the next one.
                 return failed(target).map_or(Ok(false), Err);
             }
@@ -419,9 +419,10 @@ impl Sweep {
         for (at, is_said) in &mut self.followed {
             let target = &self.targets[*at];
             if !*is_said && !self.stuck.contains_key(&target.name()) {
-                said.push(match target.phase(&moment) {
-                    Phase::RolledBack if target.has_way_back() => message::brought_back(&target.name()),
-                    _ => message::rolled_back(&target.name()),
+                said.push(match (&target.overtaken, target.phase(&moment)) {
+                    (Some(by), _) => message::overtaken(&target.name(), by),
+                    (None, Phase::RolledBack) if target.has_way_back() => message::brought_back(&target.name()),
+                    (None, _) => message::rolled_back(&target.name()),
                 });
             }
             *is_said = true;

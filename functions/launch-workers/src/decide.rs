@@ -76,8 +76,7 @@ pub(crate) struct Decided {
 /// Decides; what must be remembered goes into the ledger.
 pub(crate) fn decide(seen: &Observation<'_>, ledger: &mut Ledger) -> Decided {
     let mut decided = Decided::default();
-    let Followed { settled, news, taken_away } =
-        follow(&Seen { now: seen.now, tasks: seen.tasks, ids: seen.ids }, ledger);
+    let Followed { settled, news } = follow(&Seen { now: seen.now, tasks: seen.tasks, ids: seen.ids }, ledger);
     decided.acts.extend(settled.into_iter().map(|id| Act::Settle { id }));
     decided.news = news;
     ledger.failed.retain(|id, _| seen.ids.contains(id));
@@ -92,14 +91,14 @@ pub(crate) fn decide(seen: &Observation<'_>, ledger: &mut Ledger) -> Decided {
     };
     let mut wanted: Vec<Option<Held>> = give_jobs(seen, kind, ledger, &mut decided);
     let room = |wanted: &[Option<Held>], ledger: &Ledger| ledger.places.len() + wanted.len() < most(kind);
-    let counts =
-        |place: &&Place| is_warm(place, kind, seen.now) && !is_shown_ending(place, seen) && !is_lost(place, seen);
-    let idle = ledger.places.iter().filter(counts).count();
-    let starting = idle + wanted.iter().filter(|job| job.is_none()).count();
+    let is_there = |place: &&Place| !is_shown_ending(place, seen) && !is_lost(place, seen);
+    let there = || ledger.places.iter().filter(is_there);
+    let idle = there().filter(|place| is_warm(place, kind, seen.now)).count();
     let warm = usize::try_from(kind.warm).unwrap_or_default();
     // And one for each whose job goes back to its broker: nobody else would come for it. One too many waits for a job, and ends at its age.
-    let taken_away = if kind.live.is_some() { taken_away } else { 0 };
-    let mut missing = warm.saturating_sub(starting).max(taken_away);
+    let coming = there().filter(|place| place.job.is_none() && place.started.is_none()).count();
+    let owed = if kind.live.is_some() { ledger.owed } else { 0 };
+    let mut missing = warm.saturating_sub(idle).max(owed.saturating_sub(coming));
     while missing > 0 && !is_pausing(ledger, seen.now) && room(&wanted, ledger) {
         wanted.push(None);
         missing -= 1;

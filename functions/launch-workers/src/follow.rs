@@ -54,8 +54,6 @@ pub(crate) struct Followed {
     /// The jobs that have their workers: they wait no longer.
     pub(crate) settled: Vec<String>,
     pub(crate) news: Vec<News>,
-    /// How many workers AWS has ended in the middle of a job that waits here no longer.
-    pub(crate) taken_away: usize,
 }
 
 /// What became of each place's task.
@@ -68,6 +66,7 @@ pub(crate) fn follow(seen: &Seen<'_>, ledger: &mut Ledger) -> Followed {
         };
         let task = seen.tasks.get(&arn);
         let started = task.and_then(|task| task.started);
+        let had_worked = place.started.is_some();
         place.started = place.started.or(started);
         place.unseen = if task.is_none() { place.unseen.or(Some(seen.now)) } else { None };
         let is_gone = place.unseen.is_some_and(|since| seen.now.since(since) > GONE);
@@ -75,22 +74,26 @@ pub(crate) fn follow(seen: &Seen<'_>, ledger: &mut Ledger) -> Followed {
         // that ECS has forgotten, may have worked: never two for one job.
         let has_worked = place.started.is_some() || is_gone || task.is_some_and(|task| has_run(task, &place));
         let is_over = task.is_some_and(Task::is_over);
+        let mut may_work = true;
         match takes(&place, task, seen) {
             Takes::Job(job) if has_worked && seen.ids.contains(&job.id) => {
                 followed.settled.push(job.id.clone());
             }
             // It waits for another one.
-            Takes::Nothing => place.job = None,
-            Takes::Job(_) | Takes::Perhaps => {}
+            Takes::Nothing => (place.job, may_work) = (None, false),
+            Takes::Job(job) => may_work = job.schedule.is_none(),
+            Takes::Perhaps => {}
+        }
+        if place.job.is_none() && has_worked && !had_worked {
+            ledger.owed = ledger.owed.saturating_sub(1);
         }
         if !is_over && !is_gone {
             kept.push(place);
             continue;
         }
         let why = task.and_then(how_it_failed);
-        // Its library gives the job back to the broker, and asks for nobody.
-        let works = place.job.as_ref().is_some_and(|job| job.schedule.is_none() && !seen.ids.contains(&job.id));
-        followed.taken_away += usize::from(has_worked && works && task.is_some_and(Task::was_taken_away));
+        // Its library gives the job back to the broker, and asks for nobody. One without a job may have taken one there.
+        ledger.owed += usize::from(has_worked && may_work && task.is_some_and(Task::was_taken_away));
         let task = shared::aws::ecs::id(&arn).to_owned();
         match (has_worked, why) {
             (true, None) if is_gone => {

@@ -30,6 +30,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause after another function has written the ledger meanwhile.
 const COLLISION: Duration = Duration::from_millis(200);
 
+/// How long it is asked whether a release runs the task: a family may have thousands of tasks, and the rest of the look has its time, too.
+const ASKED: Duration = Duration::from_secs(15);
+
 /// How many jobs are read beyond those that there is room for: some of them may have been taken before.
 const SPARE: usize = 10;
 
@@ -44,6 +47,8 @@ pub(crate) struct Look<'a> {
     keys: Keys,
     counts: Counts,
     starts: Starts<'a>,
+    /// The tasks of which it was said how they have ended.
+    told: BTreeSet<String>,
 }
 
 /// What follows from a look.
@@ -62,7 +67,8 @@ impl<'a> Look<'a> {
     ) -> Self {
         let keys = Keys::new(environment, name);
         let starts = Starts::new(aws, environment, name);
-        Self { aws, bucket, environment, name, kind, keys, counts: Counts::default(), starts }
+        let told = BTreeSet::new();
+        Self { aws, bucket, environment, name, kind, keys, counts: Counts::default(), starts, told }
     }
 
     /// Looks and acts until nothing is left to do, or the time is over.
@@ -79,10 +85,10 @@ impl<'a> Look<'a> {
                 Ok(Some(Then::Done)) => break Ok(()),
                 Ok(Some(Then::LookAgain(pause))) => pause,
                 Ok(None) => PAUSE,
-                Err(verdict) => return Err(verdict.into()),
+                Err(verdict) => break Err(Error::from(verdict)),
             };
             if invocation.left() < pause + LAST_LOOK {
-                break said.map_or(Ok(()), Err);
+                break said.map_or(Ok(()), |why| Err(Error::Again(why)));
             }
             tokio::time::sleep(pause).await;
         };
@@ -92,11 +98,11 @@ impl<'a> Look<'a> {
         }
         match last {
             Ok(()) => Ok(()),
-            Err(why) if self.counts.are_noted => {
+            Err(Error::Again(why)) if self.counts.are_noted => {
                 warn!(environment = self.environment, worker = self.name, why, "the rest waits for the next look");
                 Ok(())
             }
-            Err(why) => Err(Error::Again(why)),
+            Err(why) => Err(why),
         }
     }
 
@@ -139,8 +145,10 @@ impl<'a> Look<'a> {
         let oldest = self.oldest(&ledger, &by_age).await?;
         let is_released_now = match self.kind {
             Some(kind) if kind.live.is_none() && !oldest.is_empty() => {
+                let asked = tokio::time::timeout(ASKED, self.starts.is_of_a_release(kind, now)).await;
+                let seen = asked.unwrap_or_else(|_| Err(Error::Again("there are too many tasks of its family".into())));
                 // Not knowing, it waits, as long as it may.
-                self.starts.is_of_a_release(kind, now).await.unwrap_or_else(|why| {
+                seen.unwrap_or_else(|why| {
                     failed.get_or_insert(why);
                     true
                 })
@@ -165,7 +173,12 @@ impl<'a> Look<'a> {
         let mut given = given.filter(|job| now.since(job.since) >= shared::aws::SHOWN);
         let gives = given.any(|job| ids.contains(&job.id) && !is_settled(&job.id));
         if ledger != before || leaves {
-            if !self.write(&key, object.as_ref(), &ledger).await? {
+            let written = self.write(&key, object.as_ref(), &ledger).await;
+            if written.is_err() {
+                // Better twice than never: it may be written, and then nobody knows it any more.
+                news.iter().for_each(|one| self.tell(one));
+            }
+            if !written? {
                 let pause = u64::try_from(COLLISION.as_millis()).unwrap_or(1);
                 return Ok(Then::LookAgain(Duration::from_millis(fastrand::u64(1..=pause))));
             }
@@ -177,22 +190,32 @@ impl<'a> Look<'a> {
         for one in &news {
             self.tell(one);
         }
+        // One that cannot be left now keeps nobody from being started.
         for act in acts {
-            if let Act::Leave { job, why } = act {
-                self.leave(&job, &why, now).await?;
+            if let Act::Leave { job, why } = act
+                && let Err(why) = self.leave(&job, &why, now).await
+            {
+                failed.get_or_insert(why);
             }
         }
         for (id, why) in refused {
-            if let Some(job) = self.job(&id).await? {
-                self.leave(&job, &Left::Impossible(why), now).await?;
+            let left = async {
+                let Some(job) = self.job(&id).await? else { return Ok(()) };
+                self.leave(&job, &Left::Impossible(why), now).await
+            };
+            if let Err(why) = left.await {
+                failed.get_or_insert(why);
             }
         }
         self.counts.note(&ledger, &ids, by_age.first().map(|(since, _)| now.since(*since)));
-        if let Some(why) = failed {
-            return Err(why);
+        let goes_on = ledger.starts.iter().any(|start| self.starts.goes_on(start));
+        match failed {
+            // Until nothing else is left to do.
+            Some(Error::Stop(_)) if goes_on => {}
+            Some(why) => return Err(why),
+            None => {}
         }
-        let again = ledger.starts.iter().any(|start| self.starts.goes_on(start)) || leaves || gives;
-        Ok(if again { Then::LookAgain(Duration::ZERO) } else { Then::Done })
+        Ok(if goes_on || leaves || gives { Then::LookAgain(Duration::ZERO) } else { Then::Done })
     }
 
     /// Writes the ledger over what was read of it; `false` when somebody else has done so before.
@@ -323,7 +346,12 @@ impl<'a> Look<'a> {
         }
     }
 
+    /// Says it, once.
     fn tell(&mut self, news: &News) {
+        let (News::Done { task, .. } | News::Failed { task, .. } | News::NotStarted { task, .. }) = news;
+        if !self.told.insert(task.clone()) {
+            return;
+        }
         let said = message::news(self.environment, self.name, news);
         match news {
             News::Done { .. } => info!(environment = self.environment, worker = self.name, "{said}"),

@@ -24,7 +24,7 @@ pub(crate) fn left(job: &Job, why: &Left) -> Option<String> {
     match why {
         Left::Taken => None,
         Left::Skipped => Some(format!(
-            "{environment}/{worker}: the run of `{schedule}` that was due at {due} is left out: the last one still goes on"
+            "{environment}/{worker}: the run of `{schedule}` that was due at {due} is left out: the last one has not ended"
         )),
         Left::Missed => Some(format!(
             "{environment}/{worker}: the run of `{schedule}` that was due at {due} was MISSED: it could not begin in time (no room, or a release ran the same task)"

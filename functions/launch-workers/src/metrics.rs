@@ -28,14 +28,14 @@ impl Counts {
     /// How it stands.
     pub(crate) fn note(&mut self, ledger: &Ledger, ids: &BTreeSet<String>, oldest: Option<Duration>) {
         self.are_noted = true;
-        // One whose start fails again and again has a place, and nobody who works on it.
-        let has_task = |id: &String| {
+        // One whose start fails again and again has a place, and nobody who works on it; nor does a task that never comes up.
+        let has_worker = |id: &String| {
             let of_it = |place: &&Place| place.job.as_ref().is_some_and(|job| job.id == *id);
-            ledger.places.iter().filter(of_it).any(|place| place.task.is_some())
+            ledger.places.iter().filter(of_it).any(|place| place.started.is_some())
         };
         self.running = ledger.places.len();
         self.idle = ledger.places.iter().filter(|place| place.job.is_none()).count();
-        self.waiting = ids.iter().filter(|id| !has_task(id)).count();
+        self.waiting = ids.iter().filter(|id| !has_worker(id)).count();
         self.oldest = oldest.filter(|_| self.waiting > 0).unwrap_or_default();
     }
 }
@@ -71,7 +71,34 @@ fn values(counts: &Counts) -> Vec<(&'static str, Unit, f64)> {
 
 #[cfg(test)]
 mod tests {
+    use shared::workers::ledger::{Held, Place};
+
     use super::*;
+
+    #[test]
+    fn a_job_waits_until_its_worker_runs() {
+        let held = |id: &str| Held { id: id.into(), since: Time::from_millis(1), schedule: None };
+        let place = |id: &str, started| Place {
+            start: 0,
+            asked: Time::from_millis(1),
+            unseen: None,
+            definition: "d".into(),
+            container: None,
+            task: Some(format!("t-{id}")),
+            started,
+            job: Some(held(id)),
+        };
+        let mut ledger = Ledger::begun(Time::from_millis(1), 7);
+        ledger.places = vec![place("1", Some(Time::from_millis(2))), place("2", None)];
+        let mut counts = Counts::default();
+        let ids = ["1", "2", "3"].map(str::to_owned).into();
+        counts.note(&ledger, &ids, Some(Duration::from_secs(9)));
+        assert_eq!(
+            (counts.waiting, counts.oldest.as_secs()),
+            (2, 9),
+            "one that stays PENDING for ever works on nothing"
+        );
+    }
 
     #[test]
     fn what_has_not_happened_costs_no_metric() {

@@ -19,6 +19,9 @@ use crate::follow;
 /// How long a start that another function has decided is that function's own: longer than its call takes, and it may try twice.
 const ANOTHERS: Duration = Duration::from_secs(25);
 
+/// How long a run by the clock is asked for before its job waits again, for as long as its schedule lets it: an invocation's length.
+const LATE: Duration = Duration::from_secs(60);
+
 /// For how long ECS shows what has stopped, about (fact 19): after that, looking for it tells nothing.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
 
@@ -32,16 +35,14 @@ pub(crate) struct Starts<'a> {
     pub(crate) own: BTreeSet<u64>,
     /// Those that were asked for here.
     asked: BTreeSet<u64>,
-    /// Those that wait for a release's own run of the same task.
-    waiting: BTreeSet<u64>,
     /// When it was seen last whether a release runs the task, and whether one did.
     release: Option<(Time, bool)>,
 }
 
 impl<'a> Starts<'a> {
     pub(crate) fn new(aws: &'a Aws, environment: &'a str, name: &'a str) -> Self {
-        let (own, asked, waiting) = Default::default();
-        Self { aws, environment, name, own, asked, waiting, release: None }
+        let (own, asked) = Default::default();
+        Self { aws, environment, name, own, asked, release: None }
     }
 
     /// Whether this function goes on with a start.
@@ -49,10 +50,9 @@ impl<'a> Starts<'a> {
         self.own.contains(&start.number) || now.since(start.asked) > ANOTHERS
     }
 
-    /// Whether it has something to do for it at once. What a refused one may have begun is looked for by a later look, and that asks
-    /// for what waits for a release.
+    /// Whether it has something to do for it at once. What a refused one may have begun is looked for by a later look.
     pub(crate) fn goes_on(&self, start: &Start) -> bool {
-        self.own.contains(&start.number) && start.refused.is_none() && !self.waiting.contains(&start.number)
+        self.own.contains(&start.number) && start.refused.is_none()
     }
 
     /// Asks ECS for the tasks of a start, or looks for them when it was refused; `refused` gets the jobs on which nobody can work.
@@ -88,7 +88,7 @@ impl<'a> Starts<'a> {
         let is_first = self.asked.insert(start.number) && self.own.contains(&start.number);
         let is_first = is_first && now.since(start.asked) <= ANOTHERS;
         // When it was decided, no release ran it.
-        if !is_first && start.kind.live.is_none() && self.has_begun_or_waits(ledger, start, now).await? {
+        if !is_first && start.kind.live.is_none() && self.has_begun_or_is_late(ledger, start, now).await? {
             return Ok(None);
         }
         let run = Run {
@@ -129,7 +129,7 @@ impl<'a> Starts<'a> {
     /// It is refused, and may have begun its tasks before: they are looked for once ECS must show them.
     fn keep(&self, ledger: &mut Ledger, start: &Start, now: Time, why: String) -> Option<String> {
         warn!(environment = self.environment, worker = self.name, why, "refused: an attempt before may have begun it");
-        follow::refused_late(ledger, start.number, Refused { at: now, why });
+        follow::refused_late(ledger, start.number, Refused { at: now, why, is_late: false });
         None
     }
 
@@ -142,7 +142,8 @@ impl<'a> Starts<'a> {
         now: Time,
     ) -> Result<Option<String>, Error> {
         let age = now.since(refused.at);
-        if age < SHOWN {
+        // Who has read the ledger before may ask for a late one yet, for as long as it lives.
+        if age < if refused.is_late { LATE + SHOWN } else { SHOWN } {
             return Ok(None);
         }
         let tasks = match self.tasks(&start.kind).await {
@@ -156,6 +157,9 @@ impl<'a> Starts<'a> {
         if !arns.is_empty() {
             self.tell_started(arns.len(), start, &refused.why);
             follow::started(ledger, start.number, &arns, &[], now);
+        } else if refused.is_late {
+            // Its job waits again, and may be missed.
+            follow::started(ledger, start.number, &[], &[], now);
         } else if is_for_room(&refused.why) {
             follow::started(ledger, start.number, &[], std::slice::from_ref(&refused.why), now);
         } else {
@@ -187,8 +191,9 @@ impl<'a> Starts<'a> {
         runs
     }
 
-    /// Whether a start is not asked for again: it is seen to have begun, or a release runs the same task.
-    async fn has_begun_or_waits(&mut self, ledger: &mut Ledger, start: &Start, now: Time) -> Result<bool, Error> {
+    /// Whether a start is not asked for again: it is seen to have begun, or a release runs the same task, or it is late. What is late waits
+    /// again as its job does, which may be missed: a start does not know for how long it may wait.
+    async fn has_begun_or_is_late(&mut self, ledger: &mut Ledger, start: &Start, now: Time) -> Result<bool, Error> {
         let tasks = match self.tasks(&start.kind).await {
             // What keeps it from being seen refuses the start itself, with a reason.
             Err(Error::Stop(_)) => return Ok(false),
@@ -201,10 +206,16 @@ impl<'a> Starts<'a> {
             return Ok(true);
         }
         let waits = self.note_release(&tasks, now);
-        if waits {
-            self.waiting.insert(start.number);
+        // What an earlier version has asked for cannot be told from what else it has started.
+        if !start.is_named {
+            return Ok(waits);
         }
-        Ok(waits)
+        let is_late = waits || now.since(start.asked) > LATE;
+        if is_late {
+            let why = "it could not begin in time".into();
+            follow::refused_late(ledger, start.number, Refused { at: now, why, is_late: true });
+        }
+        Ok(is_late)
     }
 
     /// The tasks of a kind's family, also those that have stopped: by `startedBy` alone, ECS lists none of these.

@@ -220,7 +220,7 @@ async fn look(aws: &Aws, release: &Release, manifest: &Manifest) -> Result<(Told
     let execution = codepipeline.execution(release).await?;
     let actions = codepipeline.siblings(release).await?;
     let place = (aws.region(), aws.settings().log_group.clone());
-    let is_back = aws.settings().goes_back(&release.pipeline);
+    let is_back = execution.is_rollback || aws.settings().goes_back(&release.pipeline);
     let place = (place.0.as_str(), place.1.as_deref());
     let told = Told::new(&manifest.application, release, &execution, &actions, place, is_back);
     Ok((told, actions))

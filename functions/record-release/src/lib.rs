@@ -156,7 +156,7 @@ impl Recorder<'_> {
             return Ok(false);
         }
         release.attempt = tries(&actions, &release).attempt;
-        let back = self.aws.settings().goes_back(pipeline);
+        let back = shown.is_rollback || self.aws.settings().goes_back(pipeline);
         let content = record::content_of(self.aws, &actions).await?;
         let commits = record::commits_of(self.aws, &actions).await?;
         let mut artifact = String::new();

@@ -17,7 +17,7 @@ use shared::{Aws, Error, Event, Invocation, Next, Tick};
 use tracing::info;
 
 use decide::{Act, Decision, Observation, Site, State, decide};
-use plan::Plan;
+use plan::{Plan, Surveyed};
 
 /// The action's parameters.
 #[derive(Debug, Deserialize)]
@@ -60,7 +60,9 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Pl
     };
     if !state.surveyed && !tick.halted {
         match plan.survey(tick).await {
-            Ok(done) => state.surveyed = done,
+            Ok(Surveyed::Done) => state.surveyed = true,
+            Ok(Surveyed::NotYet) => {}
+            Ok(Surveyed::RunsTwice(wrong)) => return Ok(Next::Fail(wrong)),
             Err(again @ Error::Again(_)) => return Err(again),
             Err(Error::Stop(wrong)) => {
                 // The function before this one may have died right after it had found all good, and begun.

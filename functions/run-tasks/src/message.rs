@@ -105,6 +105,14 @@ pub(crate) fn succeeded(tick: &Tick<'_>, plan: &Plan, state: &State) -> Success 
     Success { summary, variables, link: Some(link(tick)) }
 }
 
+/// Another action of the release runs the same task.
+pub(crate) fn twice_in_a_release(name: &str, stage: &str, action: &str) -> Verdict {
+    Verdict::misconfigured(format!(
+        "{stage}/{action} of this release runs `{name}`, too, and what that has run would be taken for this action's: give the task a second \
+         name in deploy.yaml, with the same command, and name that one here"
+    ))
+}
+
 /// Nobody waits for this run any more.
 pub(crate) fn taken_over() -> Verdict {
     Verdict::failed("The release was stopped, and this stage is tried again: that try takes up what it finds.")

@@ -8,13 +8,15 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use shared::artifact::Content;
 use shared::aws::Place;
-use shared::aws::codepipeline::Codepipeline;
+use shared::aws::codepipeline::{Codepipeline, Sibling};
 use shared::aws::ecs::{Definition, Ecs, Of};
+use shared::job::Release;
 use shared::manifest::{self, Manifest};
 use shared::survey::Survey;
 use shared::{Error, Tick, Verdict};
 
 use crate::decide::{Act, State};
+use crate::message;
 use crate::others::OtherReleases;
 use crate::site::Site;
 
@@ -50,6 +52,15 @@ struct Group {
     sites: Vec<usize>,
 }
 
+/// How far the look at all that a release needs has come.
+pub(crate) enum Surveyed {
+    /// All fits, or was looked at for another task.
+    Done,
+    NotYet,
+    /// Another action of the release runs the same task.
+    RunsTwice(Verdict),
+}
+
 impl Plan {
     pub(crate) async fn new(tick: &Tick<'_>, content: Content, name: &str) -> Result<Self, Error> {
         let task = content.manifest.task(name)?.clone();
@@ -71,13 +82,16 @@ impl Plan {
     ///
     /// # Errors
     /// What is wrong; or what AWS does not answer.
-    pub(crate) async fn survey(&mut self, tick: &Tick<'_>) -> Result<bool, Error> {
+    pub(crate) async fn survey(&mut self, tick: &Tick<'_>) -> Result<Surveyed, Error> {
         let survey = match &mut self.survey {
             Some(survey) => survey,
-            None if has_run_before(tick, &self.name).await? => return Ok(true),
-            None => self.survey.insert(Survey::new(tick.aws, &self.manifest).await),
+            None => match before(tick, &self.name).await? {
+                Before::Same(wrong) => return Ok(Surveyed::RunsTwice(wrong)),
+                Before::Another => return Ok(Surveyed::Done),
+                Before::Nothing => self.survey.insert(Survey::new(tick.aws, &self.manifest).await),
+            },
         };
-        survey.look().await
+        Ok(if survey.look().await? { Surveyed::Done } else { Surveyed::NotYet })
     }
 
     /// Takes up what the invocation before this one knew.
@@ -268,14 +282,34 @@ impl Plan {
     }
 }
 
-/// Whether another task of the release has run before this one.
-async fn has_run_before(tick: &Tick<'_>, name: &str) -> Result<bool, Error> {
-    match Codepipeline::new(tick.aws).siblings(tick.release).await {
-        Ok(siblings) => {
-            Ok(siblings.iter().any(|one| one.has_succeeded() && one.task.as_ref().is_some_and(|task| task != name)))
-        }
-        Err(again @ Error::Again(_)) => Err(again),
+/// What a release has run before this task.
+enum Before {
+    /// Nothing.
+    Nothing,
+    /// Another task.
+    Another,
+    /// The same task, as another action, whose tasks would be taken for this one's.
+    Same(Verdict),
+}
+
+/// Looks at what the release has run before.
+///
+/// # Errors
+/// The call's.
+async fn before(tick: &Tick<'_>, name: &str) -> Result<Before, Error> {
+    let siblings = match Codepipeline::new(tick.aws).siblings(tick.release).await {
+        Ok(siblings) => siblings,
+        Err(again @ Error::Again(_)) => return Err(again),
         // Where that may not be asked, looking again does no harm.
-        Err(Error::Stop(_)) => Ok(false),
+        Err(Error::Stop(_)) => return Ok(Before::Nothing),
+    };
+    let Release { stage, action, .. } = tick.release;
+    let own = stage.as_ref().zip(action.as_ref());
+    let is_other = |one: &&Sibling| own.is_some_and(|own| own != (&one.stage, &one.action));
+    let runs_it = |one: &&Sibling| one.runs_tasks && one.task.as_deref() == Some(name);
+    if let Some(other) = siblings.iter().filter(is_other).find(runs_it) {
+        return Ok(Before::Same(message::twice_in_a_release(name, &other.stage, &other.action)));
     }
+    let is_another = |one: &Sibling| one.has_succeeded() && one.task.as_ref().is_some_and(|task| task != name);
+    Ok(if siblings.iter().any(is_another) { Before::Another } else { Before::Nothing })
 }

@@ -50,6 +50,8 @@ pub(crate) struct Site {
     missing_since: Option<Time>,
     /// Since when another release's task is seen here, or one of an earlier try that ends.
     others_since: Option<(String, Time)>,
+    /// Since when a run of the same task by the clock is seen here; several may follow each other.
+    by_clock_since: Option<Time>,
     looking: Trouble,
     /// A trouble of its own: a look that goes well says nothing of it, nor it of a look.
     pub(crate) defining: Trouble,
@@ -89,6 +91,7 @@ impl Site {
             begun: false,
             missing_since: None,
             others_since: None,
+            by_clock_since: None,
             looking: Trouble::default(),
             defining: Trouble::default(),
             acting: Trouble::default(),
@@ -254,7 +257,8 @@ impl Site {
         let by_clock = Some((self.name.as_str(), name));
         let is_by_clock = |other: &&Task| names::read_worker_started_by(&other.started_by) == by_clock;
         if let Some(other) = others.iter().filter(|other| !other.is_over()).find(is_by_clock) {
-            if self.waited_for(&other.arn, tick.now) < BY_CLOCK {
+            let since = *self.by_clock_since.get_or_insert(tick.now);
+            if tick.now.since(since) < BY_CLOCK {
                 return Ok(false);
             }
             return Err(Verdict::failed(format!(
@@ -263,6 +267,7 @@ impl Site {
             ))
             .into());
         }
+        self.by_clock_since = None;
         for other in others.iter().filter(|other| !other.is_over()) {
             let Some(whose) = names::read_started_by(&other.started_by) else { continue };
             if whose.task == name && whose.environment == self.name {
@@ -281,7 +286,7 @@ impl Site {
         Ok(true)
     }
 
-    /// How long this task has been waited for, which is of another release, an earlier try or the clock.
+    /// How long this task has been waited for, which is of another release or an earlier try.
     fn waited_for(&mut self, task: &str, now: Time) -> Duration {
         let (of, since) = self.others_since.get_or_insert_with(|| (task.to_owned(), now));
         if of != task {

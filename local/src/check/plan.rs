@@ -7,11 +7,22 @@ use shared::manifest::{Barrier, DeploymentKind, Environment, Service, ServiceKin
 use crate::account::{Account, Controller};
 use crate::template::{Action, Stack};
 
-/// The tasks that the pipeline runs and the manifest does not have.
+/// The tasks that the pipeline runs and the manifest does not have, or that it runs twice.
 pub(crate) fn missing_tasks(manifest: &Manifest, stack: &Stack) -> Vec<String> {
     let mut missing = Vec::new();
+    let mut run: Vec<(&str, &str, &str)> = Vec::new();
     for (stage, action) in actions(stack) {
         let Some(task) = task_of(action) else { continue };
+        if provider(action) == "RunTasks" {
+            if let Some((_, first, other)) = run.iter().find(|(known, ..)| *known == task) {
+                missing.push(format!(
+                    "the pipeline's actions {first}/{other} and {stage}/{} run the same task `{task}`, and what the first has run would be \
+                     taken for the second's: give the task a second name in `tasks`, with the same command",
+                    action.name
+                ));
+            }
+            run.push((task, stage, &action.name));
+        }
         if !manifest.tasks.contains_key(task) && provider(action) == "RunTasks" {
             let why = shared::text::unknown("task", task, manifest.tasks.keys().map(String::as_str));
             let stop = if why.ends_with(['?', '.']) { "" } else { "." };

@@ -473,6 +473,7 @@ impl World {
             let (live, healthy) = self.set_tasks(&set.id);
             json!({"id": set.id, "status": if set.definition == service.definition { "PRIMARY" } else { "ACTIVE" },
                 "taskDefinition": set.definition, "desiredCount": set.desired, "runningCount": healthy,
+                "rolloutState": self.rollout_state(&set.id),
                 "pendingCount": live - healthy, "failedTasks": set.died, "createdAt": stamp(set.created),
                 "updatedAt": stamp(set.created)})
         });

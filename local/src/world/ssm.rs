@@ -191,6 +191,10 @@ impl World {
             let why = format!("Standard tier parameters support a maximum parameter value of {LONGEST} characters.");
             return Err(Fault::new("ValidationException", why));
         }
+        if input.value.contains("{{") && input.value.contains("}}") {
+            let why = "Parameter value can't nest another parameter. Do not use \"{{}}\" in the value.";
+            return Err(Fault::new("ValidationException", why));
+        }
         let by = format!("arn:aws:iam::{}:user/{}", self.account, request.access_key());
         let version = |number| Version { number, value: input.value.clone(), at: self.now, by: by.clone() };
         let number = match self.ssm.0.get_mut(&input.name) {

@@ -220,7 +220,7 @@ pub enum Asked {
     /// It was created, with this id.
     Created(String),
     /// The group is busy with another one (fact 27).
-    Busy,
+    Busy(String),
     /// CodeDeploy said "not now", for this reason: it has created none.
     NotNow(Error),
 }
@@ -266,8 +266,13 @@ impl Codedeploy {
             let call = call.description(description).revision(revision).set_override_alarm_configuration(ignored);
             let error = match call.customize().config_override(once()).send().await {
                 // Without an id, it is found by its description.
-                Ok(output) => return Ok(output.deployment_id.map_or(Asked::Busy, Asked::Created)),
-                Err(error) if code(&error) == "DeploymentLimitExceededException" => return Ok(Asked::Busy),
+                Ok(output) => {
+                    let unnamed = || Asked::Busy(format!("{} names no deployment", self.call("CreateDeployment")));
+                    return Ok(output.deployment_id.map_or_else(unnamed, Asked::Created));
+                }
+                Err(error) if code(&error) == "DeploymentLimitExceededException" => {
+                    return Ok(Asked::Busy(failure(&self.call("CreateDeployment"), &error).message().to_owned()));
+                }
                 Err(error) if is_not_now(&error) => {
                     return Ok(Asked::NotNow(failure(&self.call("CreateDeployment"), &error)));
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_sdk_codepipeline::Client;
 use aws_sdk_codepipeline::config::retry::RetryConfig;
 use aws_sdk_codepipeline::types::{
-    ActionExecutionFilter, ExecutionDetails, FailureDetails, FailureType, PipelineExecutionStatus,
+    ActionExecutionFilter, ExecutionDetails, ExecutionType, FailureDetails, FailureType, PipelineExecutionStatus,
 };
 pub use siblings::{ActionStatus, Others, Sibling, facts, of_the_try, others, tries};
 use siblings::{is_listed, own_run, sibling, was_begun_again};
@@ -70,6 +70,8 @@ pub struct Execution {
     pub summary: String,
     /// What started it: the kind, and the person or webhook.
     pub trigger: (String, String),
+    /// Whether it is CodePipeline's own way back: a stage that is rolled back to an execution before.
+    pub is_rollback: bool,
 }
 
 impl Execution {
@@ -265,6 +267,7 @@ impl<'a> Codepipeline<'a> {
                 text(seen.trigger().and_then(|trigger| trigger.trigger_type()).map(|kind| kind.as_str())),
                 text(seen.trigger().and_then(|trigger| trigger.trigger_detail())),
             ),
+            is_rollback: seen.execution_type() == Some(&ExecutionType::Rollback),
         })
     }
 

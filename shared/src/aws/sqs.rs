@@ -16,7 +16,10 @@ impl Aws {
     /// The call's.
     pub async fn send(&self, queue: &str, body: &str, reason: &str) -> Result<(), Error> {
         let config = aws_sdk_sqs::config::Builder::from(self.config()).retry_partition(allowance()).build();
-        let reason = MessageAttributeValue::builder().data_type("String").string_value(text::fit(reason, 1000)).build();
+        // What SQS may refuse must not keep a message from being seen (its "unsupported characters").
+        let is_refused = |char: char| char.is_control() && char != '\n' || matches!(char, '\u{fffe}' | '\u{ffff}');
+        let reason = text::fit(&reason.replace(is_refused, " "), 1000);
+        let reason = MessageAttributeValue::builder().data_type("String").string_value(reason).build();
         let reason = reason.map_err(|error| Verdict::failed(format!("a message cannot be made: {error}")))?;
         let call = Client::from_conf(config).send_message().queue_url(queue).message_body(body);
         let sent = call.message_attributes("reason", reason).send().await;

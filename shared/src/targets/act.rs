@@ -61,6 +61,8 @@ impl Target {
                     // What keeps it busy is another one, or is this one and not listed yet.
                     Begun::Known if matches!(group.standing, Standing::None(Some(_))) => self.unlisted = None,
                     Begun::Known => {}
+                    // It is not asked for again before lists must show it.
+                    Begun::Unlisted(why) => return Err(why),
                     Begun::NotNow(why) => {
                         self.unlisted = None;
                         return Err(why);

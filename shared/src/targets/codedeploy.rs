@@ -57,6 +57,8 @@ pub enum Standing {
 pub(super) enum Begun {
     /// Whether there is one.
     Known,
+    /// That there is one, or that there are too many elsewhere: none is listed here yet.
+    Unlisted(Error),
     /// That there is none, and why.
     NotNow(Error),
 }
@@ -205,7 +207,13 @@ impl Group {
                 self.standing = Standing::Ours(Box::new(Tried::new(deployment)));
                 Ok(Begun::Known)
             }
-            Asked::Busy => self.look_for_busy(site, whose).await.map(|()| Begun::Known),
+            Asked::Busy(why) => {
+                self.look_for_busy(site, whose).await?;
+                match self.standing {
+                    Standing::None(None) => Ok(Begun::Unlisted(Error::Again(why))),
+                    Standing::NotListed | Standing::None(Some(_)) | Standing::Ours(_) => Ok(Begun::Known),
+                }
+            }
             Asked::NotNow(why) => Ok(Begun::NotNow(why)),
         }
     }
@@ -277,7 +285,7 @@ impl Group {
                 Ok(true)
             }
             // The reply to an earlier try was lost, or something else is under way: the next try will tell.
-            Asked::Busy => self.look_for_busy(site, whose).await.map(|()| true),
+            Asked::Busy(_) => self.look_for_busy(site, whose).await.map(|()| true),
             Asked::NotNow(why) => Err(why),
         }
     }

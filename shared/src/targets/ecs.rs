@@ -39,6 +39,8 @@ pub struct Native {
     pub stops_first: bool,
     /// When what the service has was begun, where ECS says so.
     began: Option<Time>,
+    /// Whether ECS had given that up, and left it so.
+    gave_up: bool,
     /// The task definition that the service had when it was looked at, or when what had kept it busy was over.
     pub had: String,
     /// What was found there.
@@ -71,6 +73,8 @@ pub struct Tried {
     pub before: Option<String>,
     /// The deployment of what ran before.
     pub back: Option<Deployment>,
+    /// When that one was first seen to be over.
+    pub(super) back_over: Option<Time>,
     /// The pause that was ended last, and when: until that shows, it is not asked for again.
     ended_pause: Option<(String, Time)>,
 }
@@ -91,6 +95,7 @@ impl Native {
             is_balanced: seen.is_balanced,
             stops_first: seen.stops_first(),
             began: seen.deployed,
+            gave_up: seen.has_given_up,
             had: seen.definition.clone(),
             standing: Standing::NotListed,
             is_asked: false,
@@ -161,7 +166,14 @@ impl Native {
                 _ => None,
             };
             let definition = revision(&newest.target.arn).map(|to| to.definition.clone()).unwrap_or_default();
-            let tried = Tried { deployment: newest.clone(), definition, before, back: None, ended_pause: None };
+            let tried = Tried {
+                deployment: newest.clone(),
+                definition,
+                before,
+                back: None,
+                back_over: None,
+                ended_pause: None,
+            };
             self.standing = Standing::Ours(Box::new(tried));
         }
         let Some(tried) = self.tried_mut() else { return };
@@ -176,11 +188,13 @@ impl Native {
     }
 
     /// Notes what the service has right before a deployment is begun: something may have begun there since it was asked what keeps it
-    /// busy.
-    pub(super) fn note_what_runs(&mut self, seen: &Service) {
-        if (&seen.definition, seen.deployed) != (&self.had, self.began) {
-            (self.had, self.began, self.is_asked) = (seen.definition.clone(), seen.deployed, false);
-        }
+    /// busy, and somebody may have configured it anew.
+    pub(super) fn note_what_runs(&mut self, site: &Site, seen: &Service) {
+        let new = Self::new(site, seen);
+        let is_as_before = (&new.had, new.began, &new.barrier, &new.adds, &new.strategy)
+            == (&self.had, self.began, &self.barrier, &self.adds, &self.strategy);
+        let standing = std::mem::replace(&mut self.standing, Standing::NotListed);
+        *self = Self { standing, is_asked: self.is_asked && is_as_before, ..new };
     }
 
     /// Tells ECS to deploy.
@@ -271,7 +285,7 @@ impl Native {
             let services = site.ecs.services(site.cluster(), std::slice::from_ref(&site.ecs_service)).await?;
             if let Some(seen) = services.get(&site.ecs_service) {
                 self.had.clone_from(&seen.definition);
-                self.began = seen.deployed;
+                (self.began, self.gave_up) = (seen.deployed, seen.has_given_up);
             }
         }
         self.standing = match other {
@@ -303,6 +317,10 @@ impl Native {
                 Standing::None(Some(Busy { with, frees, given_up: None }))
             }
             // Without a deployment under way, what the service has is what runs.
+            // It says so and runs something else, and an update to what it has would begin nothing.
+            None if deploys.definition == Some(self.had.as_str()) && self.gave_up => {
+                return Err(words::given_up_by_ecs(site, &self.had).into());
+            }
             None if deploys.definition == Some(self.had.as_str()) => Standing::Same,
             None => Standing::None(None),
         };
@@ -374,14 +392,22 @@ impl Tried {
         matches!(self.deployment.status, Status::Successful | Status::Stopped | Status::RollbackFailed)
     }
 
+    /// Notes when its way back was first seen to have ended otherwise than it should.
+    pub(super) fn note_the_end_of_its_way_back(&mut self, now: Time) {
+        let ends = |back: &Deployment| back.status.is_over() && back.status != Status::Successful;
+        self.back_over = if self.back.as_ref().is_some_and(ends) { self.back_over.or(Some(now)) } else { None };
+    }
+
     fn phase(&self, barrier: Option<&Stage>, pauses: &[Stage], context: &Context<'_>) -> Phase {
         if let Some(back) = &self.back {
-            return phase_back(back);
+            return phase_back(back, context);
         }
         let deployment = &self.deployment;
         match deployment.status {
             Status::Pending | Status::InProgress | Status::Unknown(_) => self.phase_going(barrier, pauses, context),
-            Status::StopRequested | Status::RollbackRequested | Status::RollbackInProgress => {
+            // Another one takes its place, or it had failed: it will be over, and nothing is taken back.
+            Status::StopRequested => Phase::Over { what: Some(words::ecs_took_back(deployment)) },
+            Status::RollbackRequested | Status::RollbackInProgress => {
                 Phase::RollingBack { what: (!context.stopped_by_us).then(|| words::ecs_took_back(deployment)) }
             }
             Status::RollbackSuccessful if context.stopped_by_us => Phase::RolledBack,
@@ -432,7 +458,7 @@ impl Tried {
     }
 }
 
-fn phase_back(back: &Deployment) -> Phase {
+fn phase_back(back: &Deployment, context: &Context<'_>) -> Phase {
     match back.status {
         Status::Successful => Phase::RolledBack,
         Status::Pending | Status::InProgress | Status::Unknown(_) => match &back.stage {
@@ -441,6 +467,10 @@ fn phase_back(back: &Deployment) -> Phase {
             Some(_) | None => Phase::RollingBack { what: None },
         },
         Status::StopRequested | Status::RollbackRequested | Status::RollbackInProgress => {
+            Phase::RollingBack { what: None }
+        }
+        // Somebody may have deployed over it: what the service has now is looked at first.
+        Status::Stopped | Status::RollbackSuccessful | Status::RollbackFailed if context.current.is_none() => {
             Phase::RollingBack { what: None }
         }
         Status::Stopped | Status::RollbackSuccessful | Status::RollbackFailed => {

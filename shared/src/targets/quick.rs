@@ -71,6 +71,9 @@ const SEEN: Duration = Duration::from_secs(30);
 /// a person.
 const BACK_WITHIN: Duration = Duration::from_secs(60 * 60);
 
+/// By how much the clocks of CodePipeline, CodeDeploy and ECS may differ.
+const SKEW: Duration = Duration::from_secs(5);
+
 /// How much of a reason is said, in characters.
 const LONGEST_WHY: usize = 200;
 
@@ -83,6 +86,8 @@ pub struct Seen {
     pub observed: Observed,
     /// The image that ran before, once it is known.
     pub before: Option<String>,
+    /// Whether it had begun to go back before this way back began: by an alarm, or by hand.
+    pub by_another: bool,
 }
 
 /// What follows from a look.
@@ -145,10 +150,12 @@ fn goes_back(phase: &Phase) -> bool {
     matches!(phase, Phase::RollingBack { .. } | Phase::BackWaits | Phase::RolledBack)
 }
 
-/// Whether something goes back already. What brings another image back is no part of it: a deployment's own way back, say.
+/// Whether something goes back already. What brings another image back is no part of it: a deployment's own way back, say; nor what an
+/// alarm or a person had taken back before.
 fn is_begun(seen: &[Seen], image: Option<&str>) -> bool {
+    let seen = || seen.iter().filter(|one| !one.by_another);
     let leads_there = |one: &Seen| one.before.as_deref().is_none_or(|before| Some(before) == image);
-    seen.iter().any(|one| goes_back(&one.observed.phase) && leads_there(one))
+    seen().any(|one| goes_back(&one.observed.phase) && leads_there(one))
 }
 
 enum Open {
@@ -217,18 +224,20 @@ pub struct Quick {
     pub targets: Vec<Target>,
     before: Vec<Option<String>>,
     image: Option<String>,
+    /// When the first action began that may have gone it.
+    since: Time,
 }
 
 impl Quick {
-    /// The web services of what is to run, in all their environments.
-    pub async fn new(aws: &Aws, runs: Runs, manifest: &Manifest, image: Option<String>) -> Self {
+    /// The web services of what is to run, in all their environments; `since` is when the first action began that may have gone this way.
+    pub async fn new(aws: &Aws, runs: Runs, manifest: &Manifest, image: Option<String>, since: Time) -> Self {
         let mut targets = Vec::new();
         for (name, service) in manifest.services.iter().filter(|(_, service)| service.kind == ServiceKind::Web) {
             for environment in manifest.environments_of(service.environments.as_ref()) {
                 targets.push(Target::new(Site::new(aws, environment, (name, service)).await, 0));
             }
         }
-        Self { runs, before: vec![None; targets.len()], targets, image }
+        Self { runs, before: vec![None; targets.len()], targets, image, since }
     }
 
     /// Looks at every target, and decides: `begun` is as for [`decide`], which has waited for so long.
@@ -261,6 +270,7 @@ impl Quick {
             name: target.name(),
             observed: target.observed(moment),
             before: before.clone(),
+            by_another: target.went_back().is_some_and(|at| at < self.since.before(SKEW)),
         };
         self.targets.iter().zip(&self.before).map(one).collect()
     }
@@ -333,7 +343,7 @@ mod tests {
             was_stopped: false,
             first_death: None,
         };
-        Seen { name: "us/web".into(), observed, before: Some(IMAGE.into()) }
+        Seen { name: "us/web".into(), observed, before: Some(IMAGE.into()), by_another: false }
     }
 
     const NOW: Time = Time::from_millis(10_000_000);
@@ -367,7 +377,18 @@ mod tests {
             let own = Seen { before: Some("registry.example/shop:2".into()), ..one(phase.clone()) };
             assert!(!is_begun(&[own, one(Phase::Done)], Some(IMAGE)), "{phase:?}");
             assert!(is_begun(&[one(phase.clone())], Some(IMAGE)), "{phase:?}");
-            assert!(is_begun(&[Seen { before: None, ..one(phase) }], Some(IMAGE)), "it is not known to be another");
+            assert!(
+                is_begun(&[Seen { before: None, ..one(phase.clone()) }], Some(IMAGE)),
+                "it is not known to be another"
+            );
+            // An alarm has taken one back, weeks ago; the others run what was released.
+            let by_alarm = Seen { by_another: true, ..one(phase.clone()) };
+            assert!(!is_begun(std::slice::from_ref(&by_alarm), Some(IMAGE)), "{phase:?}");
+            let closed = Decision::Closed("the old tasks of us/web are gone".into());
+            assert_eq!(decided(&[by_alarm.clone(), one(Phase::Done)], false), closed);
+            let stop = Decision::Go(vec![Act::Stop { at: 1 }]);
+            let go = decided(&[by_alarm, one(Phase::Moved)], false);
+            assert!(phase == Phase::BackWaits || go == stop, "{phase:?} {go:?}");
         }
     }
 

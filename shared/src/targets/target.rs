@@ -183,7 +183,8 @@ impl Target {
     fn is_not_listed(&self) -> bool {
         match &self.kind {
             Kind::Unknown => true,
-            Kind::Absent => false,
+            // Something was here when it was seen last, and it cannot be looked for any more.
+            Kind::Absent => self.was_remembered,
             Kind::Codedeploy(group) => matches!(group.standing, codedeploy::Standing::NotListed),
             Kind::Ecs(native) => matches!(native.standing, ecs::Standing::NotListed),
         }
@@ -196,6 +197,22 @@ impl Target {
             Kind::Unknown | Kind::Absent => false,
             Kind::Codedeploy(group) => group.tried().is_some_and(|tried| tried.back.is_some()),
             Kind::Ecs(native) => native.tried().is_some_and(|tried| tried.back.is_some()),
+        }
+    }
+
+    /// When it began to go back, by whatever, as far as AWS says.
+    #[must_use]
+    pub fn went_back(&self) -> Option<Time> {
+        match &self.kind {
+            Kind::Unknown | Kind::Absent => None,
+            Kind::Codedeploy(group) => {
+                let tried = group.tried()?;
+                tried.back.as_ref().map(|(back, _)| back).or(tried.rollback.as_ref())?.created
+            }
+            Kind::Ecs(native) => {
+                let tried = native.tried()?;
+                tried.back.as_ref().map_or(tried.deployment.taken_back, |back| back.created)
+            }
         }
     }
 
@@ -237,8 +254,16 @@ impl Target {
             now: moment.now,
             stopped_by_us: self.asked.is_some() || moment.takes_back(),
             before: self.before.as_deref(),
-            current: self.current.as_deref(),
+            current: self.current.as_deref().filter(|_| self.back_over().is_none_or(|over| self.traffic_read >= over)),
             died: self.dead.tasks.iter().filter_map(|task| task.stopped).max(),
+        }
+    }
+
+    /// When ECS's way back was seen to have come to its end without success: what is known of its traffic from before tells nothing.
+    pub(super) fn back_over(&self) -> Option<Time> {
+        match &self.kind {
+            Kind::Unknown | Kind::Absent | Kind::Codedeploy(_) => None,
+            Kind::Ecs(native) => native.tried()?.back_over,
         }
     }
 
@@ -352,7 +377,7 @@ impl Target {
         match &mut self.kind {
             Kind::Unknown | Kind::Absent => {}
             Kind::Codedeploy(group) => group.note_placement(seen),
-            Kind::Ecs(native) => native.note_what_runs(seen),
+            Kind::Ecs(native) => native.note_what_runs(&self.site, seen),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Every sentence about a target that a person reads, whichever function says it.
 
 use crate::aws::codedeploy::{Deployment, Target as Seen};
-use crate::aws::ecs::{self, HookRun, HookStatus, Stage};
+use crate::aws::ecs::{self, HookRun, HookStatus, Stage, id};
 use crate::aws::iam::Role;
 use crate::end::End;
 use crate::error::Verdict;
@@ -45,6 +45,7 @@ pub fn ecs_took_back(deployment: &ecs::Deployment) -> String {
         ecs::Status::Stopped => "was stopped by ECS",
         ecs::Status::RollbackFailed => "could not be taken back by ECS",
         ecs::Status::RollbackSuccessful => "was taken back by ECS",
+        ecs::Status::StopRequested => "is being stopped by ECS",
         _ => "is being taken back by ECS",
     };
     let mut said = format!("service deployment {} {what}", deployment.id());
@@ -248,6 +249,18 @@ pub fn unknown_controller(site: &Site, has: &str) -> Verdict {
     Verdict::misconfigured(format!(
         "the deployment controller of the service `{}` is {has}, which Cutover cannot deploy with: it knows ECS and CODE_DEPLOY",
         site.ecs_service
+    ))
+}
+
+/// ECS has given up the very version that is to be deployed, and has left it as the service's.
+#[must_use]
+pub fn given_up_by_ecs(site: &Site, definition: &str) -> Verdict {
+    let service = &site.ecs_service;
+    Verdict::failed(format!(
+        "ECS has given up bringing {} up, and starts no tasks of it any more, although the service `{service}` has it as its version. Where it \
+         would come up now, force a new deployment of the service (aws ecs update-service --force-new-deployment); otherwise release \
+         another one",
+        id(definition)
     ))
 }
 

@@ -45,6 +45,9 @@ pub struct Ledger {
     /// Since when there has been no room.
     #[serde(default)]
     pub no_room: Option<NoRoom>,
+    /// How many workers are still to come for jobs that went back to their broker, since AWS took their workers away: nobody asks for these.
+    #[serde(default)]
+    pub owed: usize,
 }
 
 /// A worker, or one that is about to be.
@@ -104,13 +107,16 @@ pub struct Start {
     pub refused: Option<Refused>,
 }
 
-/// A start that was refused, and may have begun its tasks before.
+/// A start that is not asked for any more, and may have begun its tasks before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// When.
     pub at: Time,
     /// Why.
     pub why: String,
+    /// ECS has not refused it: it took too long, and its jobs wait again unless it has begun.
+    #[serde(default)]
+    pub is_late: bool,
 }
 
 /// A job whose worker could not start.
@@ -153,6 +159,7 @@ impl Ledger {
             starts: Vec::new(),
             failed: BTreeMap::new(),
             no_room: None,
+            owed: 0,
         }
     }
 

@@ -48,6 +48,8 @@ impl<T: Serialize + for<'a> Deserialize<'a>> Released<T> {
     /// It does not fit a parameter.
     pub fn text(&self, place: &impl fmt::Display) -> Result<String, Verdict> {
         let text = serde_json::to_string(self).map_err(|error| Verdict::failed(format!("{place}: {error}")))?;
+        // SSM takes no value with `{{`: it would name another parameter. JSON has two of them only within a text.
+        let text = text.replace("{{", "\\u007b\\u007b");
         match text.chars().count() {
             0..=LONGEST => Ok(text),
             long => Err(Verdict::misconfigured(format!(
@@ -264,9 +266,13 @@ schedules:
     fn a_pointer_is_read_as_it_was_written_and_a_newer_one_is_refused_by_name() {
         let manifest = Manifest::read("deploy.yaml", MANIFEST).unwrap();
         let kind = kinds(&manifest)[0].registered("arn:7".into(), "shop".into());
-        let released = Released::by(&release(), "job-1", Some(kind));
+        let mut released = Released::by(&release(), "job-1", Some(kind));
         let text = released.text(&"us/exports").unwrap();
         assert_eq!(Released::read("/x", &text).unwrap(), released);
+        released.what.as_mut().unwrap().overrides.command = vec!["--format".into(), r"\{{{.ID}} {{".into()];
+        let braces = released.text(&"us/exports").unwrap();
+        assert!(!braces.contains("{{"), "SSM takes none: {braces}");
+        assert_eq!(Released::read("/x", &braces).unwrap(), released);
         for (text, said) in [
             (text.replace("\"version\":1", "\"version\":2"), "/x was written by a newer version of Cutover"),
             ("soon".into(), "/x is none of Cutover's pointers"),

@@ -65,6 +65,7 @@ pub fn operation(call: &str) -> &str {
 fn can_happen(what: Meddling, call: &Call<'_>) -> bool {
     match what {
         Meddling::NoRoom => call.operation == "RunTask",
+        Meddling::TooMany => call.operation == "CreateDeployment",
         Meddling::EmptyPage => matches!(
             call.operation,
             "ListTasks" | "ListActionExecutions" | "ListDeployments" | "ListServiceDeployments"

@@ -130,6 +130,13 @@ impl Plan {
         if slow.u32(0..5) == 0 {
             faults.extend((0..slow.usize(1..3)).map(|_| fault_of_a_slow_day(&mut slow)));
         }
+        let mut many = Rng::with_seed(seed ^ 0x6d61_6e79);
+        if many.u32(0..15) == 0 {
+            let of = Calls { function: None, operation: Some("CreateDeployment"), writes: false };
+            let (from, lasts) = (moment(&mut many), millis(&mut many, 500, 120_000));
+            let (one_in, seed) = (1 + many.u32(0..3), many.u64(..));
+            faults.push(Fault::Storm { what: Meddling::TooMany, of, from, lasts, one_in, seed });
+        }
         meeting::arrange(&mut Rng::with_seed(seed ^ 0x636c_6f73), &mut shape, &mut faults);
         shape.runs_by_clock = shape.launches && Rng::with_seed(seed ^ 0x7469_636b).bool();
         Self { seed, shape, faults }

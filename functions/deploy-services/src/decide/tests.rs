@@ -84,6 +84,10 @@ fn what_nothing_holds_begins_when_all_behind_the_barrier_are_ready_and_the_barri
         (vec![target(Phase::Ready), free(Phase::Done)], vec![go_on(0)]),
         (vec![target(Phase::Ready), free(Phase::Same)], vec![go_on(0)]),
         (vec![target(Phase::Shifting), free(Phase::Empty)], vec![begin(1)]),
+        // It waits although it was read as not waiting: its group was changed meanwhile.
+        (vec![target(Phase::Ready), free(Phase::Ready)], vec![go_on(0), go_on(1)]),
+        (vec![free(Phase::Done), free(Phase::Ready)], vec![go_on(1)]),
+        (vec![free(Phase::Going), free(Phase::Ready)], vec![]),
     ] {
         let seen = Observation { targets, ..seen(1, &[]) };
         assert_eq!(decide(&seen, &mut State::default()), Decision::Go(expected), "{seen:?}");
@@ -258,6 +262,26 @@ fn a_busy_group_is_waited_for_within_its_limit_and_freed_where_only_old_tasks_of
 }
 
 #[test]
+fn a_target_that_becomes_busy_when_another_one_is_free_is_waited_for_as_long_again() {
+    let busy = || Phase::Busy { with: "deployment d-9".into(), frees: None };
+    let mut state = State::default();
+    let mut at = |minutes: u64, phases: &[Phase]| {
+        let now = NOW.plus(Duration::from_secs(60 * minutes));
+        decide(&Observation { now, begun: NOW, ..seen(0, phases) }, &mut state);
+        (state.busy_at, state.cause.as_ref().map(|cause| cause.target))
+    };
+    assert_eq!(at(0, &[Phase::Going, busy()]), (Some(1), None));
+    // One that is not seen for a moment keeps its clock.
+    assert_eq!(at(1, &[busy(), Phase::Unknown]), (Some(1), None));
+    assert_eq!(at(2, &[busy(), busy()]), (Some(1), None));
+    assert_eq!(at(4, &[busy(), Phase::Going]), (Some(0), None), "its clock begins now");
+    for minutes in 5..=34 {
+        assert_eq!(at(minutes, &[busy(), Phase::Going]), (Some(0), None), "{minutes}");
+    }
+    assert_eq!(at(35, &[busy(), Phase::Going]), (Some(0), Some(0)));
+}
+
+#[test]
 fn a_deployment_that_takes_too_long_is_the_cause() {
     let mut state = State::default();
     assert_eq!(decide(&seen(61, &[Phase::Going]), &mut state), Decision::Go(vec![Act::Stop { at: 0 }]));
@@ -305,6 +329,7 @@ fn fifty_targets_with_a_cause_fit_the_token() {
         turn: Some(NOW),
         giving_up: Some(NOW),
         busy: Some((NOW, NOW)),
+        busy_at: Some(199),
         quick_since: None,
         back_after: None,
         given_a_hook: Vec::new(),
@@ -324,6 +349,7 @@ fn as_many_targets_as_an_action_may_have_fit_the_token_whatever_happens() {
         turn: Some(NOW),
         giving_up: Some(NOW),
         busy: Some((NOW, NOW)),
+        busy_at: Some(199),
         quick_since: Some(NOW),
         back_after: Some(9_999),
         given_a_hook: (0..200).collect(),

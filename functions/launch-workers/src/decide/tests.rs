@@ -334,6 +334,51 @@ fn without_room_places_are_given_up_and_it_is_tried_again_later_each_time() {
     assert_eq!(scene.ledger.no_room, None);
 }
 
+/// A worker that AWS has taken away while it ran, as `has` says.
+fn taken(arn: &str, has: bool) -> (String, Task) {
+    let (arn, task) = task(arn, "STOPPED", has, has.then_some(143));
+    (arn, Task { stop_code: Some("SpotInterruption".into()), ..task })
+}
+
+#[test]
+fn one_comes_for_a_job_whose_worker_was_taken_away_whatever_becomes_of_the_first_that_is_started_for_it() {
+    // Its job waits here no longer, or was seen to be taken in the same look; one without a job may have taken one from the broker.
+    for (job_of_it, waiting) in [(Some("1"), vec![]), (Some("1"), vec![job("1")]), (None, vec![])] {
+        let mut scene = scene(vec![place("t-1", 60, job_of_it)], &[taken("t-1", true)], waiting);
+        scene.decide();
+        scene.waiting.clear();
+        assert_eq!((scene.held(), scene.ledger.owed), (vec![None], 1), "{job_of_it:?}");
+        scene.decide();
+        assert_eq!(scene.held(), [None], "one is on its way");
+        // It found no room.
+        started(&mut scene.ledger, 0, &[], &["Capacity is unavailable at this time".into()], NOW);
+        scene.decide();
+        assert_eq!(scene.held(), Vec::<Option<&str>>::new(), "not before the pause is over");
+        let later = NOW.plus(Duration::from_secs(60));
+        scene.decide_at(later);
+        assert_eq!(scene.held(), [None]);
+        // It was taken away before it ran.
+        started(&mut scene.ledger, 1, &["t-2".into()], &[], later);
+        scene.tasks = [taken("t-2", false)].into();
+        scene.decide_at(later);
+        let again = later.plus(Duration::from_secs(60));
+        scene.decide_at(again);
+        assert_eq!(scene.held(), [None]);
+        started(&mut scene.ledger, 2, &["t-3".into()], &[], again);
+        scene.tasks = [runs("t-3")].into();
+        scene.decide_at(again);
+        assert_eq!((scene.held(), scene.ledger.owed), (vec![None], 0), "it has come");
+        scene.decide_at(again.plus(Duration::from_secs(600)));
+        assert_eq!(scene.ledger.starts.len(), 0, "and no other one");
+    }
+    let clock = Held { id: "1".into(), since: NOW, schedule: Some("nightly".into()) };
+    let run = Place { job: Some(clock), ..place("t-1", 60, None) };
+    let mut scene = scene(vec![run], &[taken("t-1", true)], vec![]);
+    scene.kind = Some(Kind { live: None, ..kind() });
+    scene.decide();
+    assert_eq!((scene.ledger.owed, scene.ledger.starts.len()), (0, 0), "no broker has the run of a schedule");
+}
+
 #[test]
 fn a_start_that_is_refused_gives_up_its_places_and_names_its_jobs() {
     let mut scene = scene(vec![], &[], vec![job("1"), job("2")]);

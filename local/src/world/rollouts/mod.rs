@@ -86,6 +86,9 @@ const PRODUCTION: usize = 6;
 const BAKE_TIME: usize = 8;
 const CLEAN_UP: usize = 9;
 
+/// What is said of a deployment that the circuit breaker has stopped, and left as it was.
+const BROKE: &str = "The deployment circuit breaker was triggered: tasks failed to start.";
+
 /// How long each step of ECS's own takes here.
 const STEP: Duration = Duration::from_millis(300);
 
@@ -217,10 +220,11 @@ impl World {
         for arn in under_way {
             if let Some(one) = self.ecs.rollouts.all.get_mut(&arn) {
                 one.reason = Some("Service deployment stopped because a new deployment was started.".into());
-                one.end("STOPPED", now);
+                one.status = "STOP_REQUESTED";
                 let set = self.ecs.rollouts.revisions.get(&one.target).map(|revision| revision.set.clone());
                 self.scale_to_zero(service, &set.unwrap_or_default());
             }
+            self.after(STEP, Timer::Rollout(arn));
         }
         let target = self.new_revision(service, definition, "");
         let arn = self.rollout_arn(service);
@@ -238,6 +242,16 @@ impl World {
         let arns: Vec<_> = concerned.filter(|one| one.status != "PENDING").map(|one| one.arn.clone()).collect();
         for arn in arns {
             self.step_rollout(&arn);
+        }
+    }
+
+    /// How the rollout of a set of tasks stands: FAILED of one that the circuit breaker has stopped and left.
+    pub(super) fn rollout_state(&self, set: &str) -> &'static str {
+        let is_its = |one: &&Rollout| self.set_of(Some(&one.target)) == set;
+        match self.ecs.rollouts.all.values().filter(is_its).max_by_key(|one| one.created) {
+            Some(one) if one.reason.as_deref() == Some(BROKE) => "FAILED",
+            Some(one) if !one.is_over() => "IN_PROGRESS",
+            Some(_) | None => "COMPLETED",
         }
     }
 
@@ -274,6 +288,7 @@ impl World {
                 None => self.step_rolling(&one, &how, desired),
                 Some(stage) => self.step_stage(&one, stage, &how, desired),
             },
+            "STOP_REQUESTED" => self.change(arn, |one, now| one.end("STOPPED", now)),
             "ROLLBACK_REQUESTED" => self.begin_rollback(&one),
             "ROLLBACK_IN_PROGRESS" => {
                 let (old, new) = (self.set_of(one.source.as_deref()), self.set_of(Some(&one.target)));
@@ -336,10 +351,11 @@ impl World {
         if breaker.rollback {
             return self.roll_out_back(&one.arn, why);
         }
-        self.change(&one.arn, |one, now| {
-            one.reason = Some("The deployment circuit breaker was triggered: tasks failed to start.".into());
-            one.end("STOPPED", now);
+        self.change(&one.arn, |one, _| {
+            one.reason = Some(BROKE.into());
+            one.status = "STOP_REQUESTED";
         });
+        self.after(STEP, Timer::Rollout(one.arn.clone()));
     }
 
     fn failures(&self, one: &Rollout) -> u32 {

@@ -11,8 +11,10 @@ use crate::time::Time;
 use crate::token::Tries;
 
 /// How the provider of `deploy-services`' action type ends, and what its function's name contains: as the stack names them.
-const PROVIDER: &str = "-DeployServices";
-const FUNCTION: &str = "-deploy-services";
+const DEPLOYS: (&str, &str) = ("-DeployServices", "-deploy-services");
+
+/// The same of `run-tasks`.
+const RUNS_TASKS: (&str, &str) = ("-RunTasks", "-run-tasks");
 
 /// An action of the same release, as `ListActionExecutions` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,6 +29,8 @@ pub struct Sibling {
     pub task: Option<String>,
     /// Whether it is an action of `deploy-services`.
     pub deploys: bool,
+    /// Whether it is one of `run-tasks`.
+    pub runs_tasks: bool,
     /// Its category, such as `Approval`.
     pub category: String,
     /// Where its input artifacts are.
@@ -116,6 +120,10 @@ pub(super) fn sibling(detail: &ActionExecutionDetail) -> Sibling {
     let configuration = input.and_then(|input| input.configuration());
     let parameter = |name: &str| configuration.and_then(|all| parameter_of(|name| all.get(name), name));
     let resolved = |name: &str| input.and_then(|input| input.resolved_configuration())?.get(name).cloned();
+    let is_of = |(provider, function): (&str, &str)| {
+        input.and_then(|input| input.action_type_id()).is_some_and(|kind| kind.provider().ends_with(provider))
+            || configuration.and_then(|all| all.get("FunctionName")).is_some_and(|name| name.contains(function))
+    };
     let artifact = |one: &ArtifactDetail| {
         let location = one.s3_location()?;
         Some(ArtifactLocation {
@@ -131,8 +139,8 @@ pub(super) fn sibling(detail: &ActionExecutionDetail) -> Sibling {
         stage: detail.stage_name().unwrap_or_default().to_owned(),
         action: detail.action_name().unwrap_or_default().to_owned(),
         task: parameter("Task"),
-        deploys: input.and_then(|input| input.action_type_id()).is_some_and(|kind| kind.provider().ends_with(PROVIDER))
-            || configuration.and_then(|all| all.get("FunctionName")).is_some_and(|name| name.contains(FUNCTION)),
+        deploys: is_of(DEPLOYS),
+        runs_tasks: is_of(RUNS_TASKS),
         category: input
             .and_then(|input| input.action_type_id())
             .map(|kind| kind.category().as_str().to_owned())

@@ -186,6 +186,8 @@ pub struct Deployment {
     pub created: Option<Time>,
     /// When it was over.
     pub finished: Option<Time>,
+    /// When ECS began to take it back.
+    pub taken_back: Option<Time>,
     /// What ran before.
     pub sources: Vec<Counts>,
     /// What it deploys.
@@ -350,6 +352,7 @@ fn deployment(seen: &ServiceDeployment) -> Deployment {
         stage: seen.lifecycle_stage().map(|stage| Stage::from(stage.as_str())),
         created: seen.created_at().copied().map(Time::from),
         finished: seen.finished_at().copied().map(Time::from),
+        taken_back: seen.rollback().and_then(|rollback| rollback.started_at()).copied().map(Time::from),
         sources: seen.source_service_revisions().iter().map(counts).collect(),
         target: seen.target_service_revision().map(counts).unwrap_or_default(),
         hooks: seen.lifecycle_hook_details().iter().map(hook).collect(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_sdk_ecs::types::{DeploymentLifecycleHookStage, DeploymentLifecycleHookTargetType};
+use aws_sdk_ecs::types::{DeploymentLifecycleHookStage, DeploymentLifecycleHookTargetType, DeploymentRolloutState};
 use serde_json::{Value, json};
 
 use super::Ecs;
@@ -70,6 +70,8 @@ pub struct Service {
     pub desired: i32,
     /// When its primary deployment was begun, where ECS itself updates it.
     pub deployed: Option<Time>,
+    /// Whether ECS has given up its primary deployment and left it: it starts no tasks of this definition any more.
+    pub has_given_up: bool,
     /// Why its target group found a task ill last, in the words of the service's events.
     pub ill: Option<String>,
     /// What the tasks of its primary task set are placed by, or its own; empty where it has a launch type.
@@ -195,6 +197,10 @@ fn service(found: &aws_sdk_ecs::types::Service, body: &Value) -> Service {
         configuration: raw.map(|one| one["deploymentConfiguration"].clone()).unwrap_or_default(),
         definition: definition.unwrap_or_default().to_owned(),
         desired: found.desired_count(),
+        has_given_up: deployments
+            .clone()
+            .filter(|one| one.status() == Some("PRIMARY"))
+            .any(|one| one.rollout_state() == Some(&DeploymentRolloutState::Failed)),
         deployed: deployments
             .filter(|one| one.status() == Some("PRIMARY"))
             .find_map(|one| one.created_at().copied().map(Time::from)),

@@ -36,6 +36,7 @@ fn tried(status: Status, stage: Option<Stage>, pauses: bool, traffic: i64) -> Tr
         definition: "shop-web:2".into(),
         before: Some("shop-web:1".into()),
         back: None,
+        back_over: None,
         ended_pause: None,
     }
 }
@@ -122,6 +123,7 @@ fn how_a_deployment_ended_tells_where_its_traffic_is() {
         (Status::RollbackRequested, context(), |phase| matches!(phase, Phase::RollingBack { what: Some(_) })),
         (Status::RollbackInProgress, ours, |phase| *phase == Phase::RollingBack { what: None }),
         (Status::Stopped, context(), over),
+        (Status::StopRequested, context(), over),
         (Status::Stopped, old, failed),
         (Status::Stopped, new, stranded),
         (Status::RollbackFailed, context(), over),
@@ -138,5 +140,10 @@ fn how_a_deployment_ended_tells_where_its_traffic_is() {
         assert_eq!(tried.phase(None, &[], &context()), expected);
     }
     let tried = Tried { back: back(Status::RollbackSuccessful), ..tried(Status::Successful, None, false, 100) };
-    assert!(matches!(tried.phase(None, &[], &context()), Phase::Stuck { .. }));
+    assert_eq!(
+        tried.phase(None, &[], &context()),
+        Phase::RollingBack { what: None },
+        "what runs there is not known yet"
+    );
+    assert!(matches!(tried.phase(None, &[], &new), Phase::Stuck { .. }));
 }

@@ -60,6 +60,9 @@ pub(super) async fn find(moment: &Moment, whose: &Whose, targets: &mut [&mut Tar
             let deploys = Deploys { definition: target.definition.as_deref(), before: target.before.as_deref() };
             if let Kind::Ecs(native) = &mut target.kind {
                 native.adopt(&target.site, whose, deploys, &found, &revisions);
+                if let Some(tried) = native.tried_mut() {
+                    tried.note_the_end_of_its_way_back(moment.now);
+                }
             }
             target.listed = Some(moment.now);
             target.found();
@@ -95,6 +98,7 @@ pub(super) async fn look_at_deployments(moment: &Moment, targets: &mut [&mut Tar
                 *known = seen.clone();
             }
         }
+        tried.note_the_end_of_its_way_back(moment.now);
         Ok(())
     });
 }
@@ -108,7 +112,9 @@ pub(super) fn is_under_way(native: &Native) -> bool {
 /// Whether a deployment is over without having been taken back: what the service has now must be seen.
 pub(super) fn is_over_without_a_way_back(native: &Native) -> bool {
     match &native.standing {
-        Standing::Ours(tried) => matches!(tried.deployment.status, Status::Stopped | Status::RollbackFailed),
+        Standing::Ours(tried) => {
+            matches!(tried.deployment.status, Status::Stopped | Status::RollbackFailed) || tried.back_over.is_some()
+        }
         Standing::NotListed | Standing::None(_) | Standing::Same => false,
     }
 }

@@ -301,12 +301,21 @@ async fn look_at_traffic(moment: &Moment, targets: &mut [&mut Target]) {
             Kind::Codedeploy(group) => codedeploy::is_over_for_good(group),
             Kind::Ecs(native) => ecs::is_over_without_a_way_back(native),
         };
-        is_over && moment.now.since(target.traffic_read) >= SELDOM
+        let is_old = target.back_over().is_some_and(|over| target.traffic_read < over);
+        is_over && (is_old || moment.now.since(target.traffic_read) >= SELDOM)
     };
     for (at, service) in services(targets, wanted).await {
         let target = &mut targets[at];
         if let Some(Some(service)) = target.note(moment.now, service) {
-            target.current = Some(id(&service.definition).to_owned());
+            let runs = id(&service.definition).to_owned();
+            // Somebody has deployed over its way back.
+            if target.back_over().is_some()
+                && target.before.as_ref() != Some(&runs)
+                && target.tried().as_ref() != Some(&runs)
+            {
+                target.overtaken = Some(runs.clone());
+            }
+            target.current = Some(runs);
             target.traffic_read = moment.now;
         }
     }

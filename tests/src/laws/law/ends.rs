@@ -25,6 +25,7 @@ pub(super) fn what_passes_fails_no_release(ended: &Ended<'_>) -> Result<(), Stri
                 | Meddling::EmptyPage
                 | Meddling::Conflict
                 | Meddling::NoRoom
+                | Meddling::TooMany
                 | Meddling::CrashBefore
                 | Meddling::CrashAfter
         )
