@@ -172,7 +172,7 @@ pub fn target(entries: &[Entry], name: Option<&str>) -> Result<Record, Mistake> 
         None => shared::record::before(&records(entries))
             .ok_or_else(|| match entries.is_empty() {
                 true => Mistake("there is no release to go back to: none has ended here yet".into()),
-                false => Mistake("there is no release before the one that runs: name one".into()),
+                false => Mistake("there is no release before the one that runs".into()),
             })?
             .clone(),
     };

@@ -15,7 +15,10 @@ fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 20_000 + u16::try_from(std::process::id() % 1000).unwrap() * 12;
     let ports = std::iter::from_fn(|| Some(first + NEXT.fetch_add(1, Ordering::Relaxed)));
-    ports.take(12).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+    // On all addresses, as it is claimed.
+    let is_free = |at: &str, port: u16| TcpListener::bind((at, port)).is_ok();
+    let has_v6 = is_free("::1", 0);
+    ports.take(12).find(|port| is_free("0.0.0.0", *port) && (!has_v6 || is_free("::", *port))).unwrap()
 }
 
 fn ask(port: u16, request: &str) -> std::io::Result<String> {

@@ -74,15 +74,15 @@ pub(crate) fn follow(seen: &Seen<'_>, ledger: &mut Ledger) -> Followed {
         // that ECS has forgotten, may have worked: never two for one job.
         let has_worked = place.started.is_some() || is_gone || task.is_some_and(|task| has_run(task, &place));
         let is_over = task.is_some_and(Task::is_over);
-        let mut may_work = true;
+        // No broker has the run of a schedule.
+        let mut may_work = place.job.as_ref().is_none_or(|job| job.schedule.is_none());
         match takes(&place, task, seen) {
             Takes::Job(job) if has_worked && seen.ids.contains(&job.id) => {
                 followed.settled.push(job.id.clone());
             }
             // It waits for another one.
             Takes::Nothing => (place.job, may_work) = (None, false),
-            Takes::Job(job) => may_work = job.schedule.is_none(),
-            Takes::Perhaps => {}
+            Takes::Job(_) | Takes::Perhaps => {}
         }
         if place.job.is_none() && has_worked && !had_worked {
             ledger.owed = ledger.owed.saturating_sub(1);

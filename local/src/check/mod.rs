@@ -59,9 +59,16 @@ pub fn check(
     if let Ok(manifest) = &manifest {
         // What the stack is asked to run is not known where local.yaml, which answers for it, is in error.
         let stack_is_known = account.is_ok();
-        said.extend(
-            missing_tasks(manifest, &stack).into_iter().filter(|_| stack_is_known).map(|why| format!("{name}: {why}")),
-        );
+        let hint = match &account {
+            Ok(None) => format!(
+                ". There is no {} in {}, whose `parameters` would say which tasks the stack runs",
+                local_yaml::FILE,
+                folder.display()
+            ),
+            Ok(Some(_)) | Err(_) => String::new(),
+        };
+        let missing = missing_tasks(manifest, &stack).into_iter().filter(|_| stack_is_known);
+        said.extend(missing.map(|why| format!("{name}: {why}{hint}")));
         for (schedule, one) in &manifest.schedules {
             if !crate::clock::is_a_zone(&one.time_zone) {
                 said.push(format!(

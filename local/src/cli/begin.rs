@@ -31,6 +31,8 @@ pub(super) struct Prepared {
     objects: Vec<KeptObject>,
     /// Whether the account is new, and has to be set up.
     is_new: bool,
+    /// Whether what was released here before is no way back any more, since the account is new.
+    forgets: bool,
     /// Held for as long as the release lasts.
     _claim: std::fs::File,
 }
@@ -68,6 +70,7 @@ pub(super) async fn prepare(folder: Option<PathBuf>, files: &Files, with: With) 
             "{gone}: it is gone, and had the databases of what was released here: `release` it anew"
         )));
     }
+    let had = left.is_some();
     let (state, regions, objects) = match (with, left) {
         // What was released in the account that is thrown away runs nowhere, and is no way back.
         (With::ANewAccount, _) => (real::state_folder(&parent)?, None, Vec::new()),
@@ -77,6 +80,7 @@ pub(super) async fn prepare(folder: Option<PathBuf>, files: &Files, with: With) 
         }
     };
     let is_new = regions.is_none();
+    let forgets = is_new && had;
     let prepared = prepare_in(&folder, &state, files);
     if prepared.is_err() && is_new {
         drop(std::fs::remove_dir_all(&state));
@@ -95,6 +99,7 @@ pub(super) async fn prepare(folder: Option<PathBuf>, files: &Files, with: With) 
         kept,
         objects,
         is_new,
+        forgets,
         _claim: claim,
     })
 }
@@ -133,6 +138,9 @@ pub(super) async fn machine(prepared: &Prepared, port: u16, show: &Show) -> Resu
     real::supervisor::start(&program, SUPERVISOR).map_err(|error| Mistake(format!("{SUPERVISOR}: {error}")))?;
     // Before the setup: whoever comes second must not go over the first one's databases.
     let ports = Ports::claim(port, &prepared.account).await?;
+    if prepared.forgets {
+        show.line("The account is a new one: what was released here before is no way back any more. `release --again` goes on with the last one.");
+    }
     if prepared.is_new {
         show.line(&format!("Setting up the account that the release comes to ({})", prepared.state.display()));
         set_up(&prepared.folder, &prepared.account).await?;

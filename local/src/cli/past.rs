@@ -103,7 +103,14 @@ pub(super) async fn go_back(asked: Rollback) -> Result<ExitCode, Mistake> {
         return Ok(ExitCode::SUCCESS);
     }
     let entries = here(asked.folder.clone(), &asked.files).await?;
-    let key = releases::target(&entries, release.as_deref())?.artifact.clone();
+    let target = releases::target(&entries, release.as_deref()).map_err(|Mistake(why)| match release {
+        None if entries.len() == 1 => Mistake(format!(
+            "{why}. `release` begins with a new account and forgets what was released before; `release --again` goes on with the last one, and \
+             leaves a way back"
+        )),
+        _ => Mistake(why),
+    })?;
+    let key = target.artifact;
     let prepared = begin::prepare(asked.folder, &asked.files, begin::With::WhatWasLeft).await?;
     follow::play(&prepared, asked.how, |names| {
         json!({"name": names[1], "variables": [{"name": BEHIND, "value": behind}],

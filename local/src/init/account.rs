@@ -203,7 +203,8 @@ pub(super) fn found(asked: Vec<Asked>, application: &str) -> Result<Found, Mista
             port: own_port,
             health_path: None,
             codedeploy: group.map(|(application, group, _)| (application.clone(), group.clone())),
-            start: Start::Unknown,
+            tasks: None,
+            start: start_of(container),
         });
     }
     let of_first = images.first().map(|(_, image)| image.clone()).unwrap_or_default();
@@ -237,6 +238,18 @@ pub(super) fn found(asked: Vec<Asked>, application: &str) -> Result<Found, Mista
     }
     without_migration(&mut found);
     Ok(found)
+}
+
+/// How its container is started, where its definition says so and not its image alone.
+fn start_of(container: &Value) -> Start {
+    let told = |field: &str| match port(container) {
+        Some(port) => crate::local_yaml::told_its_port(port, &texts(&container[field])),
+        None => texts(&container[field]),
+    };
+    match (told("entryPoint"), told("command")) {
+        (entrypoint, command) if entrypoint.is_empty() && command.is_empty() => Start::Unknown,
+        (entrypoint, command) => Start::Command { entrypoint, command },
+    }
 }
 
 /// A name for an environment: its Region's, or its cluster's where two are in one.

@@ -15,6 +15,7 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
         let lines = wrong.into_iter().map(|(Said::Here(why) | Said::There(why))| why);
         Mistake(lines.collect::<Vec<_>>().join("\n"))
     })?;
+    let application = compose.name.as_deref().unwrap_or(application);
     let mut found = Found {
         application: application.to_owned(),
         environments: vec![production(application, region)],
@@ -87,6 +88,12 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             ));
         }
         if is_task {
+            if !described.ends && !is_named_so {
+                found.notes.push(format!(
+                    "{service}: it was taken for a task that ends, since its command migrates: if it goes on running, make it a service in \
+                     deploy.yaml."
+                ));
+            }
             if described.is_told_secrets {
                 told_secrets.push(service.clone());
             }
@@ -104,6 +111,7 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             port: described.port,
             health_path: described.health_check.as_ref().and_then(asked_path),
             codedeploy: None,
+            tasks: described.replicas.filter(|count| *count > 1),
             start,
         });
     }

@@ -80,6 +80,8 @@ struct Service {
     health_path: Option<String>,
     /// CodeDeploy's application and group, where it deploys the service.
     codedeploy: Option<(String, String)>,
+    /// How many tasks it has, where that is said.
+    tasks: Option<u32>,
     start: Start,
 }
 
@@ -91,6 +93,8 @@ enum Start {
     Unknown,
     /// As a service of the compose file, with another command where it must be told its port.
     Compose { service: String, command: Vec<String> },
+    /// By this command, as its task definition in the account has it.
+    Command { entrypoint: Vec<String>, command: Vec<String> },
     /// As a task definition in a file, whose secrets need values.
     Taskdef { file: String, has_command: bool, command: Vec<String>, secrets: Vec<String> },
 }
@@ -124,9 +128,14 @@ pub(crate) enum Outcome {
 pub(crate) fn init(folder: &Path, from: From, region: &str) -> Result<(Vec<Outcome>, Vec<String>), Mistake> {
     std::fs::create_dir_all(folder).map_err(|error| Mistake(format!("{}: {error}", folder.display())))?;
     let application = name_of(folder);
+    // As all other files of it, one that is not here may be named as it is in the folder.
+    let named = |file: PathBuf| if file.exists() || !folder.join(&file).exists() { file } else { folder.join(file) };
     let mut found = match from {
-        From::Compose(file) => compose::found(folder, &file, &application, region)?,
-        From::Taskdefs(files) => taskdef::found(folder, &files, &application, region)?,
+        From::Compose(file) => compose::found(folder, &named(file), &application, region)?,
+        From::Taskdefs(files) => {
+            let files: Vec<_> = files.into_iter().map(named).collect();
+            taskdef::found(folder, &files, &application, region)?
+        }
         From::Account(asked) => account::found(asked, &application)?,
     };
     found.dependencies = dependencies(folder);
@@ -217,10 +226,28 @@ const MIGRATING: [&str; 10] = [
     "sqitch",
 ];
 
-/// Whether a name or a command is that of a migration.
+/// Whether a name or a command is that of a migration. What an option is given is not (`-q data_migrations`), unless it is what is run.
 fn migrates(words: &[String]) -> bool {
     let text = words.join(" ").to_lowercase();
-    MIGRATING.iter().any(|word| text.contains(word))
+    let mut of_option = false;
+    let mut said: Vec<&str> = Vec::new();
+    for word in
+        text.split(|char: char| char.is_whitespace() || matches!(char, '"' | '\'' | ';' | '&' | '|' | '(' | ')'))
+    {
+        let is_option = word.starts_with('-');
+        let (name, _) = word.split_once('=').filter(|_| is_option).unwrap_or((word, ""));
+        if !of_option && !["no-", "skip-", "without-"].iter().any(|not| name.trim_start_matches('-').starts_with(not)) {
+            said.push(name);
+        }
+        // `sh -c`, `sh -lc`, `python -m`, `node -e`: what follows is what is run. A long one may have nothing behind it.
+        let runs = word.ends_with(['c', 'm', 'e']) && word.len() <= 4;
+        let names_queues = ["queue", "topic", "channel", "stream"].iter().any(|what| word.contains(what));
+        of_option = is_option && !runs && (!word.starts_with("--") || (names_queues && !word.contains('=')));
+    }
+    let said = said.join(" ");
+    // As the begin of a word: `db:migrate`, `run_migrations`, and no `immigration`.
+    let begins = |(at, _): (usize, &str)| !said[..at].ends_with(|before: char| before.is_ascii_alphanumeric());
+    MIGRATING.iter().any(|word| said.match_indices(word).any(begins))
 }
 
 /// Whether a shell's command goes on after what migrates.

@@ -87,6 +87,14 @@ fn one(found: &mut Found, definition: &Value, (folder, file): (&Path, &str)) {
     let Some((container, others)) = own(definition) else { return };
     let stem = Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let family = definition["family"].as_str().map_or_else(|| format!("{}-{stem}", found.application), str::to_owned);
+    // The template that CodeDeploy's action fills in, beside what runs, as a rule.
+    let of_services = found.services.iter().map(|one| &one.family);
+    if of_services.chain(found.tasks.iter().map(|one| &one.family)).any(|known| *known == family) {
+        found.notes.push(format!(
+            "{file}: it is another definition of {family}, and was left out: one of a family is enough."
+        ));
+        return;
+    }
     if !others.is_empty() {
         found.notes.push(format!(
             "{file}: of its containers, `{}` was taken for the application's, and not {}: correct `container` in deploy.yaml if it is another.",
@@ -132,6 +140,7 @@ fn one(found: &mut Found, definition: &Value, (folder, file): (&Path, &str)) {
         port: port(container),
         health_path,
         codedeploy: None,
+        tasks: None,
         start,
     });
 }
@@ -152,7 +161,12 @@ fn place(found: &mut Found, definition: &Value, container: &Value) {
     let account = roles.filter_map(|arn| arn.split(':').nth(4)).find(|account| is_account(account));
     found.account = found.account.take().or_else(|| account.map(str::to_owned));
     let Some(place) = found.environments.first_mut() else { return };
-    if let Some(region) = container.pointer("/logConfiguration/options/awslogs-region").and_then(Value::as_str) {
+    let logs = container.pointer("/logConfiguration/options/awslogs-region").and_then(Value::as_str);
+    let secrets = container["secrets"].as_array().into_iter().flatten().filter_map(|one| one["valueFrom"].as_str());
+    // `arn:aws:ssm:REGION:...`, and `ACCOUNT.dkr.ecr.REGION.amazonaws.com/...`.
+    let of_arn = secrets.filter(|from| from.starts_with("arn:")).find_map(|arn| arn.split(':').nth(3));
+    let of_image = || container["image"].as_str()?.split_once(".dkr.ecr.")?.1.split('.').next();
+    if let Some(region) = logs.or(of_arn).or_else(of_image).filter(|region| !region.is_empty()) {
         region.clone_into(&mut place.region);
     }
     let compatible = words(definition, "requiresCompatibilities");

@@ -335,3 +335,89 @@ fn an_application_whose_packages_git_does_not_have_runs_in_its_own_folder() {
     let php = of("php", &[("composer.json", "{}")]);
     assert!(php.contains("which has vendor;"), "{php}");
 }
+
+#[test]
+fn only_what_is_run_makes_a_migration_of_a_command() {
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    for (command, is_it) in [
+        ("bundle exec sidekiq -q default -q data_migrations", false),
+        ("python3 forms_consumer.py immigration", false),
+        ("php artisan queue:work --queue=migrations", false),
+        ("php artisan queue:work --queue migrations", false),
+        ("rails server --skip-migrations", false),
+        ("bundle exec rails db:migrate", true),
+        ("python manage.py migrate --noinput", true),
+        ("sh -c 'python manage.py migrate && gunicorn app'", true),
+        ("./bin/run_migrations", true),
+        ("npx prisma db push", true),
+        ("python -m alembic upgrade head", true),
+        ("./server --migrate", true),
+    ] {
+        assert_eq!(migrates(&words(command)), is_it, "{command}");
+    }
+}
+
+#[test]
+fn what_compose_says_of_names_counts_protocols_and_of_what_is_extended_is_kept() {
+    let compose = "\
+name: Store Front
+services:
+  base:
+    build: .
+    command: work
+    env_file: base.env
+    healthcheck: {test: [CMD, ./is-well], interval: 5s, retries: 4}
+  web:
+    extends: base
+    env_file: [web.env]
+    environment: {C: own}
+    healthcheck: {interval: 7s}
+    ports: ['514:514/udp', '8000-8002']
+    deploy: {replicas: 3, resources: {limits: {cpus: '1'}}}
+    dns_search: example.com
+    command: serve ${NOWHERE}
+  syslog:
+    extends: base
+    ports: [{target: 515, protocol: udp}]
+";
+    let files = [("compose.yaml", compose), ("base.env", "A=base\nB=base\nC=base\n"), ("web.env", "B=child\n")];
+    let folder = Folder::with("extended", &files);
+    let (_, notes) = init(&folder.0, From::Compose(PathBuf::from("compose.yaml")), "eu-west-1").unwrap();
+    let read = crate::local_yaml::read_application(&folder.0, None, Path::new("state")).unwrap();
+    assert_eq!(read.manifest.application, "store-front");
+    assert_eq!(read.manifest.services["web"].port, Some(8000));
+    assert_eq!(read.manifest.services["syslog"].kind, shared::manifest::ServiceKind::Worker);
+    let local = folder.text("local.yaml");
+    assert!(local.contains("  web: {tasks: 3"), "{local}");
+    let definitions = &read.account.regions["eu-west-1"].task_definitions;
+    let web = &definitions.iter().find(|one| one["family"] == "store-front-web").unwrap()["containerDefinitions"][0];
+    let value = |name: &str| {
+        let all = web["environment"].as_array().unwrap();
+        all.iter().find(|one| one["name"] == name).unwrap()["value"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(["A", "B", "C"].map(value), ["base", "child", "own"]);
+    assert_eq!(web["healthCheck"], json!({"command": ["CMD", "./is-well"], "interval": 7, "retries": 4}));
+    for said in ["`NOWHERE` has no value", "a UDP port of web", "`deploy.resources` of web", "`dns_search` of web"] {
+        assert!(notes.iter().any(|note| note.contains(said)), "{said}: {notes:#?}");
+    }
+}
+
+#[test]
+fn a_definition_of_a_family_that_is_there_already_is_left_out_and_arns_say_the_region() {
+    let definition = |image: &str| {
+        json!({"family": "shop-web", "containerDefinitions": [{"name": "app", "image": image, "portMappings": [{"containerPort": 80}],
+            "command": ["serve"],
+            "secrets": [{"name": "A", "valueFrom": "arn:aws:ssm:eu-central-1:111122223333:parameter/a"}]}]})
+    };
+    let (live, template) = (definition("shop:1").to_string(), definition("<IMAGE1_NAME>").to_string());
+    let folder = Folder::with("template", &[("live.json", &live), ("template.json", &template)]);
+    let both = From::Taskdefs(vec!["live.json".into(), "template.json".into()]);
+    let (_, notes) = init(&folder.0, both, "us-east-1").unwrap();
+    assert!(
+        notes.iter().any(|note| note.starts_with("template.json: it is another definition of shop-web")),
+        "{notes:?}"
+    );
+    let read = crate::local_yaml::read_application(&folder.0, None, Path::new("state")).unwrap();
+    assert_eq!(read.manifest.environments["production"].region, "eu-central-1");
+    assert_eq!(read.manifest.services.len(), 1);
+}

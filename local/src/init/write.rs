@@ -185,9 +185,12 @@ pub(super) fn local_yaml(found: &Found) -> String {
     for task in tasks.filter(|task| !found.services.iter().any(|service| service.family == task.family)) {
         out.push_str(&container(&task.family, &task.start));
     }
-    let asked = found.services.iter().filter_map(|service| Some((&service.name, service.health_path.as_ref()?)));
-    let asked: Vec<_> =
-        asked.map(|(name, path)| format!("  {}: {{health_check: {{path: {}}}}}\n", text(name), text(path))).collect();
+    let asked = found.services.iter().filter_map(|service| {
+        let path = service.health_path.as_ref().map(|path| format!("health_check: {{path: {}}}", text(path)));
+        let said: Vec<_> = service.tasks.map(|count| format!("tasks: {count}")).into_iter().chain(path).collect();
+        (!said.is_empty()).then(|| format!("  {}: {{{}}}\n", text(&service.name), said.join(", ")))
+    });
+    let asked: Vec<_> = asked.collect();
     if !asked.is_empty() {
         out.push_str(&format!(
             "# A target group asks `GET /` for 200 unless told otherwise.\nservices:\n{}",
@@ -223,6 +226,11 @@ fn container(family: &str, start: &Start) -> String {
                 ));
             }
             out
+        }
+        Start::Command { entrypoint, command } => {
+            let begin =
+                if entrypoint.is_empty() { String::new() } else { format!("entrypoint: {}, ", list(entrypoint)) };
+            format!("  {family}: {{{begin}command: {}}}\n", list(command))
         }
         Start::Unknown => format!(
             "  # Only its image knows what it starts: the command that does so here.\n  {family}: {{command: [\"false\"]}}\n"

@@ -30,6 +30,8 @@ pub(crate) enum Said {
 /// What the file says.
 #[derive(Debug, Default)]
 pub(crate) struct Compose {
+    /// What the file calls itself, as names of AWS's have it.
+    pub(crate) name: Option<String>,
     /// Its services, in its order.
     pub(crate) services: Vec<(String, Service)>,
     /// What has no meaning here.
@@ -69,6 +71,11 @@ pub(crate) struct Service {
     pub(crate) entrypoint: Option<Vec<String>>,
     pub(crate) command: Vec<String>,
     pub(crate) environment: BTreeMap<String, String>,
+    /// Of these, what it says itself, and what its files say: those of another one that it extends come before its own.
+    own_environment: BTreeMap<String, String>,
+    of_files: BTreeMap<String, String>,
+    /// How many tasks it has (`deploy.replicas`, `scale`).
+    pub(crate) replicas: Option<u32>,
     /// The container's own port.
     pub(crate) port: Option<u16>,
     /// The one of this machine at which it is published, where that is another.
@@ -101,6 +108,7 @@ const FIELDS: &[&str] = &[
     "build",
     "command",
     "depends_on",
+    "deploy",
     "entrypoint",
     "env_file",
     "environment",
@@ -111,6 +119,7 @@ const FIELDS: &[&str] = &[
     "init",
     "ports",
     "restart",
+    "scale",
     "stop_grace_period",
 ];
 
@@ -118,22 +127,37 @@ const FIELDS: &[&str] = &[
 const WITHOUT_EFFECT: &[&str] = &[
     "annotations",
     "attach",
+    "blkio_config",
     "cap_add",
     "cap_drop",
+    "cgroup",
+    "cgroup_parent",
     "configs",
     "container_name",
+    "cpu_count",
+    "cpu_percent",
+    "cpu_period",
+    "cpu_quota",
+    "cpu_rt_period",
+    "cpu_rt_runtime",
     "cpu_shares",
     "cpus",
     "cpuset",
-    "deploy",
+    "credential_spec",
     "develop",
+    "device_cgroup_rules",
     "devices",
     "dns",
+    "dns_opt",
+    "dns_search",
     "domainname",
+    "external_links",
     "extra_hosts",
     "hostname",
     "gpus",
     "group_add",
+    "ipc",
+    "isolation",
     "label_file",
     "labels",
     "links",
@@ -141,29 +165,39 @@ const WITHOUT_EFFECT: &[&str] = &[
     "mac_address",
     "mem_limit",
     "mem_reservation",
+    "mem_swappiness",
     "memswap_limit",
+    "models",
     "network_mode",
     "networks",
+    "oom_kill_disable",
     "oom_score_adj",
+    "pid",
     "pids_limit",
     "platform",
+    "post_start",
+    "pre_stop",
     "privileged",
     "profiles",
     "pull_policy",
     "read_only",
     "restart",
-    "scale",
+    "runtime",
     "secrets",
     "security_opt",
     "shm_size",
     "stdin_open",
+    "storage_opt",
     "stop_signal",
     "sysctls",
     "tmpfs",
     "tty",
     "ulimits",
     "user",
+    "userns_mode",
+    "uts",
     "volumes",
+    "volumes_from",
     "working_dir",
 ];
 
@@ -193,7 +227,8 @@ impl Compose {
         }
         let variable = |name: &str| outside(name).or_else(|| variables.get(name).cloned());
         let below = Path::new(file).parent().unwrap_or(Path::new(""));
-        let mut reader = Reader { file, folder, below, variable: &variable, wrong: Vec::new(), notes: Vec::new() };
+        let mut reader =
+            Reader { file, folder, below, variable: &variable, wrong: Vec::new(), notes: Vec::new(), name: None };
         let mut services = reader.file(document);
         let awaited: Vec<_> = services.iter().flat_map(|(_, service)| service.awaits.clone()).collect();
         for (name, service) in &mut services {
@@ -224,7 +259,7 @@ impl Compose {
         let mut said = std::collections::BTreeSet::new();
         wrong.retain(|why| said.insert(why.clone()));
         if wrong.is_empty() {
-            Ok(Self { services, notes: reader.notes })
+            Ok(Self { name: reader.name, services, notes: reader.notes })
         } else {
             Err(wrong.into_iter().map(Said::There).collect())
         }
@@ -239,6 +274,7 @@ struct Reader<'a> {
     variable: &'a dyn Fn(&str) -> Option<String>,
     wrong: Vec<String>,
     notes: Vec<Note>,
+    name: Option<String>,
 }
 
 impl Reader<'_> {
@@ -257,6 +293,7 @@ impl Reader<'_> {
             Note::Of { .. } | Note::Other(_) => None,
         });
         match known {
+            Some(services) if services.iter().any(|known| known == service) => {}
             Some(services) => services.push(service.to_owned()),
             None => self.notes.push(Note::Of { before: begin, services: vec![service.to_owned()], after }),
         }
@@ -289,7 +326,8 @@ impl Reader<'_> {
                         services.push((name, service));
                     }
                 }
-                "name" | "version" | "volumes" | "networks" | "secrets" | "configs" => {}
+                "name" => self.name = self.text(value).map(|name| crate::local_yaml::plain(&name)),
+                "version" | "volumes" | "networks" | "secrets" | "configs" | "models" => {}
                 extension if extension.starts_with("x-") => {}
                 other => self.find(key, &format!("`{other}` is not supported here")),
             }
@@ -340,7 +378,6 @@ impl Reader<'_> {
         if !matches!(node.data, YamlData::Mapping(_)) {
             self.find(node, "a service is a mapping: names, each with a colon and a value");
         }
-        let mut files = BTreeMap::new();
         for (key, value) in entries(node) {
             let field = scalar(key).unwrap_or_default();
             match field.as_str() {
@@ -355,9 +392,21 @@ impl Reader<'_> {
                 }
                 // An empty one takes the image's away.
                 "entrypoint" => service.entrypoint = Some(self.command(value)),
-                "environment" => service.environment.extend(self.environment(value)),
-                "env_file" => files = self.files(value),
-                "healthcheck" => service.health_check = self.health_check(value),
+                "environment" => service.own_environment.extend(self.environment(value)),
+                "env_file" => service.of_files.extend(self.files(value)),
+                "healthcheck" => service.health_check = self.health_check(value, service.health_check.take()),
+                "deploy" => {
+                    let is_count =
+                        |(key, _): &(&MarkedYaml<'_>, &MarkedYaml<'_>)| scalar(key).as_deref() == Some("replicas");
+                    let (counts, others): (Vec<_>, Vec<_>) = entries(value).into_iter().partition(is_count);
+                    let count = counts.first().and_then(|(_, count)| scalar(count)?.parse().ok());
+                    service.replicas = count.or(service.replicas);
+                    if let Some((other, _)) = others.first() {
+                        let what = format!("`deploy.{}`", scalar(other).unwrap_or_default());
+                        self.note_of(other, &what, name, "has no effect here");
+                    }
+                }
+                "scale" => service.replicas = scalar(value).and_then(|count| count.parse().ok()),
                 "depends_on" => (service.needs, service.awaits) = (self.needs(value), awaits(value)),
                 "restart" if scalar(value).as_deref() == Some("no") => service.ends = true,
                 "ports" => (service.port, service.published) = self.ports(name, value),
@@ -371,23 +420,20 @@ impl Reader<'_> {
                         known == "profiles" && !matches!(&value.data, YamlData::Sequence(all) if all.is_empty());
                     self.note_of(key, &format!("`{known}`"), name, "has no effect here");
                 }
-                other if shared::text::nearest(other, FIELDS.iter().copied()).is_some() => {
-                    self.find(key, &shared::text::unknown("field", other, FIELDS.iter().copied()));
-                }
                 other => {
-                    let why = format!(
-                        "`{other}` is not supported here: say in local.yaml how the container is started, without `compose`"
-                    );
-                    self.find(key, &why);
+                    let known = || FIELDS.iter().chain(WITHOUT_EFFECT).copied();
+                    match shared::text::nearest(other, known()) {
+                        Some(_) => self.find(key, &shared::text::unknown("field", other, known())),
+                        None => self.find(key, &format!("compose files have no field `{other}`: take it out")),
+                    }
                 }
             }
         }
         if let Some(built) = &service.built {
             service.image_starts = built.starts(self.folder);
         }
-        for (name, value) in files {
-            service.environment.entry(name).or_insert(value);
-        }
+        service.environment.clone_from(&service.of_files);
+        service.environment.extend(service.own_environment.clone());
         service
     }
 
@@ -397,7 +443,12 @@ impl Reader<'_> {
             self.find(node, "text is expected");
             return None;
         };
-        match interpolated(&text, self.variable) {
+        let lacking = std::cell::RefCell::new(Vec::new());
+        let replaced = interpolated(&text, self.variable, &|name: &str| lacking.borrow_mut().push(name.to_owned()));
+        for name in lacking.into_inner() {
+            self.note(node, &format!("`{name}` has no value, and is empty, as docker has it: set it in .env"));
+        }
+        match replaced {
             Ok(text) => Some(text),
             Err(why) => {
                 self.find(node, &why);
@@ -459,8 +510,9 @@ impl Reader<'_> {
         }
     }
 
-    fn health_check(&mut self, node: &MarkedYaml<'_>) -> Option<Value> {
-        let mut check = json!({});
+    /// What is said of it, over what is said where it is extended.
+    fn health_check(&mut self, node: &MarkedYaml<'_>, base: Option<Value>) -> Option<Value> {
+        let mut check = base.unwrap_or_else(|| json!({}));
         if !matches!(node.data, YamlData::Mapping(_)) {
             self.find(node, "a mapping is expected, such as {test: [\"CMD\", \"./is-well\"]}");
         }
@@ -500,9 +552,25 @@ impl Reader<'_> {
         if !matches!(node.data, YamlData::Mapping(_)) {
             self.find(node, "names of services are expected, as a list or with a condition each");
         }
-        entries(node).into_iter().filter_map(|(key, _)| Some((scalar(key)?, self.at(key)))).collect()
+        let mut needs = Vec::new();
+        for (key, value) in entries(node) {
+            let Some(name) = scalar(key) else { continue };
+            let conditions = entries(value).into_iter().filter(|(key, _)| scalar(key).as_deref() == Some("condition"));
+            for (_, condition) in conditions {
+                let said = scalar(condition).unwrap_or_default();
+                if !CONDITIONS.contains(&said.as_str()) {
+                    let why = shared::text::unknown("condition", &said, CONDITIONS.iter().copied());
+                    self.find(condition, &why);
+                }
+            }
+            needs.push((name, self.at(key)));
+        }
+        needs
     }
 }
+
+/// What is waited for of a service that is needed.
+const CONDITIONS: [&str; 3] = ["service_started", "service_healthy", "service_completed_successfully"];
 
 /// Whether nothing is said behind a name, which is as if the name were not there.
 fn is_null(node: &MarkedYaml<'_>) -> bool {

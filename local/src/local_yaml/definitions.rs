@@ -10,7 +10,7 @@ use shared::manifest::{Environment, LaunchType, in_environment};
 
 use super::compose::{Compose, Said, Service, told_in, told_its_port};
 use super::dockerfile::Starts;
-use super::outside::reached;
+use super::outside::all_reached;
 use super::shape::{Container, Local, Over as _, OwnCheck};
 use super::taskdef;
 use crate::account::{Engine, Region};
@@ -187,11 +187,11 @@ impl<'a> Definitions<'a> {
                     );
                     set(container, "stopTimeout", found.stop_timeout.map(Value::from));
                     let as_process = port.filter(|_| self.local.run_with.unwrap_or_default() == Engine::Processes);
-                    let here = |(name, value): (&String, &String)| {
-                        let value = reached(name, value, &self.local.outside);
-                        (name.clone(), as_process.map_or(value.clone(), |port| told_in(port, name, &value)))
+                    let here = |(name, value): (String, String)| match as_process {
+                        Some(port) => (name.clone(), told_in(port, &name, &value)),
+                        None => (name, value),
                     };
-                    variables = found.environment.iter().map(here).collect();
+                    variables = all_reached(&found.environment, &self.local.outside).into_iter().map(here).collect();
                     let needs = found.needs.clone();
                     self.needs(service, &needs);
                 }

@@ -47,6 +47,24 @@ pub(crate) fn reached(variable: &str, value: &str, outside: &BTreeMap<String, St
     })
 }
 
+/// The variables of a container, each as [`reached`]; and where one names a host that leads to a port of this machine (`DB_HOST`), the one
+/// that says its port (`DB_PORT`) says that.
+pub(crate) fn all_reached(
+    variables: &BTreeMap<String, String>,
+    outside: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut all: BTreeMap<_, _> =
+        variables.iter().map(|(name, value)| (name.clone(), reached(name, value, outside))).collect();
+    for (name, value) in variables {
+        let published = outside.get(value).and_then(|at| at.split_once(':')).map(|(_, port)| port);
+        let (Some(port), Some(before)) = (published, name.strip_suffix("HOST")) else { continue };
+        if let Some(own) = all.get_mut(&format!("{before}PORT")).filter(|own| own.parse::<u16>().is_ok()) {
+            port.clone_into(own);
+        }
+    }
+    all
+}
+
 /// Whether what stands before is the begin of an address: `redis://`, `postgres://user:password@`, also after others (`,`).
 fn is_address(before: &str) -> bool {
     before.rfind("://").is_some_and(|scheme| !before[scheme + 3..].contains('/'))
@@ -80,5 +98,18 @@ mod tests {
         ] {
             assert_eq!(reached(variable, value, &outside), expected, "{variable}={value}");
         }
+        let said =
+            [("DB_HOST", "db"), ("DB_PORT", "5432"), ("REDIS_HOST", "redis"), ("REDIS_PORT", "6379"), ("PORT", "80")];
+        let said = said.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let expected = [
+            ("DB_HOST", "localhost"),
+            ("DB_PORT", "5433"),
+            ("PORT", "80"),
+            ("REDIS_HOST", "localhost"),
+            ("REDIS_PORT", "6379"),
+        ];
+        let all = all_reached(&said, &outside);
+        let all: Vec<_> = all.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(all, expected);
     }
 }

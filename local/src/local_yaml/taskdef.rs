@@ -43,11 +43,122 @@ pub(crate) fn read(folder: &Path, file: &str) -> Result<Value, String> {
     if fields.get("containerDefinitions").and_then(Value::as_array).is_none_or(Vec::is_empty) {
         return Err(format!("{file}: `containerDefinitions` is missing: list its containers"));
     }
-    let wrong = of_another_type(fields);
+    let wrong = [misspelt(fields), of_another_type(fields), of_each_other(fields)].concat();
     if wrong.is_empty() {
         return Ok(read);
     }
     Err(wrong.into_iter().map(|why| format!("{file}: {why}")).collect::<Vec<_>>().join("\n"))
+}
+
+/// What else `RegisterTaskDefinition` takes of a task, a container and its health check, beside what is looked at below.
+const OTHERS_OF_TASK: &[&str] = &[
+    "containerDefinitions",
+    "enableFaultInjection",
+    "ephemeralStorage",
+    "inferenceAccelerators",
+    "ipcMode",
+    "pidMode",
+    "placementConstraints",
+    "proxyConfiguration",
+    "runtimePlatform",
+    "tags",
+    "volumes",
+];
+const OTHERS_OF_CONTAINER: &[&str] = &[
+    "credentialSpecs",
+    "dependsOn",
+    "disableNetworking",
+    "dnsSearchDomains",
+    "dnsServers",
+    "dockerLabels",
+    "dockerSecurityOptions",
+    "environmentFiles",
+    "extraHosts",
+    "firelensConfiguration",
+    "healthCheck",
+    "hostname",
+    "interactive",
+    "links",
+    "linuxParameters",
+    "logConfiguration",
+    "mountPoints",
+    "portMappings",
+    "privileged",
+    "pseudoTerminal",
+    "readonlyRootFilesystem",
+    "repositoryCredentials",
+    "resourceRequirements",
+    "restartPolicy",
+    "systemControls",
+    "ulimits",
+    "versionConsistency",
+    "volumesFrom",
+];
+const OF_HEALTH_CHECK: &[(&str, Holds)] = &[
+    ("command", Holds::Texts),
+    ("interval", Holds::Number),
+    ("timeout", Holds::Number),
+    ("retries", Holds::Number),
+    ("startPeriod", Holds::Number),
+];
+
+/// What a container may wait for of another one.
+const CONDITIONS: [&str; 4] = ["START", "COMPLETE", "SUCCESS", "HEALTHY"];
+
+/// Names that are almost one that ECS takes: it takes no other. What is like none of them may be newer than this list.
+fn misspelt(fields: &serde_json::Map<String, Value>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut look = |holder: &serde_json::Map<String, Value>, at: &str, known: &[(&str, Holds)], others: &[&str]| {
+        let known: Vec<&str> = known.iter().map(|(name, _)| *name).chain(others.iter().copied()).collect();
+        for name in holder.keys().filter(|name| !known.contains(&name.as_str())) {
+            if shared::text::nearest(name, known.iter().copied()).is_some() {
+                wrong.push(format!("{at}{}", shared::text::unknown("field", name, known.iter().copied())));
+            }
+        }
+    };
+    look(fields, "", OF_TASK, OTHERS_OF_TASK);
+    for (at, container) in containers(fields) {
+        look(container, &at, OF_CONTAINER, OTHERS_OF_CONTAINER);
+        if let Some(check) = container.get("healthCheck").and_then(Value::as_object) {
+            look(check, &format!("{at}healthCheck: "), OF_HEALTH_CHECK, &[]);
+        }
+    }
+    wrong
+}
+
+/// What its containers say of each other, and of how they are asked.
+fn of_each_other(fields: &serde_json::Map<String, Value>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let names: Vec<_> = containers(fields).iter().filter_map(|(_, one)| one.get("name")?.as_str()).collect();
+    for (at, container) in containers(fields) {
+        for one in container.get("dependsOn").and_then(Value::as_array).into_iter().flatten() {
+            let said = |field: &str| one[field].as_str().unwrap_or_default();
+            if !names.contains(&said("containerName")) {
+                let why = shared::text::unknown("container", said("containerName"), names.iter().copied());
+                wrong.push(format!("{at}dependsOn: {why}"));
+            }
+            if !CONDITIONS.contains(&said("condition")) {
+                let why = shared::text::unknown("condition", said("condition"), CONDITIONS);
+                wrong.push(format!("{at}dependsOn: {why}"));
+            }
+        }
+        let asked = container.get("healthCheck").and_then(|check| check["command"].as_array());
+        let first = asked.map(|words| words.first().and_then(Value::as_str).unwrap_or_default());
+        if let Some(first) = first.filter(|first| !["CMD", "CMD-SHELL", "NONE"].contains(first)) {
+            wrong
+                .push(format!("{at}healthCheck: `command` begins with CMD, CMD-SHELL or NONE, and not with `{first}`"));
+        }
+    }
+    wrong
+}
+
+/// The containers, each with what begins a line about it.
+fn containers(fields: &serde_json::Map<String, Value>) -> Vec<(String, &serde_json::Map<String, Value>)> {
+    let all = fields.get("containerDefinitions").and_then(Value::as_array).into_iter().flatten();
+    let named = |one: &serde_json::Map<String, Value>| {
+        format!("container `{}`: ", one.get("name").and_then(Value::as_str).unwrap_or("?"))
+    };
+    all.filter_map(Value::as_object).map(|one| (named(one), one)).collect()
 }
 
 /// What a field holds, as ECS has it.
@@ -101,10 +212,10 @@ fn of_another_type(fields: &serde_json::Map<String, Value>) -> Vec<String> {
         }
     };
     look(fields, "", OF_TASK);
-    for container in fields.get("containerDefinitions").and_then(Value::as_array).into_iter().flatten() {
-        let Some(container) = container.as_object() else { continue };
-        let name = container.get("name").and_then(Value::as_str).unwrap_or("?");
-        let at = format!("container `{name}`: ");
+    for (at, container) in containers(fields) {
+        if let Some(check) = container.get("healthCheck").and_then(Value::as_object) {
+            look(check, &format!("{at}healthCheck: "), OF_HEALTH_CHECK);
+        }
         look(container, &at, OF_CONTAINER);
         for mapping in container.get("portMappings").and_then(Value::as_array).into_iter().flatten() {
             if let Some(mapping) = mapping.as_object() {
@@ -138,6 +249,28 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_name_that_is_almost_one_of_ecs_and_what_containers_say_of_each_other_are_looked_at() {
+        let wrong = json!({"family": "web", "memmory": "512", "ofTomorrow": 1, "containerDefinitions": [
+            {"name": "app", "entrypoint": ["x"], "dependsOn": [{"containerName": "int", "condition": "SUCESS"}],
+                "healthCheck": {"command": ["CMDSHELL", "true"], "startPeriods": 10, "interval": "10s"}},
+            {"name": "init", "dependsOn": [{"containerName": "app", "condition": "HEALTHY"}]},
+        ]});
+        let fields = wrong.as_object().unwrap();
+        assert_eq!(
+            [misspelt(fields), of_another_type(fields), of_each_other(fields)].concat(),
+            [
+                "there is no field `memmory`: did you mean `memory`?",
+                "container `app`: there is no field `entrypoint`: did you mean `entryPoint`?",
+                "container `app`: healthCheck: there is no field `startPeriods`: did you mean `startPeriod`?",
+                "container `app`: healthCheck: `interval` is a number without quotes, not \"10s\"",
+                "container `app`: dependsOn: there is no container `int`: did you mean `init`?",
+                "container `app`: dependsOn: there is no condition `SUCESS`: did you mean `SUCCESS`?",
+                "container `app`: healthCheck: `command` begins with CMD, CMD-SHELL or NONE, and not with `CMDSHELL`",
+            ]
+        );
+    }
 
     #[test]
     fn what_ecs_does_not_take_is_said_by_its_name_with_what_it_takes() {

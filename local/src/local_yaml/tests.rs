@@ -362,11 +362,6 @@ fn what_a_compose_file_says_and_cannot_be_done_here_is_named_with_its_place() {
             "compose.yaml:5:14: `extends` leads back to this service",
         ),
         ("'my blog'", "'my blog", "compose.yaml:5:14: a quote is not closed"),
-        (
-            "${MODE:-fast}",
-            "${MODE}",
-            "compose.yaml:6:19: `MODE` has no value: set it in .env, or write `${MODE:-value}`",
-        ),
         ("${MODE:-fast}", "${MODE:?no}", "compose.yaml:6:19: `MODE` has no value: no"),
         ("PRICE=5$$", "PRICE=5$", "compose.yaml:6:41: a single `$`: write `$$` for a dollar sign"),
         (":8000/tcp", ":all", "compose.yaml:7:13: `127.0.0.1:80:all` is no port: write it as \"8080\" or \"80:8080\""),

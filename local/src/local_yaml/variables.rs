@@ -26,7 +26,7 @@ pub(super) fn lines_of(
         let begins = rest.find('=').map_or(rest.len(), |at| at + 1);
         let value = rest[begins..].trim_start_matches([' ', '\t']);
         let own = |name: &str| variables.get(name).cloned().or_else(|| outside(name));
-        let plain = |text: &str| interpolated(text, &own).unwrap_or_else(|_| text.to_owned());
+        let plain = |text: &str| interpolated(text, &own, &|_| {}).unwrap_or_else(|_| text.to_owned());
         let (value, end) = match value.chars().next() {
             Some(quote @ ('\'' | '"')) => {
                 let inner = &value[1..];
@@ -90,8 +90,12 @@ pub(super) fn has_variables(text: &str) -> bool {
 }
 
 /// `$NAME`, `${NAME}`, what is there instead (`:-`, `-`), besides (`:+`, `+`), or what is said without it (`:?`, `?`), and `$$` for a
-/// dollar sign.
-pub(super) fn interpolated(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+/// dollar sign. One without a value is empty, as docker has it, and `lacking` is told of it.
+pub(super) fn interpolated(
+    text: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+    lacking: &dyn Fn(&str),
+) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
@@ -104,7 +108,7 @@ pub(super) fn interpolated(text: &str, variable: &dyn Fn(&str) -> Option<String>
             let (inner, after) = braced(inner).ok_or("`${` is not closed: write `$$` for a dollar sign")?;
             let end = inner.find(|char| !is_part(char)).unwrap_or(inner.len());
             let (name, how) = inner.split_at(end);
-            out.push_str(&valued(name, how, variable)?);
+            out.push_str(&valued(name, how, variable, lacking)?);
             rest = after;
         } else {
             let end = after.find(|char| !is_part(char)).unwrap_or(after.len());
@@ -112,8 +116,7 @@ pub(super) fn interpolated(text: &str, variable: &dyn Fn(&str) -> Option<String>
             if name.is_empty() {
                 return Err("a single `$`: write `$$` for a dollar sign".into());
             }
-            let missing = || format!("`{name}` has no value: set it in .env, or write `$$` for a dollar sign");
-            out.push_str(&variable(name).ok_or_else(missing)?);
+            out.push_str(&valued(name, "", variable, lacking)?);
             rest = after;
         }
     }
@@ -135,7 +138,12 @@ fn braced(text: &str) -> Option<(&str, &str)> {
     None
 }
 
-fn valued(name: &str, how: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+fn valued(
+    name: &str,
+    how: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+    lacking: &dyn Fn(&str),
+) -> Result<String, String> {
     let value = variable(name);
     // With a colon, an empty one is none.
     let (value, how) = match how.strip_prefix(':') {
@@ -144,9 +152,12 @@ fn valued(name: &str, how: &str, variable: &dyn Fn(&str) -> Option<String>) -> R
     };
     let mut signs = how.chars();
     match (signs.next(), signs.as_str(), value) {
-        (None, _, None) => Err(format!("`{name}` has no value: set it in .env, or write `${{{name}:-value}}`")),
+        (None, _, None) => {
+            lacking(name);
+            Ok(String::new())
+        }
         (None | Some('-' | '?'), _, Some(value)) => Ok(value),
-        (Some('-'), other, None) | (Some('+'), other, Some(_)) => interpolated(other, variable),
+        (Some('-'), other, None) | (Some('+'), other, Some(_)) => interpolated(other, variable, lacking),
         (Some('+'), _, None) => Ok(String::new()),
         (Some('?'), "", None) => Err(format!("`{name}` has no value: set it in .env")),
         (Some('?'), why, None) => Err(format!("`{name}` has no value: {why}")),
@@ -173,10 +184,11 @@ mod tests {
             ("${A:?set it}", Ok("a")),
             ("${B:?set it}", Err("`B` has no value: set it")),
             ("${A:+x}${B:+x}${EMPTY+y}", Ok("xy")),
+            ("a${B}b$B", Ok("ab")),
             ("${A/a/b}", Err("`/a/b` in `${A/a/b}` is not supported here")),
             ("${A", Err("`${` is not closed: write `$$` for a dollar sign")),
         ] {
-            let found = interpolated(text, &variable);
+            let found = interpolated(text, &variable, &|_| {});
             assert_eq!(found.as_deref().map_err(String::as_str), expected, "{text}");
         }
         let read =

@@ -120,7 +120,10 @@ async fn ask_once(check: &ContainerCheck, folder: &Path, environment: &BTreeMap<
         Ok(Ok(output)) if output.status.success() => Ok(()),
         Ok(Ok(output)) => {
             let said = [output.stdout, output.stderr].concat();
-            Err(ill(format!("{what} ended with {}", output.status), None, &String::from_utf8_lossy(&said)))
+            let said = String::from_utf8_lossy(&said);
+            // Of a program, the last line says what it is: below a traceback, say.
+            let last = said.lines().rev().find(|line| !shared::text::plain(line).trim().is_empty()).unwrap_or_default();
+            Err(ill(format!("{what} ended with {}", output.status), None, last))
         }
     }
 }

@@ -202,6 +202,11 @@ impl Look<'_> {
                         "{name}: nothing was checked: its role {role} cannot be assumed by you. Ask with credentials of that account: \
                          verify DIR --aws --environment {name}"
                     ),
+                    (_, "") if refused.to_string().contains("credentials") => {
+                        format!(
+                            "{name}: nothing was checked: there are no credentials of an account ({refused}): sign in, or set AWS_PROFILE"
+                        )
+                    }
                     (_, "") => {
                         format!("{name}: nothing was checked: {region} does not answer ({refused}): correct `region`?")
                     }

@@ -319,11 +319,17 @@ impl World {
         let seen = self.service_of(task).and_then(|arn| self.ecs.services.get(&arn));
         let ill = seen.and_then(|service| service.unhealthy.as_ref()).filter(|_| how.contains("health checks"));
         if let Some(ill) = ill {
-            said.push_str(&format!(
-                " ({}). If it only needs longer, or answers elsewhere, say so in `services` of local.yaml: `health_check: {{path: /up, \
-                 matcher: \"200-399\", grace: 60s}}`",
-                shared::text::plain(ill)
-            ));
+            // A target group asks where there is a port, and the container's own command elsewhere.
+            let advice = match seen.and_then(|service| service.container_port) {
+                Some(_) => "If it only needs longer, or answers elsewhere, say so in `services` of local.yaml: `health_check: {path: /up, \
+                            matcher: \"200-399\", grace: 60s}`"
+                    .to_owned(),
+                None => {
+                    let family = short(&task.definition).split(':').next().unwrap_or_default();
+                    format!("If it only needs longer, say so in `containers.{family}.health_check` of local.yaml")
+                }
+            };
+            said.push_str(&format!(" ({}). {advice}", shared::text::plain(ill)));
         }
         let lines = self.lines_of_task(&task.arn);
         match lines.as_slice() {

@@ -16,6 +16,16 @@ impl Reader<'_> {
             self.find(node, "a list is expected, such as [\"8080\"]");
             return (None, None);
         };
+        let is_udp = |item: &&MarkedYaml<'_>| {
+            let of_long = entries(item).into_iter().find(|(key, _)| scalar(key).as_deref() == Some("protocol"));
+            let protocol = of_long.and_then(|(_, value)| scalar(value));
+            protocol.or_else(|| scalar(item)?.rsplit_once('/').map(|(_, last)| last.to_owned())).as_deref()
+                == Some("udp")
+        };
+        let (udp, items): (Vec<_>, Vec<_>) = items.iter().partition(is_udp);
+        if let Some(first) = udp.first() {
+            self.note_of(first, "a UDP port", service, "has no effect here");
+        }
         let each: Vec<_> = items.iter().filter_map(|item| self.port(item)).collect();
         if let [_, second, ..] = items.as_slice() {
             self.note_of(second, "of the ports", service, "the first one is the container's here");
@@ -31,12 +41,14 @@ impl Reader<'_> {
         let (target, published) = (field("target"), field("published"));
         let text = self.text(target.unwrap_or(item))?;
         let mut parts = text.split('/').next().unwrap_or_default().rsplit(':');
-        let Some(port) = parts.next().and_then(|own| own.parse::<u16>().ok()) else {
+        // Of several, `3000-3005`, the first.
+        let first = |own: &str| own.split('-').next().and_then(|own| own.parse::<u16>().ok());
+        let Some(port) = parts.next().and_then(first) else {
             self.find(item, &format!("`{text}` is no port: write it as \"8080\" or \"80:8080\""));
             return None;
         };
         let at = published.and_then(scalar).or_else(|| parts.next().map(str::to_owned));
-        Some((port, at.and_then(|at| at.parse().ok()).filter(|at| *at != port)))
+        Some((port, at.as_deref().and_then(first).filter(|at| *at != port)))
     }
 }
 
