@@ -189,14 +189,16 @@ pub(crate) fn decide(seen: &Observation, state: &mut State) -> Decision {
     go_forward(&seen.targets, &seen.workers)
 }
 
-/// Notes since when a target is busy: one clock, of the one that has been busy longest as far as is known. The others' begin when it is free.
+/// Notes since when a target is busy: one clock, of the one that is waited for least. The others' begin when it is free.
 fn note_busy(seen: &Observation, state: &mut State) {
     let is_busy = |at: usize| seen.targets.get(at).is_some_and(|one| matches!(one.phase, Phase::Busy { .. }));
-    let Some(first) = (0..seen.targets.len()).find(|at| is_busy(*at)) else { return };
+    let limit = |at: usize| seen.targets.get(at).map(|one| one.wait_for_group);
+    let Some(first) = (0..seen.targets.len()).filter(|at| is_busy(*at)).min_by_key(|at| limit(*at)) else { return };
     let known = state.busy.filter(|(_, last)| seen.now.since(*last) < UNBROKEN);
     let is_seen = |at: u16| seen.targets.get(usize::from(at)).is_some_and(|one| one.phase != Phase::Unknown);
     // One that is not seen at this look may be busy yet.
     let known = known.filter(|_| state.busy_at.is_none_or(|at| is_busy(usize::from(at)) || !is_seen(at)));
+    let known = known.filter(|_| state.busy_at.is_none_or(|at| limit(usize::from(at)) <= limit(first)));
     let at = state.busy_at.filter(|_| known.is_some()).or_else(|| u16::try_from(first).ok());
     (state.busy, state.busy_at) = (Some((known.map_or(seen.now, |(since, _)| since), seen.now)), at);
 }

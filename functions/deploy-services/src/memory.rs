@@ -1,6 +1,7 @@
 //! What one invocation of the action knows, and its turn to deploy.
 
 use shared::artifact::Content;
+use shared::aws::GIVEN_UP;
 use shared::targets::quick::{Quick, Runs};
 use shared::{Error, Journal, Next, Tick};
 
@@ -114,7 +115,8 @@ impl Memory {
         let each = self.plan.targets.iter().map(|target| target.site.service.wait_for_group.0);
         let longest = each.max().unwrap_or_default();
         let waited = tick.now.since(tick.begun);
-        if waited > longest {
+        // One that has failed keeps its turn for a moment.
+        if waited > longest.max(GIVEN_UP) {
             return Next::Fail(message::waited_in_vain(turn, waited));
         }
         let progress = message::waits_for_turn(tick, turn);

@@ -366,7 +366,10 @@ impl Report<'_> {
 /// "Waiting for release R of the pipeline P, which deploys".
 pub(crate) fn waits_for_turn(tick: &Tick<'_>, turn: &Turn) -> Progress {
     Progress {
-        summary: format!("Waiting for release {} of the pipeline {}, which deploys", turn.execution, turn.pipeline),
+        summary: format!(
+            "Waiting for release {} of the pipeline {}, which deploys, or takes back what it has deployed",
+            turn.execution, turn.pipeline
+        ),
         percent: Some(0),
         link: Some(names::console_encoded(&names::log_stream(tick.release))),
     }

@@ -42,6 +42,7 @@ pub(crate) struct Service {
     pub(crate) protected: BTreeMap<String, Option<Time>>,
     /// When the end of its wait was asked for.
     released: Option<Time>,
+    was_released: bool,
     listed: bool,
     /// Whether ECS was seen to let the old tasks live: until then, it starts another one for each that dies.
     baked: bool,
@@ -85,6 +86,7 @@ impl Plan {
                     old: BTreeMap::new(),
                     protected: BTreeMap::new(),
                     released: None,
+                    was_released: false,
                     listed: false,
                     baked: false,
                     looking: Trouble::default(),
@@ -167,7 +169,8 @@ impl Plan {
                     Ok(Some(())) => {
                         service.released = Some(tick.now);
                         // Of those that had died before, others have come in their place.
-                        service.listed = false;
+                        service.listed &= service.was_released;
+                        service.was_released = true;
                     }
                     Ok(None) => {}
                     Err(verdict) => service.lost = Some(verdict.message),

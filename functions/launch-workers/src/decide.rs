@@ -209,6 +209,7 @@ fn start(now: Time, kind: &Kind, jobs: &[Option<Held>], ledger: &mut Ledger) {
         kind: kind.clone(),
         is_named: true,
         refused: None,
+        late: None,
     });
     let place = |job: &Option<Held>| Place {
         start: number,

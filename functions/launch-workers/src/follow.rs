@@ -10,10 +10,13 @@ use shared::Time;
 use shared::aws::SHOWN;
 use shared::aws::ecs::{Definition, Task};
 use shared::end::{End, judge};
-use shared::workers::ledger::{Failed, Held, Ledger, NoRoom, Place, Refused};
+use shared::workers::ledger::{Failed, Held, Ledger, NoRoom, Place, RETURNED, Refused};
 
 /// How long a task that ECS does not show is taken to be there all the same: longer than anything is shown late.
 const GONE: Duration = Duration::from_secs(300);
+
+/// How long workers are tried for what went back to the broker: by then, a person has looked.
+const OWED: Duration = Duration::from_secs(6 * 3600);
 
 /// How soon an idle worker takes what it is given, by the clocks of ECS and ours.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -84,8 +87,10 @@ pub(crate) fn follow(seen: &Seen<'_>, ledger: &mut Ledger) -> Followed {
             Takes::Nothing => (place.job, may_work) = (None, false),
             Takes::Job(_) | Takes::Perhaps => {}
         }
-        if place.job.is_none() && has_worked && !had_worked {
-            ledger.owed = ledger.owed.saturating_sub(1);
+        // It has come for a job that went back to the broker, and is nobody else's.
+        if place.job.is_none() && has_worked && !had_worked && ledger.owed > 0 {
+            ledger.owed -= 1;
+            place.job = Some(Held { id: RETURNED.into(), since: place.asked, schedule: None });
         }
         if !is_over && !is_gone {
             kept.push(place);
@@ -93,7 +98,10 @@ pub(crate) fn follow(seen: &Seen<'_>, ledger: &mut Ledger) -> Followed {
         }
         let why = task.and_then(how_it_failed);
         // Its library gives the job back to the broker, and asks for nobody. One without a job may have taken one there.
-        ledger.owed += usize::from(has_worked && may_work && task.is_some_and(Task::was_taken_away));
+        if has_worked && may_work && task.is_some_and(Task::was_taken_away) {
+            ledger.owed += 1;
+            ledger.owed_since = Some(seen.now);
+        }
         let task = shared::aws::ecs::id(&arn).to_owned();
         match (has_worked, why) {
             (true, None) if is_gone => {
@@ -120,6 +128,9 @@ pub(crate) fn follow(seen: &Seen<'_>, ledger: &mut Ledger) -> Followed {
         }
     }
     ledger.places = kept;
+    if ledger.owed == 0 || ledger.owed_since.is_none_or(|since| seen.now.since(since) > OWED) {
+        (ledger.owed, ledger.owed_since) = (0, None);
+    }
     followed
 }
 
@@ -197,6 +208,13 @@ pub(crate) fn started(ledger: &mut Ledger, number: u64, tasks: &[String], reason
 pub(crate) fn refused_late(ledger: &mut Ledger, number: u64, refused: Refused) {
     for start in ledger.starts.iter_mut().filter(|start| start.number == number) {
         start.refused.get_or_insert(refused.clone());
+    }
+}
+
+/// A start that is not asked for any more, since it took too long: its places are kept until it is known whether it has begun.
+pub(crate) fn late(ledger: &mut Ledger, number: u64, now: Time) {
+    for start in ledger.starts.iter_mut().filter(|start| start.number == number) {
+        start.late.get_or_insert(now);
     }
 }
 

@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const COLLISION: Duration = Duration::from_millis(200);
 
 /// How long it is asked whether a release runs the task: a family may have thousands of tasks, and the rest of the look has its time, too.
-const ASKED: Duration = Duration::from_secs(15);
+const ASKED: Duration = Duration::from_secs(40);
 
 /// How many jobs are read beyond those that there is room for: some of them may have been taken before.
 const SPARE: usize = 10;
@@ -79,7 +79,7 @@ impl<'a> Look<'a> {
         let mut trouble = Trouble::default();
         let last = loop {
             let now = invocation.clock.now();
-            let looked = self.look(now).await;
+            let looked = self.look(now, invocation.left()).await;
             let said = looked.as_ref().err().map(ToString::to_string);
             let pause = match trouble.note(now, looked) {
                 Ok(Some(Then::Done)) => break Ok(()),
@@ -106,7 +106,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    async fn look(&mut self, now: Time) -> Result<Then, Error> {
+    async fn look(&mut self, now: Time, left: Duration) -> Result<Then, Error> {
         let key = self.keys.ledger();
         let object = self.bucket.get(&key).await?;
         let mut ledger = match &object {
@@ -145,8 +145,10 @@ impl<'a> Look<'a> {
         let oldest = self.oldest(&ledger, &by_age).await?;
         let is_released_now = match self.kind {
             Some(kind) if kind.live.is_none() && !oldest.is_empty() => {
-                let asked = tokio::time::timeout(ASKED, self.starts.is_of_a_release(kind, now)).await;
-                let seen = asked.unwrap_or_else(|_| Err(Error::Again("there are too many tasks of its family".into())));
+                let most = ASKED.min(left.saturating_sub(LAST_LOOK));
+                let asked = tokio::time::timeout(most, self.starts.is_of_a_release(kind, now)).await;
+                let late = || Error::Again("whether a release runs the task was not answered in time".into());
+                let seen = asked.unwrap_or_else(|_| Err(late()));
                 // Not knowing, it waits, as long as it may.
                 seen.unwrap_or_else(|why| {
                     failed.get_or_insert(why);
@@ -190,21 +192,24 @@ impl<'a> Look<'a> {
         for one in &news {
             self.tell(one);
         }
-        // One that cannot be left now keeps nobody from being started.
+        // One that cannot be left keeps nobody from being started; where nothing answers, the next look goes on.
+        let mut to_leave = Vec::new();
         for act in acts {
-            if let Act::Leave { job, why } = act
-                && let Err(why) = self.leave(&job, &why, now).await
-            {
-                failed.get_or_insert(why);
+            if let Act::Leave { job, why } = act {
+                to_leave.push((job, why));
             }
         }
         for (id, why) in refused {
-            let left = async {
-                let Some(job) = self.job(&id).await? else { return Ok(()) };
-                self.leave(&job, &Left::Impossible(why), now).await
-            };
-            if let Err(why) = left.await {
-                failed.get_or_insert(why);
+            to_leave.extend(self.job(&id).await?.map(|job| (job, Left::Impossible(why))));
+        }
+        for (job, why) in to_leave {
+            match self.leave(&job, &why, now).await {
+                Ok(()) => {}
+                Err(stop @ Error::Stop(_)) => drop(failed.get_or_insert(stop)),
+                Err(again @ Error::Again(_)) => {
+                    failed = Some(again);
+                    break;
+                }
             }
         }
         self.counts.note(&ledger, &ids, by_age.first().map(|(since, _)| now.since(*since)));

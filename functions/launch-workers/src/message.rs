@@ -1,7 +1,7 @@
 //! Every sentence of `launch-workers` that a person reads.
 
 use shared::workers::jobs::Job;
-use shared::workers::ledger::Held;
+use shared::workers::ledger::{Held, RETURNED};
 
 use crate::decide::Left;
 use crate::follow::News;
@@ -36,6 +36,7 @@ pub(crate) fn left(job: &Job, why: &Left) -> Option<String> {
 /// What happened to a worker.
 pub(crate) fn news(environment: &str, worker: &str, news: &News) -> String {
     let of = |job: &Option<Held>| match job {
+        Some(Held { id, schedule: None, .. }) if id == RETURNED => " (a job that AWS had taken from its worker)".into(),
         Some(Held { id, schedule: None, .. }) => format!(" (job {id})"),
         Some(Held { schedule: Some(schedule), .. }) => format!(" (by the clock: `{schedule}`)"),
         None => String::new(),

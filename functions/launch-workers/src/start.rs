@@ -52,7 +52,7 @@ impl<'a> Starts<'a> {
 
     /// Whether it has something to do for it at once. What a refused one may have begun is looked for by a later look.
     pub(crate) fn goes_on(&self, start: &Start) -> bool {
-        self.own.contains(&start.number) && start.refused.is_none()
+        self.own.contains(&start.number) && start.refused.is_none() && start.late.is_none()
     }
 
     /// Asks ECS for the tasks of a start, or looks for them when it was refused; `refused` gets the jobs on which nobody can work.
@@ -68,9 +68,13 @@ impl<'a> Starts<'a> {
         now: Time,
         refused: &mut Vec<(String, String)>,
     ) -> Result<(), Error> {
-        let given_up = match &start.refused {
-            None => self.ask(ledger, start, now).await?,
-            Some(before) => self.look_for(ledger, start, before, now).await?,
+        let given_up = match (&start.refused, start.late) {
+            (None, None) => self.ask(ledger, start, now).await?,
+            (Some(before), _) => self.look_for(ledger, start, before, now).await?,
+            (None, Some(since)) => {
+                self.look_for_late(ledger, start, since, now).await?;
+                None
+            }
         };
         if let Some(why) = given_up {
             error!(environment = self.environment, worker = self.name, why, "workers cannot be started");
@@ -129,7 +133,7 @@ impl<'a> Starts<'a> {
     /// It is refused, and may have begun its tasks before: they are looked for once ECS must show them.
     fn keep(&self, ledger: &mut Ledger, start: &Start, now: Time, why: String) -> Option<String> {
         warn!(environment = self.environment, worker = self.name, why, "refused: an attempt before may have begun it");
-        follow::refused_late(ledger, start.number, Refused { at: now, why, is_late: false });
+        follow::refused_late(ledger, start.number, Refused { at: now, why });
         None
     }
 
@@ -142,8 +146,7 @@ impl<'a> Starts<'a> {
         now: Time,
     ) -> Result<Option<String>, Error> {
         let age = now.since(refused.at);
-        // Who has read the ledger before may ask for a late one yet, for as long as it lives.
-        if age < if refused.is_late { LATE + SHOWN } else { SHOWN } {
+        if age < SHOWN {
             return Ok(None);
         }
         let tasks = match self.tasks(&start.kind).await {
@@ -157,15 +160,31 @@ impl<'a> Starts<'a> {
         if !arns.is_empty() {
             self.tell_started(arns.len(), start, &refused.why);
             follow::started(ledger, start.number, &arns, &[], now);
-        } else if refused.is_late {
-            // Its job waits again, and may be missed.
-            follow::started(ledger, start.number, &[], &[], now);
         } else if is_for_room(&refused.why) {
             follow::started(ledger, start.number, &[], std::slice::from_ref(&refused.why), now);
         } else {
             return Ok(Some(refused.why.clone()));
         }
         Ok(None)
+    }
+
+    /// The same of one that was late: whoever has read the ledger before may have asked for it since, for as long as it lives. Its jobs wait
+    /// again where it has not begun.
+    async fn look_for_late(&self, ledger: &mut Ledger, start: &Start, since: Time, now: Time) -> Result<(), Error> {
+        if now.since(since) < LATE + SHOWN {
+            return Ok(());
+        }
+        let tasks = match self.tasks(&start.kind).await {
+            // Nobody would ever know.
+            Err(Error::Stop(_)) if now.since(since) > FORGOTTEN => Vec::new(),
+            tasks => tasks.map_err(again)?,
+        };
+        let arns = self.begun(ledger, start, &tasks);
+        if !arns.is_empty() {
+            self.tell_started(arns.len(), start, "late");
+        }
+        follow::started(ledger, start.number, &arns, &[], now);
+        Ok(())
     }
 
     /// Whether a release runs the same task here right now, so that what runs by the clock waits.
@@ -212,8 +231,7 @@ impl<'a> Starts<'a> {
         }
         let is_late = waits || now.since(start.asked) > LATE;
         if is_late {
-            let why = "it could not begin in time".into();
-            follow::refused_late(ledger, start.number, Refused { at: now, why, is_late: true });
+            follow::late(ledger, start.number, now);
         }
         Ok(is_late)
     }

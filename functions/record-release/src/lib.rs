@@ -306,7 +306,7 @@ mod tests {
             ("InProgress", day, false),
         ] {
             let updated = now.before(Duration::from_secs(seconds_ago));
-            let one = ListedExecution { id: "e".into(), status: status.into(), updated };
+            let one = ListedExecution { id: "e".into(), status: status.into(), updated, is_rollback: false };
             assert_eq!(is_due(&one, now), expected, "{status} {seconds_ago} s ago");
         }
     }

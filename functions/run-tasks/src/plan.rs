@@ -304,9 +304,18 @@ async fn before(tick: &Tick<'_>, name: &str) -> Result<Before, Error> {
         Err(Error::Stop(_)) => return Ok(Before::Nothing),
     };
     let Release { stage, action, .. } = tick.release;
-    let own = stage.as_ref().zip(action.as_ref());
-    let is_other = |one: &&Sibling| own.is_some_and(|own| own != (&one.stage, &one.action));
-    let runs_it = |one: &&Sibling| one.runs_tasks && one.task.as_deref() == Some(name);
+    let own = match tick.job.run.as_deref() {
+        Some(run) => {
+            let listed = siblings.iter().find(|one| one.id == run);
+            Some(listed.ok_or_else(|| Error::Again("CodePipeline does not show this run of the action yet".into()))?)
+        }
+        // An Invoke action's job says what its configuration does, and that may be wrong.
+        None => siblings.iter().find(|one| (Some(&one.stage), Some(&one.action)) == (stage.as_ref(), action.as_ref())),
+    };
+    let is_other = |one: &&Sibling| own.is_some_and(|own| (&own.stage, &own.action) != (&one.stage, &one.action));
+    // Of another manifest, it is another task.
+    let is_same = |one: &&Sibling| own.is_some_and(|own| own.manifest == one.manifest);
+    let runs_it = |one: &&Sibling| one.runs_tasks && one.task.as_deref() == Some(name) && is_same(one);
     if let Some(other) = siblings.iter().filter(is_other).find(runs_it) {
         return Ok(Before::Same(message::twice_in_a_release(name, &other.stage, &other.action)));
     }

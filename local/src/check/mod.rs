@@ -2,6 +2,7 @@
 
 pub(crate) mod fits;
 mod plan;
+mod regions;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -69,6 +70,9 @@ pub fn check(
         };
         let missing = missing_tasks(manifest, &stack).into_iter().filter(|_| stack_is_known);
         said.extend(missing.map(|why| format!("{name}: {why}{hint}")));
+        for (environment, one) in &manifest.environments {
+            said.extend(regions::mistake(&one.region).map(|why| format!("{name}: environments.{environment}: {why}")));
+        }
         for (schedule, one) in &manifest.schedules {
             if !crate::clock::is_a_zone(&one.time_zone) {
                 said.push(format!(

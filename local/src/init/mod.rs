@@ -229,6 +229,9 @@ const MIGRATING: [&str; 10] = [
 /// Whether a name or a command is that of a migration. What an option is given is not (`-q data_migrations`), unless it is what is run.
 fn migrates(words: &[String]) -> bool {
     let text = words.join(" ").to_lowercase();
+    // What works on queues names them behind `-q` (in lower case).
+    let works =
+        ["sidekiq", "celery", "worker", "resque", "queue", "consum", "horizon"].iter().any(|what| text.contains(what));
     let mut of_option = false;
     let mut said: Vec<&str> = Vec::new();
     for word in
@@ -239,14 +242,15 @@ fn migrates(words: &[String]) -> bool {
         if !of_option && !["no-", "skip-", "without-"].iter().any(|not| name.trim_start_matches('-').starts_with(not)) {
             said.push(name);
         }
-        // `sh -c`, `sh -lc`, `python -m`, `node -e`: what follows is what is run. A long one may have nothing behind it.
-        let runs = word.ends_with(['c', 'm', 'e']) && word.len() <= 4;
         let names_queues = ["queue", "topic", "channel", "stream"].iter().any(|what| word.contains(what));
-        of_option = is_option && !runs && (!word.starts_with("--") || (names_queues && !word.contains('=')));
+        of_option = is_option && !word.contains('=') && (names_queues || (word == "-q" && works));
     }
     let said = said.join(" ");
-    // As the begin of a word: `db:migrate`, `run_migrations`, and no `immigration`.
-    let begins = |(at, _): (usize, &str)| !said[..at].ends_with(|before: char| before.is_ascii_alphanumeric());
+    // As the begin of a word: `db:migrate`, `run_migrations`, `dbmigrate`, and no `immigration`.
+    let begins = |(at, _): (usize, &str)| {
+        let before = said[..at].rsplit(|char: char| !char.is_ascii_alphanumeric()).next().unwrap_or_default();
+        ["", "db", "auto"].contains(&before)
+    };
     MIGRATING.iter().any(|word| said.match_indices(word).any(begins))
 }
 

@@ -352,6 +352,9 @@ fn only_what_is_run_makes_a_migration_of_a_command() {
         ("npx prisma db push", true),
         ("python -m alembic upgrade head", true),
         ("./server --migrate", true),
+        ("npm run -s db:migrate", true),
+        ("rake -q db:migrate", true),
+        ("./dbmigrate", true),
     ] {
         assert_eq!(migrates(&words(command)), is_it, "{command}");
     }

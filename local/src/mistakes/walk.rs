@@ -111,8 +111,7 @@ impl<'a> Walk<'a> {
         if words.contains(&written.as_str()) {
             return json!(written);
         }
-        let expected = words.join(", ");
-        self.refuse(schema, node, &format!("unknown variant `{written}`, expected one of {expected}"))
+        self.refuse(schema, node, &not_known(&written, words))
     }
 
     fn text(&mut self, schema: &'a Value, node: &MarkedYaml<'_>) -> Value {
@@ -151,7 +150,7 @@ impl<'a> Walk<'a> {
             if let Some(names) = schema.get("propertyNames").and_then(|names| words(self.resolve(names).0))
                 && !names.contains(&name.as_str())
             {
-                self.find(key, format!("unknown variant `{name}`, expected one of {}", names.join(", ")));
+                self.find(key, not_known(&name, &names));
                 continue;
             }
             match known.and_then(|known| known.get(&name)).or(others) {
@@ -253,5 +252,13 @@ fn plain(node: &MarkedYaml<'_>) -> Value {
             Value::Object(entries.iter().filter_map(entry).collect())
         }
         _ => text(node).map_or(Value::Null, Value::String),
+    }
+}
+
+/// A word that is none of those that may stand there.
+fn not_known(word: &str, known: &[&str]) -> String {
+    match shared::text::nearest(word, known.iter().copied()) {
+        Some(near) => format!("`{word}` is not known: did you mean `{near}`?"),
+        None => format!("`{word}` is not known; known are {}", known.join(", ")),
     }
 }

@@ -97,6 +97,8 @@ pub struct ListedExecution {
     pub status: String,
     /// When it changed last.
     pub updated: Time,
+    /// See [`Execution::is_rollback`].
+    pub is_rollback: bool,
 }
 
 impl ListedExecution {
@@ -285,6 +287,7 @@ impl<'a> Codepipeline<'a> {
                 id: one.pipeline_execution_id().unwrap_or_default().to_owned(),
                 status: one.status().map(|status| status.as_str().to_owned()).unwrap_or_default(),
                 updated: one.last_update_time().copied().map(Time::from).unwrap_or_default(),
+                is_rollback: one.execution_type() == Some(&ExecutionType::Rollback),
             }));
             next = output.next_token().map(str::to_owned);
             if next.is_none() || executions.len() >= NEWEST {

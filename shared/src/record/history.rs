@@ -165,7 +165,7 @@ async fn as_it_stands(
         execution,
         actions,
         updated: one.updated,
-        back,
+        back: back || one.is_rollback,
         content,
         artifact: String::new(),
         commits: Vec::new(),
@@ -192,7 +192,8 @@ mod tests {
             |status: &str| Record { execution: "e".into(), status: status.into(), ended: at(100), ..Record::default() };
         let day = 86_400;
         for (days, lacks) in [(0, true), (1, true), (6, true), (7, false)] {
-            let one = ListedExecution { id: "e".into(), status: "Succeeded".into(), updated: at(0) };
+            let one =
+                ListedExecution { id: "e".into(), status: "Succeeded".into(), updated: at(0), is_rollback: false };
             assert_eq!(History::default().lacks(&one, at(days * day)), lacks, "{days} days without a record");
         }
         for (recorded_as, status, updated, lacks) in [
@@ -205,7 +206,8 @@ mod tests {
             ("Succeeded", "Succeeded", 300, false),
         ] {
             let history = History { records: vec![recorded(recorded_as)], unreadable: Vec::new() };
-            let one = ListedExecution { id: "e".into(), status: status.into(), updated: at(updated) };
+            let one =
+                ListedExecution { id: "e".into(), status: status.into(), updated: at(updated), is_rollback: false };
             assert_eq!(history.lacks(&one, at(400)), lacks, "{recorded_as}, then {status} at {updated}");
         }
     }

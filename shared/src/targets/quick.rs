@@ -88,6 +88,8 @@ pub struct Seen {
     pub before: Option<String>,
     /// Whether it had begun to go back before this way back began: by an alarm, or by hand.
     pub by_another: bool,
+    /// Whether it goes back, and it was not read yet since when.
+    pub is_unread: bool,
 }
 
 /// What follows from a look.
@@ -176,6 +178,7 @@ fn is_open(seen: &[Seen], image: Option<&str>) -> Open {
     for one in seen {
         match &one.observed.phase {
             Phase::Unknown => open = Open::Unknown,
+            _ if one.is_unread => open = Open::Unknown,
             Phase::Done if !is_begun => return Open::No(format!("the old tasks of {} are gone", one.name)),
             Phase::Done | Phase::Moved | Phase::RollingBack { .. } | Phase::RolledBack | Phase::BackWaits => {
                 match &one.before {
@@ -271,6 +274,7 @@ impl Quick {
             observed: target.observed(moment),
             before: before.clone(),
             by_another: target.went_back().is_some_and(|at| at < self.since.before(SKEW)),
+            is_unread: target.lacks_its_rollback(),
         };
         self.targets.iter().zip(&self.before).map(one).collect()
     }
@@ -343,7 +347,7 @@ mod tests {
             was_stopped: false,
             first_death: None,
         };
-        Seen { name: "us/web".into(), observed, before: Some(IMAGE.into()), by_another: false }
+        Seen { name: "us/web".into(), observed, before: Some(IMAGE.into()), by_another: false, is_unread: false }
     }
 
     const NOW: Time = Time::from_millis(10_000_000);

@@ -216,6 +216,16 @@ impl Target {
         }
     }
 
+    /// Whether CodeDeploy names a rollback of its deployment that was not read yet.
+    #[must_use]
+    pub fn lacks_its_rollback(&self) -> bool {
+        let Kind::Codedeploy(group) = &self.kind else { return false };
+        let lacks = |tried: &codedeploy::Tried| {
+            tried.back.is_none() && tried.rollback.is_none() && tried.deployment.rollback.is_some()
+        };
+        group.tried().is_some_and(lacks)
+    }
+
     /// Whether a deployment may be under way, or on its way, that no list shows yet. Asking for it again would not do: CodeDeploy
     /// takes a second one once the first is over, and ECS takes any.
     pub(super) fn may_appear(&self) -> bool {
@@ -254,8 +264,18 @@ impl Target {
             now: moment.now,
             stopped_by_us: self.asked.is_some() || moment.takes_back(),
             before: self.before.as_deref(),
-            current: self.current.as_deref().filter(|_| self.back_over().is_none_or(|over| self.traffic_read >= over)),
+            current: self.current_by_now(),
             died: self.dead.tasks.iter().filter_map(|task| task.stopped).max(),
+        }
+    }
+
+    /// What has its traffic, as far as that was seen late enough.
+    fn current_by_now(&self) -> Option<&str> {
+        match self.back_over() {
+            // What cannot be seen is not waited for.
+            Some(_) if self.failed.is_some() => Some(self.current.as_deref().unwrap_or_default()),
+            Some(over) if self.traffic_read < over => None,
+            Some(_) | None => self.current.as_deref(),
         }
     }
 

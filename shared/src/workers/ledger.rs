@@ -48,6 +48,9 @@ pub struct Ledger {
     /// How many workers are still to come for jobs that went back to their broker, since AWS took their workers away: nobody asks for these.
     #[serde(default)]
     pub owed: usize,
+    /// Since when there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owed_since: Option<Time>,
 }
 
 /// A worker, or one that is about to be.
@@ -76,10 +79,13 @@ pub struct Place {
     pub job: Option<Held>,
 }
 
+/// Stands for a job that AWS has taken from its worker: which one it is, the broker knows. No job has such an id.
+pub const RETURNED: &str = "";
+
 /// A job that a worker holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// Its id.
+    /// Its id; [`RETURNED`] of one that went back to the broker.
     pub id: String,
     /// When the worker was given it.
     pub since: Time,
@@ -105,18 +111,19 @@ pub struct Start {
     /// ECS has refused it after an attempt whose answer nobody knows: that one may have begun its tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,
+    /// Since when it is not asked for any more, since it could not begin in time: its jobs wait again unless it has begun. An earlier version
+    /// knows nothing of it, and asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<Time>,
 }
 
-/// A start that is not asked for any more, and may have begun its tasks before.
+/// A start that was refused, and may have begun its tasks before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// When.
     pub at: Time,
     /// Why.
     pub why: String,
-    /// ECS has not refused it: it took too long, and its jobs wait again unless it has begun.
-    #[serde(default)]
-    pub is_late: bool,
 }
 
 /// A job whose worker could not start.
@@ -160,6 +167,7 @@ impl Ledger {
             failed: BTreeMap::new(),
             no_room: None,
             owed: 0,
+            owed_since: None,
         }
     }
 

@@ -8,6 +8,8 @@ use shared::manifest::Manifest;
 use shared::workers::jobs::ByClock;
 
 use super::*;
+use shared::workers::ledger::RETURNED;
+
 use crate::follow::{refused, started};
 
 const NOW: Time = Time::from_millis(10_000_000);
@@ -367,9 +369,20 @@ fn one_comes_for_a_job_whose_worker_was_taken_away_whatever_becomes_of_the_first
         started(&mut scene.ledger, 2, &["t-3".into()], &[], again);
         scene.tasks = [runs("t-3")].into();
         scene.decide_at(again);
-        assert_eq!((scene.held(), scene.ledger.owed), (vec![None], 0), "it has come");
+        assert_eq!((scene.held(), scene.ledger.owed), (vec![Some(RETURNED)], 0), "it has come");
         scene.decide_at(again.plus(Duration::from_secs(600)));
         assert_eq!(scene.ledger.starts.len(), 0, "and no other one");
+        // It works on what it has come for: who asks for something else gets a worker of its own.
+        scene.waiting = vec![job("2")];
+        scene.decide_at(again);
+        assert_eq!(scene.held(), [Some(RETURNED), Some("2")]);
+        scene.waiting.clear();
+        scene.tasks = [taken("t-3", true)].into();
+        scene.decide_at(again);
+        assert_eq!((scene.held(), scene.ledger.owed), (vec![Some("2"), None], 1), "it was taken away, too");
+        scene.ledger.places.clear();
+        scene.decide_at(again.plus(Duration::from_secs(7 * 3600)));
+        assert_eq!((scene.held(), scene.ledger.owed), (vec![], 0), "not for ever");
     }
     let clock = Held { id: "1".into(), since: NOW, schedule: Some("nightly".into()) };
     let run = Place { job: Some(clock), ..place("t-1", 60, None) };

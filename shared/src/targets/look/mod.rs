@@ -306,6 +306,7 @@ async fn look_at_traffic(moment: &Moment, targets: &mut [&mut Target]) {
     };
     for (at, service) in services(targets, wanted).await {
         let target = &mut targets[at];
+        let is_gone = matches!(service, Ok(None));
         if let Some(Some(service)) = target.note(moment.now, service) {
             let runs = id(&service.definition).to_owned();
             // Somebody has deployed over its way back.
@@ -317,6 +318,8 @@ async fn look_at_traffic(moment: &Moment, targets: &mut [&mut Target]) {
             }
             target.current = Some(runs);
             target.traffic_read = moment.now;
+        } else if target.back_over().is_some() && is_gone {
+            (target.current, target.traffic_read) = (Some(String::new()), moment.now);
         }
     }
 }
