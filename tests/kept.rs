@@ -314,3 +314,9 @@ fn what_a_halt_has_done_is_said_although_the_log_cannot_be_read() {
         keeps_the_laws(&Plan { seed: 18737, shape: without_barrier(Duration::from_secs(180)), faults });
     }
 }
+
+#[test]
+fn a_function_whose_job_went_on_without_it_takes_nothing_back_when_the_release_stops_behind_the_action() {
+    // It had handed over and died; Lambda brought its event again, and the action succeeded at the very moment at which it gave up asking.
+    keeps_the_laws(&Plan::of(94476));
+}

@@ -253,17 +253,25 @@ async fn deliver(
 /// Whether an answer was refused because the release was stopped, and not because an earlier try of the same answer had
 /// been taken: that one's reply was lost, and what it says stands.
 async fn was_halted(codepipeline: &Codepipeline<'_>, job: &Job, release: &Release, invocation: Invocation) -> bool {
-    let refused = invocation.clock.now();
-    while invocation.clock.now().since(refused) < FATE_SHOWN {
-        match codepipeline.was_abandoned(release, job.run.as_deref()).await {
-            Ok(Some(abandoned)) => return abandoned,
-            Ok(None) => {}
-            Err(error) => warn!(%error, "what became of the action is not known"),
+    let mut is_over = false;
+    loop {
+        let asked = invocation.clock.now();
+        while invocation.clock.now().since(asked) < FATE_SHOWN {
+            match codepipeline.was_abandoned(release, job.run.as_deref()).await {
+                Ok(Some(abandoned)) => return abandoned,
+                Ok(None) => {}
+                Err(error) => warn!(%error, "what became of the action is not known"),
+            }
+            tokio::time::sleep(TROUBLE_PAUSE).await;
         }
-        tokio::time::sleep(TROUBLE_PAUSE).await;
+        // Its run counted as being under way, or cannot be told from others.
+        if is_over || !matches!(codepipeline.execution_status(release).await, Ok(Status::Halted)) {
+            return is_over;
+        }
+        // It may have ended at this very moment, as it should: another function goes on with what this one's had handed over, and a
+        // person had asked that the release stops behind it. How it has ended shows now.
+        is_over = true;
     }
-    // Its run still counts as being under way, or cannot be told from others.
-    matches!(codepipeline.execution_status(release).await, Ok(Status::Halted))
 }
 
 /// Whether a job whose function died has been answered before it did: then the action is over, and what has become of the release
