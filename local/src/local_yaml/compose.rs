@@ -4,6 +4,7 @@
 //! Invariant: nothing in it is passed over in silence. What has no meaning on this machine is noted, what would change how a
 //! container runs and is not understood is a mistake with its place.
 
+mod fields;
 mod files;
 mod ports;
 
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use super::dockerfile::{Built, Starts};
 use super::variables::{has_variables, interpolated, lines_of};
 use crate::mistakes::{entries, place, scalar};
+use fields::{FIELDS, WITHOUT_EFFECT};
 pub(crate) use ports::{told_in, told_its_port};
 
 /// Something wrong in the file that is read, or in another one, whose name it begins with.
@@ -102,104 +104,6 @@ pub(crate) struct Service {
 
 /// How many services may extend each other one after the other.
 const DEEPEST: u32 = 16;
-
-/// What of a service is read here.
-const FIELDS: &[&str] = &[
-    "build",
-    "command",
-    "depends_on",
-    "deploy",
-    "entrypoint",
-    "env_file",
-    "environment",
-    "expose",
-    "extends",
-    "healthcheck",
-    "image",
-    "init",
-    "ports",
-    "restart",
-    "scale",
-    "stop_grace_period",
-];
-
-/// What has a meaning for docker on a developer's machine, and none for a task.
-const WITHOUT_EFFECT: &[&str] = &[
-    "annotations",
-    "attach",
-    "blkio_config",
-    "cap_add",
-    "cap_drop",
-    "cgroup",
-    "cgroup_parent",
-    "configs",
-    "container_name",
-    "cpu_count",
-    "cpu_percent",
-    "cpu_period",
-    "cpu_quota",
-    "cpu_rt_period",
-    "cpu_rt_runtime",
-    "cpu_shares",
-    "cpus",
-    "cpuset",
-    "credential_spec",
-    "develop",
-    "device_cgroup_rules",
-    "devices",
-    "dns",
-    "dns_opt",
-    "dns_search",
-    "domainname",
-    "external_links",
-    "extra_hosts",
-    "hostname",
-    "gpus",
-    "group_add",
-    "ipc",
-    "isolation",
-    "label_file",
-    "labels",
-    "links",
-    "logging",
-    "mac_address",
-    "mem_limit",
-    "mem_reservation",
-    "mem_swappiness",
-    "memswap_limit",
-    "models",
-    "network_mode",
-    "networks",
-    "oom_kill_disable",
-    "oom_score_adj",
-    "pid",
-    "pids_limit",
-    "platform",
-    "post_start",
-    "pre_stop",
-    "privileged",
-    "profiles",
-    "pull_policy",
-    "read_only",
-    "restart",
-    "runtime",
-    "secrets",
-    "security_opt",
-    "shm_size",
-    "stdin_open",
-    "storage_opt",
-    "stop_signal",
-    "sysctls",
-    "tmpfs",
-    "tty",
-    "ulimits",
-    "user",
-    "userns_mode",
-    "uts",
-    "volumes",
-    "volumes_from",
-    "working_dir",
-];
 
 impl Compose {
     /// The service of this name.

@@ -13,6 +13,7 @@ mod look;
 mod phase;
 pub mod quick;
 mod site;
+mod standing;
 mod target;
 pub mod words;
 

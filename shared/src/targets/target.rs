@@ -4,10 +4,9 @@ use crate::aws::ecs::{Controller, Service, id};
 use crate::aws::{Aws, SHOWN};
 use crate::error::{Error, Verdict};
 use crate::manifest::{CodedeployNames, DeploymentKind, LogMode, in_environment};
-use crate::targets::codedeploy::{self, Context, Group};
+use crate::targets::codedeploy::{self, Group};
 use crate::targets::dead::Dead;
 use crate::targets::ecs::{self, Deploys, Native};
-use crate::targets::phase::{Observed, Phase};
 use crate::targets::site::{Moment, Purpose, Site, Whose};
 use crate::targets::words;
 use crate::time::Time;
@@ -257,115 +256,6 @@ impl Target {
     #[must_use]
     pub fn has_asked(&self, moment: &Moment) -> bool {
         self.asked == Some(moment.now)
-    }
-
-    fn context<'a>(&'a self, moment: &Moment) -> Context<'a> {
-        Context {
-            now: moment.now,
-            stopped_by_us: self.asked.is_some() || moment.takes_back(),
-            before: self.before.as_deref(),
-            current: self.current_by_now(),
-            died: self.dead.tasks.iter().filter_map(|task| task.stopped).max(),
-        }
-    }
-
-    /// What has its traffic, as far as that was seen late enough.
-    fn current_by_now(&self) -> Option<&str> {
-        match self.back_over() {
-            // What cannot be seen is not waited for.
-            Some(_) if self.failed.is_some() => Some(self.current.as_deref().unwrap_or_default()),
-            Some(over) if self.traffic_read < over => None,
-            Some(_) | None => self.current.as_deref(),
-        }
-    }
-
-    /// When ECS's way back was seen to have come to its end without success: what is known of its traffic from before tells nothing.
-    pub(super) fn back_over(&self) -> Option<Time> {
-        match &self.kind {
-            Kind::Unknown | Kind::Absent | Kind::Codedeploy(_) => None,
-            Kind::Ecs(native) => native.tried()?.back_over,
-        }
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn phase(&self, moment: &Moment) -> Phase {
-        if self.deployment().is_none()
-            && let Some(what) = &self.failed
-        {
-            return Phase::Failed { what: what.clone() };
-        }
-        if let Some(by) = &self.overtaken {
-            return Phase::Failed { what: words::overtaken(by) };
-        }
-        let phase = match &self.kind {
-            Kind::Unknown => Phase::Unknown,
-            Kind::Absent => Phase::Failed { what: self.failed.clone().unwrap_or_default() },
-            Kind::Codedeploy(group) => group.phase(&self.context(moment)),
-            Kind::Ecs(native) => native.phase(&self.context(moment)),
-        };
-        let is_prepared = self.definition.is_some() && self.waits().is_some() && !self.lacks_its_turn();
-        match phase {
-            Phase::Empty | Phase::Busy { .. } | Phase::Same if self.may_appear() => Phase::Unknown,
-            Phase::Empty if !is_prepared && moment.purpose == Purpose::Deploy => Phase::Unknown,
-            other => other,
-        }
-    }
-
-    /// What a decision is told of it.
-    #[must_use]
-    pub fn observed(&self, moment: &Moment) -> Observed {
-        Observed {
-            phase: self.phase(moment),
-            behind_barrier: self.waits() == Some(true),
-            is_proven: self.is_proven(moment),
-            waits_for_health: self.waits_for_health(),
-            timeout: self.site.service.timeout.0,
-            wait_for_group: self.site.service.wait_for_group.0,
-            asked: self.asked,
-            broken: self.failed.clone(),
-            dying: self.dying(),
-            was_stopped: self.was_stopped(),
-            first_death: self.dead.own().next().and_then(|task| task.stopped),
-        }
-    }
-
-    /// Whether its new tasks have shown that they stay up. Where nobody asks them, they must have lived for a while, and none
-    /// of them died: a worker that dies at its start runs for a moment, too, and that is all that ECS looks at.
-    fn is_proven(&self, moment: &Moment) -> bool {
-        let Kind::Ecs(native) = &self.kind else { return true };
-        let Some(tried) = native.tried() else { return true };
-        if native.is_balanced {
-            return !self.waits_for_health();
-        }
-        let is_old_enough = tried.deployment.created.is_none_or(|at| self.dead.seen >= at.plus(codedeploy::STEADY));
-        is_old_enough && !self.context(moment).is_shaken(false)
-    }
-
-    /// Whether its old tasks may go first, and ECS has not called it successful yet, which it does when its target groups find it healthy:
-    /// nothing else tells what they find.
-    fn waits_for_health(&self) -> bool {
-        let Kind::Ecs(native) = &self.kind else { return false };
-        let is_known = |tried: &ecs::Tried| tried.deployment.stage.is_some() || tried.deployment.status.is_over();
-        native.is_balanced && native.stops_first && native.tried().is_some_and(|tried| !is_known(tried))
-    }
-
-    fn was_stopped(&self) -> bool {
-        self.dead.tasks.is_empty()
-            && self.failed.is_none()
-            && match &self.kind {
-                Kind::Unknown | Kind::Absent => false,
-                Kind::Codedeploy(group) => group.tried().is_some_and(|tried| tried.deployment.was_stopped()),
-                Kind::Ecs(native) => native.tried().is_some_and(|tried| tried.deployment.was_stopped()),
-            }
-    }
-
-    /// That too many of its new tasks have died; those whose machine was taken from them have not died of the version.
-    fn dying(&self) -> Option<String> {
-        let most = usize::try_from(self.site.service.max_failed_tasks).unwrap_or(usize::MAX);
-        let dead = self.dead.own().count();
-        let how = self.dead.first_end();
-        (dead > most).then(|| words::dying(dead, most, how.as_ref(), self.dead.ill.as_deref()))
     }
 
     /// Takes up what ECS says of the service: who deploys it, and what runs there.
