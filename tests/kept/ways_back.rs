@@ -26,8 +26,8 @@ fn a_quick_way_back_that_a_halt_brings_to_its_end_is_not_taken_back_by_the_same_
 
 #[test]
 #[ignore = "takes long: .ci/run plays it"]
-fn a_way_back_that_had_succeeded_before_it_was_stopped_keeps_what_it_began_where_a_stop_was_not_open_any_more() {
-    // A person had stopped one deployment, the other one's old tasks were gone: what was begun for that one was taken back by the halt.
+fn where_a_person_had_taken_one_back_before_the_others_go_by_deployments_and_a_halt_takes_these_back() {
+    // It counted as a quick way that had begun, and a halt took back what that had deployed where the old tasks were gone.
     let mut two = shape(1);
     two.environments.push(Place { name: "e02".into(), region: "eu-west-1", account: None });
     two.services[0].by = By::Ecs { how: How::Linear, barrier: true, bake: Duration::from_secs(120) };
@@ -41,7 +41,8 @@ fn a_way_back_that_had_succeeded_before_it_was_stopped_keeps_what_it_began_where
         ];
         let played = play(&Plan { seed: 13744, shape: two.clone(), faults }, true);
         let has = |words: &str| played.story.iter().any(|line| line.contains(words));
-        assert!(has("the quick way back: ") && has("halt complete: "), "it is played\n{}", played.story.join("\n"));
+        let closed = has("since the quick way back is closed: the old tasks of ");
+        assert!(closed && has("halt complete: "), "it is played\n{}", played.story.join("\n"));
         assert!(played.broken.is_empty(), "{}\n{:#?}", played.story.join("\n"), played.broken);
     }
 }
