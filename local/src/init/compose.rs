@@ -37,7 +37,7 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             beside.with_extension("*").display()
         ));
     }
-    let (mut own_ports, mut told_secrets) = (Vec::new(), Vec::new());
+    let (mut own_ports, mut told_secrets, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
     for (service, described) in &compose.services {
         let command = match described.command.as_slice() {
             [] => described.image_starts.command.clone(),
@@ -62,6 +62,7 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             found.notes.push(format!(
                 "{service}: it is left out, since it has `profiles`: it is started only when it is asked for."
             ));
+            left_out.push(service.as_str());
             continue;
         }
         let name = name_in(&found, service);
@@ -129,7 +130,8 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
     if !found.services.iter().any(|service| service.is_web) {
         web_by_its_image(&mut found, &compose);
     }
-    let builds: Vec<_> = compose.services.iter().filter_map(|(name, one)| Some((name, one.built.as_ref()?))).collect();
+    let builds = compose.services.iter().filter(|(name, _)| !left_out.contains(&name.as_str()));
+    let builds: Vec<_> = builds.filter_map(|(name, one)| Some((name, one.built.as_ref()?))).collect();
     if let Some((first, built)) = builds.first() {
         found.built = (*built).clone();
         let others = builds.iter().filter(|(_, other)| other != built).map(|(name, _)| name.as_str());
@@ -165,7 +167,7 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
         found.notes.push("A migration has no command of its own: give it one in deploy.yaml.".into());
     }
     found.notes.append(&mut own_ports);
-    let is_outside = |name: &str| found.outside.iter().any(|(outside, _)| outside == name);
+    let is_outside = |name: &str| left_out.contains(&name) || found.outside.iter().any(|(outside, _)| outside == name);
     let notes: Vec<_> = compose.notes.iter().filter_map(|note| note.said(is_outside)).collect();
     found.notes.extend(notes);
     found.compose = Some(name);
