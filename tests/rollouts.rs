@@ -74,6 +74,17 @@ fn while_half_of_all_calls_are_throttled_services_of_each_kind_are_released() {
 
 const ECS: &str = "AmazonEC2ContainerServiceV20141113";
 
+/// A new revision of the shop's web service with this image, deployed to `us` as somebody else would.
+pub(crate) fn deploy_by_hand(stage: &Stage, image: &str) {
+    let described = stage.call(&format!("{ECS}.DescribeTaskDefinition"), &json!({"taskDefinition": "shop-web"}));
+    let mut containers = described["taskDefinition"]["containerDefinitions"].clone();
+    containers[0]["image"] = json!(format!("registry.example/shop:{image}"));
+    let new = json!({"family": "shop-web", "containerDefinitions": containers});
+    stage.call(&format!("{ECS}.RegisterTaskDefinition"), &new);
+    let update = json!({"cluster": "shop", "service": "web", "taskDefinition": "shop-web"});
+    stage.call(&format!("{ECS}.UpdateService"), &update);
+}
+
 /// Mixes of kinds, Region by Region: of the web services, and of the workers.
 pub(crate) const MIXES: [(&[Kind], &[Kind]); 4] = [
     (&[Kind::BlueGreen], &[Kind::BlueGreen]),
@@ -293,14 +304,7 @@ fn a_deployment_of_somebody_elses_is_waited_for_by_name_and_given_up_for_after_i
         play(setting, async |stage| {
             let release = stage.start();
             stage.until_begun(&release, "Approve").await;
-            let described =
-                stage.call(&format!("{ECS}.DescribeTaskDefinition"), &json!({"taskDefinition": "shop-web"}));
-            let mut containers = described["taskDefinition"]["containerDefinitions"].clone();
-            containers[0]["image"] = json!(format!("registry.example/shop:{image}"));
-            let new = json!({"family": "shop-web", "containerDefinitions": containers});
-            stage.call(&format!("{ECS}.RegisterTaskDefinition"), &new);
-            let update = json!({"cluster": "shop", "service": "web", "taskDefinition": "shop-web"});
-            stage.call(&format!("{ECS}.UpdateService"), &update);
+            deploy_by_hand(&stage, image);
             // Clocks may differ by some seconds: what was begun that shortly before may be the action's own.
             tokio::time::sleep(Duration::from_secs(20)).await;
             stage.answer_approval(&release, "Approved");

@@ -13,7 +13,7 @@ use tests::sweep::share;
 use tests::writes::{at_write, telling_writes};
 use tests::{Call, Kind, Meddling, Setting, Stage, of_task, play};
 
-use crate::rollouts::{MIXES, crashing, is_at_rest, is_on, shop, with_new};
+use crate::rollouts::{MIXES, crashing, deploy_by_hand, is_at_rest, is_on, shop, with_new};
 
 /// The smallest application, with a web service of the first kind and a worker of the second.
 fn small((web, worker): (Kind, Kind)) -> Setting {
@@ -207,19 +207,6 @@ fn a_halt_at_any_moment_of_a_deployment_takes_everything_back() {
             });
         }
     }
-}
-
-const ECS: &str = "AmazonEC2ContainerServiceV20141113";
-
-/// A new revision of the shop's web service with this image, deployed to `us` as somebody else would.
-fn deploy_by_hand(stage: &Stage, image: &str) {
-    let described = stage.call(&format!("{ECS}.DescribeTaskDefinition"), &json!({"taskDefinition": "shop-web"}));
-    let mut containers = described["taskDefinition"]["containerDefinitions"].clone();
-    containers[0]["image"] = json!(format!("registry.example/shop:{image}"));
-    let new = json!({"family": "shop-web", "containerDefinitions": containers});
-    stage.call(&format!("{ECS}.RegisterTaskDefinition"), &new);
-    let update = json!({"cluster": "shop", "service": "web", "taskDefinition": "shop-web"});
-    stage.call(&format!("{ECS}.UpdateService"), &update);
 }
 
 #[test]
