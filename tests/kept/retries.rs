@@ -54,6 +54,13 @@ fn what_a_run_that_was_given_up_had_brought_is_not_gone_back_to_by_its_retry() {
 
 #[test]
 #[ignore = "takes long: .ci/run plays it"]
+fn what_a_run_that_was_given_up_had_brought_to_its_end_is_not_gone_back_to_either() {
+    // Nothing of it waited for anything any more: what the services ran was taken for what had run before.
+    keeps_the_laws(&Plan::of(102_073));
+}
+
+#[test]
+#[ignore = "takes long: .ci/run plays it"]
 fn a_halt_beside_which_the_stage_is_retried_leaves_it_alone_and_says_nothing() {
     // It took every invocation for its first, looked beside the retry for nine of them, and said that not all had ended.
     let faults = vec![

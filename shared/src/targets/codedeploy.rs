@@ -11,8 +11,9 @@ use crate::aws::ecs::Service;
 use crate::error::{Error, Verdict};
 use crate::manifest::{self, CapacityProvider};
 use crate::names;
+use crate::targets::given_up::GivenUp;
 use crate::targets::phase::{Frees, Phase};
-use crate::targets::site::{Busy, GivenUp, Of, Site, Whose};
+use crate::targets::site::{Busy, Of, Site, Whose};
 use crate::targets::words;
 use crate::time::Time;
 
@@ -39,6 +40,8 @@ pub struct Group {
     pub standing: Standing,
     /// What its service's tasks are placed by.
     capacity_providers: Vec<CapacityProvider>,
+    /// What runs of this action that were given up have brought here.
+    pub(super) given_up: GivenUp,
 }
 
 /// What of the release is at a group.
@@ -116,8 +119,16 @@ impl Group {
         seen: &Service,
     ) -> Self {
         let own = names::own_description(&whose.release, &site.environment_name, &site.service_name);
-        let capacity_providers = seen.capacity_providers.clone();
-        Self { application, group, client, own, waits: None, standing: Standing::NotListed, capacity_providers }
+        Self {
+            application,
+            group,
+            client,
+            own,
+            waits: None,
+            standing: Standing::NotListed,
+            capacity_providers: seen.capacity_providers.clone(),
+            given_up: GivenUp::default(),
+        }
     }
 
     /// Takes up what the service's tasks are placed by now.
@@ -154,6 +165,7 @@ impl Group {
 
     /// Takes up what the release has here among these deployments.
     pub(super) fn adopt(&mut self, found: &[Deployment], whose: &Whose) {
+        self.given_up.note(found, &self.own, whose);
         let ours = found.iter().filter_map(|one| Some((one, names::read_description(&one.description, &self.own)?)));
         let ours = ours.filter(|(one, described)| match &whose.of {
             Of::Action { key, .. } => described.key == key,
@@ -309,18 +321,14 @@ impl Group {
         let described = names::read_description(&other.description, &self.own);
         let holds_a_way_back = other.status == Status::Ready && described.as_ref().is_some_and(|one| one.is_back);
         let own = described.filter(|described| !described.is_back);
-        // One of a try that was given up is taken back to what was before that one; behind a fact there is nothing to take back.
-        let is_given_up = waits && !whose.is_fact(&other.id, other.created);
-        let before = own.as_ref().map(|described| described.before).filter(|before| is_given_up && *before > 0);
-        let brought = other.definition().map(|definition| crate::aws::ecs::id(&definition).to_owned());
-        let given_up = before.map(|before| GivenUp { before, brought });
         let frees = match (waits, own) {
             (true, _) => Some(Frees::EndOfWait(other.id.clone())),
             (false, _) if holds_a_way_back => Some(Frees::WayBack { deployment: other.id.clone(), pause: None }),
+            // One of a try that was given up; behind a fact there is nothing to take back.
             (false, Some(_)) if !whose.is_fact(&other.id, other.created) => Some(Frees::Stop(other.id.clone())),
             (false, _) => None,
         };
-        let busy = Busy { with: words::busy_with(&other), frees, given_up };
+        let busy = Busy { with: words::busy_with(&other), frees };
         self.standing = Standing::None(Some(busy));
         Ok(())
     }

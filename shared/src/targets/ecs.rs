@@ -314,7 +314,7 @@ impl Native {
                     }
                     _ => None,
                 };
-                Standing::None(Some(Busy { with, frees, given_up: None }))
+                Standing::None(Some(Busy { with, frees }))
             }
             // Without a deployment under way, what the service has is what runs.
             // It says so and runs something else, and an update to what it has would begin nothing.

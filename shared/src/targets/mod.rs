@@ -9,6 +9,7 @@ mod act;
 pub mod codedeploy;
 pub mod dead;
 pub mod ecs;
+mod given_up;
 mod look;
 mod phase;
 pub mod quick;

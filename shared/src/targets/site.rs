@@ -220,15 +220,4 @@ pub struct Busy {
     pub with: String,
     /// What ends it, when it is Cutover's own.
     pub frees: Option<Frees>,
-    /// What an earlier run of this very action has done there, that was given up: what that one has brought is no revision before.
-    pub given_up: Option<GivenUp>,
-}
-
-/// What an earlier run of an action, which was given up, has brought to a service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GivenUp {
-    /// The revision that ran before it.
-    pub before: u32,
-    /// What it brought, as `family:revision`.
-    pub brought: Option<String>,
 }

@@ -50,8 +50,6 @@ pub struct Target {
     pub(super) traffic_read: Time,
     /// When the service was asked for what runs there.
     pub(super) service_read: Time,
-    /// What an earlier run of this action has brought, that was given up; `before` is what ran before that one.
-    brought_in_vain: Option<String>,
     looking: Trouble,
     pub(super) acting: Trouble,
 }
@@ -95,7 +93,6 @@ impl Target {
             statuses_read: Time::default(),
             traffic_read: Time::default(),
             service_read: Time::default(),
-            brought_in_vain: None,
             looking: Trouble::default(),
             acting: Trouble::default(),
         }
@@ -279,16 +276,24 @@ impl Target {
     /// Takes up what runs right before a deployment is begun, of which CodeDeploy says nothing later.
     pub(super) fn runs_before(&mut self, seen: &Service) {
         let runs = id(&seen.definition);
-        // What an earlier run has brought, that was given up, is not gone back to.
-        let is_in_vain = self.brought_in_vain.as_deref() == Some(runs);
-        if self.deployment().is_none() && !runs.is_empty() && !is_in_vain {
-            self.before = Some(runs.to_owned());
+        if self.deployment().is_none() && !runs.is_empty() {
+            self.before = Some(self.is_to_be_gone_back_to(runs.to_owned()));
         }
         match &mut self.kind {
             Kind::Unknown | Kind::Absent => {}
             Kind::Codedeploy(group) => group.note_placement(seen),
             Kind::Ecs(native) => native.note_what_runs(&self.site, seen),
         }
+    }
+
+    /// What is gone back to where this runs: what an earlier run of this action has brought, that was given up, is not.
+    fn is_to_be_gone_back_to(&self, runs: String) -> String {
+        let before = match &self.kind {
+            Kind::Codedeploy(group) => group.given_up.ran_before(&runs),
+            // What its service runs already counts as deployed (`Standing::Same`), and its deployments say what they replaced.
+            Kind::Unknown | Kind::Absent | Kind::Ecs(_) => None,
+        };
+        before.map_or(runs, |before| format!("{}:{before}", self.site.family()))
     }
 
     /// Forgets what was seen here: the next look sees all of it anew.
@@ -323,6 +328,8 @@ impl Target {
             // The function died and came back: what the service runs by now is not what it ran before.
             let now = self.before.take().filter(|before| self.tried().as_deref() != Some(before));
             self.before = said.or(now);
+        } else {
+            self.before = self.before.take().map(|before| self.is_to_be_gone_back_to(before));
         }
     }
 
@@ -356,17 +363,10 @@ impl Target {
         match &mut self.kind {
             Kind::Unknown | Kind::Absent => {}
             Kind::Codedeploy(group) => {
-                let was_busy = match &group.standing {
-                    codedeploy::Standing::None(Some(busy)) => Some(busy.given_up.clone()),
-                    _ => None,
-                };
+                let was_busy = matches!(group.standing, codedeploy::Standing::None(Some(_)));
                 group.look_for_busy(&self.site, whose).await?;
                 let is_free = matches!(group.standing, codedeploy::Standing::None(None));
-                let is_known = was_busy.is_some() && is_free;
-                if let Some(Some(given_up)) = was_busy.filter(|_| is_free) {
-                    self.before = Some(format!("{}:{}", self.site.family(), given_up.before));
-                    self.brought_in_vain = given_up.brought;
-                } else if is_known {
+                if was_busy && is_free {
                     // What kept it busy has brought another version meanwhile, or has taken it back.
                     let name = std::slice::from_ref(&self.site.ecs_service);
                     let services = self.site.ecs.services(self.site.cluster(), name).await?;

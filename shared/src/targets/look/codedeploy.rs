@@ -9,7 +9,7 @@ use super::{Detail, note_all};
 use crate::aws::codedeploy::{Deployment, Listed};
 use crate::error::{Error, Verdict};
 use crate::targets::codedeploy::{Group, ROLLBACK_APPEARS, Standing};
-use crate::targets::site::{Moment, Purpose, Whose};
+use crate::targets::site::{Moment, Of, Purpose, Whose};
 use crate::targets::target::{Kind, Target};
 use crate::targets::words;
 use crate::time::Time;
@@ -90,7 +90,12 @@ pub(super) fn lacks_its_way_back(target: &Target) -> bool {
 
 /// Finds what the release has at each group already.
 pub(super) async fn find(moment: &Moment, whose: &Whose, targets: &mut [&mut Target]) {
-    let since = whose.since.before(SKEW);
+    let since = match &whose.of {
+        // What a run before this one had brought, which was given up, is no revision before.
+        Of::Action { tried_before: Some(before), .. } => whose.since.min(*before),
+        Of::Action { tried_before: None, .. } | Of::Release { .. } => whose.since,
+    };
+    let since = since.before(SKEW);
     let is_due = |target: &Target| target.is_new(moment) || lacks_its_way_back(target);
     let listed = join_all(targets.iter().map(async |target| match group(target).filter(|_| is_due(target)) {
         Some(group) => Some(group.client.list(&group.application, &group.group, Listed::Since(since)).await),
