@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
@@ -18,7 +17,7 @@ mod follow;
 mod past;
 
 use begin::With;
-use follow::{How, Signals};
+use follow::{How, REFRESH, Signals, Watched};
 
 /// Deploys an ECS application through CodePipeline - here, the whole of it on this machine.
 ///
@@ -271,17 +270,17 @@ async fn workers_of(workers: Workers) -> Result<ExitCode, Mistake> {
 
 async fn serve_here(serve: Serve) -> Result<ExitCode, Mistake> {
     let prepared = begin::prepare(serve.folder, &serve.files, With::ANewAccount).await?;
-    let show = show::Show::new();
+    let mut show = show::Show::new();
     let machine = begin::machine(&prepared, serve.port, &show).await?;
     let pipeline = machine.world().pipeline_name().to_owned();
     let console = begin::console(&prepared, &machine, &pipeline, serve.console_port, Lasts::UntilEnded).await?;
     show.serving(&machine, &prepared.account);
     show.console(&console);
-    let mut signals = Signals::new();
+    let (mut signals, mut watched) = (Signals::new(), Watched::default());
     let mut kept = machine.world().changes_of_what_is_kept();
     loop {
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(200)) => show.notes(&machine),
+            () = tokio::time::sleep(REFRESH) => watched.look(&machine, &mut show, &prepared),
             () = signals.next() => break,
         }
         // Whoever asks for releases meanwhile reads what is kept; and this run may be killed.

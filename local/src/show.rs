@@ -44,11 +44,16 @@ pub fn say(text: &str) {
 
 /// Broken between words where the terminal is too narrow for it; as it is where it is read by a program.
 fn fitting(text: &str, term: &Term) -> String {
-    match term.size_checked().filter(|_| term.is_term()) {
-        Some((_, columns)) => wrap::wrapped(text, usize::from(columns)),
-        None => text.to_owned(),
-    }
+    columns(term).map_or_else(|| text.to_owned(), |columns| wrap::wrapped(text, columns))
 }
+
+/// How wide a terminal is.
+fn columns(term: &Term) -> Option<usize> {
+    term.size_checked().filter(|_| term.is_term()).map(|(_, columns)| usize::from(columns))
+}
+
+/// How far the words of a line stand in that begins with its time and a mark.
+const TIMED: usize = 9;
 
 /// The door: whatever others wrote (commit messages, log lines, names in files, requests) comes through here before it is
 /// styled. It can neither move the cursor, nor colour, nor turn a line round.
@@ -94,6 +99,20 @@ impl Show {
 
     /// Prints a line whose words came through [`outside`].
     fn styled(&self, line: &str) {
+        self.as_it_is(&fitting(line, &Term::stdout()));
+    }
+
+    /// The same of one that begins with its time; what follows its first part stands below its words.
+    fn timed(&self, at: Time, line: &str) {
+        let line = format!("{} {line}", self.at(at));
+        self.as_it_is(&match columns(&Term::stdout()) {
+            Some(columns) => wrap::hanging(line.trim_end(), columns, TIMED),
+            None => line.trim_end().to_owned(),
+        });
+    }
+
+    /// The same of what is copied from the terminal.
+    fn as_it_is(&self, line: &str) {
         match &self.bars {
             Some(bars) => drop(bars.println(line)),
             None => print(line),
@@ -120,7 +139,7 @@ impl Show {
         let (actions, new) = {
             let world = machine.world();
             for told in world.told(self.told) {
-                self.styled(&format!("{} {}", self.at(machine.now()), style(outside(&told.line())).dim()));
+                self.timed(machine.now(), &style(outside(&told.line())).dim().to_string());
             }
             self.told += world.told(self.told).len();
             (world.actions(execution), world.release_news(execution, &mut self.lines))
@@ -148,7 +167,7 @@ impl Show {
             match news {
                 News::Began(action) => self.began(&action),
                 News::Ended(action) => self.ended(&action),
-                News::Line(line) => self.styled(&format!("{}   {}", self.at(at), log_line(&line))),
+                News::Line(line) => self.timed(at, &format!("  {}", log_line(&line))),
             }
         }
     }
@@ -182,7 +201,7 @@ impl Show {
             bar.finish_and_clear();
         }
         if let Some(line) = ended_line(action) {
-            self.styled(format!("{} {line}", self.at(action.updated)).trim_end());
+            self.timed(action.updated, &line);
         }
     }
 
@@ -267,7 +286,7 @@ impl Show {
 
     /// Where all of this can be seen and done in a browser.
     pub fn console(&self, console: &Console) {
-        self.styled(&format!("{} {}", style("Console").bold(), console.link()));
+        self.as_it_is(&format!("{} {}", style("Console").bold(), console.link()));
     }
 
     /// How to use the world that is kept up.
@@ -275,17 +294,17 @@ impl Show {
         let name = machine.world().pipeline_name().to_owned();
         let endpoint = format!("http://{}", machine.address());
         let (key, secret) = machine.keys();
-        self.styled(&format!("{} at {endpoint} (Ctrl-C ends it)", style("Serving").bold()));
-        self.styled("");
-        self.styled(&format!(
+        self.as_it_is(&format!("{} at {endpoint} (Ctrl-C ends it)", style("Serving").bold()));
+        self.as_it_is("");
+        self.as_it_is(&format!(
             "export AWS_ENDPOINT_URL={endpoint} AWS_REGION={} AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}",
             account.region
         ));
         let name = outside(&name);
-        self.styled(&format!("aws codepipeline start-pipeline-execution --name {name}"));
-        self.styled(&format!("aws codepipeline get-pipeline-state --name {name}"));
+        self.as_it_is(&format!("aws codepipeline start-pipeline-execution --name {name}"));
+        self.as_it_is(&format!("aws codepipeline get-pipeline-state --name {name}"));
         if let Some(group) = machine.world().release_log_group() {
-            self.styled(&format!("aws logs tail {} --follow", outside(&group)));
+            self.as_it_is(&format!("aws logs tail {} --follow", outside(&group)));
         }
     }
 }

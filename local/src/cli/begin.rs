@@ -21,7 +21,7 @@ pub(super) struct Prepared {
     pub(super) folder: PathBuf,
     pub(super) state: PathBuf,
     pub(super) account: Account,
-    manifest: Manifest,
+    pub(super) manifest: Manifest,
     stack: Stack,
     /// Where the next run finds what this one leaves.
     pub(super) kept: PathBuf,
@@ -131,7 +131,8 @@ fn prepare_in(folder: &Path, state: &Path, files: &Files) -> Result<(Manifest, A
 
 pub(super) async fn machine(prepared: &Prepared, port: u16, show: &Show) -> Result<Machine, Mistake> {
     real::engine_is_there(&prepared.account)?;
-    for note in &prepared.account.notes {
+    // Whoever goes on with what is there has read them.
+    for note in prepared.account.notes.iter().filter(|_| prepared.is_new) {
         show.line(&format!("Note: {note}"));
     }
     let program = std::env::current_exe().map_err(|error| Mistake(error.to_string()))?;

@@ -19,7 +19,7 @@ use crate::world::{ActionView, ExecutionStatus};
 const HALTED: Duration = Duration::from_secs(180);
 
 /// How often what is shown is brought up to date.
-const REFRESH: Duration = Duration::from_millis(100);
+pub(super) const REFRESH: Duration = Duration::from_millis(100);
 
 /// How a release is followed.
 #[derive(Debug, Clone, Copy, Default, Args)]
@@ -101,6 +101,41 @@ async fn next_release(machine: &Machine, show: &Show, signals: &mut Signals) -> 
     }
 }
 
+/// The releases of a world that is kept up: each is shown from its start to its end, whoever starts it.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    execution: Option<String>,
+}
+
+impl Watched {
+    /// Shows what is new.
+    pub(super) fn look(&mut self, machine: &Machine, show: &mut Show, prepared: &Prepared) {
+        show.notes(machine);
+        if self.execution.is_none() {
+            self.execution = machine.world().first_under_way();
+            if let Some(execution) = &self.execution {
+                show.begin(machine, execution);
+            }
+        }
+        let Some(execution) = self.execution.clone() else { return };
+        show.refresh(machine, &execution);
+        let status = machine.world().status(&execution).unwrap_or(ExecutionStatus::Stopped);
+        if status.is_over() && has_come_to_rest(machine, &execution, status) {
+            show.end(machine, &execution, status, &prepared.state);
+            self.execution = None;
+        }
+    }
+}
+
+/// Whether nothing of a release that has ended goes on. What a stopped release left running is ended by the functions, which see the stop
+/// in their loops.
+fn has_come_to_rest(machine: &Machine, execution: &str, status: ExecutionStatus) -> bool {
+    match status {
+        ExecutionStatus::Failed => machine.world().is_still(execution),
+        _ => machine.world().is_quiet(execution),
+    }
+}
+
 /// The release's record is written right after its end; a run that does without it goes on.
 async fn wait_for_record(machine: &Machine, execution: &str, signals: &mut Signals) {
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -162,12 +197,7 @@ async fn follow(
         };
         if status.is_over() {
             let waited = over_since.get_or_insert_with(tokio::time::Instant::now).elapsed();
-            // What a stopped release left running is ended by the functions, which see the stop in their loops.
-            let is_over = match status {
-                ExecutionStatus::Failed => machine.world().is_still(execution),
-                _ => machine.world().is_quiet(execution),
-            };
-            if is_over || waited > HALTED {
+            if has_come_to_rest(machine, execution, status) || waited > HALTED {
                 show.refresh(machine, execution);
                 return Followed::ToItsEnd(status);
             }

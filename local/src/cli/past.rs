@@ -112,6 +112,12 @@ pub(super) async fn go_back(asked: Rollback) -> Result<ExitCode, Mistake> {
     })?;
     let key = target.artifact;
     let prepared = begin::prepare(asked.folder, &asked.files, begin::With::WhatWasLeft).await?;
+    let known = &prepared.manifest.tasks;
+    for task in asked.behind.iter().filter(|task| !known.contains_key(*task)) {
+        // A release since may have had it.
+        let why = shared::text::unknown("task", task, known.keys().map(String::as_str));
+        show::say(&format!("Note: --behind {task}: in deploy.yaml, {why}"));
+    }
     follow::play(&prepared, asked.how, |names| {
         json!({"name": names[1], "variables": [{"name": BEHIND, "value": behind}],
             "sourceRevisions": [{"actionName": SOURCE, "revisionType": "S3_OBJECT_KEY", "revisionValue": key}]})

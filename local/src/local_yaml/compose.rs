@@ -121,7 +121,9 @@ impl Compose {
         let text = shared::yaml::text_of(&path).map_err(&there)?;
         shared::yaml::read::<Value>(file, &text).map_err(|mistake| vec![Said::There(mistake.to_string())])?;
         let documents = MarkedYaml::load_from_str(&text).map_err(|error| there(error.to_string()))?;
-        let Some(document) = documents.first() else { return Err(there("there is nothing in it".into())) };
+        let Some(document) = documents.into_iter().next().map(without_tags) else {
+            return Err(there("there is nothing in it".into()));
+        };
         let mut variables = BTreeMap::new();
         let beside = path.with_file_name(".env");
         if beside.exists() {
@@ -133,7 +135,7 @@ impl Compose {
         let below = Path::new(file).parent().unwrap_or(Path::new(""));
         let mut reader =
             Reader { file, folder, below, variable: &variable, wrong: Vec::new(), notes: Vec::new(), name: None };
-        let mut services = reader.file(document);
+        let mut services = reader.file(&document);
         let awaited: Vec<_> = services.iter().flat_map(|(_, service)| service.awaits.clone()).collect();
         for (name, service) in &mut services {
             service.ends |= awaited.contains(name);
@@ -471,6 +473,21 @@ impl Reader<'_> {
         }
         needs
     }
+}
+
+/// The same document as it is without the others that docker merges it with: what `!reset` stands before is not said, and `!override`
+/// changes nothing.
+fn without_tags(node: MarkedYaml<'_>) -> MarkedYaml<'_> {
+    let data = match node.data {
+        YamlData::Tagged(tag, _) if tag.suffix == "reset" => YamlData::Value(saphyr::Scalar::Null),
+        YamlData::Tagged(tag, inner) if tag.suffix == "override" => without_tags(*inner).data,
+        YamlData::Mapping(all) => {
+            YamlData::Mapping(all.into_iter().map(|(key, value)| (key, without_tags(value))).collect())
+        }
+        YamlData::Sequence(all) => YamlData::Sequence(all.into_iter().map(without_tags).collect()),
+        other => other,
+    };
+    MarkedYaml { data, span: node.span }
 }
 
 /// What is waited for of a service that is needed.

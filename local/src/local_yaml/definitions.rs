@@ -265,6 +265,14 @@ impl<'a> Definitions<'a> {
             )));
         }
         definition["family"] = own.into();
+        for container in definition["containerDefinitions"].as_array().into_iter().flatten() {
+            if container["environmentFiles"].as_array().is_some_and(|files| !files.is_empty()) {
+                self.notes.push(format!(
+                    "containers.{family}: the `environmentFiles` of `{}` are in S3 and not read here: say below `environment` what they say",
+                    container["name"].as_str().unwrap_or_default()
+                ));
+            }
+        }
         Some(definition)
     }
 

@@ -16,6 +16,11 @@ pub(super) fn flaws(local: &Local, manifest: Option<&Manifest>) -> Vec<Flaw> {
     if local.build.as_ref().is_some_and(|build| build.command.is_empty()) {
         flaws.find(&["build", "command"], "name the program that builds the application");
     }
+    if let Some(account) = &local.account {
+        if account.len() != 12 || !account.chars().all(|char| char.is_ascii_digit()) {
+            flaws.find(&["account"], "an account's number has twelve digits: write it as \"111122223333\"");
+        }
+    }
     flaws.commands(&["setup"], &local.setup);
     flaws.commands(&["databases"], &local.databases);
     for (name, hook) in &local.hooks {
@@ -101,6 +106,10 @@ impl Flaws<'_> {
             }
         }
         for (name, service) in services {
+            if service.health_check.as_ref().is_some_and(|check| !check.path.starts_with('/')) {
+                let path = [path, &["services", name.as_str(), "health_check", "path"]].concat();
+                self.find(&path, "a path begins with `/`, such as `/health`");
+            }
             if let Some(deployment) = &service.deployment {
                 self.deployment(&[path, &["services", name.as_str(), "deployment"]].concat(), deployment);
             }

@@ -170,9 +170,11 @@ environments:
 fn a_deployment_that_ecs_would_refuse_is_said_before_anything_runs() {
     let local = "\
 build: {command: [make]}
+account: 1234
 containers: {blog-web: {command: [serve]}, blog-worker: {command: [work]}}
 services:
   web:
+    health_check: {path: health}
     deployment:
       strategy: CANARY
       step_percent: 150
@@ -184,6 +186,8 @@ services:
     );
     let why = folder.read().unwrap_err();
     for said in [
+        "account: an account's number has twelve digits: write it as \"111122223333\"",
+        "services.web.health_check.path: a path begins with `/`, such as `/health`",
         "services.web.deployment.step_percent: a step moves 1 to 100 percent of the traffic",
         "services.web.deployment.lifecycle_hooks.0.stages: there is no stage `PRE_PRODUCTION_TRAFIC_SHIFT`: did you mean \
          `PRE_PRODUCTION_TRAFFIC_SHIFT`?",
@@ -215,7 +219,8 @@ fn a_task_definition_is_taken_as_people_have_it() {
     let described = json!({"tags": [{"key": "team", "value": "blog"}], "taskDefinition": {
         "family": "blog-web", "revision": 7, "status": "ACTIVE", "taskDefinitionArn": "arn:...", "cpu": "1024",
         "containerDefinitions": [
-            {"name": "blog", "command": ["./blog"], "secrets": [{"name": "TOKEN", "valueFrom": "/blog/token"}]},
+            {"name": "blog", "command": ["./blog"], "secrets": [{"name": "TOKEN", "valueFrom": "/blog/token"}],
+             "environmentFiles": [{"value": "arn:aws:s3:::blog/web.env", "type": "s3"}]},
             {"name": "agent", "image": "agent"},
         ],
     }});
@@ -228,8 +233,11 @@ fn a_task_definition_is_taken_as_people_have_it() {
         (&json!("1024"), &json!("team"), None)
     );
     assert_eq!(found["containerDefinitions"].as_array().unwrap().len(), 1);
-    let note = "containers.blog-web: agent is not started here: only its image knows its command";
-    assert_eq!(account.notes, [note], "and in both environments it is said once");
+    let notes = [
+        "containers.blog-web: the `environmentFiles` of `blog` are in S3 and not read here: say below `environment` what they say",
+        "containers.blog-web: agent is not started here: only its image knows its command",
+    ];
+    assert_eq!(account.notes, notes, "and in both environments they are said once");
     let files = [("deploy.yaml", unnamed.as_str()), ("local.yaml", local), ("web.json", &described.to_string())];
     let refused = Folder::with("taskdef-unnamed", &files).read().unwrap_err().to_string();
     let said = "deploy.yaml: tasks.migrate: its task definition `blog-web` has 2 containers (blog, agent): say which `container` gets";
@@ -316,6 +324,16 @@ fn a_compose_service_says_how_its_container_is_started() {
     assert_eq!((&container["entryPoint"], &container["command"]), (&json!(["./blog"]), &json!(["work"])));
     assert_eq!((variables(worker), &container["stopTimeout"]), (vec![("QUEUE", "mail")], &json!(90)));
     assert_eq!(account.notes, ["compose.yaml:1:26: `restart` of web, worker has no effect here",]);
+}
+
+#[test]
+fn a_file_that_is_one_of_several_is_read_as_it_is_without_the_others() {
+    let compose = COMPOSE.replace("ports: [\"127.0.0.1:80:8000", "ports: !override [\"127.0.0.1:80:9000");
+    let compose = compose.replace("stop_grace_period: 90s", "stop_grace_period: !reset null");
+    let account = composed("tags", &compose, COMPOSED).read().unwrap();
+    let container = |family| &definition(&account, "eu-west-1", family)["containerDefinitions"][0];
+    assert_eq!(container("blog-web")["portMappings"][0]["containerPort"], 9000);
+    assert_eq!(container("blog-worker").get("stopTimeout"), None);
 }
 
 #[test]

@@ -3,12 +3,17 @@
 /// How far what follows of a line stands in.
 const HANGING: usize = 4;
 
-/// The same text with each line broken between words where it would pass `width`; what is one word, such as a link, stays whole.
-pub(super) fn wrapped(text: &str, width: usize) -> String {
-    text.lines().map(|line| wrapped_line(line, width)).collect::<Vec<_>>().join("\n")
+/// A line broken so; what follows its first part stands in that far.
+pub(super) fn hanging(line: &str, width: usize, hang: usize) -> String {
+    wrapped_line(line, width, |_| hang)
 }
 
-fn wrapped_line(line: &str, width: usize) -> String {
+/// The same text with each line broken between words where it would pass `width`; what is one word, such as a link, stays whole.
+pub(super) fn wrapped(text: &str, width: usize) -> String {
+    text.lines().map(|line| wrapped_line(line, width, |indent| indent + HANGING)).collect::<Vec<_>>().join("\n")
+}
+
+fn wrapped_line(line: &str, width: usize, hang: impl Fn(usize) -> usize) -> String {
     let long = |text: &str| console::measure_text_width(text);
     if long(line) <= width {
         return line.to_owned();
@@ -21,7 +26,7 @@ fn wrapped_line(line: &str, width: usize) -> String {
         if !is_first && long(&own) + 1 + long(word) > width {
             done.push_str(own.trim_end());
             done.push('\n');
-            own = format!("{}{word}", " ".repeat(indent + HANGING));
+            own = format!("{}{word}", " ".repeat(hang(indent)));
         } else {
             if !is_first {
                 own.push(' ');
@@ -50,6 +55,13 @@ mod tests {
         ] {
             assert_eq!(wrapped(line, width), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn what_is_coloured_is_as_wide_as_it_looks() {
+        let line = "\u{1b}[2m  0:09\u{1b}[0m \u{1b}[31mx\u{1b}[0m Migrate failed in ap";
+        let broken = hanging(line, 20, 9);
+        assert_eq!(console::strip_ansi_codes(&broken), "  0:09 x Migrate\n         failed in\n         ap");
     }
 
     #[test]
