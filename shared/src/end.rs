@@ -32,7 +32,10 @@ pub fn judge(task: &Task, definition: &Definition) -> End {
 #[must_use]
 pub fn judge_main(task: &Task, definition: &Definition, main: Option<&str>) -> End {
     let stop_code = task.stop_code.as_deref().unwrap_or("without a stop code");
-    let essential = || task.containers.iter().filter(|container| definition.is_essential(&container.name));
+    let is_main = |container: &&Container| main == Some(container.name.as_str());
+    // What the manifest names does the work, also where another one is what keeps the task up.
+    let essential =
+        || task.containers.iter().filter(|container| definition.is_essential(&container.name) || is_main(container));
     let reason = task.stopped_reason.as_deref().unwrap_or("ECS gives no reason");
     // What its containers ended with after that is the signal's doing.
     if stop_code == "ServiceSchedulerInitiated" && reason.contains("health checks") {
@@ -40,7 +43,6 @@ pub fn judge_main(task: &Task, definition: &Definition, main: Option<&str>) -> E
         let container = essential().next().map(|container| container.name.clone());
         return End::Failed { container, what: format!("ECS stopped it since it failed {by} health checks") };
     }
-    let is_main = |container: &&Container| main == Some(container.name.as_str());
     // One that ECS gives a reason for, such as OutOfMemoryError, was ended by that, and may have ended all others.
     let by_signal =
         |container: &&Container| matches!(container.exit_code, Some(137 | 143)) && container.reason.is_none();
@@ -60,6 +62,14 @@ pub fn judge_main(task: &Task, definition: &Definition, main: Option<&str>) -> E
         // A signal that ends it from outside is no cause; what sent it is.
         if !matches!(stop_code, "EssentialContainerExited" | "without a stop code") && matches!(code, 137 | 143) {
             let what = format!("the task was ended: {reason} ({stop_code})");
+            return End::Failed { container: Some(bad.name.clone()), what };
+        }
+        // A program answers SIGTERM as it likes.
+        if !matches!(stop_code, "EssentialContainerExited" | "without a stop code") && bad.reason.is_none() {
+            let what = format!(
+                "the task was ended: {reason} ({stop_code}); container `{}` then ended with exit code {code}",
+                bad.name
+            );
             return End::Failed { container: Some(bad.name.clone()), what };
         }
         let because = bad.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -189,6 +199,15 @@ mod tests {
             judge(&exited(&[("side", Some(143), None), ("app", Some(0), None)]), &both),
             End::Failed { .. }
         ));
+        // What the manifest names does the work, also where another one keeps the task up.
+        let migrated = |code| exited(&[("app", Some(code), None), ("last", Some(0), None)]);
+        let apart = Definition {
+            containers: vec![ContainerDefinition { essential: false, ..container("app") }, container("last")],
+            ..definition()
+        };
+        assert_eq!(judge_main(&migrated(0), &apart, Some("app")), End::Succeeded);
+        assert!(matches!(judge_main(&migrated(1), &apart, Some("app")), End::Failed { .. }));
+        assert_eq!(judge_main(&migrated(1), &apart, None), End::Succeeded);
         // And one that was ended from outside has not done its work.
         let taken = task("SpotInterruption", &[("side", Some(143), None), ("app", Some(0), None)]);
         assert!(matches!(judge_main(&taken, &both, Some("app")), End::Failed { .. }));
@@ -237,7 +256,11 @@ mod tests {
             ("TaskFailedToStart", &[], "the task was ended: the reason (TaskFailedToStart)"),
             ("SpotInterruption", &[("app", Some(0), None)], "the task was ended: the reason (SpotInterruption)"),
             ("SpotInterruption", &[("app", Some(143), None)], "the task was ended: the reason (SpotInterruption)"),
-            ("SpotInterruption", &[("app", Some(1), None)], "container `app` ended with exit code 1"),
+            (
+                "SpotInterruption",
+                &[("app", Some(1), None)],
+                "the task was ended: the reason (SpotInterruption); container `app` then ended with exit code 1",
+            ),
             (
                 "ServiceSchedulerInitiated",
                 &[("app", Some(143), None)],

@@ -20,6 +20,9 @@ const LOOK_BACK: Duration = Duration::from_secs(180);
 /// How often the last words are tried, and how long after each other: the SDK has tried each call several times itself.
 const LAST_WORDS: (u32, Duration) = (8, Duration::from_secs(1));
 
+/// How long all of them may take, and once more what is said without looking.
+const LAST_WORDS_TAKE: Duration = Duration::from_secs(30);
+
 /// What a release's log has from this moment on, of the lines that begin like this.
 ///
 /// # Errors
@@ -75,21 +78,28 @@ impl Journal {
     /// Safe to repeat, as [`Self::flush`] is but for that.
     pub async fn finish(&mut self, aws: &Aws, release: &Release) {
         let (most, pause) = LAST_WORDS;
-        for _ in 0..most {
-            self.flush(aws, release).await;
-            if self.unsaid.is_empty() {
-                return;
+        let tries = async {
+            for _ in 0..most {
+                self.flush(aws, release).await;
+                if self.unsaid.is_empty() {
+                    return;
+                }
+                tokio::time::sleep(pause).await;
             }
-            tokio::time::sleep(pause).await;
+        };
+        // Where CloudWatch hangs, each call would take its time.
+        drop(tokio::time::timeout(LAST_WORDS_TAKE, tries).await);
+        if !self.unsaid.is_empty() {
+            self.finish_at_once(aws, release).await;
         }
-        self.finish_at_once(aws, release).await;
     }
 
     /// The same, tried once: where there is no time for more.
     pub async fn finish_at_once(&mut self, aws: &Aws, release: &Release) {
-        match self.put(aws, release, true).await {
-            Ok(()) => self.unsaid.clear(),
-            Err(error) => warn!(%error, "it is not said in the release's log"),
+        match tokio::time::timeout(LAST_WORDS_TAKE, self.put(aws, release, true)).await {
+            Ok(Ok(())) => self.unsaid.clear(),
+            Ok(Err(error)) => warn!(%error, "it is not said in the release's log"),
+            Err(_) => warn!("it is not said in the release's log, which does not answer"),
         }
     }
 
@@ -104,7 +114,9 @@ impl Journal {
                 self.logs.insert(logs)
             }
         };
-        if !self.sure && !blindly {
+        // Cut short, it may have been said.
+        let sure = std::mem::replace(&mut self.sure, false);
+        if !sure && !blindly {
             // A release's log may have more of three minutes than there is memory for.
             let is_own = |line: &Line| self.unsaid.iter().any(|own| own.text == line.text);
             let there = logs.those_since(group, &stream, first.at.before(LOOK_BACK), is_own).await?;

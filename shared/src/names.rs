@@ -97,6 +97,15 @@ pub struct Described<'a> {
     pub is_back: bool,
 }
 
+impl Described<'_> {
+    /// What ran before, as `family:revision`, where the deployment deploys one of this family: both are of one, whatever the manifest says
+    /// since.
+    #[must_use]
+    pub fn ran_before(&self, family: &str) -> Option<String> {
+        (self.before > 0).then(|| format!("{family}:{}", self.before))
+    }
+}
+
 /// Reads a [`description`] or [`back_description`] of the target whose descriptions begin with `own`.
 #[must_use]
 pub fn read_description<'a>(description: &'a str, own: &str) -> Option<Described<'a>> {

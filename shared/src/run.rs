@@ -357,7 +357,7 @@ where
         Ok(Err(verdict)) => undone(verdict),
         Err(panic) => undone(Verdict::failed(format!(
             "Cutover itself failed: {}. This is a bug in it; what the action had begun may still be running. \
-             Retry the stage: it takes up what it finds.",
+             It is taken back once the stage has ended: retry the stage then.",
             panic_message(panic.as_ref())
         ))),
     }

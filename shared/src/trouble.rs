@@ -64,7 +64,7 @@ fn gave_up(why: &str, after: Duration) -> Verdict {
         kind: Kind::Unavailable,
         message: format!(
             "AWS did not answer for {}: {why}. What the action had begun may still be running. \
-             Retry the stage: it takes up what it finds.",
+             It is taken back once the stage has ended: retry the stage then.",
             spoken(after)
         ),
     }

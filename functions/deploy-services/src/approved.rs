@@ -2,8 +2,9 @@
 //!
 //! Invariant: asked before anything is begun, never after; what cannot be known now is asked again.
 
+use shared::aws::LISTED;
 use shared::aws::codepipeline::Codepipeline;
-use shared::record::{History, Record, Store, runs};
+use shared::record::{History, Record, Step, Store, runs};
 use shared::targets::quick::Runs;
 use shared::{Error, Tick, Time};
 
@@ -52,7 +53,9 @@ fn decide(records: &[Record], from: Option<&Runs>, own: &str, asked: Time) -> Ap
     let since = |is_it: &dyn Fn(&Record, &String) -> bool| {
         let mut each = Vec::new();
         for one in records.iter().filter(|one| !one.back) {
-            let begun = one.actions.iter().filter(|step| step.began >= asked).filter_map(|step| step.task.clone());
+            // One that began right before was not shown yet to who asked, either.
+            let is_since = |step: &&Step| step.began >= asked.before(LISTED);
+            let begun = one.actions.iter().filter(is_since).filter_map(|step| step.task.clone());
             each.extend(begun.filter(|task| is_it(one, task)).map(|task| (task, one.what_now())));
         }
         each.dedup();
@@ -69,8 +72,6 @@ fn decide(records: &[Record], from: Option<&Runs>, own: &str, asked: Time) -> Ap
 
 #[cfg(test)]
 mod tests {
-    use shared::record::Step;
-
     use super::*;
 
     const ASKED: Time = Time::from_millis(100_000);
@@ -100,7 +101,8 @@ mod tests {
             (vec![deployed("back", 110_000)], Approved::Holds(vec![])),
             (vec![deployed("since", 110_000)], Approved::Overtaken("execution since".into())),
             (vec![deployed("shown late", 99_500)], Approved::Overtaken("execution shown late".into())),
-            (vec![migrated(99_999, &["migrate"])], Approved::Holds(vec![])),
+            (vec![migrated(94_999, &["migrate"])], Approved::Holds(vec![])),
+            (vec![migrated(95_000, &["migrate"])], Approved::Barred(migrate.clone())),
             (vec![migrated(100_000, &["other"])], Approved::Holds(migrate.clone())),
             (vec![migrated(100_000, &["migrate"])], Approved::Barred(migrate.clone())),
             (vec![Record { content: String::new(), ..migrated(100_000, &[]) }], Approved::Unread(migrate.clone())),

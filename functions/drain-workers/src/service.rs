@@ -8,7 +8,7 @@ use shared::artifact::Content;
 use shared::aws::SHOWN;
 use shared::aws::codepipeline::Codepipeline;
 use shared::aws::ecs::{self, Ecs, Of, Task};
-use shared::manifest::ServiceKind;
+use shared::manifest::{LONGEST_DRAIN, ServiceKind};
 use shared::targets::{self, Kind, Moment, Phase as Deployment, Purpose, Site, Target, Whose};
 use shared::{Aws, Error, Tick, Time, Trouble, names};
 
@@ -233,6 +233,8 @@ impl Service {
     pub(crate) fn seen(&self, tick: &Tick<'_>) -> decide::Service {
         let waits =
             self.bake().filter(|bake| *bake <= LONGEST_BAKE).unwrap_or_default() + self.site.service.drain_for.0;
+        // Also of a manifest that an older version took.
+        let waits = waits.min(LONGEST_DRAIN);
         decide::Service { phase: self.phase(), out_of_time: tick.now.since(tick.begun) > waits }
     }
 

@@ -29,6 +29,9 @@ use sweep::Sweep;
 /// When less than this is left, the function hands over to itself.
 const LAST_LOOK: Duration = Duration::from_secs(15);
 
+/// What its last tries of saying something take, beside what it needs for its end.
+const LAST_WORDS: Duration = Duration::from_secs(75);
+
 /// How the name of the function ends that shows the log, as the stack names it.
 const TAIL: &str = "-tail-logs";
 
@@ -267,13 +270,18 @@ impl Sweeping<'_> {
     /// Says the last line, and tells people, as far as `notify` does: that it cannot be asked is no reason to stop nothing.
     async fn end(&mut self, now: Time, said: &str) {
         self.say(now, vec![said.to_owned()]).await;
+        self.tell(said).await;
         // Nobody waits for this function, and nobody else says it.
-        while !self.journal.has_said_all() && self.invocation.left() > LAST_LOOK {
+        while !self.journal.has_said_all() && self.invocation.left() > LAST_WORDS {
             self.journal.finish(self.aws, &self.release).await;
         }
         if !self.journal.has_said_all() {
             self.journal.finish_at_once(self.aws, &self.release).await;
         }
+    }
+
+    /// Has people told: whatever becomes of the log.
+    async fn tell(&self, said: &str) {
         let Some(function) = self.aws.settings().notify.as_ref().filter(|_| self.speaks == Some(true)) else { return };
         let release = &self.release;
         let event = json!({"cutover": {"halted": said, "pipeline": release.pipeline, "execution-id": release.execution,

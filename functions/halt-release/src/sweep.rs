@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use shared::artifact::Content;
 use shared::aws::Place;
 use shared::aws::codepipeline::Sibling;
-use shared::aws::ecs::{Definition, Ecs, Half, Of, Task};
-use shared::end::{End, judge};
+use shared::aws::ecs::{Ecs, Half, Of, Task};
+use shared::end::{End, judge_main};
 use shared::job::Release;
 use shared::manifest::{Manifest, ServiceKind, in_environment};
 use shared::targets::quick::{self, Quick};
@@ -231,16 +231,24 @@ impl Sweep {
     pub(crate) async fn outcomes(&self, release: &Release, actions: &[Sibling]) -> Result<Vec<String>, Error> {
         let found = join_all(self.families.iter().map(async |family| {
             let arns = family.ecs.list_tasks(&family.cluster, Of::Family(&family.family), Half::Stopped).await?;
-            family.ecs.describe_tasks(&family.cluster, &arns).await
+            let mut tasks = family.ecs.describe_tasks(&family.cluster, &arns).await?;
+            tasks.retain(|task| is_of(task, release));
+            let mut definitions = BTreeMap::new();
+            for arn in tasks.iter().map(|task| task.definition.clone()).collect::<BTreeSet<_>>() {
+                // Of one that cannot be read, each container counts as essential: nothing is called done that may not be.
+                definitions.insert(arn.clone(), family.ecs.definition(&arn).await.unwrap_or_default());
+            }
+            Ok::<_, Error>((tasks, definitions))
         }))
         .await;
         let mut ends = decide::done(actions);
-        for task in found.into_iter().collect::<Result<Vec<_>, _>>()?.iter().flatten() {
-            let Some(whose) = names::read_started_by(&task.started_by).filter(|_| is_of(task, release)) else {
-                continue;
-            };
-            // A container that is not known to be another counts as essential: nothing is called done that may not be.
-            let came = match judge(task, &Definition::default()) {
+        let found = found.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let each = found.iter().flat_map(|(tasks, definitions)| tasks.iter().map(move |task| (task, definitions)));
+        for (task, definitions) in each {
+            let Some(whose) = names::read_started_by(&task.started_by) else { continue };
+            let definition = definitions.get(&task.definition).cloned().unwrap_or_default();
+            let main = self.manifest.tasks.get(whose.task).and_then(|task| task.container.as_deref());
+            let came = match judge_main(task, &definition, main) {
                 End::Succeeded => Came::ToItsEnd,
                 End::Stopped if has_ended_well(task) => Came::ToAnEnd,
                 End::Stopped | End::Failed { .. } => Came::Nowhere,

@@ -79,14 +79,17 @@ async fn tell(aws: &Aws, event: &Value, invocation: Invocation) -> Result<(), Er
     let now = invocation.clock.now();
     let Some((mut release, what)) = read(event) else { return Ok(()) };
     let codepipeline = Codepipeline::new(aws);
-    // CodePipeline's event comes before its own list shows what it tells of.
     let mut actions = codepipeline.siblings(&release).await?;
     while !is_shown(&what, &actions, now) && invocation.clock.now().since(now) < SHOWN {
         tokio::time::sleep(LOOK).await;
         actions = codepipeline.siblings(&release).await?;
     }
     let now = invocation.clock.now();
-    if matches!(&what, What::Execution(state) if state == "FAILED") && actions.iter().any(Sibling::is_running) {
+    // One whose list lags still has failed all the same.
+    if matches!(&what, What::Execution(state) if state == "FAILED")
+        && actions.iter().any(Sibling::is_running)
+        && codepipeline.execution(&release).await?.status != "Failed"
+    {
         info!(execution = release.execution, "it was tried again meanwhile, and has not failed");
         return Ok(());
     }
@@ -103,7 +106,7 @@ async fn tell(aws: &Aws, event: &Value, invocation: Invocation) -> Result<(), Er
     let (told, _) = look(aws, &release, &manifest).await?;
     let mut notifier = Notifier::new(aws, &release, told.started).await;
     let warnings = if news == News::Started { notifier.check(&manifest.notifications).await } else { Vec::new() };
-    notifier.slack(&told, slack, &news, &warnings, now).await;
+    notifier.slack(&told, slack, &news, &warnings, &invocation).await;
     let summary = notifier.end(now).await;
     info!(execution = release.execution, summary, "told");
     Ok(())
@@ -144,7 +147,7 @@ fn read(event: &Value) -> Option<(Release, What)> {
 }
 
 /// How long a list is waited for that does not show yet what an event tells of.
-const SHOWN: Duration = Duration::from_secs(10);
+const SHOWN: Duration = Duration::from_secs(60);
 
 /// How long ago an approval may have begun to be the one that an event tells of, although it was answered meanwhile.
 const ANSWERED: Duration = Duration::from_secs(30);
@@ -228,23 +231,26 @@ async fn look(aws: &Aws, release: &Release, manifest: &Manifest) -> Result<(Told
 
 /// The manifest of the release's own artifact; before that is built, the one of the pipeline's release before.
 async fn manifest(aws: &Aws, release: &Release, actions: &[Sibling]) -> Result<Option<Manifest>, Error> {
-    if let Some(manifest) = manifest_of(aws, actions).await? {
+    let goes_back = aws.settings().goes_back(&release.pipeline);
+    if let Some(manifest) = manifest_of(aws, actions, goes_back).await? {
         return Ok(Some(manifest));
     }
     let before = Codepipeline::new(aws).newest_actions(release).await?;
-    manifest_of(aws, &before).await
+    manifest_of(aws, &before, goes_back).await
 }
 
 /// How many artifacts are tried: of one release they are one or two, whatever how many actions were given them.
 const MOST_ARTIFACTS: usize = 5;
 
-async fn manifest_of(aws: &Aws, actions: &[Sibling]) -> Result<Option<Manifest>, Error> {
+async fn manifest_of(aws: &Aws, actions: &[Sibling], goes_back: bool) -> Result<Option<Manifest>, Error> {
+    // What an older version took is gone back to all the same.
+    let read = if goes_back { Manifest::read_shape } else { Manifest::read };
     let with =
         actions.iter().filter(|one| !one.artifacts.is_empty() && matches!(one.category.as_str(), "Deploy" | "Invoke"));
     let mut known = std::collections::BTreeSet::new();
     let mut is_new = |one: &&Sibling| known.insert(one.artifacts.iter().map(|one| one.key.clone()).collect::<Vec<_>>());
     for action in with.filter(|one| is_new(one)).take(MOST_ARTIFACTS) {
-        match artifact::read_as_self(aws, &action.artifacts, action.manifest.as_deref(), Manifest::read).await {
+        match artifact::read_as_self(aws, &action.artifacts, action.manifest.as_deref(), read).await {
             Ok(Some(content)) => return Ok(Some(content.manifest)),
             Ok(None) => {}
             Err(again @ Error::Again(_)) => return Err(again),

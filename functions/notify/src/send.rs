@@ -5,7 +5,7 @@ use std::time::Duration;
 use shared::aws::http::Post;
 use shared::job::Release;
 use shared::manifest::{Datadog, Http, Notifications, Sentry, Slack};
-use shared::{Aws, Error, Journal, Time, Verdict};
+use shared::{Aws, Error, Invocation, Journal, Time, Verdict};
 use tracing::warn;
 
 use crate::message::{self, News};
@@ -13,6 +13,14 @@ use crate::release::Told;
 
 /// How long the release's log is read for what was told before: one of millions of lines would take longer than the function has.
 const READS: Duration = Duration::from_secs(20);
+
+/// How long Slack is tried to be told, with pauses that double from the first to the longest.
+const PATIENCE: Duration = Duration::from_secs(200);
+const PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(40);
+
+/// What is kept of the function's time for one more try and for what is said in the release's log.
+const LAST: Duration = Duration::from_secs(90);
 
 /// Sends, and notes in the release's log what was told and what could not be.
 pub(crate) struct Notifier<'a> {
@@ -56,13 +64,36 @@ impl<'a> Notifier<'a> {
         warnings
     }
 
-    pub(crate) async fn slack(&mut self, told: &Told, to: &Slack, news: &News, warnings: &[String], now: Time) {
-        let body = message::slack(told, news, warnings, now);
-        let post = async {
-            let url = self.aws.secret(&to.webhook).await?.reveal().to_owned();
-            Ok(vec![Post { to: "Slack", url, headers: Vec::new(), body }])
+    /// Nothing waits for this one, so it is tried for as long as the function may: what is lost here, nobody hears of.
+    pub(crate) async fn slack(
+        &mut self,
+        told: &Told,
+        to: &Slack,
+        news: &News,
+        warnings: &[String],
+        invocation: &Invocation,
+    ) {
+        let begun = invocation.clock.now();
+        let body = message::slack(told, news, warnings, begun);
+        let mut pause = PAUSE;
+        let (aws, name) = (self.aws, news.name());
+        let post = async || {
+            let url = aws.secret(&to.webhook).await?.reveal().to_owned();
+            aws.post(&Post { to: "Slack", url, headers: Vec::new(), body: body.clone() }).await
         };
-        self.send("Slack", news.name(), post.await).await;
+        if !self.is_first("Slack", name).await {
+            return;
+        }
+        let sent = loop {
+            let sent = post().await;
+            let is_in_time = invocation.clock.now().since(begun) < PATIENCE && invocation.left() > LAST;
+            if !matches!(sent, Err(Error::Again(_))) || !is_in_time {
+                break sent;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        };
+        self.note("Slack", name, sent);
     }
 
     pub(crate) async fn datadog(&mut self, told: &Told, to: &Datadog, now: Time) {
@@ -106,10 +137,7 @@ impl<'a> Notifier<'a> {
     }
 
     async fn send(&mut self, who: &str, what: &str, posts: Result<Vec<Post>, Error>) {
-        let told = message::told(who, what);
-        let name = format!("told/{}/{}/{who} {what}", self.release.execution, self.release.attempt);
-        if self.known.contains(&told) || !self.aws.is_first(&name.replace(':', " ")).await {
-            self.before = true;
+        if !self.is_first(who, what).await {
             return;
         }
         let sent = async {
@@ -118,11 +146,24 @@ impl<'a> Notifier<'a> {
             }
             Ok::<_, Error>(())
         };
-        let said = match sent.await {
-            Ok(()) => told,
+        let sent = sent.await;
+        self.note(who, what, sent);
+    }
+
+    /// Whether nobody was told this yet.
+    async fn is_first(&mut self, who: &str, what: &str) -> bool {
+        let name = format!("told/{}/{}/{who} {what}", self.release.execution, self.release.attempt);
+        let is_first =
+            !self.known.contains(&message::told(who, what)) && self.aws.is_first(&name.replace(':', " ")).await;
+        self.before |= !is_first;
+        is_first
+    }
+
+    fn note(&mut self, who: &str, what: &str, sent: Result<(), Error>) {
+        self.said.push(match sent {
+            Ok(()) => message::told(who, what),
             Err(error) => message::not_told(who, what, error.message()),
-        };
-        self.said.push(said);
+        });
     }
 
     /// Says in the release's log what was told; the same in a sentence.

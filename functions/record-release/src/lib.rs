@@ -34,6 +34,9 @@ const BESIDE: Duration = Duration::from_secs(10);
 /// How long ago an execution must have ended for the schedule to take it up: its event is on its way until then.
 const OVERDUE: Duration = Duration::from_secs(120);
 
+/// How long ago a release may have come further for word to be left by the schedule: several of its runs.
+const RECENT: Duration = Duration::from_secs(3600);
+
 /// How long a record may be missing before that is an error, which the stack's alarm tells of.
 const MISSED: Duration = Duration::from_secs(1800);
 
@@ -45,7 +48,8 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
     let Some(store) = Store::new(&aws) else {
         return Err(Verdict::misconfigured("CUTOVER_BUCKET is not set: see template.yaml").into());
     };
-    let mut recorder = Recorder { aws: &aws, codepipeline: Codepipeline::new(&aws), store, wrote: false };
+    let mut recorder =
+        Recorder { aws: &aws, codepipeline: Codepipeline::new(&aws), store, wrote: false, is_recent: false };
     let text = |name: &str| event.value().pointer(name).and_then(|value| value.as_str()).map(str::to_owned);
     let named = text("/detail/pipeline").zip(text("/detail/execution-id"));
     if let Some((_, execution)) = named.as_ref().filter(|_| text("/detail/action").is_some()) {
@@ -62,7 +66,7 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
             None
         }
     };
-    if recorder.wrote || named.is_some() {
+    if recorder.wrote || recorder.is_recent || named.is_some() {
         recorder.leave_word(invocation.clock.now()).await?;
     }
     missed.map_or(Ok(()), Err)
@@ -74,6 +78,8 @@ struct Recorder<'a> {
     store: Store,
     /// Whether a record was written.
     wrote: bool,
+    /// Whether a release has come further lately: one that has the traffic, and drains, has no record yet, and its event may be lost.
+    is_recent: bool,
 }
 
 impl Recorder<'_> {
@@ -112,6 +118,7 @@ impl Recorder<'_> {
         for pipeline in self.pipelines().into_iter().map(str::to_owned).collect::<Vec<_>>() {
             let known: BTreeMap<_, _> = self.store.executions(&pipeline).await?.into_iter().collect();
             for one in self.codepipeline.newest_executions(&pipeline).await? {
+                self.is_recent |= now.since(one.updated) < RECENT;
                 let is_known = known.get(&one.id).is_some_and(|written| *written >= one.updated);
                 if is_known || !is_due(&one, now) {
                     continue;

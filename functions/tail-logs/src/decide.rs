@@ -6,7 +6,7 @@ use shared::Time;
 
 /// How long a stopped task's stream must stay silent before it counts as complete: longer than CloudWatch takes, as a
 /// rule, to show what an agent has flushed.
-const QUIET: Duration = Duration::from_secs(5);
+pub(crate) const QUIET: Duration = Duration::from_secs(5);
 
 /// How long a stopped task's stream may be missing altogether: a container that wrote nothing has none.
 const NO_STREAM: Duration = Duration::from_secs(15);
@@ -17,6 +17,10 @@ const HALTED: Duration = Duration::from_secs(150);
 /// How long the tail goes on after the action that runs the tasks has ended: that one waits until they have stopped, so
 /// only their streams' silence is to be waited for.
 const GIVEN_UP: Duration = Duration::from_secs(600);
+
+/// How long the tail then goes on over tasks that still run: the action has given up on them, or is dead, and nobody but `halt-release` stops
+/// them any more, which waits for the stage's end.
+const LEFT: Duration = Duration::from_secs(30);
 
 /// How long a tail may last beyond the longest that its task may: stops that are ignored, and the quiet periods.
 const LIMIT_BEYOND: Duration = Duration::from_secs(30 * 60);
@@ -132,7 +136,12 @@ pub(crate) fn decide(seen: &Observation) -> Decision {
     let complete = match seen.runner {
         // A task that has just been started may not be listed yet.
         // When it gave up on a task that ignores its stop, that one's end is not waited for either.
-        Runner::Ended(at) => (quiet && seen.looked.since(at) >= QUIET) || seen.now.since(at) >= GIVEN_UP,
+        Runner::Ended(at) => {
+            let left = seen.sources.iter().all(|source| source.stopped.is_none() || source.is_over());
+            (quiet && seen.looked.since(at) >= QUIET)
+                || (left && !seen.sources.is_empty() && seen.now.since(at) >= LEFT)
+                || seen.now.since(at) >= GIVEN_UP
+        }
         Runner::None => {
             let mut with_source: Vec<_> = seen.sources.iter().map(|source| source.environment).collect();
             with_source.sort_unstable();
@@ -200,6 +209,21 @@ mod tests {
                 Runner::Ended(ago(9)),
                 false,
                 vec![Source { counted: false, ..source(Some(9), 9) }],
+                Decision::Follow,
+            ),
+            ("it is left running", Runner::Ended(ago(29)), false, vec![source(None, 1)], Decision::Follow),
+            (
+                "it is left running, and only halt-release stops it",
+                Runner::Ended(ago(30)),
+                false,
+                vec![source(None, 1), source(Some(9), 9)],
+                Decision::Done,
+            ),
+            (
+                "one is left running, and the end of another one is not read yet",
+                Runner::Ended(ago(30)),
+                false,
+                vec![source(None, 1), source(Some(4), 4)],
                 Decision::Follow,
             ),
             (

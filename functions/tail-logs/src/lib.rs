@@ -77,6 +77,7 @@ async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Tail>) -> 
 
 async fn follow(tick: &Tick<'_>, state: &mut State, tail: &mut Tail) -> Result<Next, Verdict> {
     tail.look(tick).await?;
+    tail.presume_ends();
     tail.forward(tick, state).await?;
     tail.count(tick).await;
     let seen = Observation {
@@ -100,6 +101,10 @@ async fn follow(tick: &Tick<'_>, state: &mut State, tail: &mut Tail) -> Result<N
             Ok(next(pause, message::progress(tick, tail)))
         }
         Decision::Answer => Ok(Next::Answer(message::shown(tick, tail))),
+        // Not of one that is cut off: it may be that nothing more can be read.
+        Decision::Done if !seen.halted && tick.now < seen.until && tail.look_once_more(tick.now) => {
+            Ok(Next::Wait(LOOK_ENDING, message::progress(tick, tail)))
+        }
         Decision::Done => {
             let closed = tail.close(tick, state).await;
             if tail.merged.trouble.note(tick.now, closed)?.is_none() {

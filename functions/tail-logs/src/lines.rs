@@ -3,6 +3,7 @@
 //! Invariant: lines go on in time order, none before what the merged stream has, and none twice.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shared::Time;
@@ -203,9 +204,13 @@ pub(crate) fn late(all: Vec<Line>, label: &str, merged: &[Line], forwarded: u64)
     Some(all.into_iter().filter(is_late).collect())
 }
 
+/// How far ahead of ours the clock of a host may be whose lines keep their times. CloudWatch refuses what is two hours ahead (fact 36), and
+/// what was put behind a line must not be put before it: one host would silence all.
+const AHEAD: Duration = Duration::from_secs(300);
+
 /// The lines of several streams as one, each with its prefix, in the order in which they were written, none older than
-/// `floor`.
-pub(crate) fn merge(streams: Vec<(String, Vec<Line>)>, floor: Time) -> Vec<Line> {
+/// `floor`, and none far ahead of `now`.
+pub(crate) fn merge(streams: Vec<(String, Vec<Line>)>, floor: Time, now: Time) -> Vec<Line> {
     let mut all: Vec<_> = streams
         .into_iter()
         .flat_map(|(prefix, lines)| lines.into_iter().map(move |line| (line.at, prefix.clone(), line.text)))
@@ -213,7 +218,10 @@ pub(crate) fn merge(streams: Vec<(String, Vec<Line>)>, floor: Time) -> Vec<Line>
     // Stable: lines of one stream keep their order within a millisecond.
     all.sort_by_key(|(at, _, _)| *at);
     all.into_iter()
-        .map(|(at, prefix, text)| Line { at: at.max(floor), text: fitting(format!("{prefix}{text}")) })
+        .map(|(at, prefix, text)| Line {
+            at: at.min(now.plus(AHEAD)).max(floor),
+            text: fitting(format!("{prefix}{text}")),
+        })
         .collect()
 }
 
@@ -293,11 +301,21 @@ mod tests {
                 ("eu | ".into(), vec![line(2, "x"), line(4, "y")]),
             ],
             Time::from_millis(3),
+            Time::from_millis(10),
         );
         let texts: Vec<_> = merged.iter().map(|line| line.text.as_str()).collect();
         assert_eq!(texts, ["us | a", "eu | x", "us | b", "us | c", "eu | y"]);
         assert!(merged.is_sorted_by_key(|line| line.at), "PutLogEvents takes lines in time order only");
         assert_eq!(merged[0].at.millis(), 3, "nothing goes before what the stream already has");
+    }
+
+    #[test]
+    fn a_host_whose_clock_is_ahead_silences_nobody() {
+        let (now, day) = (Time::from_millis(1_000_000), 86_400_000);
+        let merged = merge(vec![("us | ".into(), vec![line(now.millis() + day, "a")])], Time::default(), now);
+        let floor = merged[0].at;
+        assert_eq!(floor, now.plus(AHEAD), "CloudWatch takes nothing that is two hours ahead");
+        assert_eq!(merge(vec![("eu | ".into(), vec![line(now.millis(), "b")])], floor, now)[0].at, floor);
     }
 
     #[test]

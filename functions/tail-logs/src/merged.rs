@@ -74,7 +74,7 @@ impl Merged {
         });
         let streams = streams.collect();
         let floor = found.iter().copied().max().unwrap_or_default().max(state.floor);
-        let lines = merge(streams, floor);
+        let lines = merge(streams, floor, tick.now);
         // `there` is given back only if all of them are known to be put.
         for batch in batches(&lines) {
             logs.put(group, &stream, batch).await?;

@@ -70,11 +70,8 @@ impl Search {
     /// The action of the same stage that runs the task.
     async fn runner(&self) -> Result<Option<Sibling>, Error> {
         let siblings = Codepipeline::new(&self.aws).siblings(&self.release).await?;
-        Ok(of_the_try(siblings, self.run.as_deref()).into_iter().find(|sibling| {
-            sibling.task.as_deref() == Some(&self.task)
-                && self.release.stage.as_deref().is_none_or(|stage| sibling.stage == stage)
-                && self.release.action.as_deref() != Some(&sibling.action)
-        }))
+        let siblings = of_the_try(siblings, self.run.as_deref());
+        Ok(runner(siblings, &self.task, &self.release, self.run.as_deref()))
     }
 
     /// The group's tasks that live, and those that are not known yet.
@@ -105,5 +102,71 @@ impl Search {
             tasks.push((task, definition));
         }
         Ok(tasks)
+    }
+}
+
+/// The action of the same stage that runs the task: of several, that with this one's manifest. Another tail of it is none, nor is this one,
+/// whatever an Invoke action's configuration calls it.
+fn runner(siblings: Vec<Sibling>, task: &str, release: &Release, run: Option<&str>) -> Option<Sibling> {
+    let is_own = |one: &Sibling| match run {
+        Some(run) => one.id == run,
+        None => release.action.as_deref() == Some(&one.action),
+    };
+    let manifest = siblings.iter().find(|one| is_own(one)).map(|own| own.manifest.clone());
+    let of_task = |one: &Sibling| {
+        one.task.as_deref() == Some(task) && release.stage.as_deref().is_none_or(|stage| one.stage == stage)
+    };
+    let others: Vec<_> = siblings.into_iter().filter(of_task).collect();
+    let runs = |one: &&Sibling| one.runs_tasks;
+    let of_own = others.iter().filter(runs).find(|one| manifest.as_ref().is_some_and(|own| *own == one.manifest));
+    let found = of_own.or_else(|| others.iter().find(runs));
+    // One whose function is called otherwise than the stack calls it.
+    found.or_else(|| others.iter().find(|one| !is_own(one) && release.action.as_ref() != Some(&one.action))).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_the_task_is_no_tail_of_it_nor_that_of_another_manifest() {
+        let one = |action: &str, runs_tasks: bool, manifest: Option<&str>| Sibling {
+            id: action.into(),
+            stage: "Migrate".into(),
+            action: action.into(),
+            task: Some("migrate".into()),
+            runs_tasks,
+            manifest: manifest.map(str::to_owned),
+            ..Sibling::default()
+        };
+        let all = || {
+            vec![
+                one("LogsEu", false, Some("eu.yaml")),
+                one("Logs", false, None),
+                one("Eu", true, Some("eu.yaml")),
+                one("Run", true, None),
+            ]
+        };
+        let release = |action: Option<&str>| Release {
+            pipeline: "p".into(),
+            execution: "e".into(),
+            stage: Some("Migrate".into()),
+            action: action.map(str::to_owned),
+            attempt: 1,
+        };
+        for (action, run, expected) in [
+            (Some("Logs"), Some("Logs"), "Run"),
+            (Some("LogsEu"), Some("LogsEu"), "Eu"),
+            // An Invoke action's configuration was copied from that of the action beside it, or says nothing.
+            (Some("Run"), None, "Run"),
+            (None, None, "Eu"),
+        ] {
+            let found = runner(all(), "migrate", &release(action), run).map(|one| one.action);
+            assert_eq!(found.as_deref(), Some(expected), "{action:?} {run:?}");
+        }
+        let renamed = vec![one("Logs", false, None), one("Mine", false, None)];
+        let found = runner(renamed, "migrate", &release(Some("Logs")), Some("Logs"));
+        assert_eq!(found.map(|one| one.action).as_deref(), Some("Mine"));
+        assert_eq!(runner(all(), "seed", &release(Some("Logs")), Some("Logs")), None);
     }
 }

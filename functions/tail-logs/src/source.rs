@@ -48,6 +48,8 @@ pub(crate) struct Source {
     /// How many lines are in the merged stream.
     pub(crate) lines: u64,
     pub(crate) counting: Counting,
+    /// Whether it was read and counted once more, long after it had fallen silent.
+    pub(crate) is_read_again: bool,
     pub(crate) reading: Trouble,
     pub(crate) recounting: Trouble,
     /// Why it cannot be followed any more.

@@ -152,6 +152,29 @@ impl Tail {
         self.searches >= SEARCHES
     }
 
+    /// Takes for stopped what cannot be seen any more, once the action beside this one has ended: that one waits for it, and what was written
+    /// can be read all the same.
+    pub(crate) fn presume_ends(&mut self) {
+        let Runner::Ended(at) = self.runner else { return };
+        for source in self.sites.iter_mut().filter(|site| site.lost.is_some()).flat_map(|site| &mut site.sources) {
+            source.stopped.get_or_insert(at);
+        }
+    }
+
+    /// Has streams that fell silent long ago read and counted once more: others have gone on since, and what an agent flushed late may be there
+    /// by now. Whether there are such.
+    pub(crate) fn look_once_more(&mut self, now: Time) -> bool {
+        let is_old = |source: &&mut Source| {
+            source.counting == Counting::Done && !source.is_read_again && now.since(source.last_read) > decide::QUIET
+        };
+        let sources = self.sites.iter_mut().flat_map(|site| &mut site.sources).filter(is_old);
+        let mut any = false;
+        for source in sources.filter(|source| source.lost.is_none() && source.exists) {
+            (source.counting, source.is_read_again, any) = (Counting::NOT_BEGUN, true, true);
+        }
+        any
+    }
+
     /// The streams, as `decide` is told of them.
     pub(crate) fn sources(&self) -> Vec<decide::Source> {
         let each = self.sites.iter().enumerate();
@@ -490,6 +513,7 @@ impl Site {
                 pending: Vec::new(),
                 lines: 0,
                 counting: Counting::NOT_BEGUN,
+                is_read_again: false,
                 reading: Trouble::default(),
                 recounting: Trouble::default(),
                 lost: None,

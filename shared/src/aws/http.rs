@@ -45,7 +45,8 @@ impl Aws {
             if !matches!(outcome, Err(Error::Again(_))) {
                 break;
             }
-            tokio::time::sleep(pause).await;
+            // Many releases may be told of at once: they must not ask together again.
+            tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
             pause *= 2;
             outcome = self.post_once(post).await;
         }
@@ -63,11 +64,8 @@ impl Aws {
         match send(self.config(), request).await {
             Ok(Reply { status: 200..=299, .. }) => Ok(()),
             Ok(Reply { status, body, .. }) => {
-                let said = format!(
-                    "{} answered {status}: {}",
-                    post.to,
-                    crate::text::fit(crate::text::plain(&body).trim(), 200)
-                );
+                let body = masked(crate::text::plain(&body).trim(), post);
+                let said = format!("{} answered {status}: {}", post.to, crate::text::fit(&body, 200));
                 match status {
                     408 | 429 | 500..=599 => Err(Error::Again(said)),
                     _ => Err(Verdict::misconfigured(said).into()),
@@ -77,6 +75,22 @@ impl Aws {
         }
     }
 }
+
+/// An answer without what it repeats of the request, whose path and headers may be secrets: "Cannot POST /hooks/...".
+fn masked(body: &str, post: &Post) -> String {
+    let rest = post.url.split_once("://").map_or(post.url.as_str(), |(_, rest)| rest);
+    let path = rest.split_once('/').map_or("", |(_, path)| path);
+    let of_headers = post.headers.iter().flat_map(|(_, value)| value.split_whitespace());
+    let mut secrets: Vec<&str> = path.split(['/', '?', '&', '=']).chain(of_headers).collect();
+    secrets.push(path);
+    // What is that short is a word such as `api`.
+    secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.into_iter().fold(body.to_owned(), |body, secret| body.replace(secret, "..."))
+}
+
+/// The shortest part of an address or a header that is taken for a secret.
+const SHORTEST_SECRET: usize = 7;
 
 /// A POST as it goes out.
 pub(super) struct Request {
@@ -159,4 +173,27 @@ pub(super) async fn send(config: &SdkConfig, request: Request) -> Result<Reply, 
 fn redirected(instead: &str, url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     format!("{}/{rest}", instead.trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_repeats_the_request_shows_nothing_secret_of_it() {
+        let post = Post {
+            to: "it",
+            url: "https://chat.example/hooks/T0123456/abcdefgh?key=ABCDEFGH".into(),
+            headers: vec![("authorization", "Bearer eyJhbGciOi".into())],
+            body: Value::Null,
+        };
+        for (body, expected) in [
+            ("Cannot POST /hooks/T0123456/abcdefgh?key=ABCDEFGH", "Cannot POST /..."),
+            ("no hook T0123456, key ABCDEFGH", "no hook ..., key ..."),
+            ("bad token: Bearer eyJhbGciOi", "bad token: Bearer ..."),
+            ("invalid_payload", "invalid_payload"),
+        ] {
+            assert_eq!(masked(body, &post), expected);
+        }
+    }
 }

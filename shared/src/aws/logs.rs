@@ -219,7 +219,11 @@ impl Logs {
         let call = self.client.put_log_events().log_group_name(group).log_stream_name(stream);
         let once = aws_sdk_cloudwatchlogs::config::Config::builder().retry_config(RetryConfig::disabled());
         let sent = call.set_log_events(Some(events)).customize().config_override(once).send().await;
-        sent.map(drop).map_err(|error| failure(&self.call("PutLogEvents"), &error))
+        let sent = sent.map_err(|error| failure(&self.call("PutLogEvents"), &error))?;
+        if sent.rejected_log_events_info().is_some() {
+            tracing::warn!(group, stream, "CloudWatch has not taken all lines: their times are too far from now");
+        }
+        Ok(())
     }
 }
 

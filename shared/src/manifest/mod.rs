@@ -16,7 +16,7 @@ use crate::text;
 use crate::yaml::{self, Mistake};
 
 pub use cron::Cron;
-pub use mistakes::Flaw;
+pub use mistakes::{Flaw, LONGEST_DRAIN};
 pub use workers::{Overlap, Schedule, Worker};
 
 mod cron;

@@ -156,7 +156,13 @@ impl Step {
     /// Whether it is the action that deploys, and has succeeded: since its end, the release has the traffic.
     #[must_use]
     pub fn has_deployed(&self) -> bool {
-        self.stage == "Deploy" && self.action == "Deploy" && self.status == "Succeeded"
+        self.deploys() && self.status == "Succeeded"
+    }
+
+    /// Whether it is the action that deploys.
+    #[must_use]
+    pub fn deploys(&self) -> bool {
+        self.stage == "Deploy" && self.action == "Deploy"
     }
 }
 
@@ -279,8 +285,16 @@ pub fn is_before_known(records: &[Record]) -> bool {
 fn before_both(records: &[Record]) -> (Option<&Record>, Option<&Record>) {
     let Some((runs, own)) = runs_since(records) else { return (None, None) };
     let others = || records.iter().filter(|one| one.content != runs.content && one.deployed_at() < Some(own));
+    // A way back from it was begun, and came half of its way: whoever began it wanted it gone.
+    let was_left = |one: &Record| {
+        let next =
+            others().filter(|other| other.deployed_at() > one.deployed_at()).filter_map(Record::deployed_at).min();
+        let backs = records.iter().filter(|back| back.back && back.content != one.content);
+        let mut begun = backs.flat_map(|back| &back.actions).filter(|step| step.deploys()).map(|step| step.began);
+        begun.any(|began| Some(began) > one.deployed_at() && began < next.unwrap_or(own))
+    };
     let is_good = |one: &&Record| !one.back && one.has_succeeded() && !one.artifact.is_empty();
-    let ran = others().filter(|one| one.deployed_at().is_some()).max_by_key(|one| one.deployed_at());
+    let ran = others().filter(|one| one.deployed_at().is_some() && !was_left(one)).max_by_key(|one| one.deployed_at());
     let same = ran.and_then(|ran| {
         let same = others().filter(is_good).filter(|one| !one.content.is_empty() && one.content == ran.content);
         same.max_by_key(|one| one.deployed_at())
@@ -332,10 +346,24 @@ mod tests {
             (vec![fix.clone(), bad.clone(), good.clone()], Some("bad")),
             // What it went back to has no artifact any more: the one before is better than none.
             (vec![fix, back, bad, Record { artifact: String::new(), ..good.clone() }], Some("bad")),
-            (vec![good], None),
+            (vec![good.clone()], None),
         ] {
             assert_eq!(found(&records).as_deref(), expected, "{records:?}");
         }
+        // A way back that came half of its way: nothing says that it has the traffic.
+        let step =
+            |began| Step { stage: "Deploy".into(), action: "Deploy".into(), began: at(began), ..Step::default() };
+        let half =
+            |began| Record { status: "Failed".into(), actions: vec![step(began)], ..one("half", "a", began + 5, true) };
+        let (bad, fix) = (one("bad", "b", 20, false), one("fix", "c", 50, false));
+        assert_eq!(found(&[fix.clone(), half(30), bad.clone(), good.clone()]).as_deref(), Some("good"));
+        assert_eq!(
+            found(&[fix.clone(), bad.clone(), half(15), good.clone()]).as_deref(),
+            Some("bad"),
+            "another one was left"
+        );
+        let stopped = Record { actions: Vec::new(), ..half(30) };
+        assert_eq!(found(&[fix, stopped, bad, good]).as_deref(), Some("bad"), "it had begun nothing");
     }
 
     #[test]

@@ -333,12 +333,15 @@ impl Group {
         Ok(())
     }
 
-    /// The revision that ran before, as the deployment itself says; 0 where it does not.
+    /// What ran before, as `family:revision`, as the deployment itself says; `family` is the manifest's, where it does not say what it
+    /// deploys.
     #[must_use]
-    pub fn said_before(&self) -> u32 {
-        let tried = self.tried();
-        let described = tried.and_then(|tried| names::read_description(&tried.deployment.description, &self.own));
-        described.map_or(0, |described| described.before)
+    pub fn said_before(&self, family: &str) -> Option<String> {
+        let tried = self.tried()?;
+        let described = names::read_description(&tried.deployment.description, &self.own)?;
+        let brought = tried.deployment.definition();
+        let own = brought.as_deref().and_then(|brought| crate::aws::ecs::id(brought).rsplit_once(':'));
+        described.ran_before(own.map_or(family, |(family, _)| family))
     }
 }
 

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use crate::aws::codedeploy::Deployment;
 use crate::aws::ecs::id;
-use crate::names::{self, Described};
+use crate::names;
 use crate::targets::site::{Of, Whose};
 
-/// What such runs have brought, as `family:revision`, with the revision that ran before each.
+/// What such runs have brought, as `family:revision`, with what ran before each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct GivenUp(BTreeMap<String, u32>);
+pub(super) struct GivenUp(BTreeMap<String, String>);
 
 impl GivenUp {
     /// Takes up what these deployments of a group tell of them; `own` is what the descriptions of the release's begin with.
@@ -30,8 +30,9 @@ impl GivenUp {
                 Some(by) if by.key == key => {}
                 // Behind a fact there is nothing to go back to.
                 Some(by) if !whose.is_fact(&one.id, one.created) => {
-                    if is_another(&brought, &by) {
-                        self.0.insert(brought, by.before);
+                    let family = brought.rsplit_once(':').map_or("", |(family, _)| family);
+                    if let Some(before) = by.ran_before(family).filter(|before| *before != brought) {
+                        self.0.insert(brought, before);
                     }
                 }
                 // Whoever deploys the same version after them has it run of their own will.
@@ -43,15 +44,9 @@ impl GivenUp {
     }
 
     /// What ran before such a run, where it has brought what `runs` now.
-    pub(super) fn ran_before(&self, runs: &str) -> Option<u32> {
-        self.0.get(runs).copied()
+    pub(super) fn ran_before(&self, runs: &str) -> Option<String> {
+        self.0.get(runs).cloned()
     }
-}
-
-/// Whether what ran before is known, and is another revision than the one that was brought.
-fn is_another(brought: &str, by: &Described<'_>) -> bool {
-    let revision = brought.rsplit_once(':').and_then(|(_, revision)| revision.parse().ok());
-    by.before > 0 && revision != Some(by.before)
 }
 
 #[cfg(test)]
@@ -121,6 +116,7 @@ mod tests {
                 given_up.note(&found, &own, whose);
                 given_up.ran_before("shop:2")
             };
+            let before = before.map(|revision| format!("shop:{revision}"));
             assert_eq!(ran_before(&whose(&[], Some(Time::default()))), before, "{what}");
             assert_eq!(ran_before(&whose(&["d-1", "d-2"], Some(Time::default()))), None, "{what}, a fact");
             assert_eq!(ran_before(&whose(&[], None)), None, "{what}, at the first try");

@@ -86,6 +86,8 @@ pub struct Seen {
     pub observed: Observed,
     /// The image that ran before, once it is known.
     pub before: Option<String>,
+    /// Why it never will be.
+    pub unreadable: Option<String>,
     /// Whether it had begun to go back before this way back began: by an alarm, or by hand.
     pub by_another: bool,
     /// Whether it goes back, and it was not read yet since when.
@@ -156,7 +158,10 @@ fn goes_back(phase: &Phase) -> bool {
 /// alarm or a person had taken back before.
 fn is_begun(seen: &[Seen], image: Option<&str>) -> bool {
     let seen = || seen.iter().filter(|one| !one.by_another);
-    let leads_there = |one: &Seen| one.before.as_deref().is_none_or(|before| Some(before) == image);
+    let leads_there = |one: &Seen| match one.before.as_deref() {
+        Some(before) => Some(before) == image,
+        None => one.unreadable.is_none(),
+    };
     seen().any(|one| goes_back(&one.observed.phase) && leads_there(one))
 }
 
@@ -182,6 +187,10 @@ fn is_open(seen: &[Seen], image: Option<&str>) -> Open {
             Phase::Done if !is_begun => return Open::No(format!("the old tasks of {} are gone", one.name)),
             Phase::Done | Phase::Moved | Phase::RollingBack { .. } | Phase::RolledBack | Phase::BackWaits => {
                 match &one.before {
+                    None if one.unreadable.is_some() => {
+                        let why = one.unreadable.as_deref().unwrap_or_default();
+                        return Open::No(format!("what ran before at {} cannot be read: {why}", one.name));
+                    }
                     None => open = Open::Unknown,
                     Some(before) if before != image => {
                         return Open::No(format!("before what runs, {} ran another version", one.name));
@@ -225,7 +234,8 @@ pub struct Quick {
     pub runs: Runs,
     /// Its targets.
     pub targets: Vec<Target>,
-    before: Vec<Option<String>>,
+    /// By target: the image that its revision before has, or why that cannot be read.
+    before: Vec<Option<Result<String, String>>>,
     image: Option<String>,
     /// When the first action began that may have gone it.
     since: Time,
@@ -269,10 +279,11 @@ impl Quick {
     }
 
     fn seen(&self, moment: &Moment) -> Vec<Seen> {
-        let one = |(target, before): (&Target, &Option<String>)| Seen {
+        let one = |(target, before): (&Target, &Option<Result<String, String>>)| Seen {
             name: target.name(),
             observed: target.observed(moment),
-            before: before.clone(),
+            before: before.clone().and_then(Result::ok),
+            unreadable: before.clone().and_then(Result::err),
             by_another: target.went_back().is_some_and(|at| at < self.since.before(SKEW)),
             is_unread: target.lacks_its_rollback(),
         };
@@ -285,14 +296,21 @@ impl Quick {
         is_begun(&self.seen(&self.moment(now)), self.image.as_deref())
     }
 
-    /// Which image each target's revision before has.
+    /// Which image each target's revision before has. One that is deleted by now, or that may not be read, closes the quick way, and what is
+    /// deployed needs it no more.
     async fn look_at_images(&mut self) -> Result<(), Error> {
         let unread = self.targets.iter().zip(&mut self.before).filter(|(_, before)| before.is_none());
         let read = join_all(unread.map(async |(target, image)| {
             let Some(before) = target.before.as_ref().filter(|_| target.deployment().is_some()) else { return Ok(()) };
-            let definition = target.site.ecs.definition(before).await?;
             let container = &target.site.service.container;
-            *image = definition.containers.into_iter().find(|one| one.name == *container).map(|one| one.image);
+            *image = match target.site.ecs.definition(before).await {
+                Ok(definition) => {
+                    let own = definition.containers.into_iter().find(|one| one.name == *container);
+                    Some(own.map(|one| one.image).ok_or_else(|| format!("{before} has no container `{container}`")))
+                }
+                Err(Error::Stop(why)) => Some(Err(why.message)),
+                Err(again @ Error::Again(_)) => return Err(again),
+            };
             Ok::<_, Error>(())
         }))
         .await;
@@ -347,7 +365,8 @@ mod tests {
             was_stopped: false,
             first_death: None,
         };
-        Seen { name: "us/web".into(), observed, before: Some(IMAGE.into()), by_another: false, is_unread: false }
+        let (name, before) = ("us/web".into(), Some(IMAGE.into()));
+        Seen { name, observed, before, unreadable: None, by_another: false, is_unread: false }
     }
 
     const NOW: Time = Time::from_millis(10_000_000);
@@ -373,6 +392,15 @@ mod tests {
         let closed = Decision::Closed("before what runs, us/web ran another version".into());
         assert_eq!(decided(&[one(Phase::Moved), other], false), closed);
         assert_eq!(decided(&[], false), Decision::Closed("it has no web service".into()));
+    }
+
+    #[test]
+    fn a_revision_before_that_is_deleted_by_now_closes_the_quick_way_and_fails_nothing() {
+        for phase in [Phase::Moved, Phase::RollingBack { what: None }] {
+            let gone = Seen { before: None, unreadable: Some("it is gone".into()), ..one(phase) };
+            let closed = Decision::Closed("what ran before at us/web cannot be read: it is gone".into());
+            assert_eq!(decided(&[gone], false), closed);
+        }
     }
 
     #[test]

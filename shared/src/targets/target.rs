@@ -288,12 +288,11 @@ impl Target {
 
     /// What is gone back to where this runs: what an earlier run of this action has brought, that was given up, is not.
     fn is_to_be_gone_back_to(&self, runs: String) -> String {
-        let before = match &self.kind {
-            Kind::Codedeploy(group) => group.given_up.ran_before(&runs),
+        match &self.kind {
+            Kind::Codedeploy(group) => group.given_up.ran_before(&runs).unwrap_or(runs),
             // What its service runs already counts as deployed (`Standing::Same`), and its deployments say what they replaced.
-            Kind::Unknown | Kind::Absent | Kind::Ecs(_) => None,
-        };
-        before.map_or(runs, |before| format!("{}:{before}", self.site.family()))
+            Kind::Unknown | Kind::Absent | Kind::Ecs(_) => runs,
+        }
     }
 
     /// Forgets what was seen here: the next look sees all of it anew.
@@ -314,10 +313,7 @@ impl Target {
     pub(super) fn found(&mut self) {
         let said = match &self.kind {
             Kind::Unknown | Kind::Absent => None,
-            Kind::Codedeploy(group) => {
-                let before = group.said_before();
-                (before > 0).then(|| format!("{}:{before}", self.site.family()))
-            }
+            Kind::Codedeploy(group) => group.said_before(&self.site.family()),
             Kind::Ecs(native) => native.tried().and_then(|tried| tried.before.clone()),
         };
         if self.deployment().is_some() {

@@ -218,9 +218,12 @@ pub fn tries(siblings: &[Sibling], release: &Release) -> Tries {
     let own: Vec<_> = own.collect();
     let before = if own.len() > 1 { own.iter().filter_map(|one| one.started).min() } else { None };
     let started = own.iter().filter_map(|one| one.started).max();
-    // That it was given up may be shown late. What has failed begins nothing any more; what it may have left running is being stopped.
+    // That it was given up may be shown late. What has failed begins nothing any more; what it may have left running is being stopped, which
+    // begins with the end of its stage: its log action may have gone on.
+    let beside = siblings.iter().filter(|one| release.stage.as_ref() == Some(&one.stage) && one.started < started);
+    let stage_ended = beside.filter_map(|one| one.updated.filter(|at| Some(*at) <= started)).max();
     let has_settled = |one: &Sibling| {
-        let since = started.zip(one.updated).map(|(started, ended)| started.since(ended));
+        let since = started.zip(one.updated.max(stage_ended)).map(|(started, ended)| started.since(ended));
         one.has_succeeded() || (one.has_failed() && since.is_some_and(|since| since >= GIVEN_UP))
     };
     let given_up = own.iter().any(|one| one.started < started && !has_settled(one));
