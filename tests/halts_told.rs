@@ -31,12 +31,68 @@ fn a_function_that_is_dead_for_good_is_answered_for_and_the_action_does_not_hang
         let took = action.updated.since(action.started);
         assert!(took < Duration::from_secs(300), "{took:?}");
         nothing_is_left(&stage, &release);
+        // Its task goes on for half an hour, and is stopped once the stage has ended: the log does not wait for that end.
+        let goes_on = stage.action(&release, "PrepareLogs").updated.since(action.updated);
+        assert!(goes_on < Duration::from_secs(60), "{goes_on:?}");
         let said = stage.lines(&release);
         assert!(
             said.iter()
                 .any(|line| line.starts_with("halt | us: task ") && line.ends_with(" of prepare is being stopped")),
             "{said:#?}"
         );
+    });
+}
+
+#[test]
+fn what_was_begun_with_another_manifest_of_the_release_is_taken_back_too() {
+    let meddle = |call: &Call<'_>| match (call.function, call.operation) {
+        ("run-tasks", "DescribeTasks") => Meddling::CrashAfter,
+        _ => Meddling::Pass,
+    };
+    let shop = Setting::default().manifest;
+    // Of the same application, in a file of its own: only this one says of which family its task is.
+    let other = shop.replacen(
+        "  prepare:\n    family: shop-task\n    command: [shop, prepare]",
+        "  seed:\n    family: shop-export\n    command: [shop, seed]",
+        1,
+    );
+    assert_ne!(other, shop);
+    let setting = Setting {
+        meddle: Box::new(meddle),
+        script: Box::new(|start| match of_task(start, "prepare") || of_task(start, "seed") {
+            true => Script::task(2000),
+            false => Script::of_shop(start),
+        }),
+        ballast: other.into_bytes(),
+        change_stack: Box::new(|stack| {
+            for stage in &mut stack.pipeline.stages {
+                let Some(run) = stage.actions.iter().find(|action| action.name == "Prepare") else { continue };
+                let mut seed = run.clone();
+                seed.name = "Seed".into();
+                seed.namespace = None;
+                seed.configuration.insert("Manifest".into(), json!("ballast"));
+                seed.configuration.insert("Task".into(), json!("seed"));
+                stage.actions.push(seed);
+            }
+        }),
+        ..Setting::default()
+    };
+    play(setting, async |stage| {
+        let release = stage.start();
+        assert_eq!(stage.end(&release).await, ExecutionStatus::Failed);
+        let ran = |family: &str| {
+            stage.world().tasks().any(|task| task.started_by.contains(&release) && task.definition.contains(family))
+        };
+        assert!(ran("shop-export") && ran("shop-task"), "{:#?}", stage.actions(&release));
+        nothing_is_left(&stage, &release);
+        // They would go on for half an hour by themselves.
+        let said = stage.lines(&release);
+        for task in ["prepare", "seed"] {
+            let is_it = |line: &String| {
+                line.starts_with("halt | us: task ") && line.ends_with(&format!(" of {task} is being stopped"))
+            };
+            assert!(said.iter().any(is_it), "{task}: {said:#?}");
+        }
     });
 }
 

@@ -320,3 +320,9 @@ fn a_function_whose_job_went_on_without_it_takes_nothing_back_when_the_release_s
     // It had handed over and died; Lambda brought its event again, and the action succeeded at the very moment at which it gave up asking.
     keeps_the_laws(&Plan::of(94476));
 }
+
+#[test]
+#[ignore = "takes long: .ci/run plays it"]
+fn a_halt_whose_last_line_the_log_takes_late_promises_nothing_of_a_retry_that_begins_meanwhile() {
+    keeps_the_laws(&Plan::of(107_315));
+}

@@ -58,6 +58,11 @@ pub(crate) fn verdict(status: &str, actions: &[Sibling], after: Duration) -> Ver
     }
 }
 
+/// Whether an action is one of Cutover's that may have begun something.
+pub(crate) fn is_own(action: &Sibling) -> bool {
+    action.deploys || action.runs_tasks
+}
+
 /// Whether an action has surely read its manifest, whatever that looks like now to a newer version: it has deployed, or run its task and told how
 /// long that took. A log action succeeds also where the manifest is broken.
 pub(crate) fn was_read(action: &Sibling) -> bool {

@@ -11,7 +11,7 @@ mod over;
 mod sweep;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
@@ -173,7 +173,9 @@ impl Sweeping<'_> {
         let sweep = match &mut self.known {
             Some(sweep) => sweep,
             None => match manifest(self.aws, &actions).await? {
-                Manifest::Read(content) => self.known.insert(Sweep::new(self.aws, *content, &self.carried).await),
+                Manifest::Read(contents, unread) => {
+                    self.known.insert(Sweep::new(self.aws, contents, unread, &self.carried).await)
+                }
                 Manifest::NothingBegun => return Ok(self.nothing_begun(now, by_person).await),
                 Manifest::Unreadable(why) => return Err(shared::Verdict::failed(message::no_manifest(&why)).into()),
             },
@@ -319,34 +321,46 @@ impl Sweeping<'_> {
     }
 }
 
-/// The manifest of a release: its own artifact is the truth.
+/// The manifests of a release: its own artifacts are the truth.
 enum Manifest {
-    Read(Box<artifact::Content>),
+    /// Each of them, that of the newest action first; and that there is another one, which cannot be read.
+    Read(Vec<artifact::Content>, Option<shared::Verdict>),
     /// No action of Cutover's has begun.
     NothingBegun,
     Unreadable(String),
 }
 
-/// Reads it from the input of the newest action that had one.
+/// Reads them from the inputs of the actions: as a rule it is one, and an action can name another.
 ///
 /// # Errors
 /// It cannot be read now.
 async fn manifest(aws: &Aws, actions: &[Sibling]) -> Result<Manifest, Error> {
     let with =
         actions.iter().filter(|one| !one.artifacts.is_empty() && matches!(one.category.as_str(), "Deploy" | "Invoke"));
-    let mut why = None;
+    let (mut contents, mut known, mut why, mut unread) = (Vec::new(), BTreeSet::new(), None, None);
     for action in with {
+        let keys: Vec<_> = action.artifacts.iter().map(|one| one.key.as_str()).collect();
+        if !known.insert((keys, action.manifest.as_deref())) {
+            continue;
+        }
+        let mut lacks = |said: String| {
+            if decide::is_own(action) {
+                unread.get_or_insert_with(|| message::no_manifest_of(action, &said));
+            }
+            why = Some(said);
+        };
         match artifact::read_as_self(aws, &action.artifacts, action.manifest.as_deref(), shared::Manifest::read_shape)
             .await
         {
-            Ok(Some(content)) => return Ok(Manifest::Read(Box::new(content))),
-            Ok(None) if decide::was_read(action) => {
-                why = Some("it is not of the shape of a manifest any more".to_owned());
-            }
+            Ok(Some(content)) => contents.push(content),
+            Ok(None) if decide::was_read(action) => lacks("it is not of the shape of a manifest any more".to_owned()),
             Ok(None) => {}
             Err(again @ Error::Again(_)) => return Err(again),
-            Err(Error::Stop(verdict)) => why = Some(verdict.message),
+            Err(Error::Stop(verdict)) => lacks(verdict.message),
         }
+    }
+    if !contents.is_empty() {
+        return Ok(Manifest::Read(contents, unread.map(shared::Verdict::failed)));
     }
     Ok(why.map_or(Manifest::NothingBegun, Manifest::Unreadable))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use shared::aws::codepipeline::Sibling;
 use shared::aws::ecs::Task;
 use shared::text::fit;
 use shared::time::spoken;
@@ -155,6 +156,12 @@ const WHAT_RUNS: &str = "ECS tasks whose startedBy begins with `cutover/` and th
 /// The manifest of a release that was stopped cannot be read.
 pub(crate) fn no_manifest(why: &str) -> String {
     format!("what the release has started is not known, since its manifest cannot be read ({why})")
+}
+
+/// The same of one of several.
+pub(crate) fn no_manifest_of(action: &Sibling, why: &str) -> String {
+    let (stage, action) = (&action.stage, &action.action);
+    format!("what {stage}/{action} has started is not known, since its manifest cannot be read ({why})")
 }
 
 /// What the log's action says whose function is dead.

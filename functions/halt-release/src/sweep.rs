@@ -11,7 +11,7 @@ use shared::aws::codepipeline::Sibling;
 use shared::aws::ecs::{Ecs, Half, Of, Task};
 use shared::end::{End, judge_main};
 use shared::job::Release;
-use shared::manifest::{Manifest, ServiceKind, in_environment};
+use shared::manifest::{ServiceKind, in_environment};
 use shared::targets::quick::{self, Quick};
 use shared::targets::{self, Act, Kind, Moment, Phase, Purpose, Site, Target, Whose};
 use shared::workers::Pointers;
@@ -35,9 +35,11 @@ pub(crate) struct Sweep {
     /// The quick way back, where the release may have begun one, and since when it is looked at.
     quick: Option<(Quick, Watch, Time)>,
     web: Web,
-    manifest: Manifest,
-    image: Option<String>,
-    /// The manifest's tasks, each with its environments.
+    /// What was released, that of the newest action first; each with how many of the targets are of it.
+    contents: Vec<(Content, usize)>,
+    /// That a manifest cannot be read: what was begun with it cannot be seen.
+    unread: Option<Verdict>,
+    /// The manifests' tasks, each with its environments.
     tasks: Vec<(String, Vec<String>)>,
     /// What was asked to end, and when.
     asked: BTreeMap<String, Time>,
@@ -71,15 +73,19 @@ struct Family {
 }
 
 impl Sweep {
-    pub(crate) async fn new(aws: &Aws, content: Content, carried: &Carried) -> Self {
-        let manifest = content.manifest;
+    pub(crate) async fn new(aws: &Aws, contents: Vec<Content>, unread: Option<Verdict>, carried: &Carried) -> Self {
         let mut families: Vec<Family> = Vec::new();
         let mut seen = BTreeSet::new();
-        let mut tasks = Vec::new();
-        for (task_name, task) in &manifest.tasks {
+        let mut tasks: Vec<(String, Vec<String>)> = Vec::new();
+        let all = contents.iter().map(|content| &content.manifest);
+        for (manifest, (task_name, task)) in all.flat_map(|one| one.tasks.iter().map(move |task| (one, task))) {
             let environments = manifest.environments_of(task.environments.as_ref());
-            tasks.push((task_name.clone(), environments.iter().map(|(name, _)| (*name).to_owned()).collect()));
-            for (name, environment) in manifest.environments_of(task.environments.as_ref()) {
+            let names = environments.iter().map(|(name, _)| (*name).to_owned());
+            match tasks.iter_mut().find(|(known, _)| known == task_name) {
+                Some((_, known)) => known.extend(names.filter(|name| !known.contains(name)).collect::<Vec<_>>()),
+                None => tasks.push((task_name.clone(), names.collect())),
+            }
+            for (name, environment) in environments {
                 let place = Place::from(environment);
                 let family = in_environment(&task.family, name);
                 if seen.insert((place.clone(), environment.cluster.clone(), family.clone())) {
@@ -89,11 +95,21 @@ impl Sweep {
                 }
             }
         }
-        let mut targets = Vec::new();
-        for (name, service) in &manifest.services {
-            for environment in manifest.environments_of(service.environments.as_ref()) {
-                targets.push(Target::new(Site::new(aws, environment, (name, service)).await, 0));
+        let (mut targets, mut each) = (Vec::<Target>::new(), Vec::new());
+        for content in contents {
+            let (manifest, before) = (&content.manifest, targets.len());
+            for (name, service) in &manifest.services {
+                for environment in manifest.environments_of(service.environments.as_ref()) {
+                    let site = Site::new(aws, environment, (name, service)).await;
+                    let place = |site: &Site| (site.place.clone(), site.cluster().to_owned(), site.ecs_service.clone());
+                    // One that two manifests name is one.
+                    if !targets.iter().any(|known| place(&known.site) == place(&site)) {
+                        targets.push(Target::new(site, 0));
+                    }
+                }
             }
+            let own = targets.len() - before;
+            each.push((content, own));
         }
         Self {
             families,
@@ -106,8 +122,8 @@ impl Sweep {
             workers: Watch::default(),
             quick: None,
             web: Web::Swept,
-            manifest,
-            image: content.image,
+            contents: each,
+            unread,
             tasks,
             asked: carried.asked.clone(),
             stuck: BTreeMap::new(),
@@ -139,7 +155,9 @@ impl Sweep {
         let mut looked = self.look_at_tasks(over, release, seen, said).await;
         looked.note(self.look_at_workers(aws, over, release, &deployed, seen, said).await);
         looked.note(self.look_at_the_quick_way(aws, over, &deployed, seen, said).await);
-        looked.and(self.look_at_targets(aws, over, release, deployed, seen, said).await)
+        let mut looked = looked.and(self.look_at_targets(aws, over, release, deployed, seen, said).await);
+        looked.note(self.unread.clone().map_or(Ok(false), Err));
+        looked
     }
 
     /// Writes back what the release has written down of workers, unless it is a fact; whether there was anything.
@@ -183,7 +201,9 @@ impl Sweep {
         let Some((runs, begun)) = runs.zip(deployed.since) else { return Ok(false) };
         self.web = Web::Unknown;
         if self.quick.is_none() {
-            let quick = Quick::new(aws, runs, &self.manifest, self.image.clone(), begun).await;
+            // The pipeline that goes back has one.
+            let Some((content, _)) = self.contents.first() else { return Ok(false) };
+            let quick = Quick::new(aws, runs, &content.manifest, content.image.clone(), begun).await;
             self.quick = Some((quick, Watch::default(), seen));
         }
         let Some((quick, watch, since)) = &mut self.quick else { return Ok(false) };
@@ -247,7 +267,8 @@ impl Sweep {
         for (task, definitions) in each {
             let Some(whose) = names::read_started_by(&task.started_by) else { continue };
             let definition = definitions.get(&task.definition).cloned().unwrap_or_default();
-            let main = self.manifest.tasks.get(whose.task).and_then(|task| task.container.as_deref());
+            let described = self.contents.iter().find_map(|(content, _)| content.manifest.tasks.get(whose.task));
+            let main = described.and_then(|task| task.container.as_deref());
             let came = match judge_main(task, &definition, main) {
                 End::Succeeded => Came::ToItsEnd,
                 End::Stopped if has_ended_well(task) => Came::ToAnEnd,
@@ -340,11 +361,15 @@ impl Sweep {
         };
         let (facts, facts_until) = (deployed.facts, deployed.facts_until);
         let of = targets::Of::Release { facts, facts_until, until: Some(seen), ended: deployed.ended };
-        let whose = Whose { release: release.clone(), of, since, image: self.image.clone() };
         let moment = Moment::new(seen, Purpose::Sweep);
-        targets::look(&mut self.targets, aws, &moment, &whose).await;
+        let mut whose = Vec::new();
+        for (content, own) in &self.contents {
+            let its = Whose { release: release.clone(), of: of.clone(), since, image: content.image.clone() };
+            targets::look(&mut self.targets[whose.len()..][..*own], aws, &moment, &its).await;
+            whose.extend(std::iter::repeat_n(its, *own));
+        }
         let mut all = Looked::default();
-        for at in 0..self.targets.len() {
+        for (at, whose) in whose.iter().enumerate() {
             let is_web = self.targets[at].site.service.kind == ServiceKind::Web;
             match self.web {
                 // What brings it back deploys the release's image, too: it is not taken back, and watched there.
@@ -355,7 +380,7 @@ impl Sweep {
                 Web::Unknown if is_web => continue,
                 Web::LeftToTheQuickWay | Web::Unknown | Web::Swept => {}
             }
-            let looked = self.take_back(over, at, &moment, &whose, said).await;
+            let looked = self.take_back(over, at, &moment, whose, said).await;
             match &looked {
                 Ok(false) if self.targets[at].listed == Some(seen) => self.clear[at] = Some(seen),
                 // Nothing of the release can be there.

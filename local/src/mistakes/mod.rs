@@ -175,6 +175,22 @@ notifications:
         );
     }
 
+    #[test]
+    fn what_would_outlast_an_action_is_said_where_it_stands() {
+        let with = |drain: &str, group: &str| {
+            said(&GOOD.replacen(
+                "    port: 8080",
+                &format!("    port: 8080\n    drain_for: {drain}\n    wait_for_group: {group}"),
+                1,
+            ))
+        };
+        assert_eq!(with("23h", "0s"), Vec::<String>::new());
+        let wrong = with("24h", "25h");
+        let begins = |line: &String, begin: &str| line.split_once(": ").is_some_and(|(_, why)| why.starts_with(begin));
+        assert!(begins(&wrong[0], "services.web.drain_for: 23h at most"), "{wrong:?}");
+        assert!(begins(&wrong[1], "services.web.wait_for_group: 24h at most"), "{wrong:?}");
+    }
+
     /// The look must neither refuse what a release would take, nor pass what it would refuse.
     #[test]
     fn what_is_found_is_what_a_release_would_refuse() {

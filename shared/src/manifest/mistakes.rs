@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{CapacityProvider, DeploymentKind, LaunchType, Manifest, Span, in_environment};
+use super::{CapacityProvider, DeploymentKind, LaunchType, Manifest, Service, Span, in_environment};
 use crate::text;
 use crate::yaml::Mistake;
 
@@ -85,15 +85,14 @@ impl Manifest {
         }
         for (name, task) in &self.tasks {
             flaws.extend(name_error(name, LONGEST_NAME).map(|why| Flaw::new(&["tasks", name], why)));
-            flaws.extend(time_error("timeout", task.timeout).map(|why| Flaw::new(&["tasks", name], why)));
+            flaws.extend(timeout_error(task.timeout).map(|why| Flaw::new(&["tasks", name], why)));
             flaws.extend(self.unknown_environments("tasks", name, task.environments.as_ref()));
         }
         for (name, service) in &self.services {
             let path = ["services", name];
             flaws.extend(name_error(name, LONGEST_NAME).map(|why| Flaw::new(&path, why)));
-            flaws.extend(time_error("timeout", service.timeout).map(|why| Flaw::new(&path, why)));
-            flaws.extend(time_error("wait_for_group", service.wait_for_group).map(|why| Flaw::new(&path, why)));
-            flaws.extend(drain_error(service.drain_for).map(|why| Flaw::new(&path, why)));
+            flaws.extend(timeout_error(service.timeout).map(|why| Flaw::new(&path, why)));
+            flaws.extend(wait_errors(service).map(|(field, why)| Flaw::new(&["services", name, field], why)));
             if service.codedeploy_application.is_some() != service.deployment_group.is_some() {
                 let why = "`codedeploy_application` and `deployment_group` belong together: give both, or none";
                 flaws.push(Flaw::new(&path, why));
@@ -284,22 +283,23 @@ fn flaws_of_place(path: &[&str], launch_type: Option<LaunchType>, providers: &[C
     flaws
 }
 
-/// An action of CodePipeline's ends after a day (fact 6).
-fn time_error(field: &str, time: Span) -> Option<String> {
-    let fits = !time.0.is_zero() && time.0 <= Duration::from_secs(24 * 3600);
-    (!fits).then(|| format!("`{field}: {time}`: more than 0 and 24h at most, when CodePipeline ends the action"))
+/// When CodePipeline ends an action (fact 6).
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn timeout_error(timeout: Span) -> Option<String> {
+    let fits = !timeout.0.is_zero() && timeout.0 <= DAY;
+    (!fits).then(|| format!("`timeout: {timeout}`: more than 0 and 24h at most, when CodePipeline ends the action"))
 }
 
 /// The longest that old tasks are waited for: CodePipeline would fail an action that waits for them longer than a day.
 pub const LONGEST_DRAIN: Duration = Duration::from_secs(23 * 3600);
 
-fn drain_error(time: Span) -> Option<String> {
-    (time.0 > LONGEST_DRAIN).then(|| {
-        format!(
-            "`drain_for: {time}`: 23h at most, since CodePipeline ends the action after a day. What protects itself longer is not stopped: it is \
-             left to finish"
-        )
-    })
+fn wait_errors(service: &Service) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let group = (service.wait_for_group.0 > DAY).then_some("24h at most, when CodePipeline ends the action");
+    let drain = (service.drain_for.0 > LONGEST_DRAIN).then_some(
+        "23h at most, since CodePipeline ends the action after a day; what protects itself longer is left to finish all the same",
+    );
+    group.map(|why| ("wait_for_group", why)).into_iter().chain(drain.map(|why| ("drain_for", why)))
 }
 
 fn name_error(name: &str, longest: usize) -> Option<String> {

@@ -296,10 +296,10 @@ pub struct Service {
     /// How long its deployment may take, from the begin of the action until its traffic has moved.
     #[serde(default = "Span::an_hour")]
     pub timeout: Span,
-    /// How long another deployment of the same group or service is waited for.
+    /// How long another deployment of the same group or service is waited for: a day at most.
     #[serde(default = "Span::half_an_hour")]
     pub wait_for_group: Span,
-    /// How long the old tasks of a worker are waited for.
+    /// How long the old tasks of a worker are waited for: 23h at most.
     #[serde(default = "Span::five_minutes")]
     pub drain_for: Span,
     /// Where it runs: everywhere unless given.

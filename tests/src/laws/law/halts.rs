@@ -34,13 +34,13 @@ pub(super) fn a_stop_is_told(ended: &Ended<'_>) -> Result<(), String> {
 pub(super) fn halt_complete_is_a_promise(ended: &Ended<'_>) -> Result<(), String> {
     let mut broken = Vec::new();
     for release in &ended.releases {
-        let Some(promised) = promised(release) else { continue };
-        // A retry that begins meanwhile is not the halt's affair.
+        let Some((said, promised)) = promised(release) else { continue };
+        // A retry that begins meanwhile is not the halt's affair, also where the log takes the line later than it was said.
         if ended
             .deeds
             .retries
             .iter()
-            .any(|(execution, at)| *execution == release.execution && at.plus(shared::aws::SHOWN) > promised)
+            .any(|(execution, at)| *execution == release.execution && at.plus(shared::aws::SHOWN) > said)
         {
             continue;
         }
@@ -73,12 +73,13 @@ pub(super) fn halt_complete_is_a_promise(ended: &Ended<'_>) -> Result<(), String
     none("what began or went on after `halt complete`", &broken)
 }
 
-fn promised(release: &Release) -> Option<Time> {
+/// When a halt has said its last line, and when the log had it.
+fn promised(release: &Release) -> Option<(Time, Time)> {
     last_said(release, &["halt complete"])
 }
 
-fn last_said(release: &Release, beginnings: &[&str]) -> Option<Time> {
+fn last_said(release: &Release, beginnings: &[&str]) -> Option<(Time, Time)> {
     let said = release.streams.values().flatten();
     let said = said.filter(|event| beginnings.iter().any(|beginning| event.message.starts_with(beginning)));
-    said.map(|event| event.ingested).max()
+    said.map(|event| (event.at, event.ingested)).max_by_key(|(_, ingested)| *ingested)
 }
