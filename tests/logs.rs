@@ -339,6 +339,46 @@ fn a_cluster_that_may_not_be_looked_at_does_not_keep_the_others_from_being_follo
 }
 
 #[test]
+fn a_cluster_that_cannot_be_looked_at_any_more_keeps_the_next_stage_waiting_for_no_longer_than_its_task() {
+    let mut looks = 0;
+    let meddle = move |call: &Call<'_>| match (call.function, call.operation, call.region) {
+        ("tail-logs", "DescribeTasks", "eu-west-1") => {
+            looks += 1;
+            // Its task is known by then.
+            if looks > 3 { Meddling::Refuse } else { Meddling::Pass }
+        }
+        _ => Meddling::Pass,
+    };
+    let setting = migrating(|_| writing(Duration::from_secs(1), numbered(20)));
+    play(Setting { meddle: Box::new(meddle), ..setting }, async |stage| {
+        let release = released(&stage).await;
+        assert_eq!(rows(&stage, &release, "eu").len(), 20, "its log can be read all the same");
+        let last = closing(&stage, &release, "eu");
+        assert!(last.contains("ecs:DescribeTasks in eu-west-1 was refused"), "{last}");
+        let ended = |action| stage.action(&release, action).updated;
+        let after = ended("MigrateLogs").since(ended("Migrate"));
+        assert!(after < Duration::from_secs(20), "{after:?}");
+    });
+}
+
+#[test]
+fn a_line_that_is_shown_long_after_its_task_has_ended_is_there_when_others_have_gone_on_since() {
+    let lag = |line: &str| if line == "row 5" { Duration::from_secs(20) } else { Duration::ZERO };
+    let setting = migrating(|start| {
+        let lines = if start.task.contains("eu-west-1") { 5 } else { 40 };
+        writing(
+            Duration::from_secs(1),
+            numbered(lines).map(move |row| if lines == 40 { format!("{row} of 40") } else { row }),
+        )
+    });
+    play(Setting { quirks: Quirks { lag, ..Quirks::default() }, ..setting }, async |stage| {
+        let release = released(&stage).await;
+        assert_eq!(rows(&stage, &release, "eu"), [1, 2, 3, 4, 5]);
+        assert!(closing(&stage, &release, "eu").contains("migrate complete: 5 lines"));
+    });
+}
+
+#[test]
 #[ignore = "takes long: .ci/run plays it"]
 fn whatever_it_is_that_loses_the_log_is_a_warning_and_fails_no_release() {
     let configured = |name: &'static str, value: &'static str| Setting {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: lines go on in time order, none before what the merged stream has, and none twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -187,8 +187,9 @@ impl Known {
 /// `None` while the merged stream does not show all the `forwarded` lines that it was given: nothing can be told from it.
 pub(crate) fn late(all: Vec<Line>, label: &str, merged: &[Line], forwarded: u64) -> Option<Vec<Line>> {
     let mut there: BTreeMap<&str, usize> = BTreeMap::new();
-    let own = merged.iter().filter(|line| line.text.starts_with(label));
-    for line in own {
+    // What says that a container is followed, or what another task wrote, stands behind the same label.
+    let texts: BTreeSet<String> = all.iter().map(|line| fitting(format!("{label}{}", line.text))).collect();
+    for line in merged.iter().filter(|line| texts.contains(&line.text)) {
         *there.entry(&line.text).or_default() += 1;
     }
     if (there.values().sum::<usize>() as u64) < forwarded {
