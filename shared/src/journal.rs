@@ -1,6 +1,7 @@
 //! What a function itself says in the release's log stream, beside the lines of containers.
 //!
-//! Invariant: saying something never fails an action, and never holds it up for longer than a call, or a few seconds at its end.
+//! Invariant: saying something never fails an action, and never holds it up for longer than a call, or a minute at its end where CloudWatch
+//! hangs.
 
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ use crate::answer::{Answer, Progress, Success};
 use crate::aws::codepipeline::{Answered, Codepipeline, Status};
 use crate::aws::{ATTEMPT, Aws, GIVEN_UP};
 use crate::claim::{self, Taken};
-use crate::error::{Error, Verdict};
+use crate::error::{Error, Kind, Verdict};
 use crate::halt::{FATE_SHOWN, Halt, Run};
 use crate::job::{Event, Job, Origin, Release};
 use crate::journal::Journal;
@@ -73,7 +73,7 @@ where
     M: Default,
 {
     // Boxed: see `follow`.
-    Box::pin(run_with(aws, event, invocation, (Answer::Failed, false), step)).await
+    Box::pin(run_with(aws, event, invocation, (failed, false), step)).await
 }
 
 /// The same for an action that stands beside the release's way. What keeps it from being done is answered otherwise than with
@@ -355,12 +355,20 @@ where
     match followed {
         Ok(Ok(answer)) => answer,
         Ok(Err(verdict)) => undone(verdict),
-        Err(panic) => undone(Verdict::failed(format!(
-            "Cutover itself failed: {}. This is a bug in it; what the action had begun may still be running. \
-             It is taken back once the stage has ended: retry the stage then.",
-            panic_message(panic.as_ref())
-        ))),
+        Err(panic) => {
+            let message = format!("Cutover itself failed: {}. This is a bug in it", panic_message(panic.as_ref()));
+            undone(Verdict { kind: Kind::Unavailable, message })
+        }
     }
+}
+
+/// The failure of an action that begins something: who gave up, or broke off, has not taken it back.
+fn failed(verdict: Verdict) -> Answer {
+    let Verdict { kind: Kind::Unavailable, message } = verdict else { return Answer::Failed(verdict) };
+    let message = format!(
+        "{message}. What the action had begun may still be running: it is taken back once its stage has ended. Retry the stage then."
+    );
+    Answer::Failed(Verdict { kind: Kind::Unavailable, message })
 }
 
 async fn look_and_act<S, M>(

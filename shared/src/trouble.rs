@@ -60,14 +60,7 @@ impl Trouble {
 }
 
 fn gave_up(why: &str, after: Duration) -> Verdict {
-    Verdict {
-        kind: Kind::Unavailable,
-        message: format!(
-            "AWS did not answer for {}: {why}. What the action had begun may still be running. \
-             It is taken back once the stage has ended: retry the stage then.",
-            spoken(after)
-        ),
-    }
+    Verdict { kind: Kind::Unavailable, message: format!("AWS did not answer for {}: {why}", spoken(after)) }
 }
 
 #[cfg(test)]

@@ -101,8 +101,10 @@ impl Sweep {
             for (name, service) in &manifest.services {
                 for environment in manifest.environments_of(service.environments.as_ref()) {
                     let site = Site::new(aws, environment, (name, service)).await;
-                    let place = |site: &Site| (site.place.clone(), site.cluster().to_owned(), site.ecs_service.clone());
-                    // One that two manifests name is one.
+                    let place = |site: &Site| {
+                        (site.name(), site.place.clone(), site.cluster().to_owned(), site.ecs_service.clone())
+                    };
+                    // One that two manifests name alike is one; what CodeDeploy was asked for is found by its name.
                     if !targets.iter().any(|known| place(&known.site) == place(&site)) {
                         targets.push(Target::new(site, 0));
                     }

@@ -84,7 +84,6 @@ async fn tell(aws: &Aws, event: &Value, invocation: Invocation) -> Result<(), Er
         tokio::time::sleep(LOOK).await;
         actions = codepipeline.siblings(&release).await?;
     }
-    let now = invocation.clock.now();
     // One whose list lags still has failed all the same.
     if matches!(&what, What::Execution(state) if state == "FAILED")
         && actions.iter().any(Sibling::is_running)
@@ -107,7 +106,7 @@ async fn tell(aws: &Aws, event: &Value, invocation: Invocation) -> Result<(), Er
     let mut notifier = Notifier::new(aws, &release, told.started).await;
     let warnings = if news == News::Started { notifier.check(&manifest.notifications).await } else { Vec::new() };
     notifier.slack(&told, slack, &news, &warnings, &invocation).await;
-    let summary = notifier.end(now).await;
+    let summary = notifier.end(invocation.clock.now()).await;
     info!(execution = release.execution, summary, "told");
     Ok(())
 }

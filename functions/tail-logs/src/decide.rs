@@ -25,6 +25,9 @@ const LEFT: Duration = Duration::from_secs(30);
 /// How long a tail may last beyond the longest that its task may: stops that are ignored, and the quiet periods.
 const LIMIT_BEYOND: Duration = Duration::from_secs(30 * 60);
 
+/// What reading and counting many streams once more takes.
+const ONCE_MORE: Duration = Duration::from_secs(30);
+
 /// How many streams are read in one look, of those that share a quota: as many as may be read in a second (fact 34).
 pub(crate) const READS: usize = 5;
 
@@ -68,6 +71,13 @@ pub(crate) struct Observation {
     /// Up to when all of them were seen: a look that failed shows nothing.
     pub(crate) looked: Time,
     pub(crate) sources: Vec<Source>,
+}
+
+impl Observation {
+    /// Whether what is there ends it, and there is time for one more look at what fell silent long ago.
+    pub(crate) fn has_time(&self) -> bool {
+        !self.halted && self.now.plus(ONCE_MORE) < self.until && self.sources.iter().all(Source::is_over)
+    }
 }
 
 /// One container's stream, as it was seen.
@@ -139,7 +149,7 @@ pub(crate) fn decide(seen: &Observation) -> Decision {
         Runner::Ended(at) => {
             let left = seen.sources.iter().all(|source| source.stopped.is_none() || source.is_over());
             (quiet && seen.looked.since(at) >= QUIET)
-                || (left && !seen.sources.is_empty() && seen.now.since(at) >= LEFT)
+                || (left && !seen.sources.is_empty() && seen.looked.since(at) >= LEFT)
                 || seen.now.since(at) >= GIVEN_UP
         }
         Runner::None => {
@@ -252,7 +262,13 @@ mod tests {
                 !halted || decide(&unsearched) == Decision::Follow,
                 "{name}, and it does not know yet what is there"
             );
-            assert_eq!(decide(&Observation { until: NOW, ..seen }), Decision::Done, "{name}, and its time is over");
+            assert_eq!(
+                decide(&Observation { until: NOW, ..seen.clone() }),
+                Decision::Done,
+                "{name}, and its time is over"
+            );
+            let unseen = decide(&Observation { looked: ago(60), ..seen }) == Decision::Done;
+            assert!(!(unseen && name.contains("left running")), "{name}, and it was not seen since");
         }
     }
 

@@ -102,7 +102,7 @@ async fn follow(tick: &Tick<'_>, state: &mut State, tail: &mut Tail) -> Result<N
         }
         Decision::Answer => Ok(Next::Answer(message::shown(tick, tail))),
         // Not of one that is cut off: it may be that nothing more can be read.
-        Decision::Done if !seen.halted && tick.now < seen.until && tail.look_once_more(tick.now) => {
+        Decision::Done if seen.has_time() && tail.look_once_more(tick.now) => {
             Ok(Next::Wait(LOOK_ENDING, message::progress(tick, tail)))
         }
         Decision::Done => {

@@ -89,12 +89,13 @@ impl Unremembered {
     }
 
     /// What of a stream's lines is not in the merged stream yet; when those were put that are there goes into `found`.
-    pub(crate) fn missing(&mut self, label: &str, lines: Vec<Line>, found: &mut Vec<Time>) -> Vec<Line> {
+    pub(crate) fn missing(&mut self, label: &str, lines: Vec<Line>, now: Time, found: &mut Vec<Time>) -> Vec<Line> {
         if self.is_empty() {
             return lines;
         }
         let is_missing = |line: &Line| {
-            let put = self.take(&fitting(format!("{label}{}", line.text)), line.at);
+            // What is from the future by its host's clock was put earlier than it says.
+            let put = self.take(&fitting(format!("{label}{}", line.text)), line.at.min(now));
             found.extend(put);
             put.is_none()
         };
@@ -205,8 +206,8 @@ pub(crate) fn late(all: Vec<Line>, label: &str, merged: &[Line], forwarded: u64)
     Some(all.into_iter().filter(is_late).collect())
 }
 
-/// How far ahead of ours the clock of a host may be whose lines keep their times. CloudWatch refuses what is two hours ahead (fact 36), and
-/// what was put behind a line must not be put before it: one host would silence all.
+/// How far ahead of ours the clock of a host may be whose lines keep their times. CloudWatch refuses what is two hours ahead (PutLogEvents'
+/// reference), and what was put behind a line must not be put before it: one host would silence all.
 const AHEAD: Duration = Duration::from_secs(300);
 
 /// The lines of several streams as one, each with its prefix, in the order in which they were written, none older than
@@ -331,16 +332,21 @@ mod tests {
         for arrived in 0..=batch.len() {
             let mut there = Unremembered::new(&state, [&before, &put[..arrived]].concat(), &[]);
             // Read again in two parts.
-            let parts = [&batch[..1], &batch[1..]].map(|part| there.missing("us | ", part.to_vec(), &mut Vec::new()));
+            let parts = [&batch[..1], &batch[1..]]
+                .map(|part| there.missing("us | ", part.to_vec(), Time::from_millis(20), &mut Vec::new()));
             assert_eq!(parts.concat(), batch[arrived..], "{arrived} had arrived");
             assert!(there.is_empty());
         }
         let mut there = Unremembered::new(&state, [&before, &put[..]].concat(), &put[1..2]);
         let mut found = Vec::new();
-        let missing = there.missing("us | ", vec![line(6, "b"), line(6, "b")], &mut found);
+        let missing = there.missing("us | ", vec![line(6, "b"), line(6, "b")], Time::from_millis(20), &mut found);
         assert_eq!((missing, found.len()), (vec![line(6, "b")], 1), "one is remembered");
-        let missing = there.missing("us | ", vec![line(10, ".")], &mut found);
+        let missing = there.missing("us | ", vec![line(10, ".")], Time::from_millis(20), &mut found);
         assert_eq!(missing, [line(10, ".")], "it was written after that was put");
+        // By its host's clock it was written an hour from now; it was put with a time that CloudWatch takes.
+        let mut there = Unremembered::new(&State::default(), vec![line(30, "us | early")], &[]);
+        let missing = there.missing("us | ", vec![line(3_600_000, "early")], Time::from_millis(25), &mut found);
+        assert_eq!(missing, []);
         state.put(&[line(5, "us | .")]);
         assert_eq!(state.at_floor, 3);
     }

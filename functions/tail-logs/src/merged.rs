@@ -69,7 +69,7 @@ impl Merged {
         let unsure_from = state.unsure_from();
         let mut found = Vec::new();
         let streams = streams.into_iter().map(|(label, lines)| {
-            let missing = there.missing(&label, lines, &mut found);
+            let missing = there.missing(&label, lines, tick.now, &mut found);
             (label, missing)
         });
         let streams = streams.collect();

@@ -131,8 +131,7 @@ fn prepare_in(folder: &Path, state: &Path, files: &Files) -> Result<(Manifest, A
 
 pub(super) async fn machine(prepared: &Prepared, port: u16, show: &Show) -> Result<Machine, Mistake> {
     real::engine_is_there(&prepared.account)?;
-    // Whoever goes on with what is there has read them.
-    for note in prepared.account.notes.iter().filter(|_| prepared.is_new) {
+    for note in &prepared.account.notes {
         show.line(&format!("Note: {note}"));
     }
     let program = std::env::current_exe().map_err(|error| Mistake(error.to_string()))?;

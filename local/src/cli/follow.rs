@@ -105,6 +105,7 @@ async fn next_release(machine: &Machine, show: &Show, signals: &mut Signals) -> 
 #[derive(Debug, Default)]
 pub(super) struct Watched {
     execution: Option<String>,
+    over_since: Option<tokio::time::Instant>,
 }
 
 impl Watched {
@@ -120,9 +121,15 @@ impl Watched {
         let Some(execution) = self.execution.clone() else { return };
         show.refresh(machine, &execution);
         let status = machine.world().status(&execution).unwrap_or(ExecutionStatus::Stopped);
-        if status.is_over() && has_come_to_rest(machine, &execution, status) {
+        if !status.is_over() {
+            return;
+        }
+        let waited = self.over_since.get_or_insert_with(tokio::time::Instant::now).elapsed();
+        // Another one may be under way already.
+        let is_next = machine.world().first_under_way().is_some();
+        if has_come_to_rest(machine, &execution, status) || is_next || waited > HALTED {
             show.end(machine, &execution, status, &prepared.state);
-            self.execution = None;
+            *self = Self::default();
         }
     }
 }

@@ -111,7 +111,9 @@ pub(super) async fn go_back(asked: Rollback) -> Result<ExitCode, Mistake> {
         _ => Mistake(why),
     })?;
     let key = target.artifact;
-    let prepared = begin::prepare(asked.folder, &asked.files, begin::With::WhatWasLeft).await?;
+    let mut prepared = begin::prepare(asked.folder, &asked.files, begin::With::WhatWasLeft).await?;
+    // Whoever released it has read them.
+    prepared.account.notes.clear();
     let known = &prepared.manifest.tasks;
     for task in asked.behind.iter().filter(|task| !known.contains_key(*task)) {
         // A release since may have had it.

@@ -289,7 +289,9 @@ fn before_both(records: &[Record]) -> (Option<&Record>, Option<&Record>) {
     let was_left = |one: &Record| {
         let next =
             others().filter(|other| other.deployed_at() > one.deployed_at()).filter_map(Record::deployed_at).min();
+        // One that was asked for before this ran is refused.
         let backs = records.iter().filter(|back| back.back && back.content != one.content);
+        let backs = backs.filter(|back| Some(back.began) > one.deployed_at());
         let mut begun = backs.flat_map(|back| &back.actions).filter(|step| step.deploys()).map(|step| step.began);
         begun.any(|began| Some(began) > one.deployed_at() && began < next.unwrap_or(own))
     };
@@ -353,8 +355,12 @@ mod tests {
         // A way back that came half of its way: nothing says that it has the traffic.
         let step =
             |began| Step { stage: "Deploy".into(), action: "Deploy".into(), began: at(began), ..Step::default() };
-        let half =
-            |began| Record { status: "Failed".into(), actions: vec![step(began)], ..one("half", "a", began + 5, true) };
+        let half = |began| Record {
+            began: at(began),
+            status: "Failed".into(),
+            actions: vec![step(began)],
+            ..one("half", "a", began + 5, true)
+        };
         let (bad, fix) = (one("bad", "b", 20, false), one("fix", "c", 50, false));
         assert_eq!(found(&[fix.clone(), half(30), bad.clone(), good.clone()]).as_deref(), Some("good"));
         assert_eq!(
@@ -362,6 +368,10 @@ mod tests {
             Some("bad"),
             "another one was left"
         );
+        // Asked for before the fix deployed, approved after that, and refused: it has left nothing.
+        let next = one("next", "d", 80, false);
+        let refused = Record { began: at(45), ..half(60) };
+        assert_eq!(found(&[next, refused, fix.clone(), bad.clone(), good.clone()]).as_deref(), Some("fix"));
         let stopped = Record { actions: Vec::new(), ..half(30) };
         assert_eq!(found(&[fix, stopped, bad, good]).as_deref(), Some("bad"), "it had begun nothing");
     }

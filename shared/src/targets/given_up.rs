@@ -10,6 +10,9 @@ use crate::aws::ecs::id;
 use crate::names;
 use crate::targets::site::{Of, Whose};
 
+/// Whom CodeDeploy names as the creator of its own rollbacks.
+const ROLLBACK: &str = "codeDeployRollback";
+
 /// What such runs have brought, as `family:revision`, with what ran before each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct GivenUp(BTreeMap<String, String>);
@@ -19,8 +22,7 @@ impl GivenUp {
     pub(super) fn note(&mut self, found: &[Deployment], own: &str, whose: &Whose) {
         let Of::Action { key, tried_before: Some(_), .. } = &whose.of else { return };
         // CodeDeploy's own rollback to it changes nothing of who had brought it.
-        let is_rollback = |one: &Deployment| found.iter().any(|other| other.rollback.as_ref() == Some(&one.id));
-        let mut found: Vec<&Deployment> = found.iter().filter(|one| !is_rollback(one)).collect();
+        let mut found: Vec<&Deployment> = found.iter().filter(|one| one.creator != ROLLBACK).collect();
         found.sort_by_key(|one| one.created);
         for one in found {
             let Some(definition) = one.definition() else { continue };
@@ -78,7 +80,7 @@ mod tests {
         let own = own_description(&release, "us", "web");
         let of = |key: &str, before: u32| description(&release, "us", "web", key, before);
         let first = || deployment(1, &of("k1", 1), 2);
-        let failed = || Deployment { rollback: Some("d-3".into()), ..deployment(2, &of("k2", 1), 2) };
+        let rollback = || Deployment { creator: "codeDeployRollback".into(), ..deployment(3, "rollback", 2) };
         let cases = [
             ("nothing", vec![], None),
             ("one", vec![first()], Some(1)),
@@ -94,7 +96,7 @@ mod tests {
             ),
             (
                 "one of which CodeDeploy went back to the first",
-                vec![first(), failed(), deployment(3, "rollback", 2)],
+                vec![first(), deployment(2, &of("k2", 1), 2), rollback()],
                 Some(1),
             ),
             ("a person who deploys it after that", vec![first(), deployment(3, "by hand", 2)], None),

@@ -220,7 +220,8 @@ pub fn tries(siblings: &[Sibling], release: &Release) -> Tries {
     let started = own.iter().filter_map(|one| one.started).max();
     // That it was given up may be shown late. What has failed begins nothing any more; what it may have left running is being stopped, which
     // begins with the end of its stage: its log action may have gone on.
-    let beside = siblings.iter().filter(|one| release.stage.as_ref() == Some(&one.stage) && one.started < started);
+    let last = own.iter().filter(|one| one.started < started).filter_map(|one| one.updated).max();
+    let beside = siblings.iter().filter(|one| release.stage.as_ref() == Some(&one.stage) && one.started <= last);
     let stage_ended = beside.filter_map(|one| one.updated.filter(|at| Some(*at) <= started)).max();
     let has_settled = |one: &Sibling| {
         let since = started.zip(one.updated.max(stage_ended)).map(|(started, ended)| started.since(ended));
@@ -318,6 +319,14 @@ mod tests {
             let before = Sibling { status, ..run("Migrate", "Migrate", 5, false) };
             let both = [run("Migrate", "Migrate", again, true), before];
             assert_eq!(tries(&both, &release).given_up, given_up, "{status:?} {again}");
+            // What its retry runs beside it says nothing of the end of the stage before, and what ran beside the run before does.
+            let logs =
+                |at, ended| Sibling { updated: Some(Time::from_millis(ended)), ..run("Migrate", "Logs", at, false) };
+            let beside = [both.to_vec(), vec![logs(again - 1, again - 1)]].concat();
+            assert_eq!(tries(&beside, &release).given_up, given_up, "{status:?} {again}");
+            let longer = [both.to_vec(), vec![logs(5, again - 1)]].concat();
+            let has_failed = status == ActionStatus::Failed;
+            assert_eq!(tries(&longer, &release).given_up, given_up || has_failed, "{status:?} {again}");
         }
     }
 
