@@ -10,6 +10,8 @@ use shared::Time;
 use tests::sweep::share;
 use tests::{Call, Meddling, Script, Setting, Stage, is_in, of_task, play};
 
+use crate::rollouts::at_deploy;
+
 pub(crate) fn is_old_everywhere(stage: &Stage) -> bool {
     stage.world().traffic().iter().all(|one| one.image.ends_with(":1.0"))
 }
@@ -152,15 +154,6 @@ fn what_falls_ill_after_the_action_has_succeeded_is_left_to_ecs_and_its_alarms()
         assert!(is_new_everywhere(&stage), "a deployment whose action has succeeded is a fact");
         assert_eq!(stage.world().status(&release), Some(ExecutionStatus::Succeeded));
     });
-}
-
-/// Plays a release up to its Deploy action, and returns it.
-async fn at_deploy(stage: &Stage) -> String {
-    let release = stage.start();
-    stage.until_begun(&release, "Approve").await;
-    stage.answer_approval(&release, "Approved");
-    stage.until_begun(&release, "Deploy").await;
-    release
 }
 
 fn statuses(stage: &Stage) -> Vec<&'static str> {
