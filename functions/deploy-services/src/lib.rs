@@ -160,8 +160,12 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Me
         }
         Decision::Release => {
             let progress = report.progress();
+            // Where nothing had to be deployed, nobody has asked yet whose turn it is, nor whether what was approved still holds.
+            if let Some(next) = memory.take_turn(tick).await? {
+                return memory.say(tick, next).await;
+            }
             if tick.goes_on().await? {
-                workers.release(tick).await;
+                memory.workers.release(tick).await;
             }
             Next::Wait(decide::LOOK, progress)
         }

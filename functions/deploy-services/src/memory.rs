@@ -82,6 +82,7 @@ impl Memory {
                 // What was seen before the turn came is what the release before has changed since.
                 if self.waits_for.take().is_some() {
                     self.plan.look_anew();
+                    self.workers.look_anew();
                     return Ok(Some(Next::Wait(LOOK, message::looks_anew(tick))));
                 }
                 Ok(None)

@@ -282,7 +282,11 @@ impl Report<'_> {
             }
             Phase::Empty | Phase::Same | Phase::Busy { .. } | Phase::Failed { .. } | Phase::RolledBack => return None,
         };
-        Some(format!("NOT ROLLED BACK: {} ({what}). Deploy its revision {} by hand.", target.name(), before(target)))
+        // Where the service names it already, an update to it begins nothing.
+        let how =
+            if matches!(target.kind, shared::targets::Kind::Ecs(_)) { ", with --force-new-deployment" } else { "" };
+        let (name, before) = (target.name(), before(target));
+        Some(format!("NOT ROLLED BACK: {name} ({what}). Deploy its revision {before} by hand{how}."))
     }
 
     /// The revision that has the traffic: as it was seen, or as it follows from what became of the deployment.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use shared::aws::Place;
+use shared::aws::codepipeline::Codepipeline;
 use shared::manifest::{LogMode, Manifest};
 use shared::workers::{Intended, Kind, Known, Pointers, Released, Unregistered, kinds, plan};
 use shared::{Aws, Error, Tick, Trouble, Verdict};
@@ -34,6 +35,8 @@ pub(crate) struct Workers {
     known: Option<Known>,
     /// Whether a try before this one has succeeded: what is written down is a fact, and is not written back.
     are_a_fact: bool,
+    /// Whether this invocation has written them down.
+    has_published: bool,
     /// What keeps them from being released.
     broken: Option<String>,
     /// Why it is not known, while all is taken back, what was written down.
@@ -56,6 +59,7 @@ impl Workers {
             image,
             known: None,
             are_a_fact,
+            has_published: false,
             broken: None,
             unread: None,
             stuck: None,
@@ -71,6 +75,11 @@ impl Workers {
     /// How many there are, of how many kinds each environment has; none of a release that has none.
     pub(crate) fn count(&self) -> usize {
         self.kinds.len()
+    }
+
+    /// Forgets what was written down: the release before has written since.
+    pub(crate) fn look_anew(&mut self) {
+        self.known = None;
     }
 
     /// Registers what is not registered yet, and reads what was written down.
@@ -144,7 +153,9 @@ impl Workers {
             return Standing::Preparing;
         }
         let (own, _) = self.split(known, tick);
-        let is_released = own.is(&self.intended, tick.release, tick.key);
+        // Several actions of a release may write the same, each over the other's.
+        let key = Some(tick.key).filter(|_| !self.has_published);
+        let is_released = own.is(&self.intended, tick.release, key);
         if is_released { Standing::Released } else { Standing::Ready }
     }
 
@@ -170,6 +181,7 @@ impl Workers {
         let (own, _) = self.split(&known, tick);
         let may = async || tick.still_goes_on().await;
         let published = pointers.publish(&own, &self.intended, (tick.release, tick.key), &may).await;
+        self.has_published |= published.is_ok();
         if let Err(verdict) = self.writing.note(tick.now, published) {
             self.broken.get_or_insert(verdict.message);
         }
@@ -181,6 +193,20 @@ impl Workers {
     pub(crate) async fn bring_back(&mut self, tick: &Tick<'_>) {
         let (Some(pointers), Some(known)) = (Pointers::new(tick.aws), self.known.take()) else { return };
         if known.has_any_of(tick.release) && !self.are_a_fact {
+            // Another action that deploys may have succeeded with them.
+            let is_fact = Codepipeline::new(tick.aws).siblings(tick.release).await;
+            let is_fact = is_fact.map(|siblings| siblings.iter().any(|one| one.deploys && one.has_succeeded()));
+            match is_fact {
+                Ok(true) => return self.are_a_fact = true,
+                Err(again @ Error::Again(_)) => {
+                    if let Err(verdict) = self.writing.note(tick.now, Err::<(), _>(again)) {
+                        self.stuck = Some(verdict.message);
+                    }
+                    return;
+                }
+                // Where that may not be asked, there is one as a rule.
+                Ok(false) | Err(Error::Stop(_)) => {}
+            }
             let restored = pointers.restore(&known, tick.release, &async || tick.still_takes_back().await).await;
             if let Err(verdict) = self.writing.note(tick.now, restored) {
                 self.stuck = Some(verdict.message);

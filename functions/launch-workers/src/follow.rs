@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use shared::Time;
 use shared::aws::SHOWN;
-use shared::aws::ecs::{Definition, Task};
+use shared::aws::ecs::{Definition, Task, is_for_room};
 use shared::end::{End, judge};
 use shared::workers::ledger::{Failed, Held, Ledger, NoRoom, Place, RETURNED, Refused};
 
@@ -97,6 +97,8 @@ pub(crate) fn follow(seen: &Seen<'_>, ledger: &mut Ledger) -> Followed {
             continue;
         }
         let why = task.and_then(how_it_failed);
+        // A capacity provider gives up by itself on a task for which it finds no room: that is no fault of the job.
+        let lacked_room = task.is_some_and(|task| task.stopped_reason.as_deref().is_some_and(is_for_room));
         // Its library gives the job back to the broker, and asks for nobody. One without a job may have taken one there.
         if has_worked && may_work && task.is_some_and(Task::was_taken_away) {
             ledger.owed += 1;
@@ -113,7 +115,7 @@ pub(crate) fn follow(seen: &Seen<'_>, ledger: &mut Ledger) -> Followed {
             (false, why) => {
                 let why = why.unwrap_or_else(|| "it ended before it had started".into());
                 followed.news.push(News::NotStarted { task, why: why.clone() });
-                let times = match &place.job {
+                let times = match place.job.as_ref().filter(|_| !lacked_room) {
                     Some(job) => {
                         let times = ledger.failed.get(&job.id).map_or(1, |before| before.times + 1);
                         let failed = Failed { times, last: seen.now, why: why.clone() };

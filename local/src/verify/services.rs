@@ -119,7 +119,7 @@ impl Look<'_> {
         }
         let hooks = how["lifecycleHooks"].as_array().cloned().unwrap_or_default();
         let stages = |hook: &Value| hook["lifecycleStages"].as_array().cloned().unwrap_or_default();
-        let is_before = |stage: &Value| stage.as_str().is_some_and(|stage| Stage::from(stage).is_before_traffic());
+        let is_before = |stage: &Value| stage.as_str().is_some_and(|stage| Stage::from(stage).can_be_barrier());
         let pause =
             hooks.iter().filter(|hook| hook["targetType"] == "PAUSE").find(|hook| stages(hook).iter().any(is_before));
         match pause {

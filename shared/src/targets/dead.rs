@@ -1,5 +1,7 @@
 //! The tasks of a target's new version that have died, and why.
 
+use std::time::Duration;
+
 use crate::aws::Aws;
 use crate::aws::Place;
 use crate::aws::ecs::{Definition, Task};
@@ -7,6 +9,9 @@ use crate::end::{End, judge};
 use crate::error::Error;
 use crate::targets::site::Site;
 use crate::time::Time;
+
+/// How long a task that ends well must have run for that to be no sign of a bad version.
+const SERVED: Duration = Duration::from_secs(60);
 
 /// How many of a dead container's last lines a verdict shows.
 const LAST_LINES: i32 = 20;
@@ -49,9 +54,26 @@ impl Dead {
         Ok(())
     }
 
-    /// Those that have died of the version: not those whose machine AWS has taken from them.
+    /// Those that have died of the version: not those whose machine AWS has taken from them, nor those that have ended well.
     pub fn own(&self) -> impl Iterator<Item = &Task> {
-        self.tasks.iter().filter(|task| !task.was_taken_away())
+        self.ended_badly().filter(|task| !task.was_taken_away())
+    }
+
+    /// When the last of them died, or of those whose machine was taken from them: others come in their place.
+    pub(super) fn last(&self) -> Option<Time> {
+        self.ended_badly().filter_map(|task| task.stopped).max()
+    }
+
+    fn ended_badly(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.iter().filter(|task| !self.has_served(task))
+    }
+
+    /// Whether it ended well after it had run for a while, as workers do that live for so long or for so many jobs. One that ends at its start
+    /// has not, whatever its exit code.
+    fn has_served(&self, task: &Task) -> bool {
+        let lived = task.started.zip(task.stopped).map(|(started, stopped)| stopped.since(started));
+        let ends_well = self.definition.as_ref().is_some_and(|definition| judge(task, definition) == End::Succeeded);
+        ends_well && lived.is_some_and(|lived| lived >= SERVED)
     }
 
     /// How the first of them ended.
@@ -69,5 +91,35 @@ impl Dead {
         let place = Place { region: source.region.clone(), role: site.environment.role.clone() };
         let logs = aws.logs(&place).await;
         logs.last_lines(&source.group, &source.stream(&container, task.id()), LAST_LINES).await.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::ecs::{Container, ContainerDefinition};
+
+    #[test]
+    fn a_task_that_ends_well_after_it_has_run_for_a_while_has_not_died_of_its_version() {
+        let one = |seconds: u64, code, stop_code: &str| Task {
+            last_status: "STOPPED".into(),
+            stop_code: Some(stop_code.into()),
+            started: Some(Time::from_millis(1000)),
+            stopped: Some(Time::from_millis(1000 + seconds * 1000)),
+            containers: vec![Container { name: "app".into(), exit_code: Some(code), reason: None }],
+            ..Task::default()
+        };
+        let exited = "EssentialContainerExited";
+        for (task, own, shakes) in [
+            (one(60, 0, exited), false, false),
+            (one(59, 0, exited), true, true),
+            (one(3600, 1, exited), true, true),
+            (one(3600, 143, "SpotInterruption"), false, true),
+        ] {
+            let container = ContainerDefinition { name: "app".into(), essential: true, ..Default::default() };
+            let definition = Definition { arn: "arn".into(), containers: vec![container], roles: Vec::new() };
+            let dead = Dead { tasks: vec![task.clone()], definition: Some(definition), ..Dead::default() };
+            assert_eq!((dead.own().count() == 1, dead.last().is_some()), (own, shakes), "{task:?}");
+        }
     }
 }

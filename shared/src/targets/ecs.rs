@@ -429,12 +429,7 @@ impl Tried {
     fn phase_going(&self, barrier: Option<&Stage>, pauses: &[Stage], context: &Context<'_>) -> Phase {
         let target = &self.deployment.target;
         let Some(stage) = &self.deployment.stage else {
-            // A rolling deployment: its old tasks were told to go when the new ones ran; one that protects itself may take
-            // hours for it, and gets no traffic any more.
-            let sources = &self.deployment.sources;
-            let runs = target.requested > 0 && target.running >= target.requested;
-            let only_goes = runs && !sources.is_empty() && sources.iter().all(|source| source.requested == 0);
-            return if only_goes { Phase::Moved } else { Phase::Going };
+            return if only_goes(&self.deployment) { Phase::Moved } else { Phase::Going };
         };
         if stage.is_after_traffic() {
             return Phase::Moved;
@@ -451,6 +446,9 @@ impl Tried {
             // Which word ECS has for the stage while the barrier's hook runs is not confirmed: only a stage that pauses by itself is
             // passed, and whatever else is shown waits for the others.
             Some(barrier) if stage.place() < barrier.place() && pauses.contains(stage) => Phase::Held,
+            // One that waits only before its new tasks are there has no barrier.
+            None if pauses.contains(stage) && !stage.can_be_barrier() => Phase::Held,
+            _ if self.deployment.waits_for_function() => Phase::Going,
             // Some of its tasks have died since: ECS starts others, and the traffic waits for them.
             _ if context.is_shaken(target.running < target.requested) => Phase::Going,
             _ => Phase::Ready,
@@ -458,12 +456,22 @@ impl Tried {
     }
 }
 
+/// Whether all that is left of a rolling deployment is its old tasks' end: they were told to go when the new ones ran; one that protects
+/// itself may take hours for it, and gets no traffic any more.
+fn only_goes(deployment: &Deployment) -> bool {
+    let (target, sources) = (&deployment.target, &deployment.sources);
+    let runs = target.requested > 0 && target.running >= target.requested;
+    runs && !sources.is_empty() && sources.iter().all(|source| source.requested == 0)
+}
+
 fn phase_back(back: &Deployment, context: &Context<'_>) -> Phase {
     match back.status {
         Status::Successful => Phase::RolledBack,
         Status::Pending | Status::InProgress | Status::Unknown(_) => match &back.stage {
+            // Cutover has begun it, so each of its pauses is continued: one that expires takes the way back back.
+            Some(_) if back.pause().is_some() => Phase::BackWaits,
             Some(stage) if stage.is_after_traffic() => Phase::RolledBack,
-            Some(stage) if back.pause().is_some() && stage.is_before_traffic() => Phase::BackWaits,
+            None if only_goes(back) => Phase::RolledBack,
             Some(_) | None => Phase::RollingBack { what: None },
         },
         Status::StopRequested | Status::RollbackRequested | Status::RollbackInProgress => {

@@ -15,7 +15,7 @@ impl Target {
             stopped_by_us: self.asked.is_some() || moment.takes_back(),
             before: self.before.as_deref(),
             current: self.current_by_now(),
-            died: self.dead.tasks.iter().filter_map(|task| task.stopped).max(),
+            died: self.dead.last(),
         }
     }
 

@@ -82,19 +82,21 @@ impl Known {
             || self.schedules.values().any(|one| own(&one.pipeline, &one.execution))
     }
 
-    /// Whether they say all that this try of a release makes of these environments, and nothing more.
+    /// Whether they say all that a release makes of these environments, and nothing more: this try of it, or any.
     #[must_use]
-    pub fn is(&self, intended: &BTreeMap<String, Intended>, release: &Release, key: &str) -> bool {
+    pub fn is(&self, intended: &BTreeMap<String, Intended>, release: &Release, key: Option<&str>) -> bool {
         intended.iter().all(|(environment, intended)| {
             let says = |(name, kind): (&String, &Kind)| {
                 let said = self.kinds.get(&(environment.clone(), name.clone()));
-                said == Some(&Released::by(release, key, Some(kind.clone())))
+                said.is_some_and(|said| *said == Released::by(release, key.unwrap_or(&said.key), Some(kind.clone())))
             };
             let mut own = self.kinds.iter().filter(|((at, _), _)| at == environment);
             let none_left = own.all(|((_, name), one)| one.what.is_none() || intended.kinds.contains_key(name));
             let schedules = match self.schedules.get(environment) {
                 None => intended.schedules.is_empty(),
-                Some(said) => *said == Released::by(release, key, Some(intended.schedules.clone())),
+                Some(said) => {
+                    *said == Released::by(release, key.unwrap_or(&said.key), Some(intended.schedules.clone()))
+                }
             };
             intended.kinds.iter().all(says) && none_left && schedules
         })
@@ -378,7 +380,11 @@ mod tests {
             let counts = |known: &Known| (known.kinds.len(), known.schedules.len());
             let (expected, left) = if is_own { ((1, 1), (0, 0)) } else { ((0, 0), (1, 1)) };
             assert_eq!((counts(&mine), counts(&others)), (expected, left), "{writer}, {own}");
-            assert_eq!(mine.is(&none, &release(own), "key"), !is_own, "only its own is to be gone: {writer}, {own}");
+            assert_eq!(
+                mine.is(&none, &release(own), Some("key")),
+                !is_own,
+                "only its own is to be gone: {writer}, {own}"
+            );
             assert_eq!(others.clash(&none), None);
             // Another list of schedules would take the place of theirs.
             let hourly = intends(&[], &["hourly"]);

@@ -250,6 +250,21 @@ fn a_worker_that_cannot_start_is_tried_again_after_a_pause_and_then_its_job_is_g
 }
 
 #[test]
+fn a_job_whose_worker_finds_no_room_waits_for_it_also_where_a_capacity_provider_says_so_late() {
+    let starting = || Place { started: None, ..place("t-1", 5, Some("1")) };
+    let (arn, task) = task("t-1", "STOPPED", false, None);
+    let dead = (arn, Task { stopped_reason: Some("RESOURCE:MEMORY".into()), ..task });
+    let mut scene = scene(vec![starting()], &[dead], vec![job("1")]);
+    for _ in 1..=5 {
+        let decided = scene.decide();
+        assert!(matches!(decided.news.as_slice(), [News::NotStarted { .. }]));
+        assert_eq!((decided.acts, scene.ledger.failed.len()), (vec![], 0));
+        assert!(scene.ledger.no_room.take().is_some(), "nothing is started for a while");
+        scene.ledger.places = vec![starting()];
+    }
+}
+
+#[test]
 fn a_task_that_ecs_does_not_show_is_there_for_five_minutes_and_its_job_is_never_given_twice() {
     let since = |seconds| Some(NOW.before(Duration::from_secs(seconds)));
     let unseen = |seconds| Place { started: None, unseen: since(seconds), ..place("t-1", 3600, Some("1")) };

@@ -116,6 +116,13 @@ impl Stage {
         (1..=Self::PreProductionTrafficShift.place()).contains(&self.place())
     }
 
+    /// Whether a deployment that waits at it has its new tasks, and no production traffic yet: what waits earlier shows nothing of them, and
+    /// what comes after it is held by nothing.
+    #[must_use]
+    pub fn can_be_barrier(&self) -> bool {
+        self.is_before_traffic() && self.place() >= Self::PostScaleUp.place()
+    }
+
     /// Whether production traffic moves at it.
     #[must_use]
     pub fn is_traffic(&self) -> bool {
@@ -214,6 +221,12 @@ impl Deployment {
         let broke = self.breaker.is_some_and(|(failures, most)| most > 0 && failures >= most);
         let has_failed = |hook: &HookRun| matches!(hook.status, HookStatus::Failed | HookStatus::TimedOut);
         has_ended && !broke && self.alarms.is_empty() && !self.hooks.iter().any(has_failed)
+    }
+
+    /// Whether a function that its stage calls has not let it go on yet: a stage is over when each of its hooks is (fact 46).
+    #[must_use]
+    pub fn waits_for_function(&self) -> bool {
+        self.hooks.iter().any(|hook| hook.function.is_some() && hook.status != HookStatus::Succeeded)
     }
 
     /// The PAUSE hook that waits to be continued.

@@ -79,11 +79,11 @@ pub struct Service {
 }
 
 impl Service {
-    /// The last stage before production traffic moves at which its deployments wait to be continued; none with a rolling
-    /// deployment: whether ECS pauses those is not documented (fact 46).
+    /// The last stage at which its deployments have their new tasks and wait to be continued before production traffic moves; none with a
+    /// rolling deployment: whether ECS pauses those is not documented (fact 46).
     #[must_use]
     pub fn barrier(&self) -> Option<&Stage> {
-        let before = self.pauses.iter().filter(|stage| stage.is_before_traffic());
+        let before = self.pauses.iter().filter(|stage| stage.can_be_barrier());
         before.max_by_key(|stage| stage.place()).filter(|_| self.can_pause())
     }
 

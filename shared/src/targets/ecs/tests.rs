@@ -85,6 +85,56 @@ fn a_pause_before_production_traffic_is_the_barrier_and_each_before_it_or_betwee
 }
 
 #[test]
+fn a_barrier_opens_only_when_each_function_at_its_stage_has_let_the_deployment_go_on() {
+    let barrier = Some(&Stage::PreProductionTrafficShift);
+    for (status, expected) in [
+        (HookStatus::InProgress, Phase::Going),
+        (HookStatus::Failed, Phase::Going),
+        (HookStatus::Unknown("OF_TOMORROW".into()), Phase::Going),
+        (HookStatus::Succeeded, Phase::Ready),
+    ] {
+        let mut tried = tried(Status::InProgress, Some(Stage::PreProductionTrafficShift), true, 0);
+        let hook = HookRun { id: "f".into(), function: Some("check".into()), status: status.clone(), expires: None };
+        tried.deployment.hooks.push(hook);
+        assert_eq!(tried.phase(barrier, &[], &context()), expected, "{status:?}");
+    }
+}
+
+#[test]
+fn what_waits_before_its_new_tasks_are_there_is_behind_no_barrier_and_passed() {
+    for stage in [Stage::ReconcileService, Stage::PreScaleUp] {
+        let tried = tried(Status::InProgress, Some(stage.clone()), true, 0);
+        assert_eq!(tried.phase(None, std::slice::from_ref(&stage), &context()), Phase::Held, "{stage:?}");
+        assert!(!stage.can_be_barrier());
+    }
+    for stage in [Stage::PostScaleUp, Stage::PostTestTrafficShift, Stage::PreProductionTrafficShift] {
+        assert!(stage.can_be_barrier(), "{stage:?}");
+    }
+    assert!(!Stage::PostProductionTrafficShift.can_be_barrier() && !Stage::Unknown("X".into()).can_be_barrier());
+}
+
+#[test]
+fn each_pause_of_a_way_back_is_continued_and_old_tasks_that_end_slowly_hold_none_up() {
+    let back = |stage: Option<Stage>, pauses, requested_of_old| {
+        let mut back = tried(Status::InProgress, stage, pauses, 100).deployment;
+        back.sources = vec![Counts { requested: requested_of_old, running: 1, ..Counts::default() }];
+        let tried = Tried { back: Some(back), ..tried(Status::Successful, None, false, 100) };
+        tried.phase(None, &[], &context())
+    };
+    let rolling = Phase::RollingBack { what: None };
+    for (stage, pauses, requested_of_old, expected) in [
+        (Some(Stage::PreProductionTrafficShift), true, 2, Phase::BackWaits),
+        (Some(Stage::PostProductionTrafficShift), true, 2, Phase::BackWaits),
+        (Some(Stage::PostProductionTrafficShift), false, 2, rolling.clone()),
+        (Some(Stage::BakeTime), false, 2, Phase::RolledBack),
+        (None, false, 2, rolling),
+        (None, false, 0, Phase::RolledBack),
+    ] {
+        assert_eq!(back(stage.clone(), pauses, requested_of_old), expected, "{stage:?} {pauses} {requested_of_old}");
+    }
+}
+
+#[test]
 fn a_rolling_deployment_has_moved_its_traffic_when_all_new_tasks_run_and_the_old_ones_were_told_to_go() {
     for (running, requested_of_old, expected) in [(2, 0, Phase::Moved), (1, 0, Phase::Going), (2, 1, Phase::Going)] {
         let mut tried = tried(Status::InProgress, None, false, 0);
