@@ -32,7 +32,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Sub {
-    /// Release the application in a folder, through the whole pipeline (examples/shop unless given).
+    /// Release the application in a folder, through the whole pipeline (this one with a deploy.yaml, else examples/shop).
     Release(Release),
     /// Keep the same world up, to be used with the AWS CLI: start releases, approve, stop, look.
     Serve(Serve),
@@ -91,6 +91,9 @@ struct Serve {
     /// The application's folder, with its deploy.yaml.
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
+    /// Begin with what the last run left, with its databases and what runs; a new account unless given, which forgets it.
+    #[arg(long)]
+    again: bool,
     /// The port of the endpoint; any free one unless given.
     #[arg(long, default_value_t = 0)]
     port: u16,
@@ -110,7 +113,7 @@ struct Workers {
 
 #[derive(Debug, Args)]
 struct Check {
-    /// The application's folder, with its deploy.yaml (examples/shop unless given).
+    /// The application's folder, with its deploy.yaml (this one where it has one, else examples/shop).
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
     /// A parameter of the stack, such as PreTask=none; may be given several times.
@@ -174,7 +177,7 @@ fn template_of(given: Option<&PathBuf>) -> Result<String, Mistake> {
 }
 
 fn check_here(given: &Check) -> Result<ExitCode, Mistake> {
-    let folder = given.folder.clone().unwrap_or_else(|| workspace().join("examples/shop"));
+    let folder = given.folder.clone().unwrap_or_else(begin::own_folder);
     let parameters = pairs(&given.parameter)?;
     match check::check(&folder, given.local.as_deref(), parameters, &template_of(given.template.as_ref())?)? {
         Outcome::Good(plan) => {
@@ -269,7 +272,8 @@ async fn workers_of(workers: Workers) -> Result<ExitCode, Mistake> {
 }
 
 async fn serve_here(serve: Serve) -> Result<ExitCode, Mistake> {
-    let prepared = begin::prepare(serve.folder, &serve.files, With::ANewAccount).await?;
+    let with = if serve.again { With::WhatWasLeft } else { With::ANewAccount };
+    let prepared = begin::prepare(serve.folder, &serve.files, with).await?;
     let mut show = show::Show::new();
     let machine = begin::machine(&prepared, serve.port, &show).await?;
     let pipeline = machine.world().pipeline_name().to_owned();

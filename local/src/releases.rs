@@ -145,8 +145,24 @@ pub fn records(entries: &[Entry]) -> Vec<Record> {
 /// The newest release whose execution or commit begins with this.
 ///
 /// # Errors
-/// There is none, or what is there cannot be read.
+/// There is none, it is several, or what is there cannot be read.
 pub fn find(entries: &[Entry], name: &str) -> Result<Record, Mistake> {
+    let newest = newest(entries, name)?;
+    let is_it = |one: &Record| one.execution.starts_with(name) || (!one.back && one.commit.id.starts_with(name));
+    let all: Vec<_> = records(entries).into_iter().filter(|one| is_it(one)).collect();
+    // Of one commit, the newest is meant; an execution's whole id is that one's alone.
+    match all.iter().any(|one| one.commit.id != newest.commit.id) {
+        false => Ok(newest),
+        true => Err(several(name, &all)),
+    }
+}
+
+fn several(name: &str, all: &[Record]) -> Mistake {
+    let each: Vec<_> = all.iter().map(|one| format!("{} ({})", short(&one.execution), one.what())).collect();
+    Mistake(format!("`{name}` is several releases: {}. Name one by more of its id", each.join(", ")))
+}
+
+fn newest(entries: &[Entry], name: &str) -> Result<Record, Mistake> {
     let is_it = |entry: &&Entry| match entry {
         Entry::Record(one) => one.execution.starts_with(name) || (!one.back && one.commit.id.starts_with(name)),
         Entry::Newer { execution, .. } | Entry::Unreadable { execution, .. } => execution.starts_with(name),
@@ -188,7 +204,7 @@ pub fn target(entries: &[Entry], name: Option<&str>) -> Result<Record, Mistake> 
 
 /// The newest of the releases of this name that can be gone back to; without one, the newest.
 fn named(entries: &[Entry], name: &str) -> Result<Record, Mistake> {
-    let newest = find(entries, name)?;
+    let newest = newest(entries, name)?;
     let is_it = |one: &Record| one.execution.starts_with(name) || one.commit.id.starts_with(name);
     let all = records(entries).into_iter().filter(|one| is_it(one) && !one.back && !one.artifact.is_empty());
     let all: Vec<_> = all.collect();
@@ -204,10 +220,7 @@ fn named(entries: &[Entry], name: &str) -> Result<Record, Mistake> {
     };
     match all.iter().any(|one| one.commit.id != first.commit.id) {
         false => Ok(first),
-        true => {
-            let each: Vec<_> = all.iter().map(|one| format!("{} ({})", short(&one.execution), one.what())).collect();
-            Err(Mistake(format!("`{name}` is several releases: {}. Name one by more of its id", each.join(", "))))
-        }
+        true => Err(several(name, &all)),
     }
 }
 

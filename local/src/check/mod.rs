@@ -19,6 +19,9 @@ use crate::world::World;
 
 pub(crate) use plan::missing_tasks;
 
+/// Stands for the folder of a release's state, which a release alone makes: a path that does not lie in the application's folder.
+const STATE: &str = "/state";
+
 /// What came of a look at an application.
 #[derive(Debug)]
 pub enum Outcome {
@@ -47,7 +50,7 @@ pub fn check(
     let account = match (local, &manifest) {
         (None, _) => Ok(None),
         (Some(local), Ok(manifest)) => {
-            local_yaml::read(folder, local, manifest, Path::new(".")).map(|(account, _)| Some(account))
+            local_yaml::read(folder, local, manifest, Path::new(STATE)).map(|(account, _)| Some(account))
         }
         // Without the manifest, what it says of itself can be told.
         (Some(local), Err(_)) => local_yaml::check_alone(local).map(|()| None),

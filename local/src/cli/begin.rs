@@ -46,9 +46,15 @@ pub(super) enum With {
     WhatWasLeft,
 }
 
+/// The folder where nobody names one: this one, if it is an application's.
+pub(super) fn own_folder() -> PathBuf {
+    let here = PathBuf::from(".");
+    if here.join(shared::manifest::FILE).is_file() { here } else { workspace().join("examples/shop") }
+}
+
 /// The application's folder, and that of all runs' states.
 pub(super) fn folders(folder: Option<PathBuf>, files: &Files) -> Result<(PathBuf, PathBuf), Mistake> {
-    let folder = folder.unwrap_or_else(|| workspace().join("examples/shop"));
+    let folder = folder.unwrap_or_else(own_folder);
     let shown = folder.display().to_string();
     let folder =
         folder.canonicalize().map_err(|error| Mistake(format!("{shown}: {error}. Name the application's folder.")))?;

@@ -76,7 +76,12 @@ pub(super) async fn list(asked: Releases) -> Result<ExitCode, Mistake> {
             )
         }
         None => releases::table(&entries, shared::Time::of_system()),
-        Some(name) => releases::timeline(&releases::find(&entries, name)?),
+        Some(name) => {
+            let text = releases::timeline(&releases::find(&entries, name)?);
+            // Here, AWS's console has nothing of it.
+            let is_shown = |line: &&str| asked.whose.aws || !line.contains(".console.aws.amazon.com/");
+            text.lines().filter(is_shown).collect::<Vec<_>>().join("\n")
+        }
     };
     show::say(&said);
     Ok(ExitCode::SUCCESS)

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Found, Service, Start, Task, below, goes_on, migrates, name_in, name_the_migration, production};
 use crate::Mistake;
-use crate::local_yaml::{Compose, ComposeService, Said, told_its_port};
+use crate::local_yaml::{Compose, ComposeService, Database, Said, told_its_port};
 
 pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str) -> Result<Found, Mistake> {
     let name = below(folder, file)?;
@@ -56,6 +56,25 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             let at = described.published.map_or_else(|| "localhost".to_owned(), |port| format!("localhost:{port}"));
             found.outside.push((service.clone(), at));
             continue;
+        }
+        if let Some(built) = described.built.as_ref().filter(|built| built.context.starts_with("..")) {
+            return Err(Mistake(format!(
+                "{name}: {service} is built from `{}`, which is above {}: run init in that folder, with this file as --from-compose",
+                built.context,
+                folder.display()
+            )));
+        }
+        for (variable, value) in &described.environment {
+            if let Some(database) = Database::of(value) {
+                let note = format!(
+                    "`{variable}` is a file of the application's own ({value}): each release begins with another one. Where it is to stay, say in \
+                     local.yaml: `environment: {{{variable}: \"{}\"}}`.",
+                    database.kept()
+                );
+                if !found.notes.contains(&note) {
+                    found.notes.push(note);
+                }
+            }
         }
         // A migration is asked for as a rule.
         if described.has_profiles && !is_named_so && !migrates(&command) {

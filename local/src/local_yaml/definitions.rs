@@ -10,7 +10,8 @@ use shared::manifest::{Environment, LaunchType, in_environment};
 
 use super::compose::{Compose, Said, Service, told_in, told_its_port};
 use super::dockerfile::Starts;
-use super::outside::all_reached;
+use super::kept::Database;
+use super::outside::{all_reached, reached};
 use super::shape::{Container, Local, Over as _, OwnCheck};
 use super::taskdef;
 use crate::account::{Engine, Region};
@@ -191,6 +192,17 @@ impl<'a> Definitions<'a> {
                         Some(port) => (name.clone(), told_in(port, &name, &value)),
                         None => (name, value),
                     };
+                    let released = self.local.containers.values().filter_map(|one| one.compose.as_ref());
+                    let released = released.filter(|other| *other != service).map(|one| (one.clone(), String::new()));
+                    let released: BTreeMap<_, _> = released.collect();
+                    for (key, value) in
+                        found.environment.iter().filter(|(key, value)| reached(key, value, &released) != **value)
+                    {
+                        self.notes.push(format!(
+                            "containers.{family}: `{key}` leads to another service that is released ({value}), which is not reached by its name \
+                             here: say in local.yaml's `environment` at which port of this machine (docs/local.md)"
+                        ));
+                    }
                     variables = all_reached(&found.environment, &self.local.outside).into_iter().map(here).collect();
                     let needs = found.needs.clone();
                     self.needs(service, &needs);
@@ -229,7 +241,19 @@ impl<'a> Definitions<'a> {
         variables.extend(differing.map(|one| one.environment.clone()).unwrap_or_default());
         variables.extend(given.environment.clone());
         let variables = variables.into_iter().map(|(key, value)| (key, in_environment(&value, name)));
-        add_variables(container, variables.collect());
+        let variables: BTreeMap<_, _> = variables.collect();
+        let is_copied = self.local.build.as_ref().is_some_and(|build| build.files.is_some())
+            && self.local.run_with.unwrap_or_default() == Engine::Processes;
+        for (key, value) in variables.iter().filter(|_| is_copied) {
+            if let Some(database) = Database::of(value).filter(Database::is_of_the_image) {
+                self.notes.push(format!(
+                    "containers.{family}: `{key}` is a file of the image ({value}), so each release begins with one of its own. Where it is to \
+                     stay, say in local.yaml: `environment: {{{key}: \"{}\"}}`",
+                    database.kept()
+                ));
+            }
+        }
+        add_variables(container, variables);
         let container = container.clone();
         self.is_complete(family, &given, uses, &container);
         if self.local.run_with.unwrap_or_default() == Engine::Processes {

@@ -2,6 +2,7 @@
 //! program.
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path};
 
 use shared::Manifest;
 use shared::aws::ecs::hook_stages;
@@ -15,6 +16,15 @@ pub(super) fn flaws(local: &Local, manifest: Option<&Manifest>) -> Vec<Flaw> {
     let mut flaws = Flaws { found: Vec::new(), manifest, hooks: local.hooks.keys().map(String::as_str).collect() };
     if local.build.as_ref().is_some_and(|build| build.command.is_empty()) {
         flaws.find(&["build", "command"], "name the program that builds the application");
+    }
+    let files = local.build.iter().flat_map(|build| build.files.iter().flatten()).enumerate();
+    for (at, file) in files {
+        let path = Path::new(file);
+        if path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
+            let why =
+                "a file or folder of the application's own is expected: what the image has is copied from its folder";
+            flaws.find(&["build", "files", &at.to_string()], why);
+        }
     }
     if let Some(account) = &local.account {
         if account.len() != 12 || !account.chars().all(|char| char.is_ascii_digit()) {
@@ -43,6 +53,9 @@ pub(super) fn flaws(local: &Local, manifest: Option<&Manifest>) -> Vec<Flaw> {
     }
     flaws.found
 }
+
+/// How many tasks of a service this machine plays.
+const MOST_TASKS: usize = 50;
 
 const NO_PROGRAM: &str = "name the program that is run";
 
@@ -106,6 +119,10 @@ impl Flaws<'_> {
             }
         }
         for (name, service) in services {
+            if service.tasks.is_some_and(|tasks| tasks > MOST_TASKS) {
+                let path = [path, &["services", name.as_str(), "tasks"]].concat();
+                self.find(&path, &format!("{MOST_TASKS} at most: each is a process of this machine"));
+            }
             if service.health_check.as_ref().is_some_and(|check| !check.path.starts_with('/')) {
                 let path = [path, &["services", name.as_str(), "health_check", "path"]].concat();
                 self.find(&path, "a path begins with `/`, such as `/health`");

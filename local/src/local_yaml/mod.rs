@@ -8,6 +8,7 @@ mod definitions;
 mod dockerfile;
 mod expand;
 mod flaws;
+mod kept;
 mod outside;
 mod shape;
 pub(crate) mod taskdef;
@@ -25,6 +26,7 @@ use shape::{Local, Over as _};
 pub(crate) use compose::{Compose, Said, Service as ComposeService, told_its_port};
 pub(crate) use definitions::plain;
 pub(crate) use dockerfile::Built;
+pub(crate) use kept::Database;
 
 /// The name of the file, beside the application's `deploy.yaml`.
 pub const FILE: &str = "local.yaml";
@@ -139,6 +141,11 @@ fn read_after(
             "{name}: {error}. It says how this machine stands in for the account: `cargo run -- init DIR` writes one"
         ))
     })?;
+    let misspelt = misspelt_placeholders(&text);
+    if !misspelt.is_empty() {
+        let lines = misspelt.into_iter().map(|(line, column, why)| format!("{name}:{line}:{column}: {why}"));
+        return Err(Mistake(lines.collect::<Vec<_>>().join("\n")));
+    }
     let text = text.replace(STATE, &state.display().to_string());
     if text.lines().any(|line| line.starts_with("regions:")) {
         return Account::parse(&name, &text).map(|account| Read::Full(Box::new(account)));
@@ -151,6 +158,32 @@ fn read_after(
             "{name}: extends: {extended} says an account in full (`regions`), which nothing extends: say what differs in a copy"
         ))),
     }
+}
+
+/// What stands for something in `local.yaml`, in braces.
+const PLACEHOLDERS: [&str; 4] = ["environment", "image", "port", "state"];
+
+/// Words in braces that are almost one that stands for something, with their places: nothing would be put in their place.
+fn misspelt_placeholders(text: &str) -> Vec<(usize, usize, String)> {
+    let mut found = Vec::new();
+    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with('#')) {
+        for (begin, _) in line.match_indices('{') {
+            let Some(word) = line[begin + 1..].split_once('}').map(|(word, _)| word) else { continue };
+            let is_word = word.len() > 2 && word.chars().all(|char| char.is_ascii_lowercase());
+            if is_word
+                && !PLACEHOLDERS.contains(&word)
+                && let Some(meant) = shared::text::nearest(word, PLACEHOLDERS)
+            {
+                let column = line[..begin].chars().count() + 1;
+                found.push((
+                    at + 1,
+                    column,
+                    format!("nothing is put in the place of `{{{word}}}`: did you mean `{{{meant}}}`?"),
+                ));
+            }
+        }
+    }
+    found
 }
 
 /// All that is wrong in a file, a line each; what is another file's begins with that file's name.

@@ -22,7 +22,8 @@ const ONLY_DESCRIBED: &[&str] = &[
 /// What is wrong, with file, and line and column where they are known.
 pub(crate) fn read(folder: &Path, file: &str) -> Result<Value, String> {
     let text = shared::yaml::text_of(&folder.join(file)).map_err(|why| format!("{file}: {why}"))?;
-    let mut read: Value = serde_json::from_str(&text).map_err(|error| {
+    // Some editors begin a file with a mark of its encoding.
+    let mut read: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {
         let said = error.to_string();
         let what = said.split_once(" at line ").map_or(said.as_str(), |(what, _)| what);
         format!("{file}:{}:{}: it is no JSON: {what}", error.line(), error.column())
@@ -102,6 +103,10 @@ const OF_HEALTH_CHECK: &[(&str, Holds)] = &[
     ("startPeriod", Holds::Number),
 ];
 
+/// What ECS takes of them (its reference of `HealthCheck`).
+const RANGES_OF_HEALTH_CHECK: [(&str, i64, i64); 4] =
+    [("interval", 5, 300), ("timeout", 2, 60), ("retries", 1, 10), ("startPeriod", 0, 300)];
+
 /// What a container may wait for of another one.
 const CONDITIONS: [&str; 4] = ["START", "COMPLETE", "SUCCESS", "HEALTHY"];
 
@@ -140,6 +145,12 @@ fn of_each_other(fields: &serde_json::Map<String, Value>) -> Vec<String> {
             if !CONDITIONS.contains(&said("condition")) {
                 let why = shared::text::unknown("condition", said("condition"), CONDITIONS);
                 wrong.push(format!("{at}dependsOn: {why}"));
+            }
+        }
+        for (field, least, most) in RANGES_OF_HEALTH_CHECK {
+            let value = container.get("healthCheck").and_then(|check| check.get(field)?.as_i64());
+            if let Some(value) = value.filter(|value| !(least..=most).contains(value)) {
+                wrong.push(format!("{at}healthCheck: `{field}` is {least} to {most}, and not {value}"));
             }
         }
         let asked = container.get("healthCheck").and_then(|check| check["command"].as_array());

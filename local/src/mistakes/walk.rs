@@ -129,9 +129,15 @@ impl<'a> Walk<'a> {
         let most = schema["maximum"].as_i64();
         // In quotes, it is a number all the same.
         let written = text(node).and_then(|text| text.parse::<i64>().ok());
+        let of_its_kind = match schema["format"].as_str() {
+            Some("uint32") => Some(i64::from(u32::MAX)),
+            Some("uint16") => Some(i64::from(u16::MAX)),
+            _ => None,
+        };
+        let most = most.or(of_its_kind);
         match written.filter(|value| *value >= least && most.is_none_or(|most| *value <= most)) {
             Some(value) => json!(value),
-            None => match most {
+            None => match most.filter(|_| written.is_some() || schema["maximum"].is_number()) {
                 Some(most) => self.refuse(schema, node, &format!("a whole number from {least} to {most} is expected")),
                 None => self.refuse(schema, node, "a whole number is expected"),
             },

@@ -83,7 +83,7 @@ impl<'a> Evaluator<'a> {
         }
         if let Some(name) = given.keys().find(|name| !parameters.contains_key(*name)) {
             let why = shared::text::unknown("parameter", name, parameters.keys().map(String::as_str));
-            return Err(Mistake(format!("template.yaml: Parameters: {why}")));
+            return Err(Mistake(format!("`parameters` of local.yaml, or --parameter: {why}")));
         }
         let resources = section("Resources").ok_or_else(|| Mistake("template.yaml has no Resources".into()))?;
         let globals = document.pointer("/Globals/Function");
