@@ -39,7 +39,9 @@ fn a_compose_files_application_is_one_that_a_release_takes() {
     let folder = Folder::with("compose", &[("compose.yaml", COMPOSE)]);
     let (outcomes, notes) = init(&folder.0, From::Compose(folder.0.join("compose.yaml")), "eu-west-1").unwrap();
     assert!(outcomes.iter().all(|one| matches!(one, Outcome::Written(_))), "{outcomes:?}");
-    assert!(notes.is_empty(), "{notes:?}");
+    let database = "`DATABASE` is a file of the application's own (blog.sqlite): each release begins with another one. Where it is to stay, say in \
+                    local.yaml: `environment: {DATABASE: \"{state}/{environment}/blog.sqlite\"}`.";
+    assert_eq!(notes, [database]);
     let read = crate::local_yaml::read_application(&folder.0, None, Path::new("state")).unwrap();
     let services: Vec<_> = read.manifest.services.iter().map(|(name, one)| (name.as_str(), one.kind)).collect();
     use shared::manifest::ServiceKind::{Web, Worker};

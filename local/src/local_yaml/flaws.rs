@@ -26,10 +26,9 @@ pub(super) fn flaws(local: &Local, manifest: Option<&Manifest>) -> Vec<Flaw> {
             flaws.find(&["build", "files", &at.to_string()], why);
         }
     }
-    if let Some(account) = &local.account {
-        if account.len() != 12 || !account.chars().all(|char| char.is_ascii_digit()) {
-            flaws.find(&["account"], "an account's number has twelve digits: write it as \"111122223333\"");
-        }
+    let is_number = |account: &String| account.len() == 12 && account.chars().all(|char| char.is_ascii_digit());
+    if local.account.as_ref().is_some_and(|account| !is_number(account)) {
+        flaws.find(&["account"], "an account's number has twelve digits: write it as \"111122223333\"");
     }
     flaws.commands(&["setup"], &local.setup);
     flaws.commands(&["databases"], &local.databases);
