@@ -247,7 +247,7 @@ impl<'a> Definitions<'a> {
         for (key, value) in variables.iter().filter(|_| is_copied) {
             if let Some(database) = Database::of(value).filter(Database::is_of_the_image) {
                 self.notes.push(format!(
-                    "containers.{family}: `{key}` is a file of the image ({value}), so each release begins with one of its own. Where it is to \
+                    "`{key}` is a file of the image ({value}), so each release begins with one of its own. Where it is to \
                      stay, say in local.yaml: `environment: {{{key}: \"{}\"}}`",
                     database.kept()
                 ));
