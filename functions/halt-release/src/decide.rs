@@ -60,8 +60,7 @@ pub(crate) fn verdict(status: &str, actions: &[Sibling], after: Duration) -> Ver
 
 /// Whether an action is one of Cutover's that may have begun something.
 pub(crate) fn is_own(action: &Sibling) -> bool {
-    // One that has failed since it could not read its manifest has begun nothing, and says why itself.
-    (action.deploys || action.runs_tasks) && !action.has_failed()
+    action.deploys || action.runs_tasks
 }
 
 /// Whether an action has surely read its manifest, whatever that looks like now to a newer version: it has deployed, or run its task and told how

@@ -160,26 +160,17 @@ fn read_after(
     }
 }
 
-/// What stands for something in `local.yaml`, in braces.
-const PLACEHOLDERS: [&str; 4] = ["environment", "image", "port", "state"];
-
-/// Words in braces that are almost one that stands for something, with their places: nothing would be put in their place.
+/// Words in braces that are almost `{environment}`, with their places: nothing would be put in their place. What is like the shorter ones may be
+/// a program's own, as in `awk '{print}'`.
 fn misspelt_placeholders(text: &str) -> Vec<(usize, usize, String)> {
     let mut found = Vec::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with('#')) {
         for (begin, _) in line.match_indices('{') {
             let Some(word) = line[begin + 1..].split_once('}').map(|(word, _)| word) else { continue };
-            let is_word = word.len() > 2 && word.chars().all(|char| char.is_ascii_lowercase());
-            if is_word
-                && !PLACEHOLDERS.contains(&word)
-                && let Some(meant) = shared::text::nearest(word, PLACEHOLDERS)
-            {
-                let column = line[..begin].chars().count() + 1;
-                found.push((
-                    at + 1,
-                    column,
-                    format!("nothing is put in the place of `{{{word}}}`: did you mean `{{{meant}}}`?"),
-                ));
+            let is_word = word.len() >= 8 && word.chars().all(|char| char.is_ascii_lowercase());
+            if is_word && word != "environment" && shared::text::nearest(word, ["environment"]).is_some() {
+                let why = format!("nothing is put in the place of `{{{word}}}`: did you mean `{{environment}}`?");
+                found.push((at + 1, line[..begin].chars().count() + 1, why));
             }
         }
     }

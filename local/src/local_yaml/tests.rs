@@ -456,3 +456,17 @@ fn files_that_extend_each_other_without_end_are_refused() {
         assert!(why.contains(said), "{why}");
     }
 }
+
+#[test]
+fn a_placeholder_that_is_almost_the_environments_is_a_mistake_and_a_programs_own_braces_are_not() {
+    let local = "build: {command: [make]}\ncontainers:\n  blog-web: {command: [awk, '{print}', '{stage}']}\n  blog-worker: {command: [work]}\n";
+    let blog = BLOG.replace("work-{environment}", "worker");
+    let folder = Folder::with("braces", &[("deploy.yaml", &blog), ("local.yaml", local)]);
+    assert!(folder.read().is_ok());
+    let folder = Folder::with(
+        "misspelt-braces",
+        &[("deploy.yaml", &blog), ("local.yaml", &local.replace("{stage}", "{enviroment}"))],
+    );
+    let why = folder.read().unwrap_err();
+    assert_eq!(why, "local.yaml:3:41: nothing is put in the place of `{enviroment}`: did you mean `{environment}`?");
+}
