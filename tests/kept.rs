@@ -322,6 +322,23 @@ fn a_function_whose_job_went_on_without_it_takes_nothing_back_when_the_release_s
 }
 
 #[test]
+fn what_one_refused_look_failed_before_anything_was_begun_there_is_not_begun_and_calls_for_nobody() {
+    keeps_the_laws(&Plan::of(121_124));
+}
+
+#[test]
+fn a_deployment_that_was_stopped_since_one_look_at_it_was_refused_is_waited_for() {
+    // While traffic may move, statuses are read every five seconds: the action was over before it had seen its stop come about.
+    for operation in ["BatchGetDeployments", "BatchGetDeploymentTargets", "ListTasks"] {
+        for nth in share(0..6, 3, 0) {
+            let of = Calls { function: Some("deploy-services"), operation: Some(operation), writes: false };
+            let faults = vec![Fault::Once { what: Meddling::Refuse, of, nth }];
+            keeps_the_laws(&Plan { seed: 121_124, shape: without_barrier(Duration::from_secs(60)), faults });
+        }
+    }
+}
+
+#[test]
 #[ignore = "takes long: .ci/run plays it"]
 fn a_halt_whose_last_line_the_log_takes_late_promises_nothing_of_a_retry_that_begins_meanwhile() {
     keeps_the_laws(&Plan::of(107_315));

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ecs::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
@@ -163,6 +164,8 @@ impl InProcess {
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
             .time_source(SharedTimeSource::new(VirtualTime(self.0.wires.clock)))
+            // Requests and answers are here as a whole: there is no throughput to watch.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .endpoint_url("http://127.0.0.1")
             .http_client(self)
             .build()

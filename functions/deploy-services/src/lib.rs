@@ -131,8 +131,12 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Me
             // What is stopped is this action's own; what is deployed and written anew would run over a retry.
             let (back, others): (Vec<_>, Vec<_>) = acts.into_iter().partition(|act| matches!(act, Act::Back { .. }));
             memory.plan.look_before_begin(&others, &moment).await;
-            let may =
-                if goes_forward { tick.goes_on().await? } else { others.is_empty() || !tick.has_its_answer().await };
+            let may = if goes_forward {
+                // Where that look was refused, all that is begun now would be taken back.
+                !memory.plan.has_failed() && tick.goes_on().await?
+            } else {
+                others.is_empty() || !tick.has_its_answer().await
+            };
             if may {
                 memory.plan.act(tick, &others, &moment, goes_forward).await;
             }
@@ -154,7 +158,7 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Me
                 given_a_hook: &given_a_hook,
             };
             // New tasks take their time to come up. Whether one that may come about late has done so is known here alone.
-            memory.has_begun |= others.iter().any(|act| matches!(act, Act::Begin { .. }));
+            memory.has_begun |= may && others.iter().any(|act| matches!(act, Act::Begin { .. }));
             let shows = memory.has_begun && !memory.plan.targets.iter().any(Target::may_come_about);
             (if shows { Next::Show } else { Next::Wait })(decide::LOOK, report.progress())
         }

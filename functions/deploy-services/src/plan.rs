@@ -113,6 +113,11 @@ impl Plan {
         self.targets.iter().all(|target| target.deployment().is_none())
     }
 
+    /// Whether something has failed at a target for good.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.targets.iter().any(|target| target.failed.is_some())
+    }
+
     /// Forgets what was seen where nothing of this action is: what runs there may be another version by now.
     pub(crate) fn look_anew(&mut self) {
         for target in self.targets.iter_mut().filter(|target| target.deployment().is_none()) {

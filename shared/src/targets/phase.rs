@@ -175,10 +175,20 @@ pub fn take_back(targets: &[Observed], now: Time) -> Option<Vec<Act>> {
     for (at, target) in targets.iter().enumerate() {
         let again = target.asked.is_none_or(|asked| now.since(asked) > AGAIN);
         match &target.phase {
-            // It was asked for although calls are refused; whether it comes about cannot be told.
-            Phase::Done | Phase::Stranded { .. } if target.broken.is_some() && target.asked.is_some() => {}
-            Phase::Going | Phase::Held | Phase::Ready | Phase::Shifting | Phase::Between | Phase::Moved
-                if target.broken.is_some() && target.asked.is_some() => {}
+            // It was asked for although calls are refused. Where that is a call of another kind, it comes about all the same; whether it
+            // does cannot be told where nothing of it is seen.
+            Phase::Going
+            | Phase::Held
+            | Phase::Ready
+            | Phase::Shifting
+            | Phase::Between
+            | Phase::Moved
+            | Phase::Done
+            | Phase::Stranded { .. }
+                if target.broken.is_some() && target.asked.is_some() =>
+            {
+                under_way |= !again;
+            }
             Phase::Going | Phase::Held | Phase::Ready | Phase::Shifting | Phase::Between | Phase::Moved => {
                 under_way = true;
                 if again {
@@ -267,10 +277,13 @@ mod tests {
     }
 
     #[test]
-    fn what_refuses_every_call_is_asked_for_its_end_once() {
+    fn what_refuses_calls_is_asked_for_its_end_once_and_waited_for_as_long_as_one_may_stay_without_effect() {
         let broken = Some("codedeploy:StopDeployment was refused".to_owned());
         let seen = Observed { broken, ..observed(Phase::Moved) };
         assert_eq!(take_back(std::slice::from_ref(&seen), NOW), Some(vec![Act::Stop { at: 0 }]));
-        assert_eq!(take_back(&[Observed { asked: Some(NOW), ..seen }], NOW), None);
+        for (ago, expected) in [(0, Some(vec![])), (60_000, Some(vec![])), (60_001, None)] {
+            let asked = Some(Time::from_millis(NOW.millis() - ago));
+            assert_eq!(take_back(&[Observed { asked, ..seen.clone() }], NOW), expected, "asked {ago} ms ago");
+        }
     }
 }

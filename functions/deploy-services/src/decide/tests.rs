@@ -203,6 +203,10 @@ fn a_target_whose_calls_are_refused_is_the_cause_and_does_not_hold_the_action_fo
     seen.targets[1].phase = Phase::RolledBack;
     for phase in [Phase::Ready, Phase::Moved, Phase::Done, stranded()] {
         seen.targets[0].phase = phase;
+        // What was refused may have been another call.
+        seen.now = NOW;
+        assert_eq!(decide(&seen, &mut state), Decision::Go(vec![]));
+        seen.now = NOW.plus(Duration::from_secs(61));
         assert_eq!(decide(&seen, &mut state), Decision::Failed);
     }
     assert_eq!(state.cause.unwrap().what, "ContinueDeployment was refused");
