@@ -11,7 +11,7 @@ use crate::error::{Error, Verdict};
 use crate::targets::codedeploy::{Begun, Standing};
 use crate::targets::phase::{Act, Frees};
 use crate::targets::site::{Moment, Whose};
-use crate::targets::target::{Kind, Target};
+use crate::targets::target::{Asking, Kind, Target};
 
 impl Target {
     /// Does what was decided, if it `may` be done still: that is asked right before each write, since many wait for each other, and what
@@ -124,14 +124,14 @@ impl Target {
     async fn stop(&mut self, moment: &Moment) -> Result<(), Error> {
         if self.failed.is_some() {
             // Whether this succeeds or not: it is asked for once, so that the action can end.
-            self.asked = Some(moment.now);
+            self.asked = Some((moment.now, Asking::Stop));
         }
         match &self.kind {
             Kind::Unknown | Kind::Absent => {}
             Kind::Codedeploy(group) => group.stop().await?,
             Kind::Ecs(native) => native.stop(&self.site).await?,
         }
-        self.asked = Some(moment.now);
+        self.asked = Some((moment.now, Asking::Stop));
         Ok(())
     }
 
@@ -142,7 +142,7 @@ impl Target {
         may: &impl AsyncFn() -> Result<bool, Error>,
     ) -> Result<(), Error> {
         let Some(before) = self.before.clone() else {
-            self.asked = self.asked.or(self.failed.as_ref().map(|_| moment.now));
+            self.asked = self.failed.as_ref().map(|_| (moment.now, Asking::Back)).or(self.asked);
             let why = "its traffic is on the new version, and the revision before is not known";
             return Err(Verdict::failed(why).into());
         };
@@ -177,7 +177,7 @@ impl Target {
         };
         // As for a stop: where something failed, it is asked for once, whether that succeeds or not.
         if matches!(brought, Ok(true)) || (self.failed.is_some() && is_asked.get()) {
-            self.asked = Some(moment.now);
+            self.asked = Some((moment.now, Asking::Back));
             self.unlisted = Some(moment.by_now().plus(SHOWN));
         }
         brought.map(drop)

@@ -4,7 +4,7 @@ use crate::targets::codedeploy::{self, Context};
 use crate::targets::ecs;
 use crate::targets::phase::{Observed, Phase};
 use crate::targets::site::{Moment, Purpose};
-use crate::targets::target::{Kind, Target};
+use crate::targets::target::{Asking, Kind, Target};
 use crate::targets::words;
 use crate::time::Time;
 
@@ -65,14 +65,18 @@ impl Target {
     /// What a decision is told of it.
     #[must_use]
     pub fn observed(&self, moment: &Moment) -> Observed {
+        let phase = self.phase(moment);
+        // A stop that came too late is over with what it came too late for: its way back is another thing.
+        let is_too_late = |asking| asking == Asking::Stop && matches!(phase, Phase::Done | Phase::Stranded { .. });
+        let asked = self.asked.filter(|(_, asking)| !is_too_late(*asking)).map(|(at, _)| at);
         Observed {
-            phase: self.phase(moment),
+            phase,
             behind_barrier: self.waits() == Some(true),
             is_proven: self.is_proven(moment),
             waits_for_health: self.waits_for_health(),
             timeout: self.site.service.timeout.0,
             wait_for_group: self.site.service.wait_for_group.0,
-            asked: self.asked,
+            asked,
             broken: self.failed.clone(),
             dying: self.dying(),
             was_stopped: self.was_stopped(),

@@ -12,6 +12,15 @@ use crate::targets::words;
 use crate::time::Time;
 use crate::trouble::Trouble;
 
+/// What is asked for when a target is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asking {
+    /// That its deployment ends.
+    Stop,
+    /// That the revision before is deployed.
+    Back,
+}
+
 /// A target, as one invocation knows it.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -39,7 +48,7 @@ pub struct Target {
     pub unlisted: Option<Time>,
     /// The same of those alone.
     handed_over: Option<Time>,
-    pub(super) asked: Option<Time>,
+    pub(super) asked: Option<(Time, Asking)>,
     /// When it was looked last, with success, for what the release has here.
     pub listed: Option<Time>,
     /// When its details were read last, its status, and what has its traffic.
@@ -252,7 +261,7 @@ impl Target {
     /// Whether its end, or its way back, was asked for at this moment.
     #[must_use]
     pub fn has_asked(&self, moment: &Moment) -> bool {
-        self.asked == Some(moment.now)
+        self.asked.is_some_and(|(at, _)| at == moment.now)
     }
 
     /// Takes up what ECS says of the service: who deploys it, and what runs there.
