@@ -104,7 +104,7 @@ fn what_a_function_was_cut_short_over_is_not_asked_for_again_before_it_must_be_s
         let mut shape = shape(1);
         shape.services[0].by = by;
         let hangs = Fault::Once { what: Meddling::HangThenDo, of: of(operation), nth: 0 };
-        let faults = vec![Fault::ShortLambdas(Duration::from_secs(12)), hangs];
+        let faults = vec![Fault::ShortLambdas(Duration::from_secs(18)), hangs];
         let played = play(&Plan { seed: 5, shape, faults }, true);
         assert!(played.broken.is_empty(), "{}\n{:#?}", played.story.join("\n"), played.broken);
         let asked = played.story.iter().filter(|line| line.contains(&format!(" {operation} us-east-1 "))).count();

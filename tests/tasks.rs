@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use local::world::{ActionStatus, ExecutionStatus, Start};
+use local::world::{ActionStatus, ExecutionStatus, Start, World};
 use serde_json::{Value, json};
 use tests::sweep::share;
 use tests::{Call, Fate, Meddling, Script, Setting, is_in, of_task, play, with_parameter};
@@ -322,4 +322,42 @@ fn what_is_said_of_an_invocation_that_died_is_not_said_of_the_one_that_does_its_
         let migrations = stage.world().lives().into_iter().filter(|life| life.started_by.contains("/migrate/")).count();
         assert_eq!(migrations, 3, "one in each environment");
     });
+}
+
+#[test]
+fn a_function_that_refuses_to_be_invoked_in_the_midst_of_its_action_is_waited_for_and_then_nothing_false_is_said() {
+    for (minutes, status) in [(3, ExecutionStatus::Succeeded), (60, ExecutionStatus::Failed)] {
+        let refuses = Arc::<AtomicBool>::default();
+        let refused = Arc::clone(&refuses);
+        let mut setting = Setting { change_stack: short_lived(60), ..migrating(|_| Script::task(120)) };
+        setting.meddle = Box::new(move |call| {
+            let is_it = call.function == "dispatch-jobs" && call.operation.contains("run-tasks/invocations");
+            if is_it && refused.load(Ordering::Relaxed) { Meddling::Refuse } else { Meddling::Pass }
+        });
+        play(setting, async |stage| {
+            let release = stage.start();
+            stage.until_begun(&release, "Migrate").await;
+            let runs = |world: &World| world.tasks().any(|task| task.started_by.contains(&release) && !task.is_over());
+            stage.until("it migrates", Duration::from_secs(60), runs).await;
+            refuses.store(true, Ordering::Relaxed);
+            let again = tokio::time::sleep(Duration::from_secs(60 * minutes));
+            let ended = stage.end(&release);
+            tokio::pin!(again, ended);
+            let ended = tokio::select! {
+                ended = &mut ended => ended,
+                () = &mut again => {
+                    refuses.store(false, Ordering::Relaxed);
+                    ended.await
+                }
+            };
+            assert_eq!(ended, status, "{:#?}", stage.actions(&release));
+            if status == ExecutionStatus::Failed {
+                let verdict = stage.action(&release, "Migrate").error.unwrap();
+                assert!(
+                    verdict.contains("may still be running") && !verdict.contains("Nothing was started"),
+                    "{verdict}"
+                );
+            }
+        });
+    }
 }

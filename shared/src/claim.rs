@@ -103,7 +103,9 @@ pub(crate) async fn take(
     let claimed = claimed(codepipeline, (job, claim), late, invocation.clock).await?;
     let taken = match claimed {
         Some(Claimed::Ours) => Taken::Ours,
-        Some(Claimed::Before) if late => Taken::Again,
+        Some(Claimed::Before) if late => return Ok(taken_before(aws, job, &invocation).await),
+        // It is over; whether it was this event's, and something is left to do, its name tells.
+        Some(Claimed::Gone) if late && has_own_name(aws, job, &invocation).await => Taken::Again,
         Some(Claimed::Before) => {
             info!(job = job.id, "somebody else does this job");
             return Ok(Taken::Not);
@@ -125,15 +127,55 @@ pub(crate) async fn take(
     if let Some(bucket) = aws.settings().bucket.as_deref() {
         let own = Holder::new(&invocation);
         let holder = tokio::time::timeout(WRITING, holder(&aws.bucket(bucket), job, &own)).await;
-        if !holder.ok().flatten().is_none_or(|holder| own.may_go_on(&holder, late)) {
+        let holder = holder.ok().flatten();
+        if !holder.as_ref().is_none_or(|holder| own.may_go_on(holder, late)) {
             info!(job = job.id, "somebody else has claimed this job at the same moment, and does it");
             return Ok(Taken::Not);
         }
-    }
-    if taken == Taken::Again {
-        info!(job = job.id, "taking up a job whose function died");
+        // Whatever CodePipeline says of a second claim.
+        if holder.is_some_and(|holder| holder != own) {
+            info!(job = job.id, "taking up a job whose function died");
+            return Ok(Taken::Again);
+        }
     }
     Ok(taken)
+}
+
+/// What becomes of a job that was claimed before, when its event comes late. Of the function that claimed it this is the same event, unless
+/// another one's name is written there. No name is written now: the claim may have failed since the job was polled again and has another
+/// nonce (unconfirmed), and then nobody has it yet.
+async fn taken_before(aws: &Aws, job: &Job, invocation: &Invocation) -> Taken {
+    match name_of(aws, job).await {
+        Some(holder) if holder.request != written(invocation.request) => {
+            info!(job = job.id, "somebody else does this job");
+            Taken::Not
+        }
+        Some(_) | None => {
+            info!(job = job.id, "taking up a job whose function died");
+            Taken::Again
+        }
+    }
+}
+
+async fn has_own_name(aws: &Aws, job: &Job, invocation: &Invocation) -> bool {
+    name_of(aws, job).await.is_some_and(|holder| holder.request == written(invocation.request))
+}
+
+/// Who is written down for a job; `None` when nobody is, or that may not be known.
+async fn name_of(aws: &Aws, job: &Job) -> Option<Holder> {
+    let bucket = aws.bucket(aws.settings().bucket.as_deref()?);
+    let read = async {
+        loop {
+            match bucket.get(&key(job)).await {
+                Ok(found) => return serde_json::from_slice(&found?.body).ok(),
+                Err(Error::Again(why)) => info!(why, "who does the job is not known yet"),
+                // S3 says so of what is not there to whom may not list.
+                Err(Error::Stop(_)) => return None,
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    tokio::time::timeout(WRITING, read).await.ok().flatten()
 }
 
 /// What becomes of a job that nobody claims, since CodePipeline itself has invoked the function for it (fact 2): it is this invocation's,

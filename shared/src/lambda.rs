@@ -23,6 +23,8 @@ pub struct Invocation {
     pub clock: Clock,
     /// When Lambda ends it.
     pub deadline: Time,
+    /// How long before that it must have stopped working.
+    margin: Duration,
     /// The request that it is about: the same when Lambda brings its event again (fact 3), and another for each call of `Invoke`, also
     /// for one that the SDK has repeated.
     pub request: u128,
@@ -38,28 +40,30 @@ impl Invocation {
     /// An invocation that has `length` from `now` on.
     #[must_use]
     pub fn lasting(now: Time, length: Duration, id: &str) -> Self {
-        Self { clock: Clock::set(now), deadline: now.plus(length), request: request(id) }
+        Self::until((Clock::set(now), now.plus(length)), length, request(id))
+    }
+
+    /// One of a function with a short time-out of its own still has half of it for work.
+    fn until((clock, deadline): (Clock, Time), length: Duration, request: u128) -> Self {
+        Self { clock, deadline, margin: MARGIN.min(length / 2), request }
     }
 
     /// The same, when there is nobody to answer any more: it may work until shortly before its end.
     #[must_use]
     pub fn to_the_last(self) -> Self {
-        Self { deadline: self.deadline.plus(MARGIN.saturating_sub(LAST_WORDS)), ..self }
+        Self { margin: LAST_WORDS.min(self.margin), ..self }
     }
 
     /// The same, but it works for so long at most.
     #[must_use]
     pub(crate) fn at_most(self, length: Duration) -> Self {
-        Self { deadline: self.deadline.min(self.clock.now().plus(length)), ..self }
+        Self { deadline: self.deadline.min(self.clock.now().plus(length + self.margin)), ..self }
     }
 
     /// How long it may still work before it must answer.
     #[must_use]
     pub fn left(&self) -> Duration {
-        let now = self.clock.now();
-        // A function with a short time-out of its own still gets half of it for work.
-        let margin = MARGIN.min(self.deadline.since(now) / 2);
-        self.deadline.since(now).saturating_sub(margin)
+        self.deadline.since(self.clock.now()).saturating_sub(self.margin)
     }
 }
 
@@ -102,7 +106,8 @@ where
     lambda_runtime::run(lambda_runtime::service_fn(|event: LambdaEvent<Event>| {
         let deadline = Time::from_millis(event.context.deadline);
         let request = request(&event.context.request_id);
-        let invocation = Invocation { clock: Clock::set(Time::of_system()), deadline, request };
+        let now = Time::of_system();
+        let invocation = Invocation::until((Clock::set(now), deadline), deadline.since(now), request);
         // Boxed: the compiler computes the layout of futures in futures to a limited depth.
         let handled = Box::pin(handle(aws.clone(), event.payload, invocation));
         async move { handled.await.map_err(diagnostic) }
@@ -114,6 +119,24 @@ where
 mod tests {
     use super::*;
     use crate::error::{Error, Kind, Verdict};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_for_an_answer_is_the_same_to_the_end() {
+        let seconds = Duration::from_secs;
+        for (length, margin) in [(900, 25), (60, 25), (40, 20)] {
+            let invocation = Invocation::lasting(Time::from_millis(1), seconds(length), "r");
+            assert_eq!(invocation.left(), seconds(length - margin), "{length}");
+            tokio::time::advance(seconds(length - margin - 5)).await;
+            assert_eq!(invocation.left(), seconds(5), "{length}");
+            assert_eq!(invocation.to_the_last().left(), seconds(5 + margin - 3), "{length}");
+            tokio::time::advance(seconds(5)).await;
+            assert_eq!(invocation.left(), Duration::ZERO, "{length}");
+            tokio::time::advance(seconds(margin)).await;
+            assert_eq!(invocation.to_the_last().left(), Duration::ZERO, "{length}");
+        }
+        let short = Invocation::lasting(Time::from_millis(1), seconds(900), "r").at_most(seconds(150));
+        assert_eq!(short.left(), seconds(150));
+    }
 
     #[test]
     fn an_error_is_reported_by_its_kind_and_never_by_a_type_of_rusts() {

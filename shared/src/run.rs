@@ -332,7 +332,7 @@ impl<S: Serialize + DeserializeOwned + Default, M: Default> Work<S, M> {
     /// What a job is answered with that a function has died over: the next one goes on where this one began.
     fn hand_over_again(&mut self, now: Time) -> Result<Answer, Error> {
         self.envelope.has_died = true;
-        self.envelope.cut = Some(now);
+        (self.envelope.cut, self.envelope.sealed) = (Some(now), Some(now));
         let summary = "A function died over this action; another one takes it up.".to_owned();
         Ok(Answer::Continue { token: self.envelope.seal()?, progress: Progress { summary, ..Progress::default() } })
     }
@@ -390,6 +390,7 @@ where
     let came = clock.now();
     loop {
         // Sealed before the step: if time runs out in the middle of it, the next job begins where this look began.
+        envelope.sealed = Some(clock.now());
         let token = envelope.seal()?;
         let hand_over = |progress: &Progress| Answer::Continue { token: token.clone(), progress: progress.clone() };
         let run = Run { id: job.run.as_deref(), begun: envelope.begun };

@@ -55,6 +55,9 @@ pub struct Envelope<S> {
     /// When the invocation before was cut short, if it was: what it began last may be shown late, and its id is lost.
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub(crate) cut: Option<Time>,
+    /// When it was written: for how long nobody has gone on with it.
+    #[serde(rename = "z", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sealed: Option<Time>,
     /// How long its looks have failed: a function with little time must give up, too.
     #[serde(default, skip_serializing_if = "Trouble::is_none")]
     pub trouble: Trouble,
@@ -95,6 +98,17 @@ pub fn continuation(token: &str) -> u32 {
     serde_json::from_str(token).map_or(0, |Counted { before }| before.saturating_add(1))
 }
 
+/// When a token was written; `None` of one that does not tell.
+#[must_use]
+pub fn sealed(token: &str) -> Option<Time> {
+    #[derive(Deserialize)]
+    struct Dated {
+        #[serde(rename = "z")]
+        sealed: Time,
+    }
+    serde_json::from_str(token).ok().map(|Dated { sealed }| sealed)
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
 fn is_false(flag: &bool) -> bool {
     !*flag
@@ -112,6 +126,7 @@ impl<S: Serialize + DeserializeOwned + Default> Envelope<S> {
             continuations: 0,
             has_died: false,
             cut: None,
+            sealed: None,
             trouble: Trouble::default(),
             state: S::default(),
         }
@@ -191,6 +206,15 @@ mod tests {
         let third = Plain::open(&second).unwrap().seal().unwrap();
         assert_eq!([&first, &second, &third].map(|token| continuation(token)), [1, 2, 3]);
         assert_eq!(continuation("no token of ours"), 0);
+    }
+
+    #[test]
+    fn a_token_tells_when_it_was_written_and_an_older_one_does_not() {
+        let mut envelope = Plain::first("job", Time::from_millis(1));
+        assert_eq!(sealed(&envelope.seal().unwrap()), None);
+        envelope.sealed = Some(Time::from_millis(7));
+        assert_eq!(sealed(&envelope.seal().unwrap()), Some(Time::from_millis(7)));
+        assert_eq!(sealed("no token of ours"), None);
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub struct Setting {
     pub lateness: Lateness,
     /// Whether a continuation keeps the id of the job before it.
     pub keep_job_ids: bool,
+    /// Whether a job has another nonce each time that it is polled.
+    pub renew_nonces: bool,
     /// What happens to calls of functions.
     pub meddle: Box<dyn FnMut(&Call<'_>) -> Meddling + Send>,
     /// What sees every call of functions, with what was done to it and what came back.
@@ -100,6 +102,7 @@ impl Default for Setting {
             quirks: Quirks::default(),
             lateness: Lateness::default(),
             keep_job_ids: false,
+            renew_nonces: false,
             meddle: Box::new(|_| Meddling::Pass),
             witness: Box::new(|_, _, _, _| {}),
             fate: Box::new(|_, _| None),
@@ -193,6 +196,7 @@ impl Stage {
         world.set_quirks(setting.quirks);
         world.set_lateness(setting.lateness);
         world.keep_job_ids(setting.keep_job_ids);
+        world.renew_nonces(setting.renew_nonces);
         Self(Rc::new(Inner {
             wires: Wires {
                 world: Arc::new(Mutex::new(world)),

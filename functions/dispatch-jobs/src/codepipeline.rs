@@ -9,7 +9,7 @@ use shared::aws::allowance;
 use shared::aws::codepipeline::{Claimed, Codepipeline};
 use shared::error::failure;
 use shared::job::{CLAIM, Claim};
-use shared::{Answer, Aws, Clock, Error, Success, Time, Verdict};
+use shared::{Answer, Aws, Clock, Error, Success, Time, Verdict, token};
 
 /// The category of all of Cutover's action types.
 const CATEGORY: ActionCategory = ActionCategory::Deploy;
@@ -41,10 +41,23 @@ pub(crate) struct Job {
     pub(crate) event: Value,
 }
 
+/// How long the function of a job that was continued may refuse to be invoked before the job is answered: its action is under way, and its
+/// function may be in the midst of being replaced.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 impl Job {
     /// Whether it goes on from another one.
     pub(crate) fn is_continued(&self) -> bool {
-        self.event.pointer("/CodePipeline.job/data/continuationToken").is_some()
+        self.token().is_some()
+    }
+
+    fn token(&self) -> Option<&str> {
+        self.event.pointer("/CodePipeline.job/data/continuationToken")?.as_str()
+    }
+
+    /// Whether it waits to be polled again although its function cannot be invoked.
+    pub(crate) fn may_wait(&self, now: Time) -> bool {
+        self.token().and_then(token::sealed).is_some_and(|sealed| now.since(sealed) < PATIENCE)
     }
 }
 
@@ -92,8 +105,13 @@ impl<'a> Jobs<'a> {
             );
             Answer::Succeeded(Success { summary, ..Success::default() })
         } else {
+            let begun = if job.is_continued() {
+                "What the action had begun may still be running: it is taken back once its stage has ended"
+            } else {
+                "Nothing was started"
+            };
             Answer::Failed(Verdict::misconfigured(format!(
-                "The function `{function}` could not be invoked for this action: {why}. Nothing was started. \
+                "The function `{function}` could not be invoked for this action: {why}. {begun}. \
                  Look at the function and at dispatch-jobs' role, then retry the stage."
             )))
         };

@@ -61,7 +61,7 @@ pub async fn dispatch(aws: &Aws, settings: &Settings, event: &Event, invocation:
     let jobs = codepipeline::Jobs::new(aws, &settings.version, invocation.clock);
     let (mut outcome, mut has_found) = (Ok(()), BTreeSet::new());
     for (provider, function) in &settings.functions {
-        match hand_over(aws, &jobs, provider, function).await {
+        match hand_over(aws, &jobs, (provider, function), invocation).await {
             Ok(true) => drop(has_found.insert(provider.as_str())),
             Ok(false) => {}
             Err(error) => {
@@ -79,7 +79,7 @@ pub async fn dispatch(aws: &Aws, settings: &Settings, event: &Event, invocation:
             break;
         }
         tokio::time::sleep(pause).await;
-        match hand_over(aws, &jobs, provider, function).await {
+        match hand_over(aws, &jobs, (provider, function), invocation).await {
             Ok(true) => break,
             Ok(false) => {}
             Err(error) => warn!(%error, provider, "its jobs were not looked at"),
@@ -92,7 +92,12 @@ pub async fn dispatch(aws: &Aws, settings: &Settings, event: &Event, invocation:
 const PAUSES: [u64; 8] = [500, 500, 1000, 1000, 2000, 2000, 4000, 4000];
 
 /// Whether there was one that was continued.
-async fn hand_over(aws: &Aws, jobs: &codepipeline::Jobs<'_>, provider: &str, function: &str) -> Result<bool, Error> {
+async fn hand_over(
+    aws: &Aws,
+    jobs: &codepipeline::Jobs<'_>,
+    (provider, function): (&str, &str),
+    invocation: Invocation,
+) -> Result<bool, Error> {
     let (mut handed_over, mut is_there) = (BTreeSet::new(), false);
     loop {
         let mut found = jobs.poll(provider).await?;
@@ -109,6 +114,9 @@ async fn hand_over(aws: &Aws, jobs: &codepipeline::Jobs<'_>, provider: &str, fun
                 Ok(()) => {}
                 // It waits to be polled again.
                 Err(error @ Error::Again(_)) => return Err(error),
+                Err(Error::Stop(why)) if job.may_wait(invocation.clock.now()) => {
+                    error!(why = why.message, job = job.id, function, "it goes on once its function can be invoked");
+                }
                 Err(Error::Stop(why)) => jobs.answer_for(&job, provider, function, &why).await?,
             }
         }

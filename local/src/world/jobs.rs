@@ -103,6 +103,11 @@ impl World {
         data
     }
 
+    /// Lets a job have another nonce each time that it is polled, which is not documented.
+    pub fn renew_nonces(&mut self, renew: bool) {
+        self.pipeline.renews_nonces = renew;
+    }
+
     /// Whether a job that goes on from a continuation keeps the id of the one before it, which is not documented (fact 5).
     pub fn keep_job_ids(&mut self, keep: bool) {
         self.pipeline.keeps_job_ids = keep;

@@ -27,6 +27,7 @@ pub(super) struct Pipeline {
     pub(super) stages: Vec<Vec<StageState>>,
     pub(super) jobs: BTreeMap<String, Job>,
     pub(super) keeps_job_ids: bool,
+    pub(super) renews_nonces: bool,
 }
 
 /// Who is in a stage.

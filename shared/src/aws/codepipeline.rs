@@ -7,7 +7,8 @@ use std::time::Duration;
 use aws_sdk_codepipeline::Client;
 use aws_sdk_codepipeline::config::retry::RetryConfig;
 use aws_sdk_codepipeline::types::{
-    ActionExecutionFilter, ExecutionDetails, ExecutionType, FailureDetails, FailureType, PipelineExecutionStatus,
+    ActionExecutionFilter, ExecutionDetails, ExecutionType, FailureDetails, FailureType, JobStatus,
+    PipelineExecutionStatus,
 };
 pub use siblings::{ActionStatus, Others, Sibling, facts, of_the_try, others, tries};
 use siblings::{is_listed, own_run, sibling, was_begun_again};
@@ -27,6 +28,8 @@ const LONGEST_SUMMARY: usize = 2048;
 const LONGEST_MESSAGE: usize = 5000;
 /// How long a new run of an action may take until `ListActionExecutions` shows it; then what it shows counts.
 const SHOWN: Duration = Duration::from_secs(10);
+/// The same before an action is told that nobody waits for it.
+const LONG_SHOWN: Duration = Duration::from_secs(60);
 
 /// How many of a pipeline's newest actions and executions are asked for: a page, as long as CodePipeline makes them.
 const NEWEST: usize = 100;
@@ -154,7 +157,12 @@ impl<'a> Codepipeline<'a> {
         let once = aws_sdk_codepipeline::config::Config::builder().retry_config(RetryConfig::disabled());
         let call = self.client.acknowledge_job().job_id(job).nonce(&claim.nonce);
         match call.customize().config_override(once).send().await {
-            Ok(_) => Ok(Some(Claimed::Ours)),
+            // Of one that is not the caller's it may say so without an error, too (unconfirmed).
+            Ok(output) => match output.status() {
+                None | Some(JobStatus::InProgress) => Ok(Some(Claimed::Ours)),
+                Some(JobStatus::Succeeded | JobStatus::Failed | JobStatus::TimedOut) => Ok(Some(Claimed::Gone)),
+                Some(other) => Err(Error::Again(format!("codepipeline:AcknowledgeJob: the job is {}", other.as_str()))),
+            },
             Err(error) if matches!(code(&error), "InvalidNonceException" | "InvalidJobStateException") => {
                 Ok(Some(Claimed::Before))
             }
@@ -362,11 +370,23 @@ impl<'a> Codepipeline<'a> {
     /// first try.
     ///
     /// # Errors
-    /// The call's, or that the action's own run is not listed yet: look again.
+    /// The call's, or that the action's own run is not listed yet: look again. That nobody waits for it any more: CodePipeline has failed it
+    /// before its event came.
     pub async fn tries(&self, release: &Release, run: Option<&str>, age: Duration) -> Result<Tries, Error> {
         match self.siblings(release).await {
-            Ok(siblings) if age < SHOWN && !is_listed(&siblings, release, run) => {
+            // Of a run whose id is known, nothing is guessed: a retry would count as the first try.
+            Ok(siblings) if (run.is_some() || age < SHOWN) && !is_listed(&siblings, release, run) => {
                 Err(Error::Again("codepipeline:ListActionExecutions: this run is not listed yet".into()))
+            }
+            Ok(siblings) if run.is_none() && own_run(&siblings, release, run).is_some_and(Sibling::has_failed) => {
+                // The run before it may have failed, and its own be listed late.
+                if age < LONG_SHOWN {
+                    return Err(Error::Again("codepipeline:ListActionExecutions: this run is not listed yet".into()));
+                }
+                Err(Verdict::failed(
+                    "CodePipeline has failed this action before its function was invoked: nothing was begun.",
+                )
+                .into())
             }
             Ok(siblings) => Ok(tries(&of_the_try(siblings, run), release)),
             Err(again @ Error::Again(_)) => Err(again),

@@ -74,6 +74,7 @@ pub fn play_for(plan: &Plan, wanted: &Wanted) -> Played {
             quirks: meddle::quirks(plan),
             lateness: meddle::lateness(plan),
             keep_job_ids: plan.faults.contains(&Fault::SameJobs),
+            renew_nonces: plan.faults.contains(&Fault::NewNonces),
             meddle: Box::new(meddle::of_calls(plan, meetings.clone(), origin.clone())),
             witness: Box::new(record.witness(wanted.samples.clone())),
             fate: Box::new(meddle::of_invocations(plan, meetings.clone(), origin.clone())),

@@ -97,6 +97,15 @@ impl World {
                 })
         };
         let found = self.pipeline.jobs.values().filter(matches).take(input.max_batch_size.unwrap_or(1));
+        let ids: Vec<_> = found.map(|job| job.id.clone()).collect();
+        let renews = self.pipeline.renews_nonces;
+        for id in ids.iter().filter(|_| renews) {
+            let nonce = self.hex();
+            if let Some(job) = self.pipeline.jobs.get_mut(id) {
+                job.nonce = nonce;
+            }
+        }
+        let found = ids.iter().filter_map(|id| self.pipeline.jobs.get(id));
         let shown = found.map(
             |job| json!({"id": job.id, "nonce": job.nonce, "accountId": self.account, "data": self.job_data(job)}),
         );

@@ -53,9 +53,10 @@ pub(super) fn revised(described: &Value, at: usize, image: Option<&str>, logs: L
     }
     let fields = request.as_object_mut()?;
     fields.retain(|name, _| !NOT_TAKEN.contains(&name.as_str()));
-    // Tags stand beside the definition in the description; an empty list is refused.
-    let tags = described.get("tags").filter(|tags| tags.as_array().is_some_and(|tags| !tags.is_empty()));
-    fields.extend(tags.map(|tags| ("tags".to_owned(), tags.clone())));
+    // Tags stand beside the definition in the description; an empty list is refused, and so are AWS's own.
+    let is_own = |tag: &&Value| !tag["key"].as_str().is_some_and(|key| key.to_lowercase().starts_with("aws:"));
+    let tags: Vec<_> = described["tags"].as_array().into_iter().flatten().filter(is_own).cloned().collect();
+    fields.extend((!tags.is_empty()).then(|| ("tags".to_owned(), tags.into())));
     Some(request)
 }
 
