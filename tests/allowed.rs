@@ -8,7 +8,7 @@ use local::template::{self, Grant, Need, Stack};
 use local::world::{ExecutionStatus, Granted, Request, Start};
 use serde_json::json;
 use tests::{
-    Call, Kind, Meddling, Script, Setting, Stage, is_in, of_task, play, play_denied, with_kinds, with_parameter,
+    Call, Fate, Kind, Meddling, Script, Setting, Stage, is_in, of_task, play, play_denied, with_kinds, with_parameter,
 };
 
 use crate::template::{EVERYTHING, stack};
@@ -315,6 +315,17 @@ fn all_needed() -> Needed {
         stage.until_begun(&waits, "Approve").await;
         let back = stage.start_back(None, None);
         needed.add(&stage, &back).await;
+    });
+    // An end that no event tells of.
+    let mut untold = in_another_account();
+    untold.fate = Box::new(|_, event| (event["source"] == "aws.codepipeline").then_some(Fate::Lost));
+    play(untold, async |stage| {
+        let release = stage.start();
+        stage.until_begun(&release, "Migrate").await;
+        stage.stop(&release);
+        stage.end(&release).await;
+        tokio::time::sleep(Duration::from_secs(1200)).await;
+        needed.add(&stage, &release).await;
     });
     // A function that may not be invoked.
     let meddle = |call: &Call<'_>| match call.function == "dispatch-jobs" && call.operation.contains("invocations") {

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use local::world::{ActionStatus, ExecutionStatus, Lateness, Start};
+use local::world::{ActionStatus, ExecutionStatus, Lateness, Start, World};
 use serde_json::json;
 use tests::halt::{all_late, dead_after};
 use tests::sweep::share;
 use tests::writes::{at_write, telling_writes};
-use tests::{Call, Meddling, SMALL, Script, Setting, Stage, of_task, play};
+use tests::{Call, Fate, Meddling, SMALL, Script, Setting, Stage, of_task, play};
 
 /// The smallest application, whose functions hand over every few seconds, so that some halts come between two jobs.
 pub(crate) fn small() -> Setting {
@@ -39,6 +39,34 @@ pub(crate) fn nothing_is_left(stage: &Stage, release: &str) {
         description.contains(release) && !matches!(*status, "Succeeded" | "Failed" | "Stopped")
     });
     assert!(deployed || under_way.count() == 0, "deployments are left: {:?}", world.deployments());
+}
+
+#[test]
+fn a_stop_that_no_event_tells_of_and_no_function_follows_is_carried_out_by_the_schedule() {
+    let mut setting = small();
+    setting.script = Box::new(|start| match of_task(start, "migrate") {
+        true => Script::task(7200),
+        false => Script::of_shop(start),
+    });
+    setting.fate = Box::new(|function, event| {
+        let is_event = event["source"] == "aws.codepipeline" && function != "cutover-dispatch-jobs";
+        let is_continued = event.pointer("/CodePipeline.job/data/continuationToken").is_some();
+        (is_event || (is_continued && function == "cutover-run-tasks")).then_some(Fate::Lost)
+    });
+    play(setting, async |stage| {
+        let release = stage.start();
+        let runs = |world: &World| world.tasks().any(|task| task.started_by.contains(&release) && !task.is_over());
+        stage.until("it migrates", Duration::from_secs(600), runs).await;
+        // Its function has handed over, to nobody.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        stage.stop(&release);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(runs(&stage.world()), "nobody has stopped it");
+        stage.until("it is stopped", Duration::from_secs(1200), |world| !runs(world)).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let lines = stage.lines(&release);
+        assert!(lines.iter().any(|line| line.contains("halt complete")), "{lines:#?}");
+    });
 }
 
 /// Who else is there while a release is halted.

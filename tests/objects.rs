@@ -1,8 +1,10 @@
 //! Objects in S3 as Cutover keeps them, under what can happen to the calls.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use local::template::{self, Stack};
 use local::world::Request;
 use shared::Error;
 use shared::aws::s3::{Bucket, Written};
@@ -89,7 +91,14 @@ fn a_conflict_is_to_be_tried_again_and_has_written_nothing() {
 
 #[test]
 fn what_is_not_there_is_forbidden_to_who_may_not_list_and_nothing_is_there_for_other_accounts() {
-    play_denied(Setting::default(), async |stage| {
+    let reads_alone = "Resources:\n  Role:\n    Type: AWS::IAM::Role\n    Properties:\n      Policies: [{PolicyName: own, PolicyDocument: \
+                       {Statement: [{Effect: Allow, Action: 's3:GetObject', Resource: '*'}]}}]\n";
+    let reads_alone = template::role(reads_alone, "Role", &BTreeMap::new(), "111122223333").unwrap();
+    let change_stack = move |stack: &mut Stack| {
+        let is_it = |one: &&mut template::Function| one.name == "cutover-notify";
+        stack.functions.iter_mut().filter(is_it).for_each(|one| one.permissions = reads_alone.clone());
+    };
+    play_denied(Setting { change_stack: Box::new(change_stack), ..Setting::default() }, async |stage| {
         let asked = |method: &str, key: &str, who: &str| {
             let signed = format!("AWS4-HMAC-SHA256 Credential={who}/20231114/us-east-1/s3/aws4_request");
             let request = Request {
@@ -103,7 +112,9 @@ fn what_is_not_there_is_forbidden_to_who_may_not_list_and_nothing_is_there_for_o
         assert_eq!(asked("PUT", "there", "owner"), 200);
         for (method, key, who, status) in [
             ("GET", "there", "cutover-halt-release", 200),
-            ("GET", "missing", "cutover-halt-release", 403),
+            ("GET", "missing", "cutover-halt-release", 404),
+            ("GET", "there", "cutover-notify", 200),
+            ("GET", "missing", "cutover-notify", 403),
             ("PUT", "there", "cutover-halt-release", 403),
             ("DELETE", "there", "cutover-halt-release", 403),
             ("GET", "missing", "owner", 404),

@@ -1,13 +1,14 @@
 //! Writes down each release that has ended, keeps its artifact for a way back, and leaves word which release that leads to.
 //!
 //! Invariants: an execution has one record, whoever comes, however often and late; an event only hurries the look, and what no event
-//! told of is found by the next one, or by the schedule; the artifact is there before the record that names it.
+//! told of is found by the next one, or by the schedule, and `halt-release` hears of it; the artifact is there before the record that names it.
 
 mod metrics;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::json;
 use shared::aws::codepipeline::{Codepipeline, ListedExecution, Sibling, tries};
 use shared::job::Release;
 use shared::record::collect::{self, Seen};
@@ -88,6 +89,23 @@ impl Recorder<'_> {
         self.aws.settings().pipelines.iter().map(String::as_str).filter(|name| !name.is_empty()).collect()
     }
 
+    /// Tells `halt-release` how an execution has ended of which no event told here: EventBridge brings CodePipeline's by best effort, and none
+    /// may have come there either.
+    ///
+    /// Safe to repeat: it looks before it acts.
+    async fn tell_of_the_end(&self, pipeline: &str, one: &ListedExecution) -> Result<(), Error> {
+        let state = match one.status.as_str() {
+            "Failed" => "FAILED",
+            "Stopped" => "STOPPED",
+            "Cancelled" => "CANCELED",
+            _ => return Ok(()),
+        };
+        let Some(function) = &self.aws.settings().halt else { return Ok(()) };
+        info!(execution = one.id, "no event told of its end");
+        let detail = json!({"pipeline": pipeline, "execution-id": one.id, "state": state});
+        self.aws.invoke(function, &json!({"source": "cutover", "detail": detail})).await
+    }
+
     /// Waits until an execution shows its end, and records it; one that goes on is left alone.
     async fn record_when_shown(
         &mut self,
@@ -124,7 +142,7 @@ impl Recorder<'_> {
                     continue;
                 }
                 match self.record(&pipeline, &one.id, Some(one.updated), now).await {
-                    Ok(true) => {}
+                    Ok(true) => self.tell_of_the_end(&pipeline, &one).await?,
                     Ok(false) => info!(execution = one.id, "it does not show its end yet"),
                     // One that cannot be recorded is no reason to record no other.
                     Err(error) => {
