@@ -193,6 +193,13 @@ pub(super) fn found(asked: Vec<Asked>, application: &str) -> Result<Found, Mista
         // CodeDeploy wants a load balancer for a queue worker, too.
         let sounds_so = ["worker", "queue", "sidekiq", "celery"].iter().any(|word| name.to_lowercase().contains(word));
         let is_worker = balanced.is_none() || (is_codedeploy && sounds_so);
+        let is_asked =
+            own_port.is_some() || described["serviceRegistries"].as_array().is_some_and(|all| !all.is_empty());
+        if is_worker && is_asked && !sounds_so {
+            found.notes.push(format!(
+                "{name}: it was taken for a worker, since no load balancer leads to it: if it answers others, say `kind: web` in deploy.yaml."
+            ));
+        }
         found.services.push(Service {
             name: super::name_in(&found, name),
             is_web: !is_worker,
@@ -242,9 +249,11 @@ pub(super) fn found(asked: Vec<Asked>, application: &str) -> Result<Found, Mista
 
 /// How its container is started, where its definition says so and not its image alone.
 fn start_of(container: &Value) -> Start {
-    let told = |field: &str| match port(container) {
-        Some(port) => crate::local_yaml::told_its_port(port, &texts(&container[field])),
-        None => texts(&container[field]),
+    let told = |field: &str| {
+        let words = texts(&container[field]);
+        let words =
+            port(container).map_or_else(|| words.clone(), |port| crate::local_yaml::told_its_port(port, &words));
+        words.iter().map(|word| crate::local_yaml::on_this_machine(word)).collect::<Vec<_>>()
     };
     match (told("entryPoint"), told("command")) {
         (entrypoint, command) if entrypoint.is_empty() && command.is_empty() => Start::Unknown,

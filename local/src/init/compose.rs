@@ -4,9 +4,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Found, Service, Start, Task, below, goes_on, migrates, name_in, name_the_migration, production};
+use super::{Found, Service, Start, Task, below, name_in, name_the_migration, production};
 use crate::Mistake;
-use crate::local_yaml::{Compose, ComposeService, Database, Said, told_its_port};
+use crate::local_yaml::migrating::{goes_on, migrates, undoes};
+use crate::local_yaml::{Compose, ComposeService, Database, Said, on_this_machine, told_in, told_its_port};
 
 pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str) -> Result<Found, Mistake> {
     let name = below(folder, file)?;
@@ -38,11 +39,14 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
         ));
     }
     let (mut own_ports, mut told_secrets, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    let mut says_nothing = false;
     for (service, described) in &compose.services {
         let command = match described.command.as_slice() {
-            [] => described.image_starts.command.clone(),
+            // With an entrypoint of its own, the image's command is gone.
+            [] if described.entrypoint.is_none() => described.image_starts.command.clone(),
             own => own.to_vec(),
         };
+        let whole = [described.entrypoint.as_deref().unwrap_or_default(), &command].concat();
         let is_named_so = migrates(std::slice::from_ref(service));
         if !is_own(described) {
             if described.ends || is_named_so {
@@ -57,9 +61,9 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             found.outside.push((service.clone(), at));
             continue;
         }
-        if let Some(built) = described.built.as_ref().filter(|built| built.context.starts_with("..")) {
+        if let Some(built) = described.built.as_ref().filter(|built| !built.is_below()) {
             return Err(Mistake(format!(
-                "{name}: {service} is built from `{}`, which is above {}: run init in that folder, with this file as --from-compose",
+                "{name}: {service} is built from `{}`, which is not below {}: run init in that folder, with this file as --from-compose",
                 built.context,
                 folder.display()
             )));
@@ -77,7 +81,7 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             }
         }
         // A migration is asked for as a rule.
-        if described.has_profiles && !is_named_so && !migrates(&command) {
+        if described.has_profiles && !is_named_so && !migrates(&whole) {
             found.notes.push(format!(
                 "{service}: it is left out, since it has `profiles`: it is started only when it is asked for."
             ));
@@ -88,7 +92,9 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
         let family = format!("{application}-{name}");
         let told = described.port.filter(|_| !described.is_told_secrets).map(|port| told_its_port(port, &command));
         let told = told.filter(|told| *told != command).unwrap_or_default();
-        let has_port_variable = described.environment.keys().any(|name| name.to_uppercase().ends_with("PORT"));
+        let told: Vec<_> = told.iter().map(|word| on_this_machine(word)).collect();
+        let is_told = |port| described.environment.iter().any(|(name, value)| told_in(port, name, value) != *value);
+        let has_port_variable = described.port.is_some_and(is_told);
         if let (Some(port), true, false) = (described.port, told.is_empty(), has_port_variable) {
             own_ports.push(format!(
                 "{service}: its port {port} stands in no command and in no variable called PORT. Here it is given another one, in PORT: where it \
@@ -98,9 +104,15 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
         let start = Start::Compose { service: service.clone(), command: told };
         // What is asked for something goes on running, whatever it does before.
         let serves = described.port.is_some() || described.health_check.is_some();
-        let goes_on = migrates(&command) && goes_on(&command);
-        let is_task = !serves && (described.ends || is_named_so || (migrates(&command) && !goes_on));
-        if !is_task && (migrates(&command) || is_named_so) {
+        let migrates = migrates(&whole);
+        let goes_on = migrates && goes_on(&whole);
+        let is_task = !serves && (described.ends || is_named_so || (migrates && !goes_on));
+        if is_task && ((migrates && undoes(&whole)) || undoes(std::slice::from_ref(service))) {
+            found.notes.push(super::left_out_for_it_undoes(service));
+            left_out.push(service.as_str());
+            continue;
+        }
+        if !is_task && (migrates || is_named_so) {
             let what = if serves { "serves: let it only serve" } else { "goes on: let it only do the rest" };
             found.notes.push(format!(
                 "{service}: its command migrates, and {what}, and say in deploy.yaml what migrates (`tasks.migrate`), so \
@@ -117,9 +129,21 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             if described.is_told_secrets {
                 told_secrets.push(service.clone());
             }
+            let has_entrypoint = described.entrypoint.as_ref().is_some_and(|words| !words.is_empty());
+            says_nothing |= command.is_empty() && !has_entrypoint;
+            if has_entrypoint {
+                found.notes.push(format!(
+                    "{service}: it has an entrypoint of its own, which deploy.yaml cannot say: its task definition on AWS must have it, too."
+                ));
+            }
             let command = if described.is_told_secrets { Vec::new() } else { command };
             found.tasks.push(Task { name, family, container: None, command, start });
             continue;
+        }
+        if described.port.is_none() && described.is_routed {
+            found.notes.push(format!(
+                "{service}: it was taken for a worker, since it has no `ports`: if a proxy leads to it by its labels, say its port as `expose`."
+            ));
         }
         found.services.push(Service {
             name,
@@ -182,7 +206,7 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
              is run.",
             told_secrets.join(", ")
         ));
-    } else if found.tasks.iter().any(|task| task.command.is_empty()) {
+    } else if says_nothing {
         found.notes.push("A migration has no command of its own: give it one in deploy.yaml.".into());
     }
     found.notes.append(&mut own_ports);

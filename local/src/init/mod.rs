@@ -12,7 +12,8 @@ mod write;
 use std::path::{Path, PathBuf};
 
 use crate::Mistake;
-use crate::local_yaml::Built;
+use crate::local_yaml::migrating::migrates;
+use crate::local_yaml::{Built, Starts};
 
 pub(crate) use account::Asked;
 
@@ -28,7 +29,9 @@ pub(crate) struct Found {
     /// What its image is built from.
     built: Built,
     /// The folder of what it depends on, which git does not have.
-    dependencies: Option<&'static str>,
+    dependencies: Option<String>,
+    /// Whether a Rails server is among its services, which writes its process id into one file of the folder.
+    is_rails: bool,
     /// What runs beside the application and is not started here, with where it would be on this machine.
     outside: Vec<(String, String)>,
     /// What a person should look at, a line each.
@@ -96,7 +99,7 @@ enum Start {
     /// By this command, as its task definition in the account has it.
     Command { entrypoint: Vec<String>, command: Vec<String> },
     /// As a task definition in a file, whose secrets need values.
-    Taskdef { file: String, has_command: bool, command: Vec<String>, secrets: Vec<String> },
+    Taskdef { file: String, has_command: bool, of_image: Starts, secrets: Vec<String> },
 }
 
 /// Where it is read from.
@@ -138,7 +141,10 @@ pub(crate) fn init(folder: &Path, from: From, region: &str) -> Result<(Vec<Outco
         }
         From::Account(asked) => account::found(asked, &application)?,
     };
-    found.dependencies = dependencies(folder);
+    found.dependencies = dependencies(folder, &found.built.context);
+    let gems = std::fs::read_to_string(folder.join(&found.built.context).join("Gemfile")).unwrap_or_default();
+    let is_rails = |line: &str| line.trim_start().starts_with("gem ") && line.contains("rails");
+    found.is_rails = gems.lines().any(is_rails) && found.services.iter().any(|service| service.is_web);
     let below = below_its_repository(folder);
     if let Some(below) = &below {
         found.notes.push(format!(
@@ -155,7 +161,7 @@ pub(crate) fn init(folder: &Path, from: From, region: &str) -> Result<(Vec<Outco
 }
 
 /// Where the packages are that an application depends on, when git does not have them: a copy of its source alone would not run.
-fn dependencies(folder: &Path) -> Option<&'static str> {
+fn dependencies(folder: &Path, context: &str) -> Option<String> {
     let known = [
         ("package.json", "node_modules"),
         ("composer.json", "vendor"),
@@ -163,8 +169,11 @@ fn dependencies(folder: &Path) -> Option<&'static str> {
         (".venv", ".venv"),
         ("venv", "venv"),
     ];
-    let of_git = |name: &str| crate::real::source(folder).flatten().any(|path| path.starts_with(folder.join(name)));
-    known.into_iter().find(|(sign, name)| folder.join(sign).exists() && !of_git(name)).map(|(_, name)| name)
+    let own = folder.join(context);
+    let of_git = |name: &str| crate::real::source(folder).flatten().any(|path| path.starts_with(own.join(name)));
+    let (_, found) = known.into_iter().find(|(sign, name)| own.join(sign).exists() && !of_git(name))?;
+    let below = context.trim_start_matches("./").trim_matches('/');
+    Some(if matches!(below, "" | ".") { found.to_owned() } else { format!("{below}/{found}") })
 }
 
 /// Writes a file that is not there. Created as new: somebody else's that appears meanwhile is not overwritten either.
@@ -212,53 +221,9 @@ fn below(folder: &Path, file: &Path) -> Result<String, Mistake> {
     own.strip_prefix(&folder).map(|name| name.display().to_string()).map_err(|_| outside())
 }
 
-/// What commands that migrate a database say.
-const MIGRATING: [&str; 10] = [
-    "migrat",
-    "db:prepare",
-    "db:setup",
-    "db push",
-    "schema:update",
-    "alembic",
-    "flyway",
-    "liquibase",
-    "dbmate",
-    "sqitch",
-];
-
-/// Whether a name or a command is that of a migration. What an option is given is not (`-q data_migrations`), unless it is what is run.
-fn migrates(words: &[String]) -> bool {
-    let text = words.join(" ").to_lowercase();
-    // What works on queues names them behind `-q` (in lower case).
-    let works =
-        ["sidekiq", "celery", "worker", "resque", "queue", "consum", "horizon"].iter().any(|what| text.contains(what));
-    let mut of_option = false;
-    let mut said: Vec<&str> = Vec::new();
-    for word in
-        text.split(|char: char| char.is_whitespace() || matches!(char, '"' | '\'' | ';' | '&' | '|' | '(' | ')'))
-    {
-        let is_option = word.starts_with('-');
-        let (name, _) = word.split_once('=').filter(|_| is_option).unwrap_or((word, ""));
-        if !of_option && !["no-", "skip-", "without-"].iter().any(|not| name.trim_start_matches('-').starts_with(not)) {
-            said.push(name);
-        }
-        let names_queues = ["queue", "topic", "channel", "stream"].iter().any(|what| word.contains(what));
-        of_option = is_option && !word.contains('=') && (names_queues || (word == "-q" && works));
-    }
-    let said = said.join(" ");
-    // As the begin of a word: `db:migrate`, `run_migrations`, `dbmigrate`, and no `immigration`.
-    let begins = |(at, _): (usize, &str)| {
-        let before = said[..at].rsplit(|char: char| !char.is_ascii_alphanumeric()).next().unwrap_or_default();
-        ["", "db", "auto"].contains(&before)
-    };
-    MIGRATING.iter().any(|word| said.match_indices(word).any(begins))
-}
-
-/// Whether a shell's command goes on after what migrates.
-fn goes_on(words: &[String]) -> bool {
-    let text = words.join(" ").to_lowercase();
-    let last = MIGRATING.iter().filter_map(|word| text.rfind(word)).max();
-    last.is_some_and(|at| text[at..].contains("&&") || text[at..].contains(';'))
+/// Why what goes back is no part of a release.
+fn left_out_for_it_undoes(name: &str) -> String {
+    format!("{name}: it is left out, since it undoes migrations or empties the database: no release should.")
 }
 
 /// One of the tasks is `migrate`, which an action of the pipeline runs: what is called so already, what migrates, or what only ends

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Found, Service, Start, Task, below, migrates, name_in, name_the_migration, production};
+use super::{Found, Service, Start, Task, below, name_in, name_the_migration, production};
 use crate::Mistake;
-use crate::local_yaml::{Built, taskdef};
+use crate::local_yaml::migrating::{migrates, undoes};
+use crate::local_yaml::{Built, Starts, is_here, taskdef};
 
 pub(super) fn found(folder: &Path, files: &[PathBuf], application: &str, region: &str) -> Result<Found, Mistake> {
     let mut found = Found {
@@ -106,9 +107,14 @@ fn one(found: &mut Found, definition: &Value, (folder, file): (&Path, &str)) {
     let has_others = definition["containerDefinitions"].as_array().is_some_and(|all| all.len() > 1);
     let command = words(container, "command");
     let secrets = container["secrets"].as_array().into_iter().flatten();
-    let has_command = !command.is_empty() || !words(container, "entryPoint").is_empty();
-    let of_image = if has_command { Vec::new() } else { Built::default().starts(folder).command };
-    if !has_command && of_image.is_empty() {
+    let entrypoint = words(container, "entryPoint");
+    let has_command = !command.is_empty() || !entrypoint.is_empty();
+    let mut of_image = if has_command { Starts::default() } else { Built::default().starts(folder) };
+    // What only the image has is not started here.
+    if of_image.entrypoint.first().is_some_and(|program| !is_here(program, folder)) {
+        of_image.entrypoint.clear();
+    }
+    if !has_command && of_image.command.is_empty() && of_image.entrypoint.is_empty() {
         found.notes.push(format!(
             "{file}: it has no command, and only its image knows what it starts: say `command` for {family} in local.yaml, so that it can be \
              started here."
@@ -117,12 +123,17 @@ fn one(found: &mut Found, definition: &Value, (folder, file): (&Path, &str)) {
     let start = Start::Taskdef {
         file: file.to_owned(),
         has_command,
-        command: of_image,
+        of_image,
         secrets: secrets.filter_map(|one| one["name"].as_str()).map(str::to_owned).collect(),
     };
     // What is asked for something goes on running, whatever it does before.
     let serves = port(container).is_some();
-    if !serves && (migrates(&command) || migrates(std::slice::from_ref(&family))) {
+    let whole = [entrypoint.as_slice(), &command].concat();
+    if !serves && (migrates(&whole) || migrates(std::slice::from_ref(&family))) {
+        if undoes(&whole) || undoes(std::slice::from_ref(&family)) {
+            found.notes.push(super::left_out_for_it_undoes(file));
+            return;
+        }
         let name = short(found, &family);
         let container = container["name"].as_str().filter(|_| has_others).map(str::to_owned);
         found.tasks.push(Task { name, family, container, command, start });

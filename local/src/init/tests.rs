@@ -1,5 +1,7 @@
 //! What is written, from each of the sources, and that it is a good application.
 
+mod commands;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -216,7 +218,7 @@ fn task_definitions_make_an_application_too() {
     );
     let web =
         read.account.regions["us-east-1"].task_definitions.iter().find(|one| one["family"] == "blog-web").unwrap();
-    assert_eq!(web["containerDefinitions"][0]["command"], json!(["serve", "-b", "0.0.0.0:{port}"]));
+    assert_eq!(web["containerDefinitions"][0]["command"], json!(["serve", "-b", "127.0.0.1:{port}"]));
     let outside = std::env::temp_dir().join(format!("cutover-outside-{}.json", std::process::id()));
     std::fs::write(&outside, "{}").unwrap();
     let Mistake(why) = init(&folder.0, From::Taskdefs(vec![outside.clone()]), "us-east-1").unwrap_err();
@@ -336,30 +338,6 @@ fn an_application_whose_packages_git_does_not_have_runs_in_its_own_folder() {
     assert!(node.contains("\nbuild: {command: [\"true\"]}\n") && node.contains("`files: [node_modules]`"), "{node}");
     let php = of("php", &[("composer.json", "{}")]);
     assert!(php.contains("which has vendor;"), "{php}");
-}
-
-#[test]
-fn only_what_is_run_makes_a_migration_of_a_command() {
-    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    for (command, is_it) in [
-        ("bundle exec sidekiq -q default -q data_migrations", false),
-        ("python3 forms_consumer.py immigration", false),
-        ("php artisan queue:work --queue=migrations", false),
-        ("php artisan queue:work --queue migrations", false),
-        ("rails server --skip-migrations", false),
-        ("bundle exec rails db:migrate", true),
-        ("python manage.py migrate --noinput", true),
-        ("sh -c 'python manage.py migrate && gunicorn app'", true),
-        ("./bin/run_migrations", true),
-        ("npx prisma db push", true),
-        ("python -m alembic upgrade head", true),
-        ("./server --migrate", true),
-        ("npm run -s db:migrate", true),
-        ("rake -q db:migrate", true),
-        ("./dbmigrate", true),
-    ] {
-        assert_eq!(migrates(&words(command)), is_it, "{command}");
-    }
 }
 
 #[test]

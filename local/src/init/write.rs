@@ -153,7 +153,7 @@ pub(super) fn local_yaml(found: &Found) -> String {
          # runs in a copy of its source and of that, so that `rollback` runs what ran then.\n",
         found.application
     );
-    match found.dependencies {
+    match &found.dependencies {
         None => out.push_str("build: {command: [\"true\"], files: []}\n"),
         Some(folder) => out.push_str(&format!(
             "# Without `files`, each release runs in this folder, which has {folder}; `files: [{folder}]` copies that, too.\n\
@@ -176,7 +176,15 @@ pub(super) fn local_yaml(found: &Found) -> String {
         "# Variables of all containers. {environment} is the environment's name, {state} the release's own folder, and {port}, in\n\
          # commands and variables, the port that a container was given, which it also has in PORT.\n",
     );
-    out.push_str("environment: {}\ncontainers:\n");
+    if found.is_rails {
+        out.push_str(
+            "# Tasks of both versions run here at once, and a Rails server would take another one's file for its own.\n\
+             environment: {PIDFILE: \"{state}/{port}.pid\"}\n",
+        );
+    } else {
+        out.push_str("environment: {}\n");
+    }
+    out.push_str("containers:\n");
     for service in &found.services {
         out.push_str(&container(&service.family, &service.start));
     }
@@ -212,10 +220,15 @@ fn container(family: &str, start: &Start) -> String {
         Start::Compose { service, command } => {
             format!("  {family}: {{compose: {}, command: {}}}\n", text(service), list(command))
         }
-        Start::Taskdef { file, has_command, command, secrets } => {
+        Start::Taskdef { file, has_command, of_image, secrets } => {
             let mut out = format!("  {family}:\n    taskdef: {}\n", text(file));
-            if !command.is_empty() {
-                out.push_str(&format!("    # As the Dockerfile has it.\n    command: {}\n", list(command)));
+            let said = [("entrypoint", &of_image.entrypoint), ("command", &of_image.command)];
+            let said: Vec<_> = said.into_iter().filter(|(_, words)| !words.is_empty()).collect();
+            if !said.is_empty() {
+                out.push_str("    # As the Dockerfile has it.\n");
+                for (field, words) in said {
+                    out.push_str(&format!("    {field}: {}\n", list(words)));
+                }
             } else if !has_command {
                 out.push_str("    # Only its image knows what it starts: say the command that does so here.\n    # command: [...]\n");
             }

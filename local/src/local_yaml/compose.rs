@@ -18,7 +18,7 @@ use super::dockerfile::{Built, Starts};
 use super::variables::{has_variables, interpolated, lines_of};
 use crate::mistakes::{entries, place, scalar};
 use fields::{FIELDS, WITHOUT_EFFECT};
-pub(crate) use ports::{told_in, told_its_port};
+pub(crate) use ports::{on_this_machine, told_in, told_its_port};
 
 /// Something wrong in the file that is read, or in another one, whose name it begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +96,8 @@ pub(crate) struct Service {
     pub(crate) is_told_secrets: bool,
     /// Whether it is started only when it is asked for.
     pub(crate) has_profiles: bool,
+    /// Whether a proxy that reads its labels leads to it.
+    pub(crate) is_routed: bool,
     /// Whether it says only what differs from another one.
     extends_another: bool,
     /// What is wrong with it, where it is somebody else's: a mistake once it is one of the application's containers.
@@ -324,6 +326,7 @@ impl Reader<'_> {
                     // An empty list is the way to say: always.
                     service.has_profiles |=
                         known == "profiles" && !matches!(&value.data, YamlData::Sequence(all) if all.is_empty());
+                    service.is_routed |= known == "labels" && is_routed(value);
                     self.note_of(key, &format!("`{known}`"), name, "has no effect here");
                 }
                 other => {
@@ -496,6 +499,14 @@ const CONDITIONS: [&str; 3] = ["service_started", "service_healthy", "service_co
 /// Whether nothing is said behind a name, which is as if the name were not there.
 fn is_null(node: &MarkedYaml<'_>) -> bool {
     matches!(node.data, YamlData::Value(saphyr::Scalar::Null))
+}
+
+/// Whether labels say to a proxy that it leads here, as traefik's do.
+fn is_routed(labels: &MarkedYaml<'_>) -> bool {
+    let listed = if let YamlData::Sequence(items) = &labels.data { items.iter().collect() } else { Vec::new() };
+    let named = entries(labels).into_iter().map(|(key, _)| key);
+    let said = named.chain(listed).filter_map(scalar);
+    said.into_iter().any(|label| label.starts_with("traefik.http.") || label.starts_with("traefik.tcp."))
 }
 
 /// The services whose end is waited for.

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use shared::Manifest;
 use shared::manifest::{Environment, LaunchType, in_environment};
 
-use super::compose::{Compose, Said, Service, told_in, told_its_port};
+use super::compose::{Compose, Said, Service, on_this_machine, told_in, told_its_port};
 use super::dockerfile::Starts;
 use super::kept::Database;
+use super::migrating::migrates;
 use super::outside::{all_reached, reached};
 use super::shape::{Container, Local, Over as _, OwnCheck};
 use super::taskdef;
@@ -174,6 +175,12 @@ impl<'a> Definitions<'a> {
                     let entrypoint = Some(starts.entrypoint.as_slice()).filter(|words| !words.is_empty());
                     self.wrong.extend(found.flaws.iter().cloned().map(Said::There));
                     overlay(container, entrypoint, Some(&starts.command), found.port.or(uses.port));
+                    // What is built from a folder below is there in the image's own.
+                    let context = found.built.as_ref().filter(|built| built.is_below()).map(|built| &built.context);
+                    let context = context.filter(|context| !matches!(context.as_str(), "" | "." | "./"));
+                    if let (Some(context), Engine::Processes) = (context, self.local.run_with.unwrap_or_default()) {
+                        container["workingDirectory"] = json!(context);
+                    }
                     if let Some(program) = missing {
                         self.notes.push(format!(
                             "containers.{family}: started without its image's entrypoint, since there is no `{program}` here: say \
@@ -193,14 +200,16 @@ impl<'a> Definitions<'a> {
                         None => (name, value),
                     };
                     let released = self.local.containers.values().filter_map(|one| one.compose.as_ref());
-                    let released = released.filter(|other| *other != service).map(|one| (one.clone(), String::new()));
-                    let released: BTreeMap<_, _> = released.collect();
-                    for (key, value) in
-                        found.environment.iter().filter(|(key, value)| reached(key, value, &released) != **value)
-                    {
+                    let released: Vec<_> = released.filter(|other| *other != service).cloned().collect();
+                    // Not its value, which may have a secret.
+                    for (key, value) in &found.environment {
+                        let leads_to = |other: &&String| {
+                            reached(key, value, &[((*other).clone(), String::new())].into()) != *value
+                        };
+                        let Some(other) = released.iter().find(leads_to) else { continue };
                         self.notes.push(format!(
-                            "containers.{family}: `{key}` leads to another service that is released ({value}), which is not reached by its name \
-                             here: say in local.yaml's `environment` at which port of this machine (docs/local.md)"
+                            "containers.{family}: `{key}` leads to {other}, which is released, too, and not reached by its name here: say in \
+                             local.yaml's `environment` at which port of this machine (docs/local.md)"
                         ));
                     }
                     variables = all_reached(&found.environment, &self.local.outside).into_iter().map(here).collect();
@@ -234,6 +243,16 @@ impl<'a> Definitions<'a> {
                 container["healthCheck"] = self.at_its_port(check, Some(port));
             }
         }
+        if self.local.run_with.unwrap_or_default() == Engine::Processes {
+            for field in ["command", "entryPoint"] {
+                for word in container.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten() {
+                    *word = json!(on_this_machine(word.as_str().unwrap_or_default()));
+                }
+            }
+            for value in variables.values_mut() {
+                *value = on_this_machine(value);
+            }
+        }
         overlay(container, given.entrypoint.as_deref(), given.command.as_deref(), given.port);
         set(container, "healthCheck", given.health_check.as_ref().map(own_check));
         set(container, "stopTimeout", given.stop_timeout.map(|span| json!(span.0.as_secs())));
@@ -257,14 +276,19 @@ impl<'a> Definitions<'a> {
         let container = container.clone();
         self.is_complete(family, &given, uses, &container);
         if self.local.run_with.unwrap_or_default() == Engine::Processes {
-            // What stands beside it needs its image; what is told what to start can be started.
-            let starts = |one: &Value| one.get("command").or_else(|| one.get("entryPoint")).is_some();
+            // What stands beside it needs its image; what is told a program that is here can be started. Without an entrypoint of its own, a
+            // command may be arguments of the image's.
+            let starts = |one: &Value| {
+                let words = ["entryPoint", "command"].iter().filter_map(|field| one[*field].as_array()).flatten();
+                words.filter_map(Value::as_str).next().is_some_and(|program| is_here(program, self.folder))
+            };
             let kept = |one: &Value| one["name"] == container["name"] || starts(one);
             let left: Vec<_> =
                 containers.iter().filter(|one| !kept(one)).filter_map(|one| one["name"].as_str()).collect();
             if !left.is_empty() {
+                let are = if left.len() == 1 { "is" } else { "are" };
                 self.notes.push(format!(
-                    "containers.{family}: {} is not started here: only its image knows its command",
+                    "containers.{family}: {} {are} not started here: only an image has what is started",
                     left.join(", ")
                 ));
             }
@@ -344,11 +368,12 @@ impl<'a> Definitions<'a> {
         let released: Vec<_> = self.local.containers.values().filter_map(|one| one.compose.clone()).collect();
         for (needed, at) in needs {
             // What is built from the same folder is the application's own: the release runs it, each thing in its turn. What ends is not waited for.
-            let is_own = self
-                .compose
-                .as_ref()
-                .and_then(|compose| compose.service(needed))
-                .is_some_and(|one| one.built.is_some() || one.ends);
+            let is_own = self.compose.as_ref().and_then(|compose| compose.service(needed)).is_some_and(|one| {
+                let words = [one.entrypoint.as_deref().unwrap_or_default(), &one.command].concat();
+                // A migration ends, whatever it says of that.
+                let migrates = migrates(&words) || migrates(std::slice::from_ref(needed));
+                one.built.is_some() || one.ends || migrates
+            });
             if !is_own && !released.contains(needed) && !self.local.outside.contains_key(needed) {
                 self.wrong.push(Said::There(format!(
                     "{at}: `{service}` depends on `{needed}`, which deploy.yaml does not release: start it yourself, and say in \
@@ -401,6 +426,7 @@ fn started(service: &Service, folder: &Path, engine: Engine) -> (Starts, Option<
     if engine != Engine::Processes || service.entrypoint.is_some() {
         return (own, None);
     }
+    let folder = &service.built.as_ref().map_or_else(|| folder.to_owned(), |built| built.folder(folder));
     let image = &service.image_starts;
     let command = if own.command.is_empty() { image.command.clone() } else { own.command };
     let missing = image.entrypoint.first().filter(|program| !is_here(program, folder)).cloned();
@@ -409,7 +435,7 @@ fn started(service: &Service, folder: &Path, engine: Engine) -> (Starts, Option<
 }
 
 /// Whether this machine has a program, as a process in the application's folder would be started.
-fn is_here(program: &str, folder: &Path) -> bool {
+pub(crate) fn is_here(program: &str, folder: &Path) -> bool {
     if program.contains('/') {
         return folder.join(program).exists();
     }

@@ -3,7 +3,7 @@
 //! Invariant: what cannot be read is no mistake here: docker says so when it builds.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// What is built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,27 @@ pub(crate) struct Starts {
 }
 
 impl Built {
+    /// The folder that it is built from, below the application's; the same where it is another's altogether.
+    pub(crate) fn folder(&self, application: &Path) -> PathBuf {
+        if self.is_below() { application.join(&self.context) } else { application.to_owned() }
+    }
+
+    /// Whether it is built from a folder of the application's.
+    pub(crate) fn is_below(&self) -> bool {
+        let mut depth = 0_i32;
+        let is_address = self.context.contains("://") || self.context.starts_with("git@");
+        !is_address
+            && Path::new(&self.context).components().all(|part| {
+                depth += match part {
+                    Component::ParentDir => -1,
+                    Component::CurDir => 0,
+                    Component::Normal(_) => 1,
+                    Component::RootDir | Component::Prefix(_) => return false,
+                };
+                depth >= 0
+            })
+    }
+
     /// What a container of it starts unless it is told otherwise; nothing where the Dockerfile does not say so.
     pub(crate) fn starts(&self, folder: &Path) -> Starts {
         let path = folder.join(&self.context).join(self.dockerfile.as_deref().unwrap_or("Dockerfile"));
@@ -44,6 +65,8 @@ impl Built {
 fn starts(text: &str, target: Option<&str>) -> Starts {
     let mut stages: BTreeMap<String, Starts> = BTreeMap::new();
     let (mut name, mut now) = (String::new(), Starts::default());
+    // Whether the stage has said its command itself.
+    let mut has_command = false;
     let joined = text.replace("\\\r\n", " ").replace("\\\n", " ");
     for line in joined.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
         let (instruction, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
@@ -56,6 +79,7 @@ fn starts(text: &str, target: Option<&str>) -> Starts {
                 let words: Vec<_> = rest.split_whitespace().filter(|word| !word.starts_with("--")).collect();
                 // A stage begins with what the one has that it is made from.
                 now = words.first().and_then(|from| stages.get(*from)).cloned().unwrap_or_default();
+                has_command = false;
                 if let [_, as_, own] = words[..]
                     && as_.eq_ignore_ascii_case("as")
                 {
@@ -63,8 +87,11 @@ fn starts(text: &str, target: Option<&str>) -> Starts {
                 }
             }
             // With another entrypoint, the command of the image that it is made from is gone.
-            "ENTRYPOINT" => now = Starts { entrypoint: words(rest), command: Vec::new(), ..now },
-            "CMD" => now.command = words(rest),
+            "ENTRYPOINT" => {
+                let command = if has_command { std::mem::take(&mut now.command) } else { Vec::new() };
+                now = Starts { entrypoint: words(rest), command, ..now };
+            }
+            "CMD" => (now.command, has_command) = (words(rest), true),
             "EXPOSE" => now.port = now.port.or(rest.split(['/', ' ']).next().and_then(|port| port.parse().ok())),
             _ => {}
         }
@@ -92,7 +119,25 @@ mod tests {
         assert_eq!(of(Some("base")), ("node".into(), "a.js".into()));
         assert_eq!(of(Some("dev")), ("node".into(), "dev.js --watch".into()));
         assert_eq!(of(None), ("/bin/sh -c exec node".into(), String::new()));
+        assert_eq!(starts("FROM x\nCMD [\"serve\"]\nENTRYPOINT [\"./run\"]\n", None).command, ["serve"]);
         assert_eq!(starts("", None), Starts::default());
         assert_eq!(starts("FROM x\nEXPOSE 8080/tcp 9000\n", None).port, Some(8080));
+    }
+
+    #[test]
+    fn what_is_built_from_elsewhere_is_not_of_the_folder() {
+        for (context, is_it) in [
+            (".", true),
+            ("./app", true),
+            ("app/../web", true),
+            ("..", false),
+            ("./../web", false),
+            ("/srv/app", false),
+            ("https://example.com/app.git", false),
+            ("git@example.com:app.git", false),
+        ] {
+            let built = Built { context: context.into(), ..Built::default() };
+            assert_eq!(built.is_below(), is_it, "{context}");
+        }
     }
 }

@@ -9,6 +9,7 @@ mod dockerfile;
 mod expand;
 mod flaws;
 mod kept;
+pub(crate) mod migrating;
 mod outside;
 mod shape;
 pub(crate) mod taskdef;
@@ -23,9 +24,9 @@ use crate::account::Account;
 use crate::mistakes;
 use shape::{Local, Over as _};
 
-pub(crate) use compose::{Compose, Said, Service as ComposeService, told_its_port};
-pub(crate) use definitions::plain;
-pub(crate) use dockerfile::Built;
+pub(crate) use compose::{Compose, Said, Service as ComposeService, on_this_machine, told_in, told_its_port};
+pub(crate) use definitions::{is_here, plain};
+pub(crate) use dockerfile::{Built, Starts};
 pub(crate) use kept::Database;
 
 /// The name of the file, beside the application's `deploy.yaml`.

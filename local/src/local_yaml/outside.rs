@@ -10,7 +10,8 @@ const HOSTS: [&str; 9] = ["HOST", "HOSTNAME", "ADDR", "ADDRESS", "SERVER", "HOST
 /// A variable's value with the services that run outside where they are on this machine, as `HOST` or `HOST:PORT`.
 pub(crate) fn reached(variable: &str, value: &str, outside: &BTreeMap<String, String>) -> String {
     let is_host = HOSTS.iter().any(|last| variable.to_uppercase().ends_with(last));
-    outside.iter().fold(value.to_owned(), |value, (service, at)| {
+    let named = outside.iter().filter(|(service, _)| !service.is_empty());
+    named.fold(value.to_owned(), |value, (service, at)| {
         let host = at.split(':').next().unwrap_or_default();
         if is_host && value == *service {
             return host.to_owned();
@@ -98,6 +99,8 @@ mod tests {
         ] {
             assert_eq!(reached(variable, value, &outside), expected, "{variable}={value}");
         }
+        let nameless = [(String::new(), "localhost".to_owned())].into();
+        assert_eq!(reached("DB_HOST", "db", &nameless), "db");
         let said =
             [("DB_HOST", "db"), ("DB_PORT", "5432"), ("REDIS_HOST", "redis"), ("REDIS_PORT", "6379"), ("PORT", "80")];
         let said = said.map(|(name, value)| (name.to_owned(), value.to_owned())).into();

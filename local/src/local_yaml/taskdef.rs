@@ -218,7 +218,7 @@ fn of_another_type(fields: &serde_json::Map<String, Value>) -> Vec<String> {
             // What is null was left out.
             let Some(value) = holder.get(*name).filter(|value| !value.is_null()) else { continue };
             if let Some(expected) = misfit(value, *holds) {
-                wrong.push(format!("{at}`{name}` is {expected}, not {value}"));
+                wrong.push(format!("{at}`{name}` is {expected}"));
             }
         }
     };
@@ -238,20 +238,48 @@ fn of_another_type(fields: &serde_json::Map<String, Value>) -> Vec<String> {
     wrong
 }
 
-/// What is expected, where it is something else.
-fn misfit(value: &Value, holds: Holds) -> Option<&'static str> {
-    let all = |fits: &dyn Fn(&Value) -> bool| value.as_array().is_some_and(|items| items.iter().all(fits));
-    match holds {
-        Holds::Text if value.is_string() => None,
-        Holds::Text => Some("text in quotes"),
-        Holds::Number if value.is_i64() || value.is_u64() => None,
-        Holds::Number => Some("a number without quotes"),
-        Holds::Flag if value.is_boolean() => None,
-        Holds::Flag => Some("true or false, without quotes"),
-        Holds::Texts if all(&Value::is_string) => None,
-        Holds::Texts => Some("a list of texts"),
-        Holds::Pairs(names) if all(&|item| names.iter().all(|name| item[*name].is_string())) => None,
-        Holds::Pairs(_) => Some("a list of objects whose fields are texts in quotes"),
+/// What is expected, where it is something else; what may hold a secret is told by its type alone.
+fn misfit(value: &Value, holds: Holds) -> Option<String> {
+    let shown = match value {
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        scalar => scalar.to_string(),
+    };
+    let expected = match holds {
+        Holds::Text if value.is_string() => return None,
+        Holds::Text => "text in quotes",
+        Holds::Number if value.is_i64() || value.is_u64() => return None,
+        Holds::Number => "a number without quotes",
+        Holds::Flag if value.is_boolean() => return None,
+        Holds::Flag => "true or false, without quotes",
+        Holds::Texts => {
+            let Some(items) = value.as_array() else { return Some(format!("a list of texts, not {}", kind(value))) };
+            let at = items.iter().position(|item| !item.is_string())?;
+            return Some(format!("a list of texts, and its item {} is {}", at + 1, kind(&items[at])));
+        }
+        Holds::Pairs(names) => {
+            let what = "a list of objects whose fields are texts in quotes";
+            let Some(items) = value.as_array() else { return Some(format!("{what}, not {}", kind(value))) };
+            let wrong = |(at, item): (usize, &Value)| {
+                let field = names.iter().find(|name| !item[**name].is_string())?;
+                let which =
+                    item["name"].as_str().map_or_else(|| format!("item {}", at + 1), |name| format!("`{name}`"));
+                Some(format!("{what}, and `{field}` of {which} is {}", kind(&item[*field])))
+            };
+            return items.iter().enumerate().find_map(wrong);
+        }
+    };
+    Some(format!("{expected}, not {shown}"))
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "missing",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
     }
 }
 
@@ -298,8 +326,8 @@ mod tests {
                 "`cpu` is text in quotes, not 256",
                 "container `web`: `cpu` is a number without quotes, not \"10\"",
                 "container `web`: `essential` is true or false, without quotes, not \"true\"",
-                "container `web`: `command` is a list of texts, not \"serve\"",
-                "container `web`: `environment` is a list of objects whose fields are texts in quotes, not [{\"name\":\"A\",\"value\":1}]",
+                "container `web`: `command` is a list of texts, not text",
+                "container `web`: `environment` is a list of objects whose fields are texts in quotes, and `value` of `A` is a number",
                 "container `web`: portMappings: `containerPort` is a number without quotes, not \"8000\"",
             ]
         );

@@ -222,6 +222,8 @@ fn a_task_definition_is_taken_as_people_have_it() {
             {"name": "blog", "command": ["./blog"], "secrets": [{"name": "TOKEN", "valueFrom": "/blog/token"}],
              "environmentFiles": [{"value": "arn:aws:s3:::blog/web.env", "type": "s3"}]},
             {"name": "agent", "image": "agent"},
+            // Arguments of its image's entrypoint.
+            {"name": "collector", "image": "collector", "command": ["--config=/etc/ecs/default.yaml"]},
         ],
     }});
     let files = [("deploy.yaml", blog.as_str()), ("local.yaml", local), ("web.json", &described.to_string())];
@@ -235,12 +237,12 @@ fn a_task_definition_is_taken_as_people_have_it() {
     assert_eq!(found["containerDefinitions"].as_array().unwrap().len(), 1);
     let notes = [
         "containers.blog-web: the `environmentFiles` of `blog` are in S3 and not read here: say below `environment` what they say",
-        "containers.blog-web: agent is not started here: only its image knows its command",
+        "containers.blog-web: agent, collector are not started here: only an image has what is started",
     ];
     assert_eq!(account.notes, notes, "and in both environments they are said once");
     let files = [("deploy.yaml", unnamed.as_str()), ("local.yaml", local), ("web.json", &described.to_string())];
     let refused = Folder::with("taskdef-unnamed", &files).read().unwrap_err().to_string();
-    let said = "deploy.yaml: tasks.migrate: its task definition `blog-web` has 2 containers (blog, agent): say which `container` gets";
+    let said = "deploy.yaml: tasks.migrate: its task definition `blog-web` has 3 containers (blog, agent, collector): say which `container` gets";
     assert!(refused.contains(said), "{refused}");
     for (from, to, said) in [
         ("{\"tags\"", "{tags", "web.json:1:2: it is no JSON: key must be a string"),

@@ -13,7 +13,8 @@ pub(super) fn lines_of(
     outside: &dyn Fn(&str) -> Option<String>,
 ) -> Result<BTreeMap<String, String>, String> {
     let mut variables = BTreeMap::new();
-    let (mut rest, mut number) = (text, 1);
+    // Some editors begin a file with a mark of its encoding.
+    let (mut rest, mut number) = (text.trim_start_matches('\u{feff}'), 1);
     while !rest.is_empty() {
         let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
         let whole = line.trim();
@@ -212,6 +213,7 @@ mod tests {
         ] {
             assert_eq!(lines_of(text, &outside).unwrap()["A"], value, "{text}");
         }
+        assert_eq!(lines_of("\u{feff}A=1", &outside).unwrap()["A"], "1");
         let second = lines_of("A=\"one\ntwo\"\nB=2\n", &outside).unwrap();
         assert_eq!(second["B"], "2");
         let said = lines_of("A=\"x\ny\"\n\nB='open\n", &outside).unwrap_err();

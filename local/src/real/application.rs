@@ -94,7 +94,7 @@ impl Application {
     /// The commit that changed the folder last, when it is in a git repository.
     fn commit(&self) -> Option<Commit> {
         let mut git = std::process::Command::new("git");
-        git.arg("-C").arg(&self.folder).args(["log", "-1", "--format=%H%n%aI%n%s", "--", "."]);
+        git.arg("-C").arg(&self.folder).args(["log", "-1", "--no-show-signature", "--format=%H%n%aI%n%s", "--", "."]);
         let output = git.stderr(Stdio::null()).output().ok().filter(|output| output.status.success())?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let mut lines = text.lines().map(str::to_owned);
@@ -104,7 +104,8 @@ impl Application {
     /// The log of the folder, as a build leaves it; empty when it is in no repository.
     fn log(&self) -> Vec<u8> {
         let mut git = std::process::Command::new("git");
-        git.arg("-C").arg(&self.folder).args(["log", "-n", "100", "--format=%H%x09%an%x09%aI%x09%s", "--", "."]);
+        let format = "--format=%H%x09%an%x09%aI%x09%s";
+        git.arg("-C").arg(&self.folder).args(["log", "-n", "100", "--no-show-signature", format, "--", "."]);
         let output = git.stderr(Stdio::null()).output().ok().filter(|output| output.status.success());
         output.map(|output| output.stdout).unwrap_or_default()
     }
@@ -123,7 +124,9 @@ impl Application {
         let image = format!("{}:{tag}", self.build.image);
         let command: Vec<_> = self.build.command.iter().map(|word| word.replace("{image}", &image)).collect();
         run(&self.folder, &command, &BTreeMap::new()).await?;
-        self.images.make(&image)?;
+        // A copy of much takes its time, and whoever stops the release meanwhile does not wait for it.
+        let (images, name) = (self.images.clone(), image.clone());
+        tokio::task::spawn_blocking(move || images.make(&name)).await.map_err(|error| error.to_string())??;
         let manifest = std::fs::read(self.folder.join(shared::manifest::FILE)).map_err(|error| error.to_string())?;
         let detail = json!({"ImageURI": image}).to_string().into_bytes();
         let files = [
@@ -222,9 +225,17 @@ async fn ended(mut child: Child) -> std::io::Result<(ExitStatus, String)> {
     Ok((status, String::from_utf8_lossy(&said).into_owned()))
 }
 
+/// How much of a command's output is kept, in bytes: its last lines say why it failed.
+const KEPT: usize = 1024 * 1024;
+
 async fn keep(mut from: impl AsyncRead + Unpin, said: Arc<Mutex<Vec<u8>>>) {
     let mut some = [0; 8192];
     while let Ok(read @ 1..) = from.read(&mut some).await {
-        said.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&some[..read]);
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.extend_from_slice(&some[..read]);
+        if said.len() > 2 * KEPT {
+            let old = said.len() - KEPT;
+            drop(said.drain(..old));
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: a container's lines are all told before its end is; nothing of its process group outlives it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -49,6 +49,14 @@ impl Containers {
         ports.iter().find(|(key, _)| is_it(key)).map(|(_, port)| *port)
     }
 
+    /// Where it runs: in what its image has, or in a folder of that. A path within a container's own image leads nowhere here.
+    fn folder(&self, start: &Start) -> PathBuf {
+        let image = self.images.of(&start.image);
+        let own = Path::new(&start.folder);
+        let is_below = own.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if is_below && image.join(own).is_dir() { image.join(own) } else { image }
+    }
+
     pub(super) fn signal(&self, task: &str, container: &str, kill: bool) {
         let key = (task.to_owned(), container.to_owned());
         if let Some(group) = self.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
@@ -69,7 +77,7 @@ impl Containers {
         if self.are_ending() {
             return;
         }
-        let (folder, engine) = (self.images.of(&start.image), self.engine);
+        let (folder, engine) = (self.folder(&start), self.engine);
         tokio::spawn(async move {
             let port = start.port.and_then(|_| free_port());
             let (task, container) = (start.task.clone(), start.container.clone());
@@ -187,7 +195,7 @@ async fn run(machine: Machine, start: Start, mut child: Child, group: supervisor
         target.map(|(check, port)| tokio::spawn(health::ask_target(machine.clone(), task.clone(), port, check))),
         start.check.clone().map(|mut check| {
             check.command = engine::check(containers.engine, &start, port, &check.command);
-            let (folder, environment) = (containers.images.of(&start.image), environment(&start, port));
+            let (folder, environment) = (containers.folder(&start), environment(&start, port));
             tokio::spawn(health::ask_container(machine.clone(), key.clone(), check, folder, environment))
         }),
     ];

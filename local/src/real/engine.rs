@@ -80,6 +80,7 @@ mod tests {
             container: "web".into(),
             image: "registry.example/blog:1".into(),
             entry_point: 2,
+            folder: String::new(),
             command: ["./entry", "-x", "serve", "{port}"].map(str::to_owned).into(),
             environment: BTreeMap::new(),
             port: Some(8000),

@@ -46,9 +46,16 @@ impl Images {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&unfinished)(error)),
             _ => {}
         }
+        std::fs::create_dir_all(&self.folder).map_err(failed(&self.folder))?;
+        super::leave_out_of_git(&self.folder);
+        let mut is_empty = files.is_empty();
         for entry in source(&self.application) {
             let path = entry.map_err(|error| error.to_string())?;
+            is_empty = false;
             self.copy(&path, &unfinished).map_err(failed(&path))?;
+        }
+        if is_empty {
+            return Err(format!("{}: git has no file of it, so its image would be empty", self.application.display()));
         }
         for file in files {
             let path = self.application.join(file);
@@ -86,8 +93,12 @@ impl Images {
         if let Some(parent) = target.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        if !kind.is_symlink() {
+        if kind.is_file() {
             return std::fs::copy(path, target).map(drop);
+        }
+        // A socket, or a pipe, is nobody's on the other side.
+        if !kind.is_symlink() {
+            return Ok(());
         }
         if target.symlink_metadata().is_ok() {
             return Ok(());
@@ -108,7 +119,8 @@ impl Images {
     /// Removes the oldest; that it cannot be removed is no reason to fail.
     fn prune(&self) {
         let Ok(entries) = self.folder.read_dir() else { return };
-        let dated = entries.flatten().filter_map(|one| Some((one.metadata().ok()?.modified().ok()?, one.path())));
+        let made = entries.flatten().filter(|one| one.file_type().is_ok_and(|kind| kind.is_dir()));
+        let dated = made.filter_map(|one| Some((one.metadata().ok()?.modified().ok()?, one.path())));
         let mut dated: Vec<_> = dated.collect();
         dated.sort();
         for (_, old) in dated.iter().rev().skip(KEPT) {

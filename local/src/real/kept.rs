@@ -97,6 +97,7 @@ pub fn write(folder: &Path, state: &Path, world: &World) -> Result<(), Mistake> 
     }
     // Whatever the umask is: what others could write into is not read again.
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&fresh).map_err(failed)?;
+    super::leave_out_of_git(&fresh);
     let mut listed = Vec::new();
     for (at, object) in world.kept_objects(FOLDER).into_iter().enumerate() {
         let file = format!("{at}.object");

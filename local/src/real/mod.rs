@@ -346,19 +346,34 @@ fn ports(account: &Account) -> impl Iterator<Item = (String, u16)> {
 pub fn state_folder(parent: &Path) -> Result<PathBuf, Mistake> {
     use std::os::unix::fs::DirBuilderExt as _;
     let failed = |error: std::io::Error| Mistake(format!("{}: {error}", parent.display()));
+    let is_for_runs_alone = !parent.exists() || parent.ends_with(".cutover");
     std::fs::DirBuilder::new().mode(0o700).recursive(true).create(parent).map_err(failed)?;
     is_own(parent)?;
+    if is_for_runs_alone {
+        leave_out_of_git(parent);
+    }
     let name = Time::of_system().to_string().replace([':', 'Z'], "");
     for n in 0..100 {
         let folder = parent.join(if n == 0 { name.clone() } else { format!("{name}-{n}") });
         // Made here and by nobody else, through no link of anybody's: databases and logs are the developer's own.
         match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
-            Ok(()) => return folder.canonicalize().map_err(failed),
+            Ok(()) => {
+                leave_out_of_git(&folder);
+                return folder.canonicalize().map_err(failed);
+            }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(failed(error)),
         }
     }
     Err(Mistake(format!("{}: there are a hundred folders of this second already", parent.display())))
+}
+
+/// What runs here leave has databases and variables, and is nobody's to commit: git, and whatever reads what git ignores, passes it over.
+/// Only in a folder that was made for it. That the file cannot be written is no reason not to begin.
+fn leave_out_of_git(folder: &Path) {
+    if let Ok(mut file) = std::fs::File::create_new(folder.join(".gitignore")) {
+        drop(std::io::Write::write_all(&mut file, b"# Of `cargo run -- release`: nothing here is for git.\n*\n"));
+    }
 }
 
 /// That a folder is the developer's own: whoever else may write into it could put a link where a database is to be, and run
@@ -404,6 +419,15 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("cutover-state-{}", std::process::id()));
         let state = state_folder(&folder.join("state")).unwrap();
         assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+        // Nothing of it is for git; what is ignored in a folder of the developer's own is his affair.
+        std::fs::DirBuilder::new().create(folder.join("mine")).unwrap();
+        std::fs::set_permissions(folder.join("mine"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mine = state_folder(&folder.join("mine")).unwrap();
+        for (ignored, is_it) in
+            [(&*state, true), (&*mine, true), (&*folder.join("state"), true), (&*folder.join("mine"), false)]
+        {
+            assert_eq!(ignored.join(".gitignore").exists(), is_it, "{}", ignored.display());
+        }
         std::os::unix::fs::symlink(folder.join("state"), folder.join("link")).unwrap();
         std::fs::create_dir(folder.join("open")).unwrap();
         std::fs::set_permissions(folder.join("open"), std::fs::Permissions::from_mode(0o777)).unwrap();

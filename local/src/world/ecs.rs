@@ -103,6 +103,8 @@ pub struct Container {
     reason: Option<String>,
     /// How many words of the command are the image's ENTRYPOINT.
     entry_point: usize,
+    /// Where in its image it starts, where its definition says so.
+    folder: String,
     command: Vec<String>,
     environment: BTreeMap<String, String>,
     pub(super) port: Option<u16>,
@@ -110,7 +112,7 @@ pub struct Container {
     /// What that has found.
     pub(super) health: Option<Health>,
     host_port: Option<u16>,
-    logs: Option<(String, String, String)>,
+    pub(super) logs: Option<(String, String, String)>,
     stop_timeout: u64,
 }
 

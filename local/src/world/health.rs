@@ -64,6 +64,7 @@ impl ContainerCheck {
         let check = defined.get("healthCheck")?;
         let words: Vec<_> = check.get("command")?.as_array()?.iter().filter_map(Value::as_str).collect();
         let command: Vec<&str> = match words.as_slice() {
+            ["NONE", ..] => return None,
             ["CMD", command @ ..] => command.to_vec(),
             ["CMD-SHELL", line] | [line] => vec!["/bin/sh", "-c", line],
             _ => return None,

@@ -124,6 +124,8 @@ pub struct Start {
     pub image: String,
     /// How many words of its command are its ENTRYPOINT.
     pub entry_point: usize,
+    /// Where in its image it starts, where its definition says so: a folder of the application's, unless it is a container's own path.
+    pub folder: String,
     /// Its command, after its ENTRYPOINT.
     pub command: Vec<String>,
     /// Its environment.

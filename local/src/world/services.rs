@@ -333,6 +333,9 @@ impl World {
         }
         let lines = self.lines_of_task(&task.arn);
         match lines.as_slice() {
+            [] if container.logs.is_none() => {
+                said.push_str("; what it writes is read here only with the log driver `awslogs`, which its definition does not have");
+            }
             [] => said.push_str("; it has written nothing"),
             _ => said.push_str(". Its last lines:"),
         }

@@ -2,7 +2,7 @@
 
 use saphyr::{MarkedYaml, YamlData};
 
-use super::Reader;
+use super::{Reader, is_null};
 use crate::mistakes::{entries, scalar};
 
 /// Where debuggers listen: nobody's customers come there.
@@ -47,7 +47,14 @@ impl Reader<'_> {
             self.find(item, &format!("`{text}` is no port: write it as \"8080\" or \"80:8080\""));
             return None;
         };
-        let at = published.and_then(scalar).or_else(|| parts.next().map(str::to_owned));
+        let at = match published.filter(|node| !is_null(node)) {
+            Some(node) => self.text(node),
+            None => parts.next().map(str::to_owned),
+        };
+        let at = at.filter(|at| !at.is_empty());
+        if let Some(wrong) = at.as_deref().filter(|at| first(at).is_none()) {
+            self.find(item, &format!("`{wrong}` is no port of this machine: write it as \"8080\" or \"80:8080\""));
+        }
         Some((port, at.as_deref().and_then(first).filter(|at| *at != port)))
     }
 }
@@ -56,6 +63,24 @@ impl Reader<'_> {
 pub(crate) fn told_its_port(port: u16, command: &[String]) -> Vec<String> {
     let port = port.to_string();
     command.iter().map(|word| if *word == port { "{port}".to_owned() } else { told(&port, word) }).collect()
+}
+
+/// What would answer to the whole network answers to this machine alone: in a container all addresses are its own, and a process has this
+/// machine's.
+pub(crate) fn on_this_machine(word: &str) -> String {
+    let mut out = String::new();
+    let mut rest = word;
+    while let Some(at) = ["0.0.0.0", "[::]"].iter().filter_map(|all| rest.find(all)).min() {
+        let (before, found) = rest.split_at(at);
+        let after = &found[if found.starts_with('[') { "[::]".len() } else { "0.0.0.0".len() }..];
+        out.push_str(before);
+        let begins = !out.ends_with(|last: char| last.is_ascii_alphanumeric() || last == '.');
+        let ends = !after.starts_with(|next: char| next.is_ascii_alphanumeric() || matches!(next, '.' | '/'));
+        out.push_str(if begins && ends { "127.0.0.1" } else { &found[..found.len() - after.len()] });
+        rest = after;
+    }
+    out.push_str(rest);
+    out
 }
 
 fn told(port: &str, word: &str) -> String {
@@ -85,6 +110,22 @@ pub(crate) fn told_in(port: u16, name: &str, value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_listens_for_the_whole_network_listens_for_this_machine() {
+        for (word, expected) in [
+            ("0.0.0.0", "127.0.0.1"),
+            ("0.0.0.0:8000", "127.0.0.1:8000"),
+            ("gunicorn -b 0.0.0.0:{port} app", "gunicorn -b 127.0.0.1:{port} app"),
+            ("--bind=[::]:8000", "--bind=127.0.0.1:8000"),
+            ("http://0.0.0.0:8000/a", "http://127.0.0.1:8000/a"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("2a00:[::]x", "2a00:[::]x"),
+        ] {
+            assert_eq!(on_this_machine(word), expected, "{word}");
+        }
+    }
 
     #[test]
     fn a_command_is_told_its_port_wherever_it_says_it_and_nowhere_else() {

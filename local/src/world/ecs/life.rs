@@ -26,6 +26,7 @@ impl World {
                 container: container.name.clone(),
                 image: container.image.clone(),
                 entry_point: container.entry_point,
+                folder: container.folder.clone(),
                 command: container.command.clone(),
                 environment: container.environment.clone(),
                 port: container.port,

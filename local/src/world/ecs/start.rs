@@ -217,7 +217,8 @@ impl World {
         environment.insert("AWS_ENDPOINT_URL_SQS".into(), format!("{}/sqs", self.endpoint));
         environment.insert("ECS_AGENT_URI".into(), format!("{}/agent/{task}", self.endpoint));
         environment.insert("ECS_CONTAINER_METADATA_URI_V4".into(), format!("{}/agent/{task}/v4/{name}", self.endpoint));
-        let logs = defined.pointer("/logConfiguration/options").map(|options| {
+        let options = defined.pointer("/logConfiguration/options");
+        let logs = options.filter(|options| options.get("awslogs-group").is_some()).map(|options| {
             let region = options.get("awslogs-region").and_then(Value::as_str).unwrap_or(region).to_owned();
             let prefix = text(options, "awslogs-stream-prefix");
             (region, text(options, "awslogs-group"), format!("{prefix}/{name}/{task}"))
@@ -230,6 +231,7 @@ impl World {
             exit_code: None,
             reason: None,
             entry_point,
+            folder: text(defined, "workingDirectory"),
             command,
             environment,
             port: port.and_then(|port| u16::try_from(port).ok()),
