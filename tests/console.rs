@@ -103,6 +103,11 @@ fn a_release_is_watched_started_approved_rejected_stopped_and_retried_by_clickin
     browser.until(&shows("#lines", "one more line"));
     assert_eq!(browser.text("return document.querySelector('.approval input[name=summary]').value"), "Looks good");
     assert_eq!(browser.text("return document.activeElement.name"), "summary", "and so does the focus");
+    // Who ends it with Enter has not answered.
+    browser.press(ENTER);
+    write(&served, &browser, &["us | another line"]);
+    browser.until(&shows("#lines", "another line"));
+    assert_eq!(browser.eval("return document.querySelectorAll('.approval').length"), 1, "nobody has answered");
     // Who does not see it is told.
     let heard = browser.text("return document.querySelector('[role=status]').innerText");
     assert!(heard.contains("waits for your answer"), "{heard}");

@@ -329,11 +329,13 @@ fn what_one_refused_look_failed_before_anything_was_begun_there_is_not_begun_and
 #[test]
 fn a_deployment_that_was_stopped_since_one_look_at_it_was_refused_is_waited_for() {
     // While traffic may move, statuses are read every five seconds: the action was over before it had seen its stop come about.
-    for operation in ["BatchGetDeployments", "BatchGetDeploymentTargets", "ListTasks"] {
-        for nth in share(0..6, 3, 0) {
+    for operation in ["BatchGetDeployments", "BatchGetDeploymentTargets"] {
+        for nth in share(0..2, 2, 0) {
             let of = Calls { function: Some("deploy-services"), operation: Some(operation), writes: false };
             let faults = vec![Fault::Once { what: Meddling::Refuse, of, nth }];
-            keeps_the_laws(&Plan { seed: 121_124, shape: without_barrier(Duration::from_secs(60)), faults });
+            let plan = Plan { seed: 121_124, shape: without_barrier(Duration::from_secs(60)), faults };
+            keeps_the_laws(&plan);
+            assert!(play(&plan, true).story.iter().any(|line| line.ends_with("<-- Refuse")), "{operation} {nth}");
         }
     }
 }

@@ -240,7 +240,7 @@ fn a_hundred_containers_are_handed_over_from_job_to_job_without_a_line_lost_or_d
     };
     let change_stack = |stack: &mut local::template::Stack| {
         for function in &mut stack.functions {
-            function.timeout = function.timeout.min(40);
+            function.timeout = function.timeout.min(60);
         }
     };
     let account = with_sidecar(&Setting::default().account);

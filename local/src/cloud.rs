@@ -13,6 +13,20 @@ use shared::aws::{Aws, Place};
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The way to the account of the usual credentials. Without a Region, what is there would be looked for in another one.
+///
+/// # Errors
+/// None is configured.
+pub(crate) async fn configured() -> Result<Aws, crate::Mistake> {
+    let aws = Aws::from_env().await;
+    match aws.config().region() {
+        Some(_) => Ok(aws),
+        None => Err(crate::Mistake(
+            "no Region is configured: set AWS_REGION, or a profile that has one (AWS_PROFILE)".into(),
+        )),
+    }
+}
+
 /// Who is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Service {

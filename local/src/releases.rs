@@ -157,6 +157,11 @@ pub fn find(entries: &[Entry], name: &str) -> Result<Record, Mistake> {
     }
 }
 
+/// Whether one of these is called so: then no older one need be read.
+pub(crate) fn is_among(records: &[Record], name: &str) -> bool {
+    records.iter().any(|one| one.execution.starts_with(name) || one.commit.id.starts_with(name))
+}
+
 fn several(name: &str, all: &[Record]) -> Mistake {
     let each: Vec<_> = all.iter().map(|one| format!("{} ({})", short(&one.execution), one.what())).collect();
     Mistake(format!("`{name}` is several releases: {}. Name one by more of its id", each.join(", ")))

@@ -87,8 +87,9 @@ impl Show {
     /// A view on the terminal, or in plain lines when there is none.
     #[must_use]
     pub fn new() -> Self {
-        let bars =
-            std::io::stdout().is_terminal().then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stdout()));
+        // On one that can move no cursor (TERM=dumb), nothing of it would be drawn.
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
+        let bars = (std::io::stdout().is_terminal() && !bars.is_hidden()).then_some(bars);
         Self { bars, running: BTreeMap::new(), known: BTreeMap::new(), lines: BTreeMap::new(), told: 0, begun: None }
     }
 
@@ -136,12 +137,14 @@ impl Show {
     /// Shows what is new.
     pub fn refresh(&mut self, machine: &Machine, execution: &str) {
         self.notes(machine);
+        // Printed once the world is let go: nothing waits for a terminal that stands still.
+        let told: Vec<_> = machine.world().told(self.told).iter().map(|told| told.line()).collect();
+        for line in &told {
+            self.timed(machine.now(), &style(outside(line)).dim().to_string());
+        }
+        self.told += told.len();
         let (actions, new) = {
             let world = machine.world();
-            for told in world.told(self.told) {
-                self.timed(machine.now(), &style(outside(&told.line())).dim().to_string());
-            }
-            self.told += world.told(self.told).len();
             (world.actions(execution), world.release_news(execution, &mut self.lines))
         };
         // Everything in the order in which it happened; at the same moment, what ended goes before what began.

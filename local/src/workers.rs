@@ -36,7 +36,7 @@ pub(crate) async fn shown(stack: &str) -> Result<String, Mistake> {
         scheduler_role: String::new(),
         dead_letters: String::new(),
     };
-    let config = Aws::from_env().await.config().clone();
+    let config = crate::cloud::configured().await?.config().clone();
     let aws = Aws::new(&config, Settings { workers: Some(workers), ..Settings::default() });
     look(&aws, stack).await.map_err(|error| Mistake(error.message().to_owned()))
 }

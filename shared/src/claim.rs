@@ -58,12 +58,20 @@ struct Holder {
     /// When it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     begun: Option<Time>,
+    /// Whether it has not claimed the job itself, and nobody else was known to have.
+    #[serde(default, skip_serializing_if = "is_false")]
+    is_in_doubt: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 impl Holder {
     fn new(invocation: &Invocation) -> Self {
         let (request, life) = (written(invocation.request), fastrand::u64(..));
-        Self { request, life, begun: Some(invocation.clock.now()) }
+        Self { request, life, begun: Some(invocation.clock.now()), is_in_doubt: false }
     }
 
     /// What becomes of a job that nobody claims, and that `holder` was written down for first. An event that came again within seconds
@@ -100,7 +108,7 @@ pub(crate) async fn take(
     invocation: Invocation,
 ) -> Result<Taken, Error> {
     let late = invocation.clock.now().since(claim.polled) >= REDELIVERY;
-    let claimed = claimed(codepipeline, (job, claim), late, invocation.clock).await?;
+    let (claimed, is_sure) = claimed(codepipeline, (job, claim), late, invocation.clock).await?;
     let taken = match claimed {
         Some(Claimed::Ours) => Taken::Ours,
         Some(Claimed::Before) if late => return Ok(taken_before(aws, job, &invocation).await),
@@ -128,6 +136,8 @@ pub(crate) async fn take(
         let own = Holder::new(&invocation);
         let holder = tokio::time::timeout(WRITING, holder(&aws.bucket(bucket), job, &own)).await;
         let holder = holder.ok().flatten();
+        // Who goes on in doubt has not claimed it: CodePipeline has let this one do so.
+        let holder = holder.filter(|holder| !(holder.is_in_doubt && is_sure));
         if !holder.as_ref().is_none_or(|holder| own.may_go_on(holder, late)) {
             info!(job = job.id, "somebody else has claimed this job at the same moment, and does it");
             return Ok(Taken::Not);
@@ -141,11 +151,24 @@ pub(crate) async fn take(
     Ok(taken)
 }
 
-/// What becomes of a job that was claimed before, when its event comes late. Of the function that claimed it this is the same event, unless
-/// another one's name is written there. No name is written now: the claim may have failed since the job was polled again and has another
-/// nonce (unconfirmed), and then nobody has it yet.
+/// What becomes of a job that was claimed before, when its event comes late. Whoever has just claimed it writes its name within moments. Where
+/// nobody has, the function of this very event has died before it could; or the claim has failed since the job was polled again and has
+/// another nonce (unconfirmed), and nobody has it yet. So this one's name is written as one in doubt: of several, one goes on, and whoever
+/// surely claims it does it all the same.
 async fn taken_before(aws: &Aws, job: &Job, invocation: &Invocation) -> Taken {
-    match name_of(aws, job).await {
+    let Some(bucket) = aws.settings().bucket.as_deref() else { return Taken::Again };
+    let asked = invocation.clock.now();
+    let mut found = name_of(aws, job).await;
+    while found.is_none() && invocation.clock.now().since(asked) < WRITING {
+        tokio::time::sleep(PAUSE).await;
+        found = name_of(aws, job).await;
+    }
+    if found.is_none() {
+        let own = Holder { is_in_doubt: true, ..Holder::new(invocation) };
+        let holder = tokio::time::timeout(WRITING, holder(&aws.bucket(bucket), job, &own)).await;
+        found = holder.ok().flatten();
+    }
+    match found {
         Some(holder) if holder.request != written(invocation.request) => {
             info!(job = job.id, "somebody else does this job");
             Taken::Not
@@ -221,7 +244,7 @@ fn written(request: u128) -> String {
     format!("{request:032x}")
 }
 
-/// Claims the job; `None` when CodePipeline said "not now" for too long. Then nothing was claimed: an error here would
+/// Claims the job, with whether that is sure; `None` when CodePipeline said "not now" for too long. Then nothing was claimed: an error here would
 /// only have Lambda deliver the event again when somebody else has the job.
 ///
 /// After a call of which it is not known whether it arrived, the job is claimed by that one or by another function at that very
@@ -231,12 +254,12 @@ async fn claimed(
     (job, claim): (&Job, &Claim),
     late: bool,
     clock: Clock,
-) -> Result<Option<Claimed>, Error> {
+) -> Result<(Option<Claimed>, bool), Error> {
     let (begun, mut in_doubt) = (clock.now(), false);
     loop {
         match codepipeline.claim_once(&job.id, claim).await {
-            Ok(Some(Claimed::Before)) if in_doubt && !late => return Ok(Some(Claimed::Ours)),
-            Ok(Some(known)) => return Ok(Some(known)),
+            Ok(Some(Claimed::Before)) if in_doubt && !late => return Ok((Some(Claimed::Ours), false)),
+            Ok(Some(known)) => return Ok((Some(known), !in_doubt)),
             Ok(None) => in_doubt = true,
             Err(Error::Again(_)) => {}
             Err(stop @ Error::Stop(_)) => return Err(stop),
@@ -252,7 +275,7 @@ async fn claimed(
             job.id
         )));
     }
-    Ok(None)
+    Ok((None, false))
 }
 
 /// Where the one that does a job is written down. Not by its nonce, of which it may get another one each time that it is polled
@@ -292,7 +315,7 @@ mod tests {
 
     #[test]
     fn only_who_is_written_down_goes_on_and_who_comes_late_with_the_same_event() {
-        let holder = |request: &str, life| Holder { request: request.into(), life, begun: None };
+        let holder = |request: &str, life| Holder { request: request.into(), life, begun: None, is_in_doubt: false };
         for (own, found, late, expected) in [
             (holder("a", 1), holder("a", 1), false, true),
             (holder("a", 2), holder("a", 1), false, false),
@@ -311,6 +334,7 @@ mod tests {
             request: request.into(),
             life,
             begun: Some(begun.plus(Duration::from_secs(after))),
+            is_in_doubt: false,
         };
         for (own, expected) in [
             (holder("a", 1, 0), Taken::Ours),

@@ -124,7 +124,12 @@ const TROUBLE: &[&str] = &[
 
 /// What is said where the code is one for wrong requests, and means "not now" all the same: ECS hands on that EC2 throttles it, and makes
 /// one revision of a family at a time. Seen in public reports; documented is neither.
-const AGAIN_IN_WORDS: &[&str] = &["RequestLimitExceeded", "Too many concurrent attempts to create a new revision"];
+const AGAIN_IN_WORDS: &[&str] = &[
+    "RequestLimitExceeded",
+    "ErrorCode: Throttling",
+    "Rate exceeded",
+    "Too many concurrent attempts to create a new revision",
+];
 
 /// Error codes that mean "you may not".
 const REFUSED: &[&str] = &[

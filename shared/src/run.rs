@@ -222,7 +222,7 @@ async fn end_the_rest<S, M>(
     S: Serialize + DeserializeOwned + Default,
     M: Default,
 {
-    let now = invocation.clock.now();
+    let (now, invocation) = (invocation.clock.now(), invocation.to_the_last());
     work.answered = Some(now.plus(invocation.left()).before(REST_BEFORE).max(now));
     let answer = follow(aws, job, invocation, work, undone, step).await;
     info!(job = job.id, answer = answer.name(), message = answer.message(), "its work has ended, too");
@@ -332,7 +332,8 @@ impl<S: Serialize + DeserializeOwned + Default, M: Default> Work<S, M> {
     /// What a job is answered with that a function has died over: the next one goes on where this one began.
     fn hand_over_again(&mut self, now: Time) -> Result<Answer, Error> {
         self.envelope.has_died = true;
-        (self.envelope.cut, self.envelope.sealed) = (Some(now), Some(now));
+        self.envelope.cut = Some(now);
+        self.envelope.date(now);
         let summary = "A function died over this action; another one takes it up.".to_owned();
         Ok(Answer::Continue { token: self.envelope.seal()?, progress: Progress { summary, ..Progress::default() } })
     }
@@ -390,7 +391,7 @@ where
     let came = clock.now();
     loop {
         // Sealed before the step: if time runs out in the middle of it, the next job begins where this look began.
-        envelope.sealed = Some(clock.now());
+        envelope.date(clock.now());
         let token = envelope.seal()?;
         let hand_over = |progress: &Progress| Answer::Continue { token: token.clone(), progress: progress.clone() };
         let run = Run { id: job.run.as_deref(), begun: envelope.begun };

@@ -55,9 +55,9 @@ pub struct Envelope<S> {
     /// When the invocation before was cut short, if it was: what it began last may be shown late, and its id is lost.
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub(crate) cut: Option<Time>,
-    /// When it was written: for how long nobody has gone on with it.
+    /// When it was written, in seconds: for how long nobody has gone on with it.
     #[serde(rename = "z", default, skip_serializing_if = "Option::is_none")]
-    pub(crate) sealed: Option<Time>,
+    sealed: Option<u64>,
     /// How long its looks have failed: a function with little time must give up, too.
     #[serde(default, skip_serializing_if = "Trouble::is_none")]
     pub trouble: Trouble,
@@ -104,9 +104,9 @@ pub fn sealed(token: &str) -> Option<Time> {
     #[derive(Deserialize)]
     struct Dated {
         #[serde(rename = "z")]
-        sealed: Time,
+        sealed: u64,
     }
-    serde_json::from_str(token).ok().map(|Dated { sealed }| sealed)
+    serde_json::from_str(token).ok().map(|Dated { sealed }| Time::from_millis(sealed.saturating_mul(1000)))
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
@@ -154,6 +154,11 @@ impl<S: Serialize + DeserializeOwned + Default> Envelope<S> {
         }
         let written: Self = serde_json::from_str(token).map_err(|error| unreadable(error.to_string()))?;
         Ok(Self { continuations: continuation(token), ..written })
+    }
+
+    /// Notes when it is written.
+    pub fn date(&mut self, now: Time) {
+        self.sealed = Some(now.millis() / 1000);
     }
 
     /// The token's text, for when this invocation is cut short, at the latest at this time.
@@ -212,8 +217,8 @@ mod tests {
     fn a_token_tells_when_it_was_written_and_an_older_one_does_not() {
         let mut envelope = Plain::first("job", Time::from_millis(1));
         assert_eq!(sealed(&envelope.seal().unwrap()), None);
-        envelope.sealed = Some(Time::from_millis(7));
-        assert_eq!(sealed(&envelope.seal().unwrap()), Some(Time::from_millis(7)));
+        envelope.date(Time::from_millis(7_900));
+        assert_eq!(sealed(&envelope.seal().unwrap()), Some(Time::from_millis(7_000)));
         assert_eq!(sealed("no token of ours"), None);
     }
 

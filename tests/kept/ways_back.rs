@@ -89,3 +89,15 @@ fn a_way_back_that_was_stopped_is_taken_back_past_the_pause_of_its_own_way_back_
         keeps_the_laws(&Plan { seed: 52832, shape: two.clone(), faults });
     }
 }
+
+#[test]
+fn a_stop_that_came_too_late_is_followed_by_the_way_back_at_once() {
+    // It was waited for a minute, and the next release took the new version for what ran before it.
+    keeps_the_laws(&Plan::of(200_346));
+}
+
+#[test]
+fn a_quick_way_back_is_known_by_its_image_also_when_the_next_release_has_registered_a_revision() {
+    // The function that went on knew its deployment no more: NOT ROLLED BACK, of what was back.
+    keeps_the_laws(&Plan::of(301_809));
+}

@@ -171,7 +171,8 @@ fn tasks_of(tasks: &[(&str, String)]) -> String {
 /// The release that runs, as the action that deploys is told it.
 fn runs(record: &Record) -> Option<Runs> {
     let began = record.deployments().map(|step| step.began).min()?;
-    Some(Runs { pipeline: record.pipeline.clone(), execution: record.execution.clone(), began })
+    let (pipeline, execution) = (record.pipeline.clone(), record.execution.clone());
+    Some(Runs { pipeline, execution, began, image: Some(record.image.clone()).filter(|image| !image.is_empty()) })
 }
 
 /// "registry/shop@sha256:... to us/web, us/worker".

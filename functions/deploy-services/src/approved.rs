@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn what_was_approved_holds_unless_another_release_deployed_or_began_what_cannot_be_gone_back_behind() {
-        let from = Runs { pipeline: "p".into(), execution: "runs".into(), began: ASKED };
+        let from = Runs { pipeline: "p".into(), execution: "runs".into(), began: ASKED, image: None };
         let what = "execution new, which goes on".to_owned();
         let migrate = vec![("migrate".to_owned(), what)];
         let ran = deployed("runs", 50_000);

@@ -115,6 +115,13 @@ pub(crate) fn before_the_next(deployed: Deployed, newest: &[Sibling], execution:
     Deployed { ended, ..deployed }
 }
 
+/// Whether a later release has deployed with success since this one did: what runs is that one's, also where it is the very same revision,
+/// and nothing is taken back over it.
+pub(crate) fn is_past(deployed: &Deployed, newest: &[Sibling], execution: &str) -> bool {
+    let others = newest.iter().filter(|one| one.deploys && one.execution != execution && one.has_succeeded());
+    deployed.since.is_some() && others.filter_map(|one| one.started).any(|started| Some(started) > deployed.ended)
+}
+
 /// How far a task came.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Came {

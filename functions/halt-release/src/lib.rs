@@ -21,7 +21,7 @@ use shared::{Answer, Aws, Error, Event, Invocation, Job, Journal, Success, Time,
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use decide::{LONGEST, LOOK, LOOK_SELDOM, SETTLED, Verdict, before_the_next, deployed, verdict};
+use decide::{Deployed, LONGEST, LOOK, LOOK_SELDOM, SETTLED, Verdict, before_the_next, deployed, is_past, verdict};
 use event::{Asked, CARRIED, Carried};
 use over::Over;
 use sweep::Sweep;
@@ -185,6 +185,10 @@ impl Sweeping<'_> {
         let mut deployed = deployed(&actions);
         if deployed.since.is_some() && !deployed.has_succeeded {
             deployed = match self.codepipeline.newest_actions(&self.release).await {
+                Ok(newest) if is_past(&deployed, &newest, &self.release.execution) => {
+                    info!("a later release has deployed since: what runs is not this one's");
+                    Deployed { since: None, ..deployed }
+                }
                 Ok(newest) => before_the_next(deployed, &newest, &self.release.execution),
                 Err(again @ Error::Again(_)) => return Err(again),
                 // Where that may not be asked, whose an image is tells.

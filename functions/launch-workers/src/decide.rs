@@ -189,7 +189,8 @@ fn is_lost(place: &Place, seen: &Observation<'_>) -> bool {
 
 /// Whether it waits for a job, and will for a while.
 fn is_idle(place: &Place, kind: &Kind, now: Time) -> bool {
-    let age = now.since(place.started.unwrap_or(place.asked));
+    // One that has not started yet does not end soon, however long that takes.
+    let age = place.started.map_or(Duration::ZERO, |started| now.since(started));
     let ends_soon = kind.live.is_some_and(|live| age + LAST_MOMENTS >= Duration::from_secs(live));
     place.job.is_none() && !ends_soon
 }

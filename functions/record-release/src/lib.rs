@@ -141,8 +141,17 @@ impl Recorder<'_> {
                 if is_known || !is_due(&one, now) {
                     continue;
                 }
+                // Before its record, without which it is told again; but no longer than that may be missed.
+                let is_new = !known.contains_key(&one.id);
+                if is_new && let Err(error) = self.tell_of_the_end(&pipeline, &one).await {
+                    warn!(%error, execution = one.id, "halt-release is not told of its end yet");
+                    if now.since(one.updated) < MISSED {
+                        continue;
+                    }
+                    missed.get_or_insert(error);
+                }
                 match self.record(&pipeline, &one.id, Some(one.updated), now).await {
-                    Ok(true) => self.tell_of_the_end(&pipeline, &one).await?,
+                    Ok(true) => {}
                     Ok(false) => info!(execution = one.id, "it does not show its end yet"),
                     // One that cannot be recorded is no reason to record no other.
                     Err(error) => {

@@ -117,11 +117,12 @@ mod tests {
         assert_eq!(serde_json::from_str::<State>(&text).unwrap(), state);
         let mut envelope = shared::token::Envelope::<State>::first("5a1f3c9e-0000-4000-8000-0123456789ab", state.floor);
         envelope.tries = Some(shared::token::Tries {
-            attempt: 2,
+            attempt: 99,
             before: Some(state.floor),
             started: Some(state.floor),
-            given_up: false,
+            given_up: true,
         });
+        envelope.date(state.floor);
         envelope.state = state;
         envelope.seal().unwrap();
     }

@@ -53,7 +53,10 @@ pub(super) async fn init_here(given: Init) -> Result<ExitCode, Mistake> {
     let beside = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
     let region = std::env::var("AWS_REGION").unwrap_or_else(|_| "us-east-1".into());
     let from = if given.aws {
-        let aws = shared::aws::Aws::from_env().await;
+        let aws = match given.cluster.iter().all(|cluster| cluster.contains('/')) {
+            true => shared::aws::Aws::from_env().await,
+            false => crate::cloud::configured().await?,
+        };
         let mut asked = Vec::new();
         for one in &given.cluster {
             let (region, cluster) =
@@ -115,7 +118,7 @@ pub(super) async fn verify_here(given: Verify) -> Result<ExitCode, Mistake> {
     if manifest.environments.values().any(|environment| environment.role.is_some()) && given.environment.is_some() {
         answers.asker = verify::Asker::OfTheEnvironment(given.home);
     }
-    let aws = shared::aws::Aws::from_env().await;
+    let aws = crate::cloud::configured().await?;
     verify::somebody_asks(&aws).await?;
     let verify::Report { wrong, notes, unasked, unseen } = verify::verify(&aws, &manifest, &answers).await;
     wrong.iter().for_each(|line| show::say(line));

@@ -1,5 +1,6 @@
 //! A release that is followed here from its start to its end, with a person at the terminal.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ pub(super) async fn play(
     show.console(&console);
     let started = machine.call("CodePipeline_20150709.StartPipelineExecution", &start)?;
     let mut execution = started["pipelineExecutionId"].as_str().unwrap_or_default().to_owned();
-    let (mut signals, mut typed) = (Signals::new(), Typed::default());
+    let (mut signals, mut typed) = (Signals::new(), Typed { stays: how.stay, ..Typed::default() });
     let status = loop {
         show.begin(&machine, &execution);
         let followed = follow(&machine, &execution, how.approve, (&mut show, &mut typed), &mut signals).await;
@@ -241,6 +242,8 @@ impl Signals {
 #[derive(Default)]
 struct Typed {
     lines: Option<mpsc::UnboundedReceiver<String>>,
+    /// Whether the run stays up, so that somebody may answer in the console.
+    stays: bool,
     /// Whether something was asked, and not answered yet.
     waits: bool,
     /// What was answered without asking.
@@ -253,11 +256,18 @@ impl Typed {
         self.waits = true;
         match &mut self.lines {
             Some(lines) => while lines.try_recv().is_ok() {},
-            None => self.lines = Some(typed_lines()),
+            None => {
+                let stdin = std::io::stdin();
+                if stdin.is_terminal() {
+                    // What the terminal holds was typed before.
+                    let _ = nix::sys::termios::tcflush(stdin, nix::sys::termios::FlushArg::TCIFLUSH);
+                }
+                self.lines = Some(typed_lines());
+            }
         }
     }
 
-    /// The answer, once there is one. Where nothing can be typed any more, it is no.
+    /// The answer, once there is one. Where nothing can be typed any more, it is no, unless the run stays up for the console.
     async fn answer(&mut self) -> bool {
         if let Some(given) = self.given.take() {
             return given;
@@ -266,7 +276,13 @@ impl Typed {
         let line = lines.recv().await;
         self.waits = false;
         let Some(line) = line else {
-            crate::show::say("Nothing can be typed here, which rejects it: approve with --approve, or in the console.");
+            if self.stays {
+                crate::show::say("Nothing can be typed here: answer in the console.");
+                return std::future::pending().await;
+            }
+            crate::show::say(
+                "Nothing can be typed here, which rejects it: approve with --approve, or stay for the console with --stay.",
+            );
             return false;
         };
         matches!(line.trim().to_lowercase().as_str(), "y" | "yes")

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
-use shared::record::{Entry, History, Store};
+use shared::record::{Entry, History, Record, Store};
 
 use super::{Files, begin, follow};
 use crate::world::KeptObject;
@@ -65,7 +65,11 @@ impl Whose {
 pub(super) async fn list(asked: Releases) -> Result<ExitCode, Mistake> {
     let release = asked.whose.release(asked.folder.as_ref(), asked.release);
     let entries = match asked.whose.aws {
-        true => on_aws(&asked.whose.stack).await?.1,
+        true => {
+            let is_enough =
+                |records: &[Record]| release.as_deref().is_none_or(|name| releases::is_among(records, name));
+            on_aws(&asked.whose.stack, is_enough).await?.1
+        }
         false => here(asked.folder.clone(), &asked.files).await?,
     };
     let said = match &release {
@@ -92,7 +96,11 @@ pub(super) async fn go_back(asked: Rollback) -> Result<ExitCode, Mistake> {
     let behind = if asked.behind.is_empty() { "none".to_owned() } else { asked.behind.join(",") };
     let release = asked.whose.release(asked.folder.as_ref(), asked.release);
     if asked.whose.aws {
-        let (aws, entries) = on_aws(&asked.whose.stack).await?;
+        let is_enough = |records: &[Record]| match release.as_deref() {
+            Some(name) => releases::is_among(records, name),
+            None => shared::record::is_before_known(records),
+        };
+        let (aws, entries) = on_aws(&asked.whose.stack, is_enough).await?;
         let target = releases::target(&entries, release.as_deref())?;
         let pipeline = format!("{}-rollback", asked.whose.stack);
         let codepipeline = shared::aws::codepipeline::Codepipeline::new(&aws);
@@ -137,17 +145,16 @@ const SOURCE: &str = "Source";
 const BEHIND: &str = "Behind";
 
 /// The releases of a stack in the account that the usual credentials are of, also those that go on.
-async fn on_aws(stack: &str) -> Result<(shared::Aws, Vec<Entry>), Mistake> {
+///
+/// So many are read as `is_enough` says: a stack may have hundreds.
+async fn on_aws(stack: &str, is_enough: impl Fn(&[Record]) -> bool) -> Result<(shared::Aws, Vec<Entry>), Mistake> {
     let said = |error: shared::Error| Mistake(error.to_string());
-    let aws = shared::Aws::from_env().await;
-    if aws.config().region().is_none() {
-        return Err(Mistake("--aws: no Region is configured: set AWS_REGION, or a profile that has one".into()));
-    }
+    let aws = crate::cloud::configured().await?;
     let pipelines = [format!("{stack}-pipeline"), format!("{stack}-rollback")];
     let bucket = shared::aws::codepipeline::Codepipeline::new(&aws).bucket_of(&pipelines[0]).await.map_err(said)?;
     let names: Vec<_> = pipelines.iter().map(String::as_str).collect();
     let store = Store::within(aws.bucket(&bucket));
-    let history = History::look(&aws, &store, &names, shared::Time::of_system(), |_| true).await.map_err(said)?;
+    let history = History::look(&aws, &store, &names, shared::Time::of_system(), is_enough).await.map_err(said)?;
     Ok((aws, history.entries()))
 }
 

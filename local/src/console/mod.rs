@@ -53,6 +53,8 @@ pub use self::view::controls::Lasts;
 const LOOK: Duration = Duration::from_millis(250);
 /// How much longer than a look took until the next one: what is expensive is done less often.
 const REST: u32 = 4;
+/// The longest form, in bytes.
+const LONGEST_FORM: usize = 64 * 1024;
 /// How long a page that was told everything at the end of a run may take to take it in.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -157,7 +159,9 @@ impl Console {
     }
 
     fn answer(&self, request: &Request) -> http::Reply {
-        let fields = if request.method == "POST" { http::form(&request.body) } else { Default::default() };
+        // Of whoever sends more than a form has, nothing is read.
+        let is_form = request.method == "POST" && request.body.len() <= LONGEST_FORM;
+        let fields = if is_form { http::form(&request.body) } else { Default::default() };
         let word = fields.get("word").map(String::as_str);
         let path = match self.0.door.look(request, word) {
             Verdict::Come(path) => path,

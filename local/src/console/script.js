@@ -27,8 +27,11 @@ function keep(part) {
   const open = [...part.querySelectorAll("details[open]")].map((one) => one.id || place(part, one));
   const filled = [...part.querySelectorAll("input:not([type=hidden])")].map((one) => [one.value, one.checked]);
   const focus = part.contains(document.activeElement) ? place(part, document.activeElement) : null;
-  return { open, filled, focus };
+  return { open, filled, focus, about: about(part) };
 }
+// What a part's forms are about: the approval of one release is not that of the next.
+const about = (part) =>
+  JSON.stringify([...part.querySelectorAll("input[type=hidden]:not([name=word])")].map((one) => one.value));
 const place = (part, element) => [...part.querySelectorAll("*")].indexOf(element);
 function put(id, html) {
   const old = byId(id);
@@ -41,6 +44,7 @@ function put(id, html) {
   const all = part.querySelectorAll("*");
   const isAlike = old.querySelectorAll("*").length === all.length;
   old.replaceWith(part);
+  if (kept.about !== about(part)) return count();
   for (const one of kept.open) {
     const element = typeof one === "string" ? byId(one) : isAlike && all[one];
     if (element) element.open = true;
@@ -75,17 +79,29 @@ function state(word, text) {
   live.textContent = text;
 }
 
-const source = new EventSource(document.body.dataset.events);
-source.onopen = () => state("on", "Live");
-source.onerror = () => state("off", "Not live: the run cannot be reached");
-const on = (name, does) => source.addEventListener(name, (event) => does(JSON.parse(event.data)));
-on("part", ({ id, html }) => put(id, html));
-on("lines", append);
-on("title", ({ title }) => (document.title = title));
-on("say", ({ says }) => say(says));
-on("end", () => {
+// A page that nobody sees lets go of its connection: a browser has six for all pages of one host. A new one is told all again.
+let source = null;
+let isOver = false;
+function listen() {
+  source = new EventSource(document.body.dataset.events);
+  source.onopen = () => state("on", "Live");
+  source.onerror = () => state("off", "Not live: the run cannot be reached");
+  const on = (name, does) => source.addEventListener(name, (event) => does(JSON.parse(event.data)));
+  on("part", ({ id, html }) => put(id, html));
+  on("lines", append);
+  on("title", ({ title }) => (document.title = title));
+  on("say", ({ says }) => say(says));
+  on("end", () => {
+    isOver = true;
+    source.close();
+    state("off", "The run has ended: this is how it stood");
+  });
+}
+listen();
+document.addEventListener("visibilitychange", () => {
+  if (isOver) return;
   source.close();
-  state("off", "The run has ended: this is how it stood");
+  if (!document.hidden) listen();
 });
 
 // Forms are sent from here, so that the page stays as it is; what comes of it comes as everything does.
@@ -97,11 +113,11 @@ document.addEventListener("submit", async (event) => {
   for (const button of form.querySelectorAll("button")) button.disabled = true;
   try {
     // Not `form.action`, which is the field of that name.
-    const answer = await fetch(form.getAttribute("action"), { method: "POST", body, headers: { "x-console": "script" } });
+    const answer = await fetch(form.getAttribute("action"), { method: "POST", body, headers: { "x-console": "script" }, signal: AbortSignal.timeout(10000) });
     say(await answer.text());
     if (answer.ok && folded) byId(folded)?.removeAttribute("open");
   } catch {
     say("The run cannot be reached.");
   }
-  for (const button of form.querySelectorAll("button")) button.disabled = false;
+  for (const button of form.querySelectorAll("button")) button.disabled = button.hidden;
 });

@@ -61,7 +61,7 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
             found.outside.push((service.clone(), at));
             continue;
         }
-        if let Some(built) = described.built.as_ref().filter(|built| !built.is_below()) {
+        if let Some(built) = described.built.as_ref().filter(|built| built.below().is_none()) {
             return Err(Mistake(format!(
                 "{name}: {service} is built from `{}`, which is not below {}: run init in that folder, with this file as --from-compose",
                 built.context,
@@ -104,15 +104,17 @@ pub(super) fn found(folder: &Path, file: &Path, application: &str, region: &str)
         let start = Start::Compose { service: service.clone(), command: told };
         // What is asked for something goes on running, whatever it does before.
         let serves = described.port.is_some() || described.health_check.is_some();
-        let migrates = migrates(&whole);
-        let goes_on = migrates && goes_on(&whole);
-        let is_task = !serves && (described.ends || is_named_so || (migrates && !goes_on));
-        if is_task && ((migrates && undoes(&whole)) || undoes(std::slice::from_ref(service))) {
+        let is_migrating = migrates(&whole);
+        // A script before a command migrates, and goes on with that.
+        let is_before = is_migrating && !command.is_empty() && !migrates(&command);
+        let goes_on = is_before || (is_migrating && goes_on(&whole));
+        let is_task = !serves && (described.ends || is_named_so || (is_migrating && !goes_on));
+        if is_task && (undoes(&whole) || undoes(std::slice::from_ref(service))) {
             found.notes.push(super::left_out_for_it_undoes(service));
             left_out.push(service.as_str());
             continue;
         }
-        if !is_task && (migrates || is_named_so) {
+        if !is_task && (is_migrating || is_named_so) {
             let what = if serves { "serves: let it only serve" } else { "goes on: let it only do the rest" };
             found.notes.push(format!(
                 "{service}: its command migrates, and {what}, and say in deploy.yaml what migrates (`tasks.migrate`), so \

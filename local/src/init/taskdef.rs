@@ -129,11 +129,13 @@ fn one(found: &mut Found, definition: &Value, (folder, file): (&Path, &str)) {
     // What is asked for something goes on running, whatever it does before.
     let serves = port(container).is_some();
     let whole = [entrypoint.as_slice(), &command].concat();
-    if !serves && (migrates(&whole) || migrates(std::slice::from_ref(&family))) {
-        if undoes(&whole) || undoes(std::slice::from_ref(&family)) {
-            found.notes.push(super::left_out_for_it_undoes(file));
-            return;
-        }
+    if !serves && (undoes(&whole) || undoes(std::slice::from_ref(&family))) {
+        found.notes.push(super::left_out_for_it_undoes(file));
+        return;
+    }
+    // A script before a command migrates, and goes on with that.
+    let is_before = !command.is_empty() && !migrates(&command) && migrates(&whole);
+    if !serves && ((migrates(&whole) && !is_before) || migrates(std::slice::from_ref(&family))) {
         let name = short(found, &family);
         let container = container["name"].as_str().filter(|_| has_others).map(str::to_owned);
         found.tasks.push(Task { name, family, container, command, start });

@@ -9,7 +9,7 @@ use shared::Manifest;
 use shared::manifest::{Environment, LaunchType, in_environment};
 
 use super::compose::{Compose, Said, Service, on_this_machine, told_in, told_its_port};
-use super::dockerfile::Starts;
+use super::dockerfile::{Built, Starts};
 use super::kept::Database;
 use super::migrating::migrates;
 use super::outside::{all_reached, reached};
@@ -176,10 +176,9 @@ impl<'a> Definitions<'a> {
                     self.wrong.extend(found.flaws.iter().cloned().map(Said::There));
                     overlay(container, entrypoint, Some(&starts.command), found.port.or(uses.port));
                     // What is built from a folder below is there in the image's own.
-                    let context = found.built.as_ref().filter(|built| built.is_below()).map(|built| &built.context);
-                    let context = context.filter(|context| !matches!(context.as_str(), "" | "." | "./"));
-                    if let (Some(context), Engine::Processes) = (context, self.local.run_with.unwrap_or_default()) {
-                        container["workingDirectory"] = json!(context);
+                    let below = found.built.as_ref().and_then(Built::below).filter(|below| *below != Path::new(""));
+                    if let (Some(below), Engine::Processes) = (below, self.local.run_with.unwrap_or_default()) {
+                        container["workingDirectory"] = json!(below.display().to_string());
                     }
                     if let Some(program) = missing {
                         self.notes.push(format!(
@@ -244,15 +243,12 @@ impl<'a> Definitions<'a> {
             }
         }
         if self.local.run_with.unwrap_or_default() == Engine::Processes {
-            for field in ["command", "entryPoint"] {
-                for word in container.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten() {
-                    *word = json!(on_this_machine(word.as_str().unwrap_or_default()));
-                }
-            }
+            containers.iter_mut().for_each(listen_here);
             for value in variables.values_mut() {
                 *value = on_this_machine(value);
             }
         }
+        let container = &mut containers[position];
         overlay(container, given.entrypoint.as_deref(), given.command.as_deref(), given.port);
         set(container, "healthCheck", given.health_check.as_ref().map(own_check));
         set(container, "stopTimeout", given.stop_timeout.map(|span| json!(span.0.as_secs())));
@@ -441,6 +437,20 @@ pub(crate) fn is_here(program: &str, folder: &Path) -> bool {
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|one| one.join(program).exists())
+}
+
+/// What a container of a task definition is told to listen on, as a process has it.
+fn listen_here(container: &mut Value) {
+    for field in ["command", "entryPoint"] {
+        for word in container.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten() {
+            *word = json!(on_this_machine(word.as_str().unwrap_or_default()));
+        }
+    }
+    for pair in container.get_mut("environment").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(value) = pair.get("value").and_then(Value::as_str).map(on_this_machine) {
+            pair["value"] = json!(value);
+        }
+    }
 }
 
 fn set(container: &mut Value, field: &str, value: Option<Value>) {

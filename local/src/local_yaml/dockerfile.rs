@@ -36,23 +36,24 @@ pub(crate) struct Starts {
 impl Built {
     /// The folder that it is built from, below the application's; the same where it is another's altogether.
     pub(crate) fn folder(&self, application: &Path) -> PathBuf {
-        if self.is_below() { application.join(&self.context) } else { application.to_owned() }
+        self.below().map_or_else(|| application.to_owned(), |below| application.join(below))
     }
 
-    /// Whether it is built from a folder of the application's.
-    pub(crate) fn is_below(&self) -> bool {
-        let mut depth = 0_i32;
-        let is_address = self.context.contains("://") || self.context.starts_with("git@");
-        !is_address
-            && Path::new(&self.context).components().all(|part| {
-                depth += match part {
-                    Component::ParentDir => -1,
-                    Component::CurDir => 0,
-                    Component::Normal(_) => 1,
-                    Component::RootDir | Component::Prefix(_) => return false,
-                };
-                depth >= 0
-            })
+    /// Which folder of the application's it is built from, if one; empty for its own.
+    pub(crate) fn below(&self) -> Option<PathBuf> {
+        if self.context.contains("://") || self.context.starts_with("git@") {
+            return None;
+        }
+        let mut below = PathBuf::new();
+        for part in Path::new(&self.context).components() {
+            match part {
+                Component::ParentDir if !below.pop() => return None,
+                Component::ParentDir | Component::CurDir => {}
+                Component::Normal(name) => below.push(name),
+                Component::RootDir | Component::Prefix(_) => return None,
+            }
+        }
+        Some(below)
     }
 
     /// What a container of it starts unless it is told otherwise; nothing where the Dockerfile does not say so.
@@ -126,18 +127,18 @@ mod tests {
 
     #[test]
     fn what_is_built_from_elsewhere_is_not_of_the_folder() {
-        for (context, is_it) in [
-            (".", true),
-            ("./app", true),
-            ("app/../web", true),
-            ("..", false),
-            ("./../web", false),
-            ("/srv/app", false),
-            ("https://example.com/app.git", false),
-            ("git@example.com:app.git", false),
+        for (context, below) in [
+            (".", Some("")),
+            ("./app", Some("app")),
+            ("app/../web", Some("web")),
+            ("..", None),
+            ("./../web", None),
+            ("/srv/app", None),
+            ("https://example.com/app.git", None),
+            ("git@example.com:app.git", None),
         ] {
             let built = Built { context: context.into(), ..Built::default() };
-            assert_eq!(built.is_below(), is_it, "{context}");
+            assert_eq!(built.below().as_deref(), below.map(Path::new), "{context}");
         }
     }
 }

@@ -51,8 +51,8 @@ pub(crate) fn goes_on(words: &[String]) -> bool {
     last.is_some_and(|at| text[at..].contains("&&") || text[at..].contains(';'))
 }
 
-/// What is said beside that where it goes back, or begins anew with an empty database.
-const UNDOING: [&str; 12] = [
+/// What is said behind that where it goes back, or begins anew with an empty database.
+const UNDOING: [&str; 13] = [
     "reset",
     "fresh",
     "refresh",
@@ -65,20 +65,33 @@ const UNDOING: [&str; 12] = [
     "clean",
     "wipe",
     "truncate",
+    "zero",
 ];
 
-/// Whether a command that migrates undoes migrations, or empties the database: `prisma migrate reset`, `db:migrate:undo:all`,
-/// `alembic downgrade -1`, `migrate.js down`. What is done beside that, behind `&&`, is another command.
+/// How many words behind the one that migrates are looked at: options come first, as in `migrate -path db down`.
+const BEHIND: usize = 4;
+
+/// Whether a command undoes migrations, or empties the database: `prisma migrate reset`, `db:migrate:undo:all`, `alembic downgrade -1`,
+/// `migrate.js down`, `db:drop`. What is done beside that, behind `&&`, is another command, and behind `||` it is done only when that has failed.
 pub(crate) fn undoes(words: &[String]) -> bool {
     let text = words.join(" ").to_lowercase();
     let is_undone = |word: &str| UNDOING.contains(&word);
-    let parts = text.split([';', '&', '|', '\n']).filter(|part| MIGRATING.iter().any(|what| part.contains(what)));
-    let mut said = parts
-        .flat_map(|part| part.split(|char: char| char.is_whitespace() || matches!(char, ':' | '"' | '\'' | '(' | ')')));
-    // A name is all in one: `migrate-down`, `db_rollback`.
-    said.any(|word| is_undone(word) || (!word.starts_with('-') && word.split(['-', '_', '.']).any(is_undone)))
-        || text.contains("migrate dev")
-        || text.contains("migrate:dev")
+    let first = text.split("||").next().unwrap_or_default();
+    first.split([';', '&', '|', '\n']).any(|part| {
+        let words: Vec<_> =
+            part.split(|char: char| char.is_whitespace() || matches!(char, '"' | '\'' | '(' | ')')).collect();
+        words.iter().enumerate().any(|(at, word)| {
+            let of_a_database = word.strip_prefix("db:").is_some_and(|rest| rest.split(':').any(is_undone));
+            let is_migration = MIGRATING.iter().any(|what| word.contains(what)) && !word.starts_with('-');
+            // A name is all in one: `migrate-down`, `db:migrate:undo`.
+            let own = is_migration && word.split([':', '-', '_', '.', '/']).any(is_undone);
+            let behind = words[at + 1..].iter().take(BEHIND);
+            let said = is_migration && behind.clone().any(|word| is_undone(word));
+            let is_of_a_developer =
+                is_migration && (word.ends_with(":dev") || behind.take(1).any(|word| *word == "dev"));
+            of_a_database || own || said || is_of_a_developer
+        })
+    })
 }
 
 #[cfg(test)]
@@ -125,6 +138,12 @@ mod tests {
             ("flyway clean migrate", true),
             ("migrate-down", true),
             ("rails db:drop db:create db:migrate", true),
+            ("python manage.py migrate app zero", true),
+            ("npm run migrate:dev", true),
+            ("rake db:reset", true),
+            ("alembic upgrade head || alembic downgrade -1", false),
+            ("rake db:migrate assets:clean", false),
+            ("python manage.py migrate refresh_views", false),
             ("npx prisma migrate deploy", false),
             ("alembic upgrade head", false),
             ("php artisan migrate --force", false),
@@ -132,7 +151,6 @@ mod tests {
             ("rails db:migrate --downcase", false),
             ("knex migrate:latest", false),
         ] {
-            assert!(migrates(&words(command)), "{command}");
             assert_eq!(undoes(&words(command)), is_it, "{command}");
         }
     }

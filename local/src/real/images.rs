@@ -48,7 +48,7 @@ impl Images {
         }
         std::fs::create_dir_all(&self.folder).map_err(failed(&self.folder))?;
         super::leave_out_of_git(&self.folder);
-        let mut is_empty = files.is_empty();
+        let mut is_empty = true;
         for entry in source(&self.application) {
             let path = entry.map_err(|error| error.to_string())?;
             is_empty = false;
@@ -62,6 +62,8 @@ impl Images {
             self.copy(&path, &unfinished).map_err(failed(&path))?;
         }
         std::fs::create_dir_all(&unfinished).map_err(failed(&unfinished))?;
+        // What stands above it, for git, says nothing of what is in it.
+        drop(std::fs::File::create_new(unfinished.join(".gitignore")));
         std::fs::rename(&unfinished, &made).map_err(failed(&made))?;
         self.prune();
         Ok(())

@@ -28,8 +28,12 @@ const LONGEST_SUMMARY: usize = 2048;
 const LONGEST_MESSAGE: usize = 5000;
 /// How long a new run of an action may take until `ListActionExecutions` shows it; then what it shows counts.
 const SHOWN: Duration = Duration::from_secs(10);
-/// The same before an action is told that nobody waits for it.
-const LONG_SHOWN: Duration = Duration::from_secs(60);
+/// The same before an action ends since its own run is not among them: less than looks may fail for.
+const LONG_SHOWN: Duration = Duration::from_secs(240);
+
+fn not_listed() -> Error {
+    Error::Again("codepipeline:ListActionExecutions: this run is not listed yet".into())
+}
 
 /// How many of a pipeline's newest actions and executions are asked for: a page, as long as CodePipeline makes them.
 const NEWEST: usize = 100;
@@ -161,7 +165,8 @@ impl<'a> Codepipeline<'a> {
             Ok(output) => match output.status() {
                 None | Some(JobStatus::InProgress) => Ok(Some(Claimed::Ours)),
                 Some(JobStatus::Succeeded | JobStatus::Failed | JobStatus::TimedOut) => Ok(Some(Claimed::Gone)),
-                Some(other) => Err(Error::Again(format!("codepipeline:AcknowledgeJob: the job is {}", other.as_str()))),
+                // Whether that was a claim, the next try tells.
+                Some(_) => Ok(None),
             },
             Err(error) if matches!(code(&error), "InvalidNonceException" | "InvalidJobStateException") => {
                 Ok(Some(Claimed::Before))
@@ -375,18 +380,23 @@ impl<'a> Codepipeline<'a> {
     pub async fn tries(&self, release: &Release, run: Option<&str>, age: Duration) -> Result<Tries, Error> {
         match self.siblings(release).await {
             // Of a run whose id is known, nothing is guessed: a retry would count as the first try.
-            Ok(siblings) if (run.is_some() || age < SHOWN) && !is_listed(&siblings, release, run) => {
-                Err(Error::Again("codepipeline:ListActionExecutions: this run is not listed yet".into()))
-            }
-            Ok(siblings) if run.is_none() && own_run(&siblings, release, run).is_some_and(Sibling::has_failed) => {
-                // The run before it may have failed, and its own be listed late.
-                if age < LONG_SHOWN {
-                    return Err(Error::Again("codepipeline:ListActionExecutions: this run is not listed yet".into()));
+            Ok(siblings) if !is_listed(&siblings, release, run) => {
+                let has_failed = || own_run(&siblings, release, run).is_some_and(Sibling::has_failed);
+                match run {
+                    _ if age < SHOWN => Err(not_listed()),
+                    // The run before it may have failed, and its own be listed late.
+                    _ if (run.is_some() || has_failed()) && age < LONG_SHOWN => Err(not_listed()),
+                    Some(_) => Err(Verdict::failed(
+                        "CodePipeline does not list this run of the action, so that what the run before it left would not be known. Nothing \
+                         was begun. Retry the stage.",
+                    )
+                    .into()),
+                    None if has_failed() => Err(Verdict::failed(
+                        "CodePipeline had failed this action before its function was invoked. Nothing was begun.",
+                    )
+                    .into()),
+                    None => Ok(tries(&of_the_try(siblings, run), release)),
                 }
-                Err(Verdict::failed(
-                    "CodePipeline has failed this action before its function was invoked: nothing was begun.",
-                )
-                .into())
             }
             Ok(siblings) => Ok(tries(&of_the_try(siblings, run), release)),
             Err(again @ Error::Again(_)) => Err(again),

@@ -16,6 +16,9 @@ pub(super) const LONGEST_NAME: usize = 40;
 /// The most workers of a kind in an environment: what is known of them is one object that is read at every look.
 const MOST_WORKERS: u32 = 500;
 
+/// The shortest life of a worker: less, and the ones that are kept warm would end, and be started again, all the time.
+const SHORTEST_LIFE: Duration = Duration::from_secs(60);
+
 /// How many unknown environments of one list are told of.
 const MOST_UNKNOWN: usize = 10;
 
@@ -156,6 +159,13 @@ impl Manifest {
             flaws.extend(flaws_of_place(&path, worker.launch_type, &worker.capacity_providers));
             if !(1..=MOST_WORKERS).contains(&worker.most) {
                 flaws.push(Flaw::new(&path, format!("`most` is 1 to {MOST_WORKERS}")));
+            }
+            if worker.live.0 < SHORTEST_LIFE {
+                let least = crate::time::spoken(SHORTEST_LIFE);
+                flaws.push(Flaw::new(
+                    &path,
+                    format!("`live` is {least} at least: a worker that ends sooner would be started again and again"),
+                ));
             }
             if worker.warm > worker.most {
                 flaws.push(Flaw::new(&path, "`warm` is more than `most`: nothing would be left for jobs"));

@@ -150,6 +150,10 @@ impl Target {
         if matches!(self.kind, Kind::Codedeploy(_)) && self.may_come_back() {
             return Ok(());
         }
+        if self.failed.is_some() {
+            // As for a stop: it is asked for once, also where it cannot be, so that the action can end.
+            self.asked = Some((moment.now, Asking::Back));
+        }
         // Another release, or a person, may have deployed since: whoever waited for this one to be over did so first.
         let name = &self.site.ecs_service;
         let services = self.site.ecs.services(self.site.cluster(), std::slice::from_ref(name)).await?;

@@ -32,13 +32,16 @@ pub struct Runs {
     pub execution: String,
     /// When its action that deploys began: none of its deployments is older.
     pub began: Time,
+    /// Its image, where it is known: ECS's own deployments are told by it, also when the next release has registered a revision since.
+    pub image: Option<String>,
 }
 
 impl Runs {
     /// As one action tells another, and a configuration value can hold it.
     #[must_use]
     pub fn written(&self) -> String {
-        format!("{} {} {}", self.pipeline, self.execution, self.began.millis())
+        let image = self.image.as_ref().map_or_else(String::new, |image| format!(" {image}"));
+        format!("{} {} {}{image}", self.pipeline, self.execution, self.began.millis())
     }
 
     /// Reads what was written; `None` of anything else.
@@ -47,8 +50,11 @@ impl Runs {
         let mut parts = text.split(' ');
         let (pipeline, execution) = (parts.next()?.to_owned(), parts.next()?.to_owned());
         let began = Time::from_millis(parts.next()?.parse().ok()?);
-        let is_whole = parts.next().is_none() && !pipeline.is_empty() && !execution.is_empty();
-        is_whole.then_some(Self { pipeline, execution, began })
+        // Of an earlier version there is none.
+        let image = parts.next().map(str::to_owned);
+        let is_image = image.as_ref().is_none_or(|image| image.contains(['/', ':', '@']));
+        let is_whole = is_image && parts.next().is_none() && !pipeline.is_empty() && !execution.is_empty();
+        is_whole.then_some(Self { pipeline, execution, began, image })
     }
 
     /// Whose deployments are looked for.
@@ -59,7 +65,7 @@ impl Runs {
             release: Release { pipeline, execution, stage: None, action: None, attempt: 1 },
             of: Of::Release { facts: BTreeSet::new(), facts_until: None, until: None, ended: None },
             since: self.began,
-            image: None,
+            image: self.image.clone(),
         }
     }
 }
@@ -341,9 +347,13 @@ mod tests {
             pipeline: "cutover-pipeline".into(),
             execution: "5f0e".into(),
             began: Time::from_millis(1_700_000_000_123),
+            image: None,
         };
-        assert_eq!(Runs::read(&runs.written()), Some(runs));
-        for text in ["", UNKNOWN, "a b", "a b c", " b 1", "a  1", "a b 1 2", "#{Check.Runs}"] {
+        let with_image = Runs { image: Some("registry.example/shop:2.0".into()), ..runs.clone() };
+        for runs in [runs, with_image] {
+            assert_eq!(Runs::read(&runs.written()), Some(runs));
+        }
+        for text in ["", UNKNOWN, "a b", "a b c", " b 1", "a  1", "a b 1 2", "a b 1 r/i:1 3", "#{Check.Runs}"] {
             assert_eq!(Runs::read(text), None, "{text:?}");
         }
     }

@@ -106,6 +106,8 @@ pub(crate) fn approvals(pipeline: &Pipeline, form: Form<'_>) -> Markup {
 
 fn approval(stage: &Stage, action: &Action, waits: &Approval, form: Form<'_>) -> Markup {
     let inner = html! {
+        // Enter in the comment sends the form as its first button does: that is none.
+        button type="submit" disabled hidden { "Enter sends nothing" }
         label.wide { "Comment" input name="summary" maxlength="512" autocomplete="off"; }
         div.buttons {
             button.good name="answer" value="Approved" { "Approve" }

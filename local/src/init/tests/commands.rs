@@ -99,7 +99,7 @@ fn what_is_built_from_a_folder_below_is_started_there() {
     init(&folder.0, From::Compose("compose.yaml".into()), "us-east-1").unwrap();
     let read = crate::local_yaml::read_application(&folder.0, None, Path::new("state")).unwrap();
     let web = container(&read, "blog-web");
-    assert_eq!((&web["entryPoint"], &web["workingDirectory"]), (&json!(["./entry"]), &json!("./app")));
+    assert_eq!((&web["entryPoint"], &web["workingDirectory"]), (&json!(["./entry"]), &json!("app")));
     let local = folder.text("local.yaml");
     assert!(local.contains("which has app/node_modules"), "{local}");
     for elsewhere in ["${PWD}", "/srv/app", "./../x", "https://example.com/app.git"] {

@@ -69,7 +69,7 @@ impl Task {
     /// Whether AWS itself has taken its machine from it: then it has not ended by what it did.
     #[must_use]
     pub fn was_taken_away(&self) -> bool {
-        matches!(self.stop_code.as_deref(), Some("SpotInterruption" | "TerminationNotice"))
+        matches!(self.stop_code.as_deref(), Some("SpotInterruption" | "TerminationNotice" | "InfrastructureHealth"))
     }
 
     /// The last part of its ARN, which is also the last part of its log streams' names.
