@@ -21,6 +21,11 @@ const LINGER: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// What ECS says of a task that no service started: it is never protected, whoever asks, and needs it not. And perhaps of one that is about to
+/// start (unconfirmed), so that it is asked for so long.
+const NEVER: &str = "TASK_NOT_VALID";
+const UNTIL_NEVER: Duration = Duration::from_secs(600);
+
 /// What is said of a request that was given up: the agent may still carry it out.
 pub(crate) const UNANSWERED: &str = "has not answered within";
 
@@ -53,6 +58,9 @@ pub(crate) struct Protection {
     again: Option<Duration>,
     /// Why it does not work, once that was said.
     trouble: Option<String>,
+    /// Since when ECS says that it never will, and whether it is believed.
+    vain: Option<Duration>,
+    is_vain: bool,
     idle_since: Option<Duration>,
 }
 
@@ -60,7 +68,7 @@ impl Protection {
     /// What to ask the agent now, for jobs that last so long, if anything; it counts as asked.
     pub(crate) fn look(&mut self, jobs: Option<Lasting>, stopping: bool, now: Duration) -> Option<Wish> {
         self.idle_since = if jobs.is_some() { None } else { self.idle_since.or(Some(now)) };
-        if self.asked.is_some() || self.pause.is_some_and(|(until, _)| until > now) {
+        if self.is_vain || self.asked.is_some() || self.pause.is_some_and(|(until, _)| until > now) {
             return None;
         }
         let wish = match jobs {
@@ -79,7 +87,7 @@ impl Protection {
 
     /// When to look again, if nothing happens before.
     pub(crate) fn next(&self, jobs: Option<Lasting>, stopping: bool, now: Duration) -> Option<Duration> {
-        if self.asked.is_some() {
+        if self.is_vain || self.asked.is_some() {
             return None;
         }
         let due = match jobs {
@@ -94,7 +102,7 @@ impl Protection {
         let (wish, since) = self.asked.take()?;
         match answer {
             Ok(()) => {
-                self.pause = None;
+                (self.pause, self.vain) = (None, None);
                 let doubt = std::mem::take(&mut self.doubt);
                 self.again = doubt.then_some(now + SETTLED);
                 match wish {
@@ -108,6 +116,8 @@ impl Protection {
                 let pause = self.pause.map_or(FIRST_PAUSE, |(_, next)| next);
                 self.pause = Some((now + pause, (2 * pause).min(LONGEST_PAUSE)));
                 self.doubt |= why.contains(UNANSWERED);
+                self.vain = if why.contains(NEVER) { self.vain.or(Some(now)) } else { None };
+                self.is_vain = self.vain.is_some_and(|since| now - since >= UNTIL_NEVER);
                 let is_news = self.trouble.is_none();
                 self.trouble = Some(why.clone());
                 let said = if wish == Wish::Release { message::unreleased(&why) } else { message::unprotected(&why) };
@@ -217,6 +227,21 @@ mod tests {
         let mut long = protected(days);
         assert_eq!(long.next(days, false, at(10)), Some(at(24 * 3600)));
         assert_eq!(long.look(days, false, at(24 * 3600)), Some(Wish::Protect(2880)));
+    }
+
+    #[test]
+    fn what_ecs_never_protects_is_said_once_and_not_asked_for_again() {
+        let mut standalone = Protection::default();
+        assert_eq!(standalone.look(UNKNOWN, false, at(0)), Some(Wish::Protect(120)));
+        let why = || "the agent refused it: TASK_NOT_VALID".to_owned();
+        assert!(standalone.answered(Err(why()), at(1)).is_some());
+        assert_eq!(standalone.look(UNKNOWN, false, at(600)), Some(Wish::Protect(120)), "it may be about to start");
+        assert_eq!(standalone.answered(Err(why()), at(601)), None);
+        for jobs in [UNKNOWN, None, until(9)] {
+            assert_eq!(standalone.look(jobs, true, at(4000)), None, "{jobs:?}");
+            assert_eq!(standalone.next(jobs, true, at(4000)), None, "{jobs:?}");
+        }
+        assert!(!standalone.holds(at(4000)));
     }
 
     #[test]

@@ -107,6 +107,7 @@ impl<'a> Look<'a> {
     }
 
     async fn look(&mut self, now: Time, left: Duration) -> Result<Then, Error> {
+        let begun = tokio::time::Instant::now();
         let key = self.keys.ledger();
         let object = self.bucket.get(&key).await?;
         let mut ledger = match &object {
@@ -123,6 +124,13 @@ impl<'a> Look<'a> {
         // only its own token would tell.
         let mut failed = None;
         for start in due {
+            // What is not written down would be asked for again, and once its token is forgotten begin something else.
+            if left.saturating_sub(begun.elapsed()) < LAST_LOOK {
+                if ledger != before {
+                    self.write(&key, object.as_ref(), &ledger).await?;
+                }
+                return Ok(Then::LookAgain(Duration::ZERO));
+            }
             if let Err(why) = self.starts.go_on(&mut ledger, &start, now, &mut refused).await {
                 failed.get_or_insert(why);
             }
