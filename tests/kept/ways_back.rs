@@ -101,3 +101,8 @@ fn a_quick_way_back_is_known_by_its_image_also_when_the_next_release_has_registe
     // The function that went on knew its deployment no more: NOT ROLLED BACK, of what was back.
     keeps_the_laws(&Plan::of(301_809));
 }
+
+#[test]
+fn a_function_that_is_brought_again_after_the_next_release_does_not_say_that_traffic_is_where_it_was() {
+    keeps_the_laws(&Plan::of(400_153));
+}

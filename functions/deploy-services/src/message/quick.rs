@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 use shared::targets::quick::{Quick, Stuck};
-use shared::targets::{Phase, Target};
+use shared::targets::{Kind, Phase, Target};
 use shared::{Progress, Tick, Verdict, names};
 
-use super::target::{before, service, tried};
+use super::target::{before, number, service, tried};
 
 fn progress(tick: &Tick<'_>, summary: String) -> Progress {
     Progress { summary, percent: None, link: Some(names::console_encoded(&names::log_stream(tick.release))) }
@@ -53,8 +53,23 @@ pub(crate) fn went_quickly(quick: &Quick) -> Vec<String> {
     quick
         .targets
         .iter()
-        .map(|target| format!("{} | its traffic is back on {}", target.name(), before(target)))
+        .map(|target| match since(target) {
+            None => format!("{} | its traffic is back on {}", target.name(), before(target)),
+            Some(runs) => format!(
+                "{} | its traffic had gone back to {}, and {runs} runs there by now",
+                target.name(),
+                before(target)
+            ),
+        })
         .collect()
+}
+
+/// What runs where it went back, when that is another revision by now: a function that is brought again after the next release has deployed.
+fn since(target: &Target) -> Option<String> {
+    let Kind::Ecs(native) = &target.kind else { return None };
+    let runs = shared::aws::ecs::id(&native.had);
+    let is_known = target.before.as_deref() == Some(runs) || target.tried().as_deref() == Some(runs);
+    (!is_known && !runs.is_empty()).then(|| number(target, Some(runs)))
 }
 
 /// "us/web (2 to 1), eu/web (2 to 1)".
@@ -84,6 +99,12 @@ pub(super) fn services(went: Option<&Quick>) -> impl Iterator<Item = Value> {
 
 /// What a failure or a halt does not undo.
 pub(super) fn stays(quick: &Quick) -> String {
+    if !quick.targets.is_empty() && quick.targets.iter().all(|target| since(target).is_some()) {
+        return format!(
+            "What had gone back the quick way runs another version by now, which is left alone: {}.",
+            each(quick)
+        );
+    }
     format!("WEB SERVICES HAVE GONE BACK the quick way, and that is not undone: {}.", each(quick))
 }
 
