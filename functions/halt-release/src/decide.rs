@@ -119,7 +119,7 @@ pub(crate) fn before_the_next(deployed: Deployed, newest: &[Sibling], execution:
 /// and nothing is taken back over it.
 pub(crate) fn is_past(deployed: &Deployed, newest: &[Sibling], execution: &str) -> bool {
     let others = newest.iter().filter(|one| one.deploys && one.execution != execution && one.has_succeeded());
-    deployed.since.is_some() && others.filter_map(|one| one.started).any(|started| Some(started) > deployed.ended)
+    others.filter_map(|one| one.started).any(|started| deployed.ended.is_some_and(|ended| started > ended))
 }
 
 /// How far a task came.
@@ -250,7 +250,21 @@ mod tests {
             assert_eq!(before_the_next(own(), &newest, "own").ended, ended, "{newest:?}");
         }
         let goes_on = Deployed { ended: None, ..own() };
-        assert_eq!(before_the_next(goes_on, &[deploys("next", at(205))], "own").ended, None);
+        assert_eq!(before_the_next(goes_on.clone(), &[deploys("next", at(205))], "own").ended, None);
+        // One that has succeeded since has all that runs.
+        let good =
+            |execution: &str, started| Sibling { status: ActionStatus::Succeeded, ..deploys(execution, started) };
+        for (newest, of, expected) in [
+            (good("much later", at(900)), own(), true),
+            (deploys("much later", at(900)), own(), false),
+            (good("before", at(90)), own(), false),
+            (good("next", at(205)), own(), false),
+            (good("own", at(900)), own(), false),
+            (good("much later", at(900)), goes_on, false),
+            (good("much later", at(900)), deployed(&[]), false),
+        ] {
+            assert_eq!(is_past(&of, std::slice::from_ref(&newest), "own"), expected, "{newest:?}");
+        }
     }
 
     #[test]
