@@ -172,7 +172,7 @@ impl From<&Environment> for Place {
     }
 }
 
-/// The function's way to AWS: cheap to clone, its clients made when they are needed, one HTTP client for all of them.
+/// The function's way to AWS: cheap to clone, its clients made when they are needed, each with connections of its own.
 #[derive(Clone, Debug)]
 pub struct Aws(Arc<Inner>);
 
