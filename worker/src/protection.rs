@@ -58,9 +58,8 @@ pub(crate) struct Protection {
     again: Option<Duration>,
     /// Why it does not work, once that was said.
     trouble: Option<String>,
-    /// Since when ECS says that it never will, and whether it is believed.
+    /// Since when ECS says that it never will.
     vain: Option<Duration>,
-    is_vain: bool,
     idle_since: Option<Duration>,
 }
 
@@ -68,7 +67,7 @@ impl Protection {
     /// What to ask the agent now, for jobs that last so long, if anything; it counts as asked.
     pub(crate) fn look(&mut self, jobs: Option<Lasting>, stopping: bool, now: Duration) -> Option<Wish> {
         self.idle_since = if jobs.is_some() { None } else { self.idle_since.or(Some(now)) };
-        if self.is_vain || self.asked.is_some() || self.pause.is_some_and(|(until, _)| until > now) {
+        if self.is_vain(now) || self.asked.is_some() || self.pause.is_some_and(|(until, _)| until > now) {
             return None;
         }
         let wish = match jobs {
@@ -87,7 +86,7 @@ impl Protection {
 
     /// When to look again, if nothing happens before.
     pub(crate) fn next(&self, jobs: Option<Lasting>, stopping: bool, now: Duration) -> Option<Duration> {
-        if self.is_vain || self.asked.is_some() {
+        if self.is_vain(now) || self.asked.is_some() {
             return None;
         }
         let due = match jobs {
@@ -117,13 +116,17 @@ impl Protection {
                 self.pause = Some((now + pause, (2 * pause).min(LONGEST_PAUSE)));
                 self.doubt |= why.contains(UNANSWERED);
                 self.vain = if why.contains(NEVER) { self.vain.or(Some(now)) } else { None };
-                self.is_vain = self.vain.is_some_and(|since| now - since >= UNTIL_NEVER);
                 let is_news = self.trouble.is_none();
                 self.trouble = Some(why.clone());
                 let said = if wish == Wish::Release { message::unreleased(&why) } else { message::unprotected(&why) };
                 is_news.then_some(said)
             }
         }
+    }
+
+    /// Whether ECS has said for so long that it never will that it is believed.
+    fn is_vain(&self, now: Duration) -> bool {
+        self.vain.is_some_and(|since| now.saturating_sub(since) >= UNTIL_NEVER)
     }
 
     /// Whether the task is known to be protected at this moment.

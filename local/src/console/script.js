@@ -79,29 +79,17 @@ function state(word, text) {
   live.textContent = text;
 }
 
-// A page that nobody sees lets go of its connection: a browser has six for all pages of one host. A new one is told all again.
-let source = null;
-let isOver = false;
-function listen() {
-  source = new EventSource(document.body.dataset.events);
-  source.onopen = () => state("on", "Live");
-  source.onerror = () => state("off", "Not live: the run cannot be reached");
-  const on = (name, does) => source.addEventListener(name, (event) => does(JSON.parse(event.data)));
-  on("part", ({ id, html }) => put(id, html));
-  on("lines", append);
-  on("title", ({ title }) => (document.title = title));
-  on("say", ({ says }) => say(says));
-  on("end", () => {
-    isOver = true;
-    source.close();
-    state("off", "The run has ended: this is how it stood");
-  });
-}
-listen();
-document.addEventListener("visibilitychange", () => {
-  if (isOver) return;
+const source = new EventSource(document.body.dataset.events);
+source.onopen = () => state("on", "Live");
+source.onerror = () => state("off", "Not live: the run cannot be reached");
+const on = (name, does) => source.addEventListener(name, (event) => does(JSON.parse(event.data)));
+on("part", ({ id, html }) => put(id, html));
+on("lines", append);
+on("title", ({ title }) => (document.title = title));
+on("say", ({ says }) => say(says));
+on("end", () => {
   source.close();
-  if (!document.hidden) listen();
+  state("off", "The run has ended: this is how it stood");
 });
 
 // Forms are sent from here, so that the page stays as it is; what comes of it comes as everything does.
