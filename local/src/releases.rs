@@ -148,8 +148,7 @@ pub fn records(entries: &[Entry]) -> Vec<Record> {
 /// There is none, it is several, or what is there cannot be read.
 pub fn find(entries: &[Entry], name: &str) -> Result<Record, Mistake> {
     let newest = newest(entries, name)?;
-    let is_it = |one: &Record| one.execution.starts_with(name) || (!one.back && one.commit.id.starts_with(name));
-    let all: Vec<_> = records(entries).into_iter().filter(|one| is_it(one)).collect();
+    let all: Vec<_> = records(entries).into_iter().filter(|one| is_called(one, name)).collect();
     // Of one commit, the newest is meant; an execution's whole id is that one's alone.
     match all.iter().any(|one| one.commit.id != newest.commit.id) {
         false => Ok(newest),
@@ -157,9 +156,14 @@ pub fn find(entries: &[Entry], name: &str) -> Result<Record, Mistake> {
     }
 }
 
+/// Whether a release is called so: by the begin of its id, or of its commit's, which a way back has of the one that it went back to.
+fn is_called(one: &Record, name: &str) -> bool {
+    one.execution.starts_with(name) || (!one.back && one.commit.id.starts_with(name))
+}
+
 /// Whether one of these is called so: then no older one need be read.
 pub(crate) fn is_among(records: &[Record], name: &str) -> bool {
-    records.iter().any(|one| one.execution.starts_with(name) || one.commit.id.starts_with(name))
+    records.iter().any(|one| is_called(one, name))
 }
 
 fn several(name: &str, all: &[Record]) -> Mistake {
@@ -169,7 +173,7 @@ fn several(name: &str, all: &[Record]) -> Mistake {
 
 fn newest(entries: &[Entry], name: &str) -> Result<Record, Mistake> {
     let is_it = |entry: &&Entry| match entry {
-        Entry::Record(one) => one.execution.starts_with(name) || (!one.back && one.commit.id.starts_with(name)),
+        Entry::Record(one) => is_called(one, name),
         Entry::Newer { execution, .. } | Entry::Unreadable { execution, .. } => execution.starts_with(name),
     };
     match entries.iter().filter(|_| !name.is_empty()).find(is_it) {
