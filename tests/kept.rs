@@ -345,3 +345,18 @@ fn a_deployment_that_was_stopped_since_one_look_at_it_was_refused_is_waited_for(
 fn a_halt_whose_last_line_the_log_takes_late_promises_nothing_of_a_retry_that_begins_meanwhile() {
     keeps_the_laws(&Plan::of(107_315));
 }
+
+#[test]
+#[ignore = "takes long: .ci/run plays it"]
+fn a_region_with_a_hundred_and_eighty_targets_is_ready_within_the_time_that_one_target_has() {
+    // Beside the seven calls that their statuses take, one target was asked for what only it tells: each once in many minutes.
+    let plan = Plan::of(401_941);
+    assert_eq!(plan.shape.environments.len() * plan.shape.services.len(), 180);
+    keeps_the_laws(&plan);
+}
+
+#[test]
+fn a_function_with_little_time_that_only_reads_until_it_is_over_keeps_the_next_one_from_nothing() {
+    // Each waited for twenty seconds for what the one before might have begun, and had no time left to begin it.
+    keeps_the_laws(&Plan::of(501_476));
+}

@@ -5,6 +5,7 @@
 //! was seen to go on right before, and an answer that nobody waits for any more is a halt, not the end of the work.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -409,6 +410,7 @@ where
             continue;
         }
         release.attempt = envelope.tries.map_or(1, |tries| tries.attempt);
+        let acts = Cell::new(false);
         let cut_short = envelope.seal_cut(clock.now().plus(invocation.left()))?;
         let tick = Tick {
             aws,
@@ -428,11 +430,13 @@ where
             may_answer: answered.is_none() && invocation.left() >= ROOM,
             answered: *answered,
             halt,
+            acts: &acts,
             clock,
         };
         let stepped = tokio::time::timeout(invocation.left(), Box::pin(step(&tick, &mut envelope.state, memory))).await;
         let Ok(stepped) = stepped else {
-            return Ok(Answer::Continue { token: cut_short, progress: progress.clone() });
+            let token = if acts.get() { cut_short } else { token };
+            return Ok(Answer::Continue { token, progress: progress.clone() });
         };
         if let (Err(Error::Again(why)), true) = (&stepped, progress.summary.is_empty()) {
             progress.summary = fit(&format!("Looking again: {why}"), LONGEST_WHY);

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what cannot be taken back begins only when the release was seen to go on right before ([`Tick::goes_on`]).
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -38,7 +39,8 @@ pub struct Tick<'a> {
     pub tried_before: Option<Time>,
     /// When this run of the action began, as CodePipeline says; before anything that it has begun.
     pub started: Option<Time>,
-    /// When the invocation before this one was cut short, if it was: what it began last may be shown late, and its id is lost.
+    /// When an invocation before this one was cut short while it [acted](Self::acts), if one was: what it began last may be shown late, and its
+    /// id is lost.
     pub cut: Option<Time>,
     /// The pipeline was stopped and abandoned (fact 11): take back what is under way, then end.
     pub halted: bool,
@@ -52,6 +54,8 @@ pub struct Tick<'a> {
     /// Until when the work must have ended, once the action has been answered before its end.
     pub answered: Option<Time>,
     pub(crate) halt: &'a Halt,
+    /// Whether something may have been begun at this look.
+    pub(crate) acts: &'a Cell<bool>,
     pub(crate) clock: Clock,
 }
 
@@ -60,6 +64,12 @@ impl Tick<'_> {
     #[must_use]
     pub fn by_now(&self) -> Time {
         self.clock.now()
+    }
+
+    /// From here on this look begins something. One that only reads until its time is over is followed by one that has nothing to look for:
+    /// where looks are long and functions are short, it would never come to anything.
+    pub fn acts(&self) {
+        self.acts.set(true);
     }
 
     /// Whether something may be begun, asked for right now: before anything that begins something or cannot be taken back. Not

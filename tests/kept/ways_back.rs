@@ -106,3 +106,20 @@ fn a_quick_way_back_is_known_by_its_image_also_when_the_next_release_has_registe
 fn a_function_that_is_brought_again_after_the_next_release_does_not_say_that_traffic_is_where_it_was() {
     keeps_the_laws(&Plan::of(400_153));
 }
+
+#[test]
+#[ignore = "takes long: .ci/run plays it"]
+fn a_quick_way_back_that_never_gets_healthy_is_named_in_capitals_when_its_halt_gives_up() {
+    // Its old tasks had gone at the very moment at which it was stopped. The halt watched for two hours, and named nothing.
+    let mut one = shape(1);
+    one.services[0].by = By::Ecs { how: How::BlueGreen, barrier: true, bake: Duration::from_secs(60) };
+    let faults = vec![
+        Fault::GoBack { after: millis(51_600), early: false },
+        Fault::Service { environment: 0, service: 0, how: Ending::NeverHealthy },
+        Fault::Stop { at: millis(23_000), abandon: true },
+    ];
+    let played = play(&Plan { seed: 401_730, shape: one, faults }, true);
+    let said = "halt incomplete: NOT ROLLED BACK: e01/s0 (it is not back after 2 h ";
+    assert!(played.story.iter().any(|line| line.contains(said)), "it is played\n{}", played.story.join("\n"));
+    assert!(played.broken.is_empty(), "{}\n{:#?}", played.story.join("\n"), played.broken);
+}

@@ -141,6 +141,10 @@ impl Plan {
 
     /// Does what was decided, at every target at once; what goes forward, while the release goes on.
     pub(crate) async fn act(&mut self, tick: &Tick<'_>, acts: &[Act], moment: &Moment, goes_forward: bool) {
+        if acts.is_empty() {
+            return;
+        }
+        tick.acts();
         let (whose, may) = (&self.whose, async |act: &Act| may(tick, act, goes_forward).await);
         join_all(self.targets.iter_mut().enumerate().map(async |(at, target)| {
             for act in acts.iter().filter(|act| act.at() == at) {

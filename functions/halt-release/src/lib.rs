@@ -311,7 +311,8 @@ impl Sweeping<'_> {
         }
         let after = now.since(self.carried.begun);
         let Some(function) = self.aws.settings().halt.as_ref().filter(|_| after < LONGEST) else {
-            self.end(now, &message::gave_up(&self.carried.stopped, after)).await;
+            let left = self.known.as_ref().map(|sweep| sweep.not_back(now, after)).unwrap_or_default();
+            self.end(now, &message::gave_up(&self.carried.stopped, &left, after)).await;
             return Ok(());
         };
         let mut next = event.value().clone();

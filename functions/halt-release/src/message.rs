@@ -105,7 +105,7 @@ pub(crate) fn done(stopped: &[String], stuck: &BTreeMap<String, String>, outcome
         said = format!("{STAYS}; {said}");
     }
     for (name, why) in stuck {
-        said = format!("NOT ROLLED BACK: {name} ({why}). Deploy the revision before by hand. {said}");
+        said = not_rolled_back(name, why) + &said;
     }
     for outcome in outcomes {
         let _ = write!(said, ". {outcome}");
@@ -131,16 +131,26 @@ pub(crate) fn outcome(task: &str, environments: &[String], ends: &BTreeMap<(Stri
     Some(format!("{task}: {}", said.join("; ")))
 }
 
-/// It took too long.
-pub(crate) fn gave_up(stopped: &[String], after: Duration) -> String {
+/// It took too long; `left` is what has not come back meanwhile, with why as far as that is known.
+pub(crate) fn gave_up(stopped: &[String], left: &BTreeMap<String, String>, after: Duration) -> String {
     let asked = match stopped {
         [] => String::new(),
         _ => format!(" although {} was asked to", fit(&stopped.join(", "), LONGEST_LIST)),
     };
+    let left: String = left.iter().map(|(name, why)| not_rolled_back(name, why)).collect();
     format!(
-        "halt incomplete: not all of the release has ended within {}{asked}. Stop by hand what still runs: {WHAT_RUNS}",
+        "halt incomplete: {left}not all of the release has ended within {}{asked}. Stop by hand what still runs: {WHAT_RUNS}",
         spoken(after)
     )
+}
+
+/// Why something is not back that is on its way.
+pub(crate) fn not_back(after: Duration) -> String {
+    format!("it is not back after {}", spoken(after))
+}
+
+fn not_rolled_back(name: &str, why: &str) -> String {
+    format!("NOT ROLLED BACK: {name} ({why}). Deploy the revision before by hand. ")
 }
 
 /// Something could not be looked at or stopped, however often it was tried.
@@ -219,6 +229,17 @@ mod tests {
             let done = done(stopped, &none, &[], stays);
             assert!(done.contains(said) && done.starts_with("halt complete: "), "{done}");
         }
+    }
+
+    #[test]
+    fn what_is_not_back_when_the_halt_gives_up_is_named_in_capitals_before_all_else() {
+        let left = [("us/web".to_owned(), not_back(Duration::from_secs(7200)))].into();
+        let said = gave_up(&["the deployment of us/web".to_owned()], &left, Duration::from_secs(7200));
+        let first = "halt incomplete: NOT ROLLED BACK: us/web (it is not back after 2 h 00 min). Deploy the revision before by hand. \
+                     not all of the release has ended within 2 h 00 min although the deployment of us/web was asked to. Stop by hand";
+        assert!(said.starts_with(first), "{said}");
+        let nothing = gave_up(&[], &BTreeMap::new(), Duration::from_secs(7200));
+        assert!(nothing.starts_with("halt incomplete: not all of the release"), "{nothing}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Invariant: only what carries this release's own name is touched.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use shared::artifact::Content;
@@ -243,6 +244,22 @@ impl Sweep {
         let watched = families.chain(self.clear.iter().copied()).chain([self.workers.clear]);
         let mut watched = watched.chain(self.quick.iter().map(|(_, watch, _)| watch.clear));
         watched.all(|clear| clear.is_some_and(|clear| clear >= moment))
+    }
+
+    /// What has not come back, as was seen last, with why: what cannot be brought back, and what is on its way still, after so long.
+    pub(crate) fn not_back(&self, now: Time, after: Duration) -> BTreeMap<String, String> {
+        let moment = Moment::new(now, Purpose::Sweep);
+        let is_left = self.web == Web::LeftToTheQuickWay;
+        let swept = self.targets.iter().filter(|target| !(is_left && target.site.service.kind == ServiceKind::Web));
+        let quick = self.quick.iter().filter(|_| is_left).flat_map(|(quick, ..)| &quick.targets);
+        let on_their_way = swept.chain(quick).filter(|target| {
+            target.deployment().is_some() && targets::take_back(&[target.observed(&moment)], now).is_some()
+        });
+        let mut left = self.stuck.clone();
+        for target in on_their_way {
+            left.entry(target.name()).or_insert_with(|| message::not_back(after));
+        }
+        left
     }
 
     /// How far each task of the manifest came that the release has begun, in each of its environments: what a person who

@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, code, failure, is_not_now};
 use crate::time::Time;
 
 /// How many deployments `BatchGetDeployments` takes.
-const BATCH: usize = 25;
+pub(crate) const BATCH: usize = 25;
 
 /// How many groups `BatchGetDeploymentGroups` takes.
 const GROUPS: usize = 100;

@@ -15,6 +15,7 @@ use crate::aws::{Aws, Pacer, Place, allowance};
 
 pub(crate) use definitions::chosen;
 pub use definitions::{ContainerDefinition, Definition, LogSource};
+pub(crate) use deployments::DESCRIBE;
 pub use deployments::{Counts, Deployment, HookRun, HookStatus, Listed, Stage, Status, WorkloadRevision};
 pub use services::{Controller, Service, Strategy, hook_stages};
 pub use tasks::{Container, Half, Of, Overrides, Placed, Ran, Run, Task, is_for_room};

@@ -12,7 +12,7 @@ use crate::error::{Error, code, failure};
 use crate::time::Time;
 
 /// How many ARNs `DescribeServiceDeployments` and `DescribeServiceRevisions` take.
-const DESCRIBE: usize = 20;
+pub(crate) const DESCRIBE: usize = 20;
 
 states! {
     /// How a service deployment stands (fact 44).

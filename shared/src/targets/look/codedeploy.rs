@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::{Detail, note_all};
-use crate::aws::codedeploy::{Deployment, Listed};
+use crate::aws::codedeploy::{BATCH, Deployment, Listed};
 use crate::error::{Error, Verdict};
 use crate::targets::codedeploy::{Group, ROLLBACK_APPEARS, Standing};
 use crate::targets::site::{Moment, Of, Purpose, Whose};
@@ -128,8 +128,8 @@ pub(super) async fn find(moment: &Moment, whose: &Whose, targets: &mut [&mut Tar
     }
 }
 
-/// What CodeDeploy says of the deployments that may still change, 25 to a call.
-pub(super) async fn look_at_statuses(moment: &Moment, targets: &mut [&mut Target]) {
+/// What CodeDeploy says of the deployments that may still change, 25 to a call; how many calls that took.
+pub(super) async fn look_at_statuses(moment: &Moment, targets: &mut [&mut Target]) -> usize {
     let under_way = |one: &Deployment| (!one.is_over()).then(|| one.id.clone());
     let mut ids = Vec::new();
     for tried in targets.iter().filter_map(|target| group(target)?.tried()) {
@@ -143,7 +143,7 @@ pub(super) async fn look_at_statuses(moment: &Moment, targets: &mut [&mut Target
         ids.extend((fresh && may_get_one).then(|| tried.deployment.id.clone()));
     }
     let client = targets.iter().find_map(|target| group(target)).map(|group| group.client.clone());
-    let Some(client) = client.filter(|_| !ids.is_empty()) else { return };
+    let Some(client) = client.filter(|_| !ids.is_empty()) else { return 0 };
     ids.sort();
     ids.dedup();
     let found = client.batch(&ids).await;
@@ -170,6 +170,7 @@ pub(super) async fn look_at_statuses(moment: &Moment, targets: &mut [&mut Target
         }
         Ok(())
     });
+    ids.len().div_ceil(BATCH)
 }
 
 /// Which details of a target are due; whether it has new tasks that can die.

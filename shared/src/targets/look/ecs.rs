@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use super::note_all;
-use crate::aws::ecs::{Deployment, Listed, Status};
+use crate::aws::ecs::{DESCRIBE, Deployment, Listed, Status};
 use crate::error::Error;
 use crate::targets::ecs::{Deploys, Native, Standing, revisions_of};
 use crate::targets::site::{Moment, Whose};
@@ -76,15 +76,15 @@ pub(super) fn lacks_its_way_back(target: &Target) -> bool {
     target.asked.is_some() && tried.is_some_and(|tried| tried.is_over_on_the_new_version() && tried.back.is_none())
 }
 
-/// What ECS says of the deployments that may still change, 20 to a call.
-pub(super) async fn look_at_deployments(moment: &Moment, targets: &mut [&mut Target]) {
+/// What ECS says of the deployments that may still change, 20 to a call; how many calls that took.
+pub(super) async fn look_at_deployments(moment: &Moment, targets: &mut [&mut Target]) -> usize {
     let mut arns: Vec<String> = Vec::new();
     for tried in targets.iter().filter_map(|target| native(target)?.tried()) {
         let both = std::iter::once(&tried.deployment).chain(&tried.back);
         arns.extend(both.filter(|one| !one.status.is_over()).map(|one| one.arn.clone()));
     }
     let ecs = targets.iter().find(|target| native(target).is_some()).map(|target| target.site.ecs.clone());
-    let Some(ecs) = ecs.filter(|_| !arns.is_empty()) else { return };
+    let Some(ecs) = ecs.filter(|_| !arns.is_empty()) else { return 0 };
     arns.sort();
     arns.dedup();
     let found = ecs.deployments(&arns).await;
@@ -101,6 +101,7 @@ pub(super) async fn look_at_deployments(moment: &Moment, targets: &mut [&mut Tar
         tried.note_the_end_of_its_way_back(moment.now);
         Ok(())
     });
+    arns.len().div_ceil(DESCRIBE)
 }
 
 /// Whether the release's deployment has tasks that can die.

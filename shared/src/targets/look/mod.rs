@@ -52,11 +52,14 @@ pub async fn look(targets: &mut [Target], aws: &Aws, moment: &Moment, whose: &Wh
         let moving = targets.iter().any(|target| codedeploy::may_move(target));
         let last = targets.iter().map(|target| target.statuses_read).max().unwrap_or_default();
         let statuses = !moving || moment.now.since(last) >= STATUSES_MEANWHILE;
+        let mut calls = 0;
         if statuses {
-            codedeploy::look_at_statuses(moment, &mut targets).await;
+            calls += codedeploy::look_at_statuses(moment, &mut targets).await;
         }
-        ecs::look_at_deployments(moment, &mut targets).await;
-        look_at_details(moment, whose, &mut targets, if statuses { 1 } else { 2 }).await;
+        calls += ecs::look_at_deployments(moment, &mut targets).await;
+        // Where the statuses of many take several calls, one detail beside them would come to each target once in many minutes.
+        let details = (calls.saturating_sub(1)).max(if statuses { 1 } else { 2 });
+        look_at_details(moment, whose, &mut targets, details).await;
         if moment.takes_back() {
             look_at_traffic(moment, &mut targets).await;
         }
