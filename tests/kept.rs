@@ -360,3 +360,9 @@ fn a_function_with_little_time_that_only_reads_until_it_is_over_keeps_the_next_o
     // Each waited for twenty seconds for what the one before might have begun, and had no time left to begin it.
     keeps_the_laws(&Plan::of(501_476));
 }
+
+#[test]
+fn a_release_that_is_stopped_while_its_retry_is_not_shown_yet_is_recorded_as_stopped() {
+    // Its record told of the failure before, and counted as that of the last end, since it was written after it.
+    keeps_the_laws(&Plan::of(504_088));
+}

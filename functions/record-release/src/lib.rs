@@ -38,6 +38,9 @@ const OVERDUE: Duration = Duration::from_secs(120);
 /// How long ago a release may have come further for word to be left by the schedule: several of its runs.
 const RECENT: Duration = Duration::from_secs(3600);
 
+/// How much later than its last action an execution may be shown to have been updated by the same end.
+const ONE_END: Duration = Duration::from_secs(5);
+
 /// How long a record may be missing before that is an error, which the stack's alarm tells of.
 const MISSED: Duration = Duration::from_secs(1800);
 
@@ -58,7 +61,8 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
         return recorder.leave_word_when_shown(execution, &invocation).await;
     }
     if let Some((pipeline, execution)) = &named {
-        recorder.record_when_shown(pipeline, execution, &invocation).await?;
+        let state = text("/detail/state");
+        recorder.record_when_shown((pipeline, execution), state.as_deref(), &invocation).await?;
     }
     let missed = match recorder.catch_up(invocation.clock.now()).await {
         Ok(missed) => missed,
@@ -71,6 +75,15 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
         recorder.leave_word(invocation.clock.now()).await?;
     }
     missed.map_or(Ok(()), Err)
+}
+
+/// What is known of an execution's end before it is looked at.
+#[derive(Debug, Clone, Copy)]
+enum Known<'a> {
+    /// An event tells of it, as a rule with how it ended.
+    Event { state: Option<&'a str> },
+    /// It is listed as having ended then, long ago.
+    Ended(Time),
 }
 
 struct Recorder<'a> {
@@ -106,18 +119,19 @@ impl Recorder<'_> {
         self.aws.invoke(function, &json!({"source": "cutover", "detail": detail})).await
     }
 
-    /// Waits until an execution shows its end, and records it; one that goes on is left alone.
+    /// Waits until an execution shows the end that an event tells of, and records it; one that goes on is left alone, and so is one that
+    /// has ended otherwise, of which there is another event.
     async fn record_when_shown(
         &mut self,
-        pipeline: &str,
-        execution: &str,
+        (pipeline, execution): (&str, &str),
+        state: Option<&str>,
         invocation: &Invocation,
     ) -> Result<(), Error> {
         let begun = invocation.clock.now();
         let mut trouble = Trouble::default();
         loop {
             let now = invocation.clock.now();
-            let looked = self.record(pipeline, execution, None, now).await;
+            let looked = self.record(pipeline, execution, Known::Event { state }, now).await;
             if trouble.note(now, looked).map_err(Error::Stop)? == Some(true) {
                 return Ok(());
             }
@@ -137,8 +151,7 @@ impl Recorder<'_> {
             let known: BTreeMap<_, _> = self.store.executions(&pipeline).await?.into_iter().collect();
             for one in self.codepipeline.newest_executions(&pipeline).await? {
                 self.is_recent |= now.since(one.updated) < RECENT;
-                let is_known = known.get(&one.id).is_some_and(|written| *written >= one.updated);
-                if is_known || !is_due(&one, now) {
+                if !is_due(&one, now) || self.is_recorded(&pipeline, &one, known.get(&one.id).copied(), now).await? {
                     continue;
                 }
                 // Before its record, without which it is told again; but no longer than that may be missed.
@@ -150,7 +163,7 @@ impl Recorder<'_> {
                     }
                     missed.get_or_insert(error);
                 }
-                match self.record(&pipeline, &one.id, Some(one.updated), now).await {
+                match self.record(&pipeline, &one.id, Known::Ended(one.updated), now).await {
                     Ok(true) => {}
                     Ok(false) => info!(execution = one.id, "it does not show its end yet"),
                     // One that cannot be recorded is no reason to record no other.
@@ -166,15 +179,28 @@ impl Recorder<'_> {
         Ok(missed)
     }
 
-    /// Records an execution that has ended; false when it does not show its end. `updated` is given where that is so long ago that all its
-    /// actions are shown, also if there are none.
-    async fn record(
-        &mut self,
+    /// Whether an execution's record, which was written then, is of its last end. Whoever wrote it within moments of that end may have seen
+    /// the one before a retry still.
+    async fn is_recorded(
+        &self,
         pipeline: &str,
-        execution: &str,
-        updated: Option<Time>,
+        one: &ListedExecution,
+        written: Option<Time>,
         now: Time,
     ) -> Result<bool, Error> {
+        let Some(written) = written.filter(|written| *written >= one.updated) else { return Ok(false) };
+        if written.since(one.updated) >= SHOWN || now.since(one.updated) >= RECENT {
+            return Ok(true);
+        }
+        match self.store.get(pipeline, &one.id).await? {
+            Some(Entry::Record(record)) => Ok(record.status == one.status && one.updated.since(record.ended) < ONE_END),
+            Some(Entry::Newer { .. } | Entry::Unreadable { .. }) => Ok(true),
+            None => Ok(false),
+        }
+    }
+
+    /// Records an execution that has ended; false when it does not show its end, or not that end.
+    async fn record(&mut self, pipeline: &str, execution: &str, known: Known<'_>, now: Time) -> Result<bool, Error> {
         let mut release = Release {
             pipeline: pipeline.to_owned(),
             execution: execution.to_owned(),
@@ -184,7 +210,11 @@ impl Recorder<'_> {
         };
         let shown = self.codepipeline.execution(&release).await?;
         let actions = self.codepipeline.siblings(&release).await?;
-        let is_shown = updated.is_some() || !actions.is_empty();
+        let is_shown = match known {
+            Known::Event { state } => !actions.is_empty() && state.is_none_or(|state| is_state(&shown.status, state)),
+            // That is so long ago that all its actions are shown, also if there are none.
+            Known::Ended(_) => true,
+        };
         let is_over = shown.is_over() && is_shown && !actions.iter().any(Sibling::is_running);
         if !is_over {
             return Ok(false);
@@ -213,7 +243,10 @@ impl Recorder<'_> {
         let lines = self.last_lines(&release, &actions).await;
         let log = self.aws.settings().log_group.as_ref();
         let log = log.map(|group| names::log_link(&self.aws.region(), group, &names::log_stream(&release)));
-        let updated = updated.unwrap_or_default();
+        let updated = match known {
+            Known::Event { .. } => Time::default(),
+            Known::Ended(updated) => updated,
+        };
         let seen = Seen { release, execution: shown, actions, updated, back, content, artifact, commits, lines, log };
         let record = collect::record(&seen, &records);
         let kept = self.store.keep(&record).await?;
@@ -308,6 +341,14 @@ impl Recorder<'_> {
     }
 }
 
+/// Whether a status is what an event calls so: EventBridge has it in capitals, and one of them with one letter less.
+fn is_state(status: &str, state: &str) -> bool {
+    match state {
+        "CANCELED" => status == "Cancelled",
+        other => status.eq_ignore_ascii_case(other),
+    }
+}
+
 /// Whether an execution should have its record by now, and can have none but for want of a look.
 fn is_due(one: &ListedExecution, now: Time) -> bool {
     one.is_over() && (OVERDUE..CAUGHT_UP).contains(&now.since(one.updated))
@@ -324,6 +365,20 @@ fn readable(entries: Vec<Entry>) -> Vec<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_is_shown_when_its_status_is_that_of_the_event() {
+        for (status, state, expected) in [
+            ("Stopped", "STOPPED", true),
+            ("Failed", "STOPPED", false),
+            ("Cancelled", "CANCELED", true),
+            ("Succeeded", "SUCCEEDED", true),
+            ("Superseded", "SUPERSEDED", true),
+            ("Succeeded", "FAILED", false),
+        ] {
+            assert_eq!(is_state(status, state), expected, "{status} {state}");
+        }
+    }
 
     #[test]
     fn the_schedule_takes_up_what_ended_without_a_record_and_not_what_has_outlived_it() {
