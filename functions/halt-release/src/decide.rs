@@ -28,6 +28,9 @@ const LAG: Duration = Duration::from_secs(60);
 /// How long a stop may stay without effect before it is asked for again.
 pub(crate) const AGAIN: Duration = Duration::from_secs(120);
 
+/// How often it is said what is not back yet.
+pub(crate) const STILL: Duration = Duration::from_secs(15 * 60);
+
 /// How long a sweep goes on, over all of its invocations: longer than any stop or rollback takes.
 pub(crate) const LONGEST: Duration = Duration::from_secs(2 * 3600);
 

@@ -54,6 +54,9 @@ pub(crate) struct Carried {
     /// Whether it is this one of several that says what is done.
     #[serde(default = "speaks")]
     pub(crate) speaks: bool,
+    /// When it was said last what is not back yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) waits: Option<Time>,
     /// The tasks that were asked to end, and when.
     pub(crate) asked: BTreeMap<String, Time>,
     /// What was asked to end, in the words of the last line.

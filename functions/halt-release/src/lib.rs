@@ -21,7 +21,9 @@ use shared::{Answer, Aws, Error, Event, Invocation, Job, Journal, Success, Time,
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use decide::{Deployed, LONGEST, LOOK, LOOK_SELDOM, SETTLED, Verdict, before_the_next, deployed, is_past, verdict};
+use decide::{
+    Deployed, LONGEST, LOOK, LOOK_SELDOM, SETTLED, STILL, Verdict, before_the_next, deployed, is_past, verdict,
+};
 use event::{Asked, CARRIED, Carried};
 use over::Over;
 use sweep::Sweep;
@@ -199,6 +201,12 @@ impl Sweeping<'_> {
         let looked = sweep.look(self.aws, &over, &self.release, deployed, now, &mut said).await;
         if looked.under_way {
             self.carried.seen = Some(now);
+            let waits = self.carried.waits.unwrap_or(self.carried.begun);
+            if now.since(waits) >= STILL {
+                self.carried.waits = Some(now);
+                let left = sweep.not_back(now, now.since(self.carried.begun));
+                said.extend(message::still(&left, now.since(self.carried.begun)));
+            }
         }
         let settles = self.carried.seen.get_or_insert(now).plus(SETTLED);
         let settled = sweep.is_clear_since(settles);

@@ -144,6 +144,13 @@ pub(crate) fn gave_up(stopped: &[String], left: &BTreeMap<String, String>, after
     )
 }
 
+/// "halt | after 15 min not back yet: us/web, eu/web", where anything is not.
+pub(crate) fn still(left: &BTreeMap<String, String>, after: Duration) -> Option<String> {
+    let names: Vec<_> = left.keys().map(String::as_str).collect();
+    (!names.is_empty())
+        .then(|| format!("halt | after {} not back yet: {}", spoken(after), fit(&names.join(", "), LONGEST_LIST)))
+}
+
 /// Why something is not back that is on its way.
 pub(crate) fn not_back(after: Duration) -> String {
     format!("it is not back after {}", spoken(after))
@@ -238,6 +245,9 @@ mod tests {
         let first = "halt incomplete: NOT ROLLED BACK: us/web (it is not back after 2 h 00 min). Deploy the revision before by hand. \
                      not all of the release has ended within 2 h 00 min although the deployment of us/web was asked to. Stop by hand";
         assert!(said.starts_with(first), "{said}");
+        let meanwhile = still(&left, Duration::from_secs(900));
+        assert_eq!(meanwhile.as_deref(), Some("halt | after 15 min 00 s not back yet: us/web"));
+        assert_eq!(still(&BTreeMap::new(), Duration::from_secs(900)), None);
         let nothing = gave_up(&[], &BTreeMap::new(), Duration::from_secs(7200));
         assert!(nothing.starts_with("halt incomplete: not all of the release"), "{nothing}");
     }

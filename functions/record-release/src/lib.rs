@@ -151,7 +151,7 @@ impl Recorder<'_> {
             let known: BTreeMap<_, _> = self.store.executions(&pipeline).await?.into_iter().collect();
             for one in self.codepipeline.newest_executions(&pipeline).await? {
                 self.is_recent |= now.since(one.updated) < RECENT;
-                if !is_due(&one, now) || self.is_recorded(&pipeline, &one, known.get(&one.id).copied(), now).await? {
+                if !is_due(&one, now) || self.is_recorded(&pipeline, &one, known.get(&one.id).copied(), now).await {
                     continue;
                 }
                 // Before its record, without which it is told again; but no longer than that may be missed.
@@ -181,21 +181,16 @@ impl Recorder<'_> {
 
     /// Whether an execution's record, which was written then, is of its last end. Whoever wrote it within moments of that end may have seen
     /// the one before a retry still.
-    async fn is_recorded(
-        &self,
-        pipeline: &str,
-        one: &ListedExecution,
-        written: Option<Time>,
-        now: Time,
-    ) -> Result<bool, Error> {
-        let Some(written) = written.filter(|written| *written >= one.updated) else { return Ok(false) };
+    async fn is_recorded(&self, pipeline: &str, one: &ListedExecution, written: Option<Time>, now: Time) -> bool {
+        let Some(written) = written.filter(|written| *written >= one.updated) else { return false };
         if written.since(one.updated) >= SHOWN || now.since(one.updated) >= RECENT {
-            return Ok(true);
+            return true;
         }
-        match self.store.get(pipeline, &one.id).await? {
-            Some(Entry::Record(record)) => Ok(record.status == one.status && one.updated.since(record.ended) < ONE_END),
-            Some(Entry::Newer { .. } | Entry::Unreadable { .. }) => Ok(true),
-            None => Ok(false),
+        match self.store.get(pipeline, &one.id).await {
+            Ok(Some(Entry::Record(record))) => record.status == one.status && one.updated.since(record.ended) < ONE_END,
+            Ok(None) => false,
+            // One that cannot be read is no reason to record no other.
+            Ok(Some(Entry::Newer { .. } | Entry::Unreadable { .. })) | Err(_) => true,
         }
     }
 
