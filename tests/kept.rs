@@ -366,3 +366,10 @@ fn a_release_that_is_stopped_while_its_retry_is_not_shown_yet_is_recorded_as_sto
     // Its record told of the failure before, and counted as that of the last end, since it was written after it.
     keeps_the_laws(&Plan::of(504_088));
 }
+
+#[test]
+fn a_function_with_little_time_says_its_last_line_as_often_as_that_allows() {
+    // CloudWatch throttled the one call that it had left for it, half a minute before its end.
+    keeps_the_laws(&Plan::of(516_556));
+    keeps_the_laws(&Plan::of(517_547));
+}

@@ -289,8 +289,14 @@ impl Sweeping<'_> {
         while !self.journal.has_said_all() && self.invocation.left() > LAST_WORDS {
             self.journal.finish(self.aws, &self.release).await;
         }
-        if !self.journal.has_said_all() {
+        // Where less time is left: as often as it allows.
+        let to_the_last = self.invocation.to_the_last();
+        while !self.journal.has_said_all() {
             self.journal.finish_at_once(self.aws, &self.release).await;
+            if self.journal.has_said_all() || to_the_last.left() <= LOOK {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 
