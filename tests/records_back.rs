@@ -181,7 +181,7 @@ fn however_many_releases_failed_since_what_ran_before_is_found_and_what_bars_the
             ..like.clone()
         };
         for at in 1..=130 {
-            store.keep(&failed(at, if at == 1 { &["reshape"] } else { &[] })).await.unwrap();
+            store.keep(&failed(at, if at == 1 { &["reshape"] } else { &[] }), true).await.unwrap();
         }
         let barred = stage.start_back(Some(&first), None);
         assert_eq!(stage.end(&barred).await, ExecutionStatus::Failed);

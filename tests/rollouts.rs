@@ -180,6 +180,23 @@ fn one_that_fails_before_the_barrier_takes_all_back_whatever_their_kinds() {
 }
 
 #[test]
+fn a_worker_that_dies_seconds_after_its_start_is_no_success_however_long_that_start_takes() {
+    for kind in [Kind::BlueGreen, Kind::Rolling] {
+        let (starts_after, ends) = (Duration::from_secs(40), Some((Duration::from_secs(5), 1)));
+        let setting = with_new(shop(&[Kind::Codedeploy], &[kind]), move |start| {
+            of_task(start, "work").then(|| Script { starts_after, ends, ..crashing() })
+        });
+        play(setting, async |stage| {
+            let release = stage.start();
+            assert_eq!(stage.end(&release).await, ExecutionStatus::Failed, "{kind:?}");
+            let verdict = stage.action(&release, "Deploy").error.unwrap();
+            assert!(verdict.contains("worker failed: its new tasks keep dying ("), "{kind:?}: {verdict}");
+            assert!(is_on(&stage, ":1.0"), "{kind:?}: {:?}", stage.world().traffic());
+        });
+    }
+}
+
+#[test]
 #[ignore = "takes long: .ci/run plays it"]
 fn one_that_is_stopped_by_hand_after_the_barrier_takes_back_those_whose_traffic_had_moved() {
     for mix in MIXES {

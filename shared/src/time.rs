@@ -20,6 +20,13 @@ impl Time {
         Self(millis)
     }
 
+    /// Reads what [`Display`](fmt::Display) writes, and EventBridge: RFC 3339, in UTC.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let read = aws_smithy_types::DateTime::from_str(text, aws_smithy_types::date_time::Format::DateTime);
+        read.ok().map(Self::from)
+    }
+
     /// What the system's clock says now.
     #[must_use]
     pub fn of_system() -> Self {

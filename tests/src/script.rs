@@ -10,6 +10,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 pub struct Script {
     /// Why it cannot be started, when it cannot.
     pub cannot_start: Option<String>,
+    /// How long it takes to start.
+    pub starts_after: Duration,
     /// Its lines, each this long after the one before.
     pub lines: Vec<(Duration, String)>,
     /// When it answers on its port.
@@ -24,6 +26,9 @@ pub struct Script {
     pub unreachable: bool,
 }
 
+/// How long a container takes to start where nothing else is said.
+const STARTS_AFTER: Duration = Duration::from_millis(500);
+
 impl Script {
     /// A task that writes a line a second and ends well after as many.
     #[must_use]
@@ -31,6 +36,7 @@ impl Script {
         let line = |n| (Duration::from_secs(1), format!("line {n}"));
         Self {
             cannot_start: None,
+            starts_after: STARTS_AFTER,
             lines: (1..=lines).map(line).collect(),
             healthy_after: None,
             ill_after: None,
@@ -45,6 +51,7 @@ impl Script {
     pub fn service() -> Self {
         Self {
             cannot_start: None,
+            starts_after: STARTS_AFTER,
             lines: vec![(Duration::from_millis(100), "listening".into())],
             healthy_after: Some(Duration::from_secs(2)),
             ill_after: None,
@@ -72,7 +79,7 @@ impl Script {
         if let Some(reason) = self.cannot_start {
             return tell(Happening::CannotStart { task, container, reason });
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(self.starts_after).await;
         tell(Happening::Started { task: task.clone(), container: container.clone(), port: start.port });
         let life = async {
             let mut healthy = self.healthy_after;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use shared::Time;
 use shared::artifact::Content;
 use shared::record::{self, Entry, History, Record};
 
@@ -104,10 +105,11 @@ impl Between {
     }
 }
 
-/// Whether these records, the newest, tell all that lies between: what is to run again is among them, and what runs.
-pub(crate) fn is_enough(records: &[Record], target: &str) -> bool {
-    let is_there = records.iter().any(|one| !one.back && one.has_succeeded() && one.content == target);
-    is_there && record::runs(records).is_some()
+/// Whether these records, the newest, tell all that lies between: what is to run again is among them, and what runs; and those that are not
+/// were written, the newest of them then, before that one began.
+pub(crate) fn is_enough(records: &[Record], target: &str, unread: Time) -> bool {
+    let found = records.iter().find(|one| !one.back && one.has_succeeded() && one.content == target);
+    found.is_some_and(|found| unread < found.began) && record::runs(records).is_some()
 }
 
 /// Decides.
@@ -152,7 +154,6 @@ pub(crate) fn decide(seen: &Seen<'_>) -> Decision {
 
 #[cfg(test)]
 mod tests {
-    use shared::Time;
     use shared::manifest::Manifest;
     use shared::record::{Deployed, Step};
 
@@ -181,6 +182,21 @@ mod tests {
     fn seen<'a>(target: &'a Content, records: Vec<Record>) -> Seen<'a> {
         let history = History { records, unreadable: Vec::new() };
         Seen { target, history, image: ImageIs::There, behind: Vec::new() }
+    }
+
+    #[test]
+    fn what_was_written_since_a_release_began_is_read_before_it_is_gone_back_to() {
+        let at = Time::from_millis;
+        let target = Record { began: at(1000), ..release(9000, "a", "Succeeded", &[]) };
+        let runs = release(9500, "b", "Succeeded", &[]);
+        for (records, unread, expected) in [
+            (vec![runs.clone(), target.clone()], 900, true),
+            // It was tried again, or drained for hours: what ended before it was written before it, and lies between all the same.
+            (vec![runs.clone(), target.clone()], 5000, false),
+            (vec![runs], 900, false),
+        ] {
+            assert_eq!(is_enough(&records, "a", at(unread)), expected, "{unread}");
+        }
     }
 
     #[test]

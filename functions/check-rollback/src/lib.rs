@@ -42,7 +42,7 @@ async fn step(tick: &Tick<'_>, _: &mut State, _: &mut Option<()>) -> Result<Next
         return Err(Verdict::misconfigured("CUTOVER_BUCKET is not set: see template.yaml").into());
     };
     let pipelines: Vec<_> = tick.aws.settings().pipelines.iter().map(String::as_str).collect();
-    let is_enough = |records: &[Record]| decide::is_enough(records, &target.hash);
+    let is_enough = |records: &[Record], unread| decide::is_enough(records, &target.hash, unread);
     let history = History::look(tick.aws, &store, &pipelines, tick.now, is_enough).await?;
     let image = match target.image.as_deref().and_then(Image::read) {
         Some(image) => match tick.aws.has_image(&image).await {

@@ -36,7 +36,7 @@ pub(crate) async fn look(tick: &Tick<'_>, from: Option<&Runs>) -> Result<Approve
     let asked = told.or(approval.and_then(|approval| approval.started));
     let asked = asked.unwrap_or(tick.begun);
     let is_enough =
-        |records: &[Record]| runs(records).is_some() && records.iter().any(|one| !one.back && one.ended < asked);
+        |records: &[Record], _| runs(records).is_some() && records.iter().any(|one| !one.back && one.ended < asked);
     let history = History::look(tick.aws, &store, &pipelines, tick.now, is_enough).await?;
     Ok(decide(&history.records, from, &tick.release.execution, asked))
 }

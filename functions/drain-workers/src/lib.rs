@@ -6,15 +6,21 @@
 mod decide;
 mod message;
 mod service;
+mod tally;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shared::artifact;
-use shared::{Aws, Error, Event, Invocation, Journal, Next, Tick};
+use shared::{Aws, Error, Event, Invocation, Journal, Next, Tick, Time};
 
 use decide::{Decision, decide};
 use service::Plan;
+use tally::Tallies;
+
+/// How late it may be shown that a task has ended.
+const SHOWN: Duration = Duration::from_secs(15);
 
 /// The action's parameters.
 #[derive(Debug, Deserialize)]
@@ -24,9 +30,17 @@ struct Parameters {
     manifest: Option<String>,
 }
 
-/// Nothing: deployments and tasks tell everything again.
+/// What deployments and tasks do not tell again.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct State {}
+#[serde(default)]
+struct State {
+    /// When it was looked at the old tasks last: whose end was seen then was told.
+    #[serde(rename = "l", skip_serializing_if = "Option::is_none")]
+    looked: Option<Time>,
+    /// How those have ended whom ECS may show no more.
+    #[serde(rename = "e", skip_serializing_if = "Tallies::is_empty")]
+    ended: Tallies,
+}
 
 /// Handles one job.
 ///
@@ -44,17 +58,18 @@ struct Memory {
     journal: Journal,
     /// The old tasks whose end was told.
     told: BTreeSet<String>,
-    looked: bool,
+    /// When the invocation before this one looked last.
+    looked: Option<Time>,
 }
 
-async fn step(tick: &Tick<'_>, _: &mut State, memory: &mut Option<Memory>) -> Result<Next, Error> {
+async fn step(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Memory>) -> Result<Next, Error> {
     let memory = match memory {
         Some(memory) => memory,
         None => {
             let parameters: Parameters = tick.job.parameters()?;
             let content = artifact::read(tick.aws, tick.job, parameters.manifest.as_deref()).await?;
             let plan = Plan::new(tick, content).await?;
-            memory.insert(Memory { plan, journal: Journal::default(), told: BTreeSet::new(), looked: false })
+            memory.insert(Memory { plan, journal: Journal::default(), told: BTreeSet::new(), looked: state.looked })
         }
     };
     if tick.halted {
@@ -65,13 +80,16 @@ async fn step(tick: &Tick<'_>, _: &mut State, memory: &mut Option<Memory>) -> Re
     for service in &plan.services {
         for task in service.old.values().filter(|task| task.is_over()) {
             // What had ended before this invocation was told by the one before it.
-            let is_news = memory.looked || tick.job.continuation.is_none();
+            let is_news = memory.looked.is_none_or(|looked| task.stopped.is_none_or(|at| at >= looked.before(SHOWN)));
             if memory.told.insert(task.arn.clone()) && is_news {
                 memory.journal.say(tick.now, message::ended(service, task));
             }
         }
     }
-    memory.looked = true;
+    state.looked = Some(tick.now);
+    if plan.services.iter().all(|service| service.phase() != decide::Phase::Unknown) {
+        state.ended.keep(plan.services.iter().map(|service| service.old.values()), tick.begun, tick.now);
+    }
     memory.journal.flush(tick.aws, tick.release).await;
     let seen: Vec<_> = plan.services.iter().map(|service| service.seen(tick)).collect();
     match decide(&seen) {
@@ -83,7 +101,7 @@ async fn step(tick: &Tick<'_>, _: &mut State, memory: &mut Option<Memory>) -> Re
         }
         Decision::Done => {
             memory.journal.finish(tick.aws, tick.release).await;
-            Ok(Next::Succeed(message::done(tick, plan)))
+            Ok(Next::Succeed(message::done(tick, plan, &state.ended)))
         }
     }
 }

@@ -9,6 +9,7 @@ use shared::{Answer, Progress, Success, Tick, Time, Verdict, names};
 
 use crate::decide::Phase;
 use crate::service::{Deployed, Plan, Service};
+use crate::tally::{Tallies, Tally};
 
 /// How many busy tasks are named with a link: a summary has 2,048 characters (fact 6).
 const NAMED: usize = 4;
@@ -91,14 +92,15 @@ pub(crate) fn ended(service: &Service, task: &Task) -> String {
 }
 
 /// What became of all of them.
-pub(crate) fn done(tick: &Tick<'_>, plan: &Plan) -> Success {
+pub(crate) fn done(tick: &Tick<'_>, plan: &Plan, ended: &Tallies) -> Success {
     let mut warning = false;
     let mut named = Vec::new();
     let each: Vec<_> = plan
         .services
         .iter()
-        .map(|service| {
-            let (said, bad) = became(tick, service, &mut named);
+        .enumerate()
+        .map(|(place, service)| {
+            let (said, bad) = became(tick, service, &ended.of(place, service.old.values()), &mut named);
             warning |= bad;
             format!("{}: {said}", service.label())
         })
@@ -121,7 +123,7 @@ pub(crate) fn done(tick: &Tick<'_>, plan: &Plan) -> Success {
 }
 
 /// What became of a service's old tasks, and whether somebody should do something about it; busy ones are `named`.
-fn became(tick: &Tick<'_>, service: &Service, named: &mut Vec<String>) -> (String, bool) {
+fn became(tick: &Tick<'_>, service: &Service, ended: &Tally, named: &mut Vec<String>) -> (String, bool) {
     if let Some(why) = &service.lost {
         return (format!("could not be watched: {why}"), true);
     }
@@ -135,33 +137,22 @@ fn became(tick: &Tick<'_>, service: &Service, named: &mut Vec<String>) -> (Strin
         return ("its old tasks could not be seen in time: they end when its deployment does".into(), true);
     }
     let mut bad = false;
-    let (mut clean, mut failed, mut busy, mut protected) = (0, 0, 0, 0);
-    let (mut out_of_memory, mut taken_away) = (0, 0);
-    let mut killed = Vec::new();
-    for task in service.old.values() {
-        match ending(task) {
-            Ending::Clean => clean += 1,
-            Ending::OutOfMemory => out_of_memory += 1,
-            Ending::TakenAway => taken_away += 1,
-            Ending::Failed => failed += 1,
-            Ending::Killed(after) => killed.push(after),
-            Ending::Busy => {
-                busy += 1;
-                let until = service.protected.get(&task.arn);
-                protected += usize::from(until.is_some());
-                named.push(format!("{}{}", service.link(task), may_run(tick.now, until.copied())));
-            }
-        }
+    let (mut busy, mut protected) = (0, 0);
+    for task in service.old.values().filter(|task| !task.is_over()) {
+        busy += 1;
+        let until = service.protected.get(&task.arn);
+        protected += usize::from(until.is_some());
+        named.push(format!("{}{}", service.link(task), may_run(tick.now, until.copied())));
     }
-    let mut said = vec![format!("{clean} of {} finished", service.old.len())];
-    if let Some(longest) = killed.iter().max() {
+    let Tally { clean, failed, killed, longest, out_of_memory, taken_away } = *ended;
+    let mut said = vec![format!("{clean} of {} finished", ended.all() + busy)];
+    if killed > 0 {
         bad = true;
         said.push(format!(
-            "{} killed by SIGKILL after {}: raise its stopTimeout (Fargate: 120 s at most), end on SIGTERM (queue libraries \
+            "{killed} killed by SIGKILL after {}: raise its stopTimeout (Fargate: 120 s at most), end on SIGTERM (queue libraries \
              often want SIGQUIT: `worker --queue`, or STOPSIGNAL in the image), or let it protect itself while it works \
              (`worker job`, `--busy children`)",
-            killed.len(),
-            spoken(*longest)
+            spoken(Duration::from_secs(longest.into()))
         ));
     }
     if out_of_memory > 0 {

@@ -66,8 +66,8 @@ pub(crate) enum Deployed {
 
 /// What tells the new tasks from the old ones: the task set that started them, or the definition that they run.
 enum New {
-    Set(String),
-    Definition(String),
+    Set { new: String, old: Option<String> },
+    Definition { new: String, ended: Option<Time> },
 }
 
 impl Plan {
@@ -303,8 +303,12 @@ impl Service {
         let Deployed::By(target) = &self.deployed else { return Ok(()) };
         let Some((new, since)) = new(target).filter(|_| self.lost.is_none()) else { return Ok(()) };
         let is_old = |task: &Task| match &new {
-            New::Set(set) => task.started_by != *set,
-            New::Definition(definition) => task.definition != *definition,
+            New::Set { old: Some(old), .. } => task.started_by == *old,
+            New::Set { new, old: None } => task.started_by != *new,
+            // What was created after its end is of the next release.
+            New::Definition { new, ended } => {
+                task.definition != *new && ended.is_none_or(|ended| task.created.is_none_or(|at| at <= ended))
+            }
         };
         // ECS lists what stopped within the hour: what had stopped before this deployment is none of its business.
         let concerned = |task: &Task| task.stopped.is_none_or(|stopped| stopped >= since);
@@ -327,12 +331,17 @@ fn new(target: &Target) -> Option<(New, Time)> {
         Kind::Unknown | Kind::Absent => None,
         Kind::Codedeploy(group) => {
             let tried = group.tried()?;
-            let set = tried.seen.as_ref()?.new.as_ref()?.id.clone();
-            Some((New::Set(set), tried.deployment.created.unwrap_or_default()))
+            let seen = tried.seen.as_ref()?;
+            let (new, old) = (
+                seen.new.as_ref()?.id.clone(),
+                seen.old.as_ref().map(|old| old.id.clone()).filter(|id| !id.is_empty()),
+            );
+            Some((New::Set { new, old }, tried.deployment.created.unwrap_or_default()))
         }
         Kind::Ecs(native) => {
             let tried = native.tried()?;
-            Some((New::Definition(tried.definition.clone()), tried.deployment.created.unwrap_or_default()))
+            let new = New::Definition { new: tried.definition.clone(), ended: tried.deployment.finished };
+            Some((new, tried.deployment.created.unwrap_or_default()))
         }
     }
 }

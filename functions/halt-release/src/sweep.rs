@@ -253,11 +253,16 @@ impl Sweep {
         let swept = self.targets.iter().filter(|target| !(is_left && target.site.service.kind == ServiceKind::Web));
         let quick = self.quick.iter().filter(|_| is_left).flat_map(|(quick, ..)| &quick.targets);
         let on_their_way = swept.chain(quick).filter(|target| {
-            target.deployment().is_some() && targets::take_back(&[target.observed(&moment)], now).is_some()
+            let is_back = matches!(
+                target.phase(&moment),
+                Phase::RolledBack | Phase::Failed { .. } | Phase::Same | Phase::Empty | Phase::Busy { .. }
+            );
+            target.deployment().is_some() && !is_back
         });
         let mut left = self.stuck.clone();
         for target in on_their_way {
-            left.entry(target.name()).or_insert_with(|| message::not_back(after));
+            let why = target.failed.clone().unwrap_or_else(|| message::not_back(after));
+            left.entry(target.name()).or_insert(why);
         }
         left
     }

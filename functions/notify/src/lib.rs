@@ -80,7 +80,8 @@ async fn tell(aws: &Aws, event: &Value, invocation: Invocation) -> Result<(), Er
     let Some((mut release, what)) = read(event) else { return Ok(()) };
     let codepipeline = Codepipeline::new(aws);
     let mut actions = codepipeline.siblings(&release).await?;
-    while !is_shown(&what, &actions, now) && invocation.clock.now().since(now) < SHOWN {
+    let at = event.get("time").and_then(Value::as_str).and_then(Time::read);
+    while !is_shown(&what, at, &actions, now) && invocation.clock.now().since(now) < SHOWN {
         tokio::time::sleep(LOOK).await;
         actions = codepipeline.siblings(&release).await?;
     }
@@ -154,8 +155,11 @@ const ANSWERED: Duration = Duration::from_secs(30);
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Whether the actions are in the state that an event tells of, as far as they tell what is said of it.
-fn is_shown(what: &What, actions: &[Sibling], now: Time) -> bool {
+/// How long before an execution's end its last action may have ended.
+const ONE_END: Duration = Duration::from_secs(10);
+
+/// Whether the actions are in the state that an event of that time tells of, as far as they tell what is said of it.
+fn is_shown(what: &What, at: Option<Time>, actions: &[Sibling], now: Time) -> bool {
     match what {
         What::Action { category, state, stage, name } if category == "Approval" => {
             let run = actions.iter().find(|one| one.stage == *stage && one.action == *name);
@@ -169,7 +173,11 @@ fn is_shown(what: &What, actions: &[Sibling], now: Time) -> bool {
             }
         }
         What::Execution(state) if state == "FAILED" => {
-            actions.iter().any(Sibling::has_failed) && !actions.iter().any(Sibling::is_running)
+            // A retry that has failed within seconds is not the failure before it.
+            let is_of_it = |one: &Sibling| one.updated.zip(at).is_none_or(|(updated, at)| updated.plus(ONE_END) >= at);
+            actions.iter().any(Sibling::has_failed)
+                && !actions.iter().any(Sibling::is_running)
+                && actions.iter().any(is_of_it)
         }
         What::Action { .. } | What::Execution(_) | What::Halted(_) => true,
     }
@@ -181,8 +189,9 @@ fn news(what: &What, actions: &[Sibling]) -> Option<News> {
     match what {
         What::Halted(said) => {
             // One that nobody has stopped has failed, and that was told already.
-            let by_itself = actions.iter().any(Sibling::has_failed)
-                && !actions.iter().any(|one| one.status == ActionStatus::Abandoned);
+            let newest = || actions.iter().filter(|one| !message::was_repeated(one, actions));
+            let by_itself =
+                newest().any(Sibling::has_failed) && !newest().any(|one| one.status == ActionStatus::Abandoned);
             Some(News::Halted { said: said.clone(), by_itself })
         }
         What::Action { category, state, .. } if category == "Source" && state == "SUCCEEDED" => Some(News::Started),
@@ -264,6 +273,46 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_failure_is_shown_by_the_action_that_ended_with_it_and_not_by_one_before_a_retry() {
+        let at = |seconds: u64| Time::from_millis(seconds * 1000);
+        let failed = |seconds| Sibling {
+            status: ActionStatus::Failed,
+            started: Some(at(seconds - 1)),
+            updated: Some(at(seconds)),
+            ..Sibling::default()
+        };
+        let what = What::Execution("FAILED".into());
+        let running = Sibling { status: ActionStatus::InProgress, ..failed(200) };
+        for (actions, told, expected) in [
+            (vec![failed(100)], Some(at(101)), true),
+            (vec![failed(100)], Some(at(130)), false),
+            (vec![failed(129), failed(100)], Some(at(130)), true),
+            // What runs beside a failed action ends the execution when it ends itself.
+            (vec![Sibling { status: ActionStatus::Succeeded, ..failed(129) }, failed(100)], Some(at(130)), true),
+            (vec![running, failed(100)], Some(at(101)), false),
+            (vec![failed(100)], None, true),
+        ] {
+            assert_eq!(is_shown(&what, told, &actions, at(300)), expected, "{actions:?} {told:?}");
+        }
+    }
+
+    #[test]
+    fn a_try_that_was_given_up_before_makes_no_stop_of_the_failure_after_it() {
+        let run = |status, seconds: u64| Sibling {
+            status,
+            started: Some(Time::from_millis(seconds * 1000)),
+            ..Sibling::default()
+        };
+        let (failed, given_up) = (run(ActionStatus::Failed, 200), run(ActionStatus::Abandoned, 100));
+        for (actions, expected) in [(vec![failed, given_up.clone()], true), (vec![given_up], false)] {
+            let Some(News::Halted { by_itself, .. }) = news(&What::Halted("halt complete".into()), &actions) else {
+                panic!("it is told")
+            };
+            assert_eq!(by_itself, expected, "{actions:?}");
+        }
+    }
 
     #[test]
     fn only_what_people_want_to_know_is_news() {

@@ -310,14 +310,15 @@ fn filled(value: &Value, words: &[(&str, &str)]) -> Value {
     }
 }
 
+/// Whether an action was tried again since.
+pub(crate) fn was_repeated(one: &Sibling, actions: &[Sibling]) -> bool {
+    actions.iter().any(|other| other.stage == one.stage && other.action == one.action && other.started > one.started)
+}
+
 /// The verdicts of the actions that have failed, and were not tried again since, those of approvals apart.
 pub(crate) fn verdicts(actions: &[Sibling]) -> Vec<(String, String)> {
-    let was_repeated = |one: &Sibling| {
-        actions
-            .iter()
-            .any(|other| other.stage == one.stage && other.action == one.action && other.started > one.started)
-    };
-    let failed = actions.iter().filter(|one| one.has_failed() && one.category != "Approval" && !was_repeated(one));
+    let failed =
+        actions.iter().filter(|one| one.has_failed() && one.category != "Approval" && !was_repeated(one, actions));
     let said = failed.map(|one| {
         let why = one.error.clone().or_else(|| one.summary.clone()).unwrap_or_else(|| "without a message".into());
         (format!("{}/{}", one.stage, one.action), why)

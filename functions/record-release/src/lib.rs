@@ -41,6 +41,9 @@ const RECENT: Duration = Duration::from_secs(3600);
 /// How much later than its last action an execution may be shown to have been updated by the same end.
 const ONE_END: Duration = Duration::from_secs(5);
 
+/// How much of its time an invocation keeps for what comes after what no event told of; a third where it has little.
+const ROOM: Duration = Duration::from_secs(60);
+
 /// How long a record may be missing before that is an error, which the stack's alarm tells of.
 const MISSED: Duration = Duration::from_secs(1800);
 
@@ -64,7 +67,7 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
         let state = text("/detail/state");
         recorder.record_when_shown((pipeline, execution), state.as_deref(), &invocation).await?;
     }
-    let missed = match recorder.catch_up(invocation.clock.now()).await {
+    let missed = match recorder.catch_up(&invocation).await {
         Ok(missed) => missed,
         Err(error) => {
             warn!(%error, "what no event told of is looked for later");
@@ -145,14 +148,20 @@ impl Recorder<'_> {
 
     /// Records what has ended without a record, and what has ended once more since its record was written. Why one that ended long ago
     /// still has none.
-    async fn catch_up(&mut self, now: Time) -> Result<Option<Error>, Error> {
-        let mut missed = None;
+    async fn catch_up(&mut self, invocation: &Invocation) -> Result<Option<Error>, Error> {
+        let (now, mut missed) = (invocation.clock.now(), None);
+        let room = ROOM.min(invocation.left() / 3);
         for pipeline in self.pipelines().into_iter().map(str::to_owned).collect::<Vec<_>>() {
             let known: BTreeMap<_, _> = self.store.executions(&pipeline).await?.into_iter().collect();
             for one in self.codepipeline.newest_executions(&pipeline).await? {
                 self.is_recent |= now.since(one.updated) < RECENT;
                 if !is_due(&one, now) || self.is_recorded(&pipeline, &one, known.get(&one.id).copied(), now).await {
                     continue;
+                }
+                // After days without records there are more than one invocation can write, and word must be left all the same.
+                if invocation.left() < room {
+                    info!("the rest is recorded later");
+                    return Ok(missed);
                 }
                 // Before its record, without which it is told again; but no longer than that may be missed.
                 let is_new = !known.contains_key(&one.id);
@@ -244,7 +253,7 @@ impl Recorder<'_> {
         };
         let seen = Seen { release, execution: shown, actions, updated, back, content, artifact, commits, lines, log };
         let record = collect::record(&seen, &records);
-        let kept = self.store.keep(&record).await?;
+        let kept = self.store.keep(&record, matches!(known, Known::Ended(_))).await?;
         info!(execution, status = record.status, is_new = matches!(kept, Kept::First), "recorded");
         let earlier = match &kept {
             Kept::Already => return Ok(true),
@@ -331,7 +340,7 @@ impl Recorder<'_> {
     }
 
     async fn history(&self, now: Time) -> Result<History, Error> {
-        let is_enough = |records: &[Record]| record::is_before_known(records);
+        let is_enough = |records: &[Record], _| record::is_before_known(records);
         History::look(self.aws, &self.store, &self.pipelines(), now, is_enough).await
     }
 }

@@ -154,6 +154,7 @@ async fn on_aws(stack: &str, is_enough: impl Fn(&[Record]) -> bool) -> Result<(s
     let bucket = shared::aws::codepipeline::Codepipeline::new(&aws).bucket_of(&pipelines[0]).await.map_err(said)?;
     let names: Vec<_> = pipelines.iter().map(String::as_str).collect();
     let store = Store::within(aws.bucket(&bucket));
+    let is_enough = |records: &[Record], _| is_enough(records);
     let history = History::look(&aws, &store, &names, shared::Time::of_system(), is_enough).await.map_err(said)?;
     Ok((aws, history.entries()))
 }

@@ -230,7 +230,7 @@ pub struct Task {
     pub cpu: Option<u32>,
     /// The task's memory in MiB, instead of the definition's.
     pub memory: Option<u32>,
-    /// How long it may run before it is stopped.
+    /// How long it may take, its start included, before it is stopped.
     #[serde(default = "Span::an_hour")]
     pub timeout: Span,
     /// How long a placement that failed for room is tried again.
@@ -293,7 +293,7 @@ pub struct Service {
     /// How many of the new tasks may die before the deployment is given up.
     #[serde(default = "three")]
     pub max_failed_tasks: u32,
-    /// How long its deployment may take, from the begin of the action until its traffic has moved.
+    /// How long its deployment may take, from the release's turn to deploy until its traffic has moved.
     #[serde(default = "Span::an_hour")]
     pub timeout: Span,
     /// How long another deployment of the same group or service is waited for: a day at most.

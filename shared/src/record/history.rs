@@ -24,6 +24,8 @@ pub const CAUGHT_UP: Duration = Duration::from_secs(7 * 86_400);
 const AT_ONCE: usize = 60;
 const MOST: usize = 600;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// How long after its last action an execution may show its end.
 const CHANGED: Duration = Duration::from_secs(5);
 
@@ -38,7 +40,8 @@ pub struct History {
 
 impl History {
     /// Looks at the newest of these pipelines, of which the first releases and the others go back: at some of each, and further back as long
-    /// as that is not enough. Between two that deploy, hundreds may fail or be rejected.
+    /// as that is not enough. Between two that deploy, hundreds may fail or be rejected. That is asked with the records read, and since when
+    /// all that were written are among them: one that was written last may have ended long after what lies between.
     ///
     /// # Errors
     /// The calls'.
@@ -47,7 +50,7 @@ impl History {
         store: &Store,
         pipelines: &[&str],
         now: Time,
-        is_enough: impl Fn(&[Record]) -> bool,
+        is_enough: impl Fn(&[Record], Time) -> bool,
     ) -> Result<Self, Error> {
         let mut history = Self::default();
         let mut listed = Vec::new();
@@ -55,7 +58,8 @@ impl History {
             listed.push(store.executions(pipeline).await?);
         }
         let mut from = 0;
-        while from == 0 || (from < MOST && listed.iter().any(|all| all.len() > from) && !is_enough(&history.records)) {
+        let unread = |from: usize| listed.iter().filter_map(|all| all.get(from)).map(|(_, written)| *written).max();
+        while from == 0 || (from < MOST && unread(from).is_some_and(|newest| !is_enough(&history.records, newest))) {
             for (pipeline, all) in pipelines.iter().zip(&listed) {
                 for entry in store.read(pipeline, all.iter().skip(from).take(AT_ONCE)).await? {
                     match entry {
@@ -72,8 +76,11 @@ impl History {
         for (at, pipeline) in pipelines.iter().enumerate() {
             // Of those that were not read, too, it is known that they have one.
             let written: BTreeMap<_, _> = listed[at].iter().skip(from).cloned().collect();
+            // S3 tells whole seconds.
+            let is_written =
+                |one: &ListedExecution| written.get(&one.id).is_some_and(|at| at.plus(SECOND) > one.updated);
             for one in codepipeline.newest_executions(pipeline).await? {
-                if history.lacks(&one, now) && !written.contains_key(&one.id) {
+                if history.lacks(&one, now) && !is_written(&one) {
                     let shown = as_it_stands(aws, &codepipeline, (pipeline, at > 0), &one).await?;
                     now_shown.extend(shown.map(|seen| collect(seen, &history.records, one.is_over(), now)));
                 }

@@ -161,13 +161,14 @@ impl Store {
         Ok(entries)
     }
 
-    /// Keeps a record: writes it where there is none, and over that of an earlier end of the same release, which was tried again.
+    /// Keeps a record: writes it where there is none, and over that of an earlier end of the same release, which was tried again; where it
+    /// `is_settled` how the release has ended, also over one of the same end that says otherwise.
     ///
-    /// Safe to repeat, and by several at once: the first write counts, and an equal or later end is never written over.
+    /// Safe to repeat, and by several at once: the first write counts, and a later end is never written over.
     ///
     /// # Errors
     /// The calls'.
-    pub async fn keep(&self, record: &Record) -> Result<Kept, Error> {
+    pub async fn keep(&self, record: &Record, is_settled: bool) -> Result<Kept, Error> {
         let key = Self::key(&record.pipeline, &record.execution);
         let body = || serde_json::to_vec(record).unwrap_or_default();
         for _ in 0..WRITES {
@@ -178,7 +179,10 @@ impl Store {
                 }
             };
             match read(&record.execution, &object.body) {
-                Entry::Record(there) if there.ended < record.ended => {
+                Entry::Record(there)
+                    if there.ended < record.ended
+                        || (is_settled && there.ended == record.ended && there.status != record.status) =>
+                {
                     if let Written::Done(_) = self.bucket.replace(&key, body(), &object.etag).await? {
                         return Ok(Kept::Again(there));
                     }

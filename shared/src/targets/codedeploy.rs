@@ -94,8 +94,8 @@ pub struct Context<'a> {
     pub before: Option<&'a str>,
     /// What has the traffic, as it was seen after everything was over.
     pub current: Option<&'a str>,
-    /// When the last of its new tasks that have died did.
-    pub died: Option<Time>,
+    /// When what came in the place of the last of its new tasks that have died may run.
+    pub replaced: Option<Time>,
 }
 
 /// How long new tasks must have lived since the last of them died, before the traffic may come: one that dies at its start
@@ -105,7 +105,7 @@ pub(super) const STEADY: Duration = Duration::from_secs(10);
 impl Context<'_> {
     /// Whether new tasks die, so that those that run, or do not, are not to be relied on.
     pub(super) fn is_shaken(&self, is_short: bool) -> bool {
-        self.died.is_some_and(|died| is_short || self.now.since(died) < STEADY)
+        self.replaced.is_some_and(|replaced| is_short || self.now.since(replaced) < STEADY)
     }
 }
 

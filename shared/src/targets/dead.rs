@@ -13,6 +13,9 @@ use crate::time::Time;
 /// How long a task that ends well must have run for that to be no sign of a bad version.
 const SERVED: Duration = Duration::from_secs(60);
 
+/// A task that took longer than this to start has waited for room.
+const LONGEST_START: Duration = Duration::from_secs(120);
+
 /// How many of a dead container's last lines a verdict shows.
 const LAST_LINES: i32 = 20;
 
@@ -59,9 +62,12 @@ impl Dead {
         self.ended_badly().filter(|task| !task.was_taken_away())
     }
 
-    /// When the last of them died, or of those whose machine was taken from them: others come in their place.
-    pub(super) fn last(&self) -> Option<Time> {
-        self.ended_badly().filter_map(|task| task.stopped).max()
+    /// When those may run that come in the place of the last of them, or of those whose machine was taken from them: they take as long to
+    /// start.
+    pub(super) fn replaced(&self) -> Option<Time> {
+        let took = |task: &Task| task.created.zip(task.started).map(|(created, started)| started.since(created));
+        let replaced = |task: &Task| Some(task.stopped?.plus(took(task).unwrap_or_default().min(LONGEST_START)));
+        self.ended_badly().filter_map(replaced).max()
     }
 
     fn ended_badly(&self) -> impl Iterator<Item = &Task> {
@@ -119,7 +125,7 @@ mod tests {
             let container = ContainerDefinition { name: "app".into(), essential: true, ..Default::default() };
             let definition = Definition { arn: "arn".into(), containers: vec![container], roles: Vec::new() };
             let dead = Dead { tasks: vec![task.clone()], definition: Some(definition), ..Dead::default() };
-            assert_eq!((dead.own().count() == 1, dead.last().is_some()), (own, shakes), "{task:?}");
+            assert_eq!((dead.own().count() == 1, dead.replaced().is_some()), (own, shakes), "{task:?}");
         }
     }
 }

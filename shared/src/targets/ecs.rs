@@ -75,6 +75,8 @@ pub struct Tried {
     pub back: Option<Deployment>,
     /// When that one was first seen to be over.
     pub(super) back_over: Option<Time>,
+    /// Since when all of its tasks are seen to run, or it to be over; of one that an invocation before this one has begun, since this one looks.
+    pub(super) runs_since: Option<Time>,
     /// The pause that was ended last, and when: until that shows, it is not asked for again.
     ended_pause: Option<(String, Time)>,
 }
@@ -172,6 +174,7 @@ impl Native {
                 before,
                 back: None,
                 back_over: None,
+                runs_since: None,
                 ended_pause: None,
             };
             self.standing = Standing::Ours(Box::new(tried));
@@ -392,8 +395,11 @@ impl Tried {
         matches!(self.deployment.status, Status::Successful | Status::Stopped | Status::RollbackFailed)
     }
 
-    /// Notes when its way back was first seen to have ended otherwise than it should.
-    pub(super) fn note_the_end_of_its_way_back(&mut self, now: Time) {
+    /// Notes since when its tasks run, and when its way back was first seen to have ended otherwise than it should.
+    pub(super) fn note_since_when(&mut self, now: Time) {
+        let target = &self.deployment.target;
+        let runs = target.running >= target.requested || self.deployment.status.is_over();
+        self.runs_since = if runs { self.runs_since.or(Some(now)) } else { None };
         let ends = |back: &Deployment| back.status.is_over() && back.status != Status::Successful;
         self.back_over = if self.back.as_ref().is_some_and(ends) { self.back_over.or(Some(now)) } else { None };
     }

@@ -15,7 +15,7 @@ impl Target {
             stopped_by_us: self.asked.is_some() || moment.takes_back(),
             before: self.before.as_deref(),
             current: self.current_by_now(),
-            died: self.dead.last(),
+            replaced: self.dead.replaced(),
         }
     }
 
@@ -84,16 +84,17 @@ impl Target {
         }
     }
 
-    /// Whether its new tasks have shown that they stay up. Where nobody asks them, they must have lived for a while, and none
-    /// of them died: a worker that dies at its start runs for a moment, too, and that is all that ECS looks at.
+    /// Whether its new tasks have shown that they stay up. Where nobody asks them, they must have run for a while, and none of them died
+    /// meanwhile: a worker that dies at its start runs for a moment, too, and that is all that ECS looks at. How long a task takes to start is
+    /// no matter of that: on Fargate it may be a minute.
     fn is_proven(&self, moment: &Moment) -> bool {
         let Kind::Ecs(native) = &self.kind else { return true };
         let Some(tried) = native.tried() else { return true };
         if native.is_balanced {
             return !self.waits_for_health();
         }
-        let is_old_enough = tried.deployment.created.is_none_or(|at| self.dead.seen >= at.plus(codedeploy::STEADY));
-        is_old_enough && !self.context(moment).is_shaken(false)
+        let has_run = tried.runs_since.is_some_and(|since| self.dead.seen >= since.plus(codedeploy::STEADY));
+        has_run && !self.context(moment).is_shaken(false)
     }
 
     /// Whether its old tasks may go first, and ECS has not called it successful yet, which it does when its target groups find it healthy:

@@ -51,6 +51,8 @@ pub enum Fault {
     SameJobs,
     /// A job has another nonce each time that it is polled.
     NewNonces,
+    /// Each container takes that long to start.
+    SlowStarts(Duration),
     /// Functions have that long only, and hand over the more often.
     ShortLambdas(Duration),
     /// An invocation of a function.
@@ -259,6 +261,7 @@ impl fmt::Display for Fault {
             Self::LateLines(by) => write!(f, "lines are shown up to {by:?} late"),
             Self::ShuffledLines(by) => write!(f, "lines are shown up to {by:?} late, in disorder"),
             Self::LateJobs(by) => write!(f, "the job of a continuation comes {by:?} late"),
+            Self::SlowStarts(by) => write!(f, "containers take {by:?} to start"),
             Self::NewNonces => f.write_str("a job has another nonce each time that it is polled"),
             Self::SameJobs => f.write_str("the job of a continuation keeps the id of the one before it"),
             Self::ShortLambdas(length) => write!(f, "functions have {length:?}"),

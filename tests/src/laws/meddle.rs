@@ -188,6 +188,7 @@ pub(super) fn of_containers(plan: &Plan, meetings: Meetings, origin: Origin) -> 
         let mut script = script(&shape, start, command);
         for fault in &faults {
             match fault {
+                Fault::SlowStarts(by) => script.starts_after = *by,
                 // A one-off task goes wrong the first time: a retry goes well.
                 Fault::Task { environment, task, how } if here(*environment) && *task == command && nth == 1 => {
                     meetings.note(fault, command.to_owned());

@@ -129,6 +129,10 @@ impl Plan {
         if Rng::with_seed(seed ^ 0x6e6f_6e63).u32(0..8) == 0 {
             faults.push(Fault::NewNonces);
         }
+        let mut starts = Rng::with_seed(seed ^ 0x7374_6172);
+        if starts.u32(0..8) == 0 {
+            faults.push(Fault::SlowStarts(millis(&mut starts, 5_000, 60_000)));
+        }
         let mut slow = Rng::with_seed(seed ^ 0x736c_6f77);
         if slow.u32(0..5) == 0 {
             faults.extend((0..slow.usize(1..3)).map(|_| fault_of_a_slow_day(&mut slow)));

@@ -37,6 +37,7 @@ fn tried(status: Status, stage: Option<Stage>, pauses: bool, traffic: i64) -> Tr
         before: Some("shop-web:1".into()),
         back: None,
         back_over: None,
+        runs_since: None,
         ended_pause: None,
     }
 }
@@ -47,7 +48,7 @@ fn context<'a>() -> Context<'a> {
         stopped_by_us: false,
         before: Some("shop-web:1"),
         current: None,
-        died: None,
+        replaced: None,
     }
 }
 
@@ -149,7 +150,7 @@ fn a_barrier_with_dead_tasks_behind_it_is_not_ready_before_the_others_have_staye
     let mut tried = tried(Status::InProgress, Some(Stage::PreProductionTrafficShift), true, 0);
     tried.deployment.target.running = 1;
     let barrier = Some(&Stage::PreProductionTrafficShift);
-    let died = |ago: u64| Context { died: Some(context().now.before(Duration::from_secs(ago))), ..context() };
+    let died = |ago: u64| Context { replaced: Some(context().now.before(Duration::from_secs(ago))), ..context() };
     assert_eq!(tried.phase(barrier, &[], &died(60)), Phase::Going, "one is missing");
     assert_eq!(tried.phase(barrier, &[], &context()), Phase::Ready, "counts that lag alone do not count");
     tried.deployment.target.running = 2;

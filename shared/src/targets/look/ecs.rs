@@ -61,7 +61,7 @@ pub(super) async fn find(moment: &Moment, whose: &Whose, targets: &mut [&mut Tar
             if let Kind::Ecs(native) = &mut target.kind {
                 native.adopt(&target.site, whose, deploys, &found, &revisions);
                 if let Some(tried) = native.tried_mut() {
-                    tried.note_the_end_of_its_way_back(moment.now);
+                    tried.note_since_when(moment.now);
                 }
             }
             target.listed = Some(moment.now);
@@ -98,7 +98,7 @@ pub(super) async fn look_at_deployments(moment: &Moment, targets: &mut [&mut Tar
                 *known = seen.clone();
             }
         }
-        tried.note_the_end_of_its_way_back(moment.now);
+        tried.note_since_when(moment.now);
         Ok(())
     });
     arns.len().div_ceil(DESCRIBE)

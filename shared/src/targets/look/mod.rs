@@ -59,7 +59,7 @@ pub async fn look(targets: &mut [Target], aws: &Aws, moment: &Moment, whose: &Wh
         calls += ecs::look_at_deployments(moment, &mut targets).await;
         // Where the statuses of many take several calls, one detail beside them would come to each target once in many minutes.
         let details = (calls.saturating_sub(1)).max(if statuses { 1 } else { 2 });
-        look_at_details(moment, whose, &mut targets, details).await;
+        look_at_details(moment, whose, &mut targets, (details, statuses)).await;
         if moment.takes_back() {
             look_at_traffic(moment, &mut targets).await;
         }
@@ -204,7 +204,12 @@ async fn services(
 }
 
 /// Reads the details of a few targets, those first whose turn is longest ago.
-async fn look_at_details(moment: &Moment, whose: &Whose, targets: &mut [&mut Target], reads: usize) {
+async fn look_at_details(
+    moment: &Moment,
+    whose: &Whose,
+    targets: &mut [&mut Target],
+    (reads, beside_statuses): (usize, bool),
+) {
     let mut due: Vec<(bool, Time, usize, Detail)> = Vec::new();
     for (at, target) in targets.iter().enumerate() {
         if target.deployment().is_none() {
@@ -234,10 +239,10 @@ async fn look_at_details(moment: &Moment, whose: &Whose, targets: &mut [&mut Tar
     }
     due.sort_by_key(|(later, read, at, _)| (*later, *read, *at));
     // While traffic moves at several, what is read there at each look must not keep it from being seen that tasks die: every second
-    // time, the one read beside the statuses is for what is overdue.
+    // time, the first read beside the statuses is for what is overdue.
     let overdue = due.iter().position(|(later, read, ..)| *later && moment.now.since(*read) >= OVERDUE);
     let turn = moment.now.millis() / u64::try_from(STATUSES_MEANWHILE.as_millis()).unwrap_or(u64::MAX);
-    if let (Some(overdue), 1, true) = (overdue, reads, turn.is_multiple_of(2)) {
+    if let (Some(overdue), true) = (overdue, beside_statuses && turn.is_multiple_of(2)) {
         due.swap(0, overdue);
     }
     for (_, _, at, detail) in due.into_iter().take(reads) {

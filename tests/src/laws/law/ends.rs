@@ -38,6 +38,7 @@ pub(super) fn what_passes_fails_no_release(ended: &Ended<'_>) -> Result<(), Stri
         | Fault::ShuffledLines(_)
         | Fault::LateJobs(_)
         | Fault::SameJobs
+        | Fault::SlowStarts(_)
         | Fault::NewNonces => true,
         Fault::ShortLambdas(_)
         | Fault::ApproveLate(_)
