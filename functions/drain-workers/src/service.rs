@@ -66,8 +66,8 @@ pub(crate) enum Deployed {
 
 /// What tells the new tasks from the old ones: the task set that started them, or the definition that they run.
 enum New {
-    Set { new: String, old: Option<String> },
-    Definition { new: String, ended: Option<Time> },
+    Set(String),
+    Definition(String),
 }
 
 impl Plan {
@@ -301,19 +301,17 @@ impl Service {
     /// Lists its old tasks, once what tells them from the new ones is known.
     async fn list(&mut self) -> Result<(), Error> {
         let Deployed::By(target) = &self.deployed else { return Ok(()) };
-        let Some((new, since)) = new(target).filter(|_| self.lost.is_none()) else { return Ok(()) };
-        let is_old = |task: &Task| match &new {
-            New::Set { old: Some(old), .. } => task.started_by == *old,
-            New::Set { new, old: None } => task.started_by != *new,
-            // What was created after its end is of the next release.
-            New::Definition { new, ended } => {
-                task.definition != *new && ended.is_none_or(|ended| task.created.is_none_or(|at| at <= ended))
-            }
+        let Some((new, since, ended)) = new(target).filter(|_| self.lost.is_none()) else { return Ok(()) };
+        let is_new = |task: &Task| match &new {
+            New::Set(set) => task.started_by == *set,
+            New::Definition(definition) => task.definition == *definition,
         };
+        // What was created after its end is of the next release.
+        let is_later = |task: &Task| task.created.zip(ended).is_some_and(|(created, ended)| created > ended);
         // ECS lists what stopped within the hour: what had stopped before this deployment is none of its business.
         let concerned = |task: &Task| task.stopped.is_none_or(|stopped| stopped >= since);
         let tasks = self.site.ecs.tasks(self.site.cluster(), Of::Service(&self.site.ecs_service)).await?;
-        let old = tasks.into_iter().filter(|task| is_old(task) && concerned(task));
+        let old = tasks.into_iter().filter(|task| !is_new(task) && !is_later(task) && concerned(task));
         self.old = old.map(|task| (task.arn.clone(), task)).collect();
         self.listed = true;
         Ok(())
@@ -325,23 +323,19 @@ impl Service {
     }
 }
 
-/// What tells the new tasks of a deployment from the old ones, and since when there are any.
-fn new(target: &Target) -> Option<(New, Time)> {
+/// What tells the new tasks of a deployment from the old ones, since when there are any, and when it had come to its end.
+fn new(target: &Target) -> Option<(New, Time, Option<Time>)> {
     match &target.kind {
         Kind::Unknown | Kind::Absent => None,
         Kind::Codedeploy(group) => {
             let tried = group.tried()?;
-            let seen = tried.seen.as_ref()?;
-            let (new, old) = (
-                seen.new.as_ref()?.id.clone(),
-                seen.old.as_ref().map(|old| old.id.clone()).filter(|id| !id.is_empty()),
-            );
-            Some((New::Set { new, old }, tried.deployment.created.unwrap_or_default()))
+            let set = tried.seen.as_ref()?.new.as_ref()?.id.clone();
+            Some((New::Set(set), tried.deployment.created.unwrap_or_default(), tried.deployment.completed))
         }
         Kind::Ecs(native) => {
             let tried = native.tried()?;
-            let new = New::Definition { new: tried.definition.clone(), ended: tried.deployment.finished };
-            Some((new, tried.deployment.created.unwrap_or_default()))
+            let new = New::Definition(tried.definition.clone());
+            Some((new, tried.deployment.created.unwrap_or_default(), tried.deployment.finished))
         }
     }
 }

@@ -109,6 +109,8 @@ pub struct Deployment {
     pub creator: String,
     /// When.
     pub created: Option<Time>,
+    /// When it had come to its end, its wait for the old tasks included.
+    pub completed: Option<Time>,
     /// Why it failed: code and message.
     pub error: Option<(String, String)>,
     /// The deployment that rolls it back (fact 31).
@@ -457,6 +459,7 @@ fn deployment(seen: &DeploymentInfo) -> Deployment {
         description: text(seen.description()),
         creator: text(seen.creator().map(|creator| creator.as_str())),
         created: seen.create_time().copied().map(Time::from),
+        completed: seen.complete_time().copied().map(Time::from),
         error: seen
             .error_information()
             .map(|error| (text(error.code().map(|code| code.as_str())), text(error.message()))),
