@@ -282,10 +282,32 @@ async fn serve_here(serve: Serve) -> Result<ExitCode, Mistake> {
     show.console(&console);
     let (mut signals, mut watched) = (Signals::new(), Watched::default());
     let mut kept = machine.world().changes_of_what_is_kept();
+    let mut stopping: Option<Vec<String>> = None;
     loop {
         tokio::select! {
             () = tokio::time::sleep(REFRESH) => watched.look(&machine, &mut show, &prepared),
-            () = signals.next() => break,
+            () = signals.next() => {
+                if stopping.is_some() {
+                    show.line("Stopping at once");
+                    break;
+                }
+                if machine.world().first_under_way().is_some() {
+                    show.line("Stopping the release: its tasks are stopped, deployments under way are rolled back (Ctrl-C again: at once)");
+                }
+                stopping = Some(Vec::new());
+            }
+        }
+        if let Some(stopped) = &mut stopping {
+            // Each that is under way: behind one that waits, the next one begins.
+            let under_way = machine.world().first_under_way();
+            if let Some(execution) = under_way.filter(|one| !stopped.contains(one)) {
+                follow::stop(&machine, &execution);
+                stopped.push(execution);
+            }
+            let is_over = machine.world().first_under_way().is_none();
+            if is_over && stopped.iter().all(|one| follow::is_at_rest(&machine, one)) && !watched.follows() {
+                break;
+            }
         }
         // Whoever asks for releases meanwhile reads what is kept; and this run may be killed.
         let changes = machine.world().changes_of_what_is_kept();

@@ -190,10 +190,15 @@ impl Show {
         }
     }
 
-    fn goes_on(&self, action: &ActionView, now: Time) {
+    fn goes_on(&mut self, action: &ActionView, now: Time) {
+        // A line that moves would go over what a person types.
+        if action.approval.is_some()
+            && let Some(bar) = self.running.remove(&action.id)
+        {
+            bar.finish_and_clear();
+        }
         if let Some(bar) = self.running.get(&action.id) {
-            let said = if action.approval.is_some() { "waits for an answer" } else { action.summary.as_str() };
-            let said = outside(said);
+            let said = outside(&action.summary);
             bar.set_message(format!("{} {} {said}", style(name(action)).bold(), spoken(now.since(action.started))));
         }
     }
@@ -300,8 +305,9 @@ impl Show {
         self.as_it_is(&format!("{} at {endpoint} (Ctrl-C ends it)", style("Serving").bold()));
         self.as_it_is("");
         self.as_it_is(&format!(
-            "export AWS_ENDPOINT_URL={endpoint} AWS_REGION={} AWS_ACCESS_KEY_ID={key} AWS_SECRET_ACCESS_KEY={secret}",
-            account.region
+            "export AWS_ENDPOINT_URL={endpoint} AWS_REGION={region} AWS_DEFAULT_REGION={region} AWS_ACCESS_KEY_ID={key} \
+             AWS_SECRET_ACCESS_KEY={secret}",
+            region = account.region
         ));
         let name = outside(&name);
         self.as_it_is(&format!("aws codepipeline start-pipeline-execution --name {name}"));

@@ -38,18 +38,17 @@ pub(crate) async fn shown(stack: &str) -> Result<String, Mistake> {
     };
     let config = crate::cloud::configured().await?.config().clone();
     let aws = Aws::new(&config, Settings { workers: Some(workers), ..Settings::default() });
-    look(&aws, stack).await.map_err(|error| Mistake(error.message().to_owned()))
+    crate::verify::somebody_asks(&aws).await?;
+    let found = look(&aws, stack).await.map_err(|error| Mistake(error.message().to_owned()))?;
+    found.ok_or_else(|| {
+        Mistake(format!("There is no stack `{stack}` in {}, or it has no workers: name it with --stack.", aws.region()))
+    })
 }
 
-async fn look(aws: &Aws, stack: &str) -> Result<String, Error> {
+async fn look(aws: &Aws, stack: &str) -> Result<Option<String>, Error> {
     let parameter = format!("/cutover/{stack}/bucket");
     let bucket = aws.parameters(&format!("/cutover/{stack}")).await?.remove(&parameter);
-    let Some((bucket, pointers)) = bucket.zip(Pointers::new(aws)) else {
-        return Ok(format!(
-            "There is no stack `{stack}` in {}, or it has no workers: name it with --stack.",
-            aws.region()
-        ));
-    };
+    let Some((bucket, pointers)) = bucket.zip(Pointers::new(aws)) else { return Ok(None) };
     let bucket = aws.bucket(&bucket);
     let known = pointers.read().await?;
     let mut seen = BTreeMap::new();
@@ -69,7 +68,7 @@ async fn look(aws: &Aws, stack: &str) -> Result<String, Error> {
         let (waiting, places) = (waiting.len(), ledger.map(|one| one.places).unwrap_or_default());
         seen.insert(place.clone(), Seen { places, waiting, oldest, no_room });
     }
-    Ok(told(&known, &seen, Time::of_system()))
+    Ok(Some(told(&known, &seen, Time::of_system())))
 }
 
 /// In words.

@@ -14,7 +14,7 @@ use shared::{Aws, Error, Tick, Time, Verdict};
 use tracing::warn;
 
 /// The object's key.
-const KEY: &str = "_releases/deploying";
+const KEY: &str = shared::record::DEPLOYING;
 
 /// The longest that an action runs (fact 4): a turn that is older is nobody's.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);

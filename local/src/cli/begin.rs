@@ -67,8 +67,8 @@ pub(super) async fn prepare(folder: Option<PathBuf>, files: &Files, with: With) 
     // Read once before anything is made: a mistake leaves nothing behind.
     let application = local_yaml::read_application(&folder, files.local.as_deref(), &parent)?;
     // All variants of an account are one: their setups go over the same databases.
-    let claim = claim(&application.root)?;
     let kept = real::kept::folder(&parent, &folder);
+    let claim = claim(&application.root)?;
     let left = real::kept::read(&kept)?;
     if let Some(left) = left.as_ref().filter(|left| with == With::WhatWasLeft && !left.state.is_dir()) {
         let gone = left.state.display();
@@ -110,10 +110,12 @@ pub(super) async fn prepare(folder: Option<PathBuf>, files: &Files, with: With) 
     })
 }
 
-/// Claims the account for this run: another one's setup would go over this one's databases.
+/// Claims the account of this `local.yaml` for this run: another one's setup would go over this one's databases. By its folder, since an editor
+/// may put another file in the place of that one meanwhile.
 fn claim(local: &Path) -> Result<std::fs::File, Mistake> {
     let failed = |why: String| Mistake(format!("{}: {why}", local.display()));
-    let file = std::fs::File::open(local).map_err(|error| failed(error.to_string()))?;
+    let folder = local.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    let file = std::fs::File::open(folder).map_err(|error| failed(error.to_string()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(failed(

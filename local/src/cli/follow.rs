@@ -110,6 +110,11 @@ pub(super) struct Watched {
 }
 
 impl Watched {
+    /// Whether a release is followed whose end was not shown yet.
+    pub(super) fn follows(&self) -> bool {
+        self.execution.is_some()
+    }
+
     /// Shows what is new.
     pub(super) fn look(&mut self, machine: &Machine, show: &mut Show, prepared: &Prepared) {
         show.notes(machine);
@@ -137,11 +142,17 @@ impl Watched {
 
 /// Whether nothing of a release that has ended goes on. What a stopped release left running is ended by the functions, which see the stop
 /// in their loops.
-fn has_come_to_rest(machine: &Machine, execution: &str, status: ExecutionStatus) -> bool {
+pub(super) fn has_come_to_rest(machine: &Machine, execution: &str, status: ExecutionStatus) -> bool {
     match status {
         ExecutionStatus::Failed => machine.world().is_still(execution),
         _ => machine.world().is_quiet(execution),
     }
+}
+
+/// Whether a release is over, has its record, and nothing of it goes on.
+pub(super) fn is_at_rest(machine: &Machine, execution: &str) -> bool {
+    let status = machine.world().status(execution).filter(|status| status.is_over());
+    status.is_none_or(|status| has_come_to_rest(machine, execution, status) && machine.world().has_record(execution))
 }
 
 /// The release's record is written right after its end; a run that does without it goes on.
@@ -248,7 +259,14 @@ struct Typed {
     waits: bool,
     /// What was answered without asking.
     given: Option<bool>,
+    /// Whether it is typed at a terminal.
+    is_terminal: bool,
+    /// Since when nothing can be typed any more there.
+    closed: Option<tokio::time::Instant>,
 }
+
+/// How long after its last line a terminal that is closed may send its signal, which stops the release.
+const HANGS_UP: Duration = Duration::from_secs(1);
 
 impl Typed {
     /// From now on a line is an answer; what was typed before is none.
@@ -258,7 +276,9 @@ impl Typed {
             Some(lines) => while lines.try_recv().is_ok() {},
             None => {
                 let stdin = std::io::stdin();
-                if stdin.is_terminal() {
+                // One that is closed is none any more.
+                self.is_terminal = stdin.is_terminal();
+                if self.is_terminal {
                     // What the terminal holds was typed before.
                     let _ = nix::sys::termios::tcflush(stdin, nix::sys::termios::FlushArg::TCIFLUSH);
                 }
@@ -274,6 +294,10 @@ impl Typed {
         }
         let Some(lines) = self.lines.as_mut().filter(|_| self.waits) else { return std::future::pending().await };
         let line = lines.recv().await;
+        if line.is_none() && self.is_terminal {
+            let closed = *self.closed.get_or_insert_with(tokio::time::Instant::now);
+            tokio::time::sleep_until(closed + HANGS_UP).await;
+        }
         self.waits = false;
         let Some(line) = line else {
             if self.stays {
@@ -325,7 +349,7 @@ fn give_approval(machine: &Machine, execution: &str, token: &str, yes: bool, sho
     }
 }
 
-fn stop(machine: &Machine, execution: &str) {
+pub(super) fn stop(machine: &Machine, execution: &str) {
     let name = machine.world().pipeline_of(execution).to_owned();
     let input = json!({"pipelineName": name, "pipelineExecutionId": execution, "abandon": true, "reason": "Ctrl-C"});
     // An execution that has just ended cannot be stopped, and need not be.

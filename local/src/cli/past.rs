@@ -150,6 +150,7 @@ const BEHIND: &str = "Behind";
 async fn on_aws(stack: &str, is_enough: impl Fn(&[Record]) -> bool) -> Result<(shared::Aws, Vec<Entry>), Mistake> {
     let said = |error: shared::Error| Mistake(error.to_string());
     let aws = crate::cloud::configured().await?;
+    crate::verify::somebody_asks(&aws).await?;
     let pipelines = [format!("{stack}-pipeline"), format!("{stack}-rollback")];
     let bucket = shared::aws::codepipeline::Codepipeline::new(&aws).bucket_of(&pipelines[0]).await.map_err(said)?;
     let names: Vec<_> = pipelines.iter().map(String::as_str).collect();

@@ -126,7 +126,8 @@ impl Application {
         run(&self.folder, &command, &BTreeMap::new()).await?;
         // A copy of much takes its time, and whoever stops the release meanwhile does not wait for it.
         let (images, name) = (self.images.clone(), image.clone());
-        tokio::task::spawn_blocking(move || images.make(&name)).await.map_err(|error| error.to_string())??;
+        let image =
+            tokio::task::spawn_blocking(move || images.make(&name)).await.map_err(|error| error.to_string())??;
         let manifest = std::fs::read(self.folder.join(shared::manifest::FILE)).map_err(|error| error.to_string())?;
         let detail = json!({"ImageURI": image}).to_string().into_bytes();
         let files = [

@@ -27,16 +27,13 @@ impl Images {
         Self { application: application.to_owned(), folder, files: build.files.clone() }
     }
 
-    /// Makes the image of this name from what the folder has now.
+    /// Makes the image of this name from what the folder has now, or of one like it where there is another of that name; which name it is.
     ///
     /// # Errors
     /// What cannot be copied.
-    pub(super) fn make(&self, image: &str) -> Result<(), String> {
-        let Some(files) = &self.files else { return Ok(()) };
-        let Some(made) = self.place(image) else { return Ok(()) };
-        if made.exists() {
-            return Ok(());
-        }
+    pub(super) fn make(&self, image: &str) -> Result<String, String> {
+        let Some(files) = &self.files else { return Ok(image.to_owned()) };
+        let Some(made) = self.place(image) else { return Ok(image.to_owned()) };
         let failed = |path: &Path| {
             let shown = path.display().to_string();
             move |error: io::Error| format!("{shown}: {error}, for the image: see `build.files` in local.yaml")
@@ -64,9 +61,21 @@ impl Images {
         std::fs::create_dir_all(&unfinished).map_err(failed(&unfinished))?;
         // What stands above it, for git, says nothing of what is in it.
         drop(std::fs::File::create_new(unfinished.join(".gitignore")));
-        std::fs::rename(&unfinished, &made).map_err(failed(&made))?;
-        self.prune();
-        Ok(())
+        // What a build leaves beside the source may differ although no commit does: that is another image.
+        for at in 1_u32.. {
+            let name = if at == 1 { image.to_owned() } else { format!("{image}-{at}") };
+            let Some(made) = self.place(&name) else { break };
+            if !made.exists() {
+                std::fs::rename(&unfinished, &made).map_err(failed(&made))?;
+                self.prune();
+                return Ok(name);
+            }
+            if is_same(&made, &unfinished).map_err(failed(&made))? {
+                std::fs::remove_dir_all(&unfinished).map_err(failed(&unfinished))?;
+                return Ok(name);
+            }
+        }
+        Ok(image.to_owned())
     }
 
     /// Where a container of this image runs: in what its image has, or, of one that was not made here, in the application's folder.
@@ -131,6 +140,33 @@ impl Images {
     }
 }
 
+/// Whether two files, links or folders are the same, with all that is in them.
+fn is_same(one: &Path, other: &Path) -> io::Result<bool> {
+    let (kind, with) = (one.symlink_metadata()?, other.symlink_metadata()?);
+    if kind.file_type() != with.file_type() || kind.permissions() != with.permissions() {
+        return Ok(false);
+    }
+    if kind.is_symlink() {
+        return Ok(std::fs::read_link(one)? == std::fs::read_link(other)?);
+    }
+    if !kind.is_dir() {
+        return Ok(kind.len() == with.len() && std::fs::read(one)? == std::fs::read(other)?);
+    }
+    let names = |folder: &Path| -> io::Result<std::collections::BTreeSet<_>> {
+        folder.read_dir()?.map(|entry| entry.map(|entry| entry.file_name())).collect()
+    };
+    let own = names(one)?;
+    if own != names(other)? {
+        return Ok(false);
+    }
+    for name in own {
+        if !is_same(&one.join(&name), &other.join(&name))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,7 +190,11 @@ mod tests {
         images.make("registry.example/app:1").unwrap();
         std::fs::write(application.join("app.py"), "new").unwrap();
         std::fs::write(application.join("target/app"), "new").unwrap();
-        images.make("registry.example/app:1").unwrap();
+        for _ in 0..2 {
+            let again = images.make("registry.example/app:1").unwrap();
+            assert_eq!(again, "registry.example/app:1-2", "no commit tells it from the first");
+            assert_eq!(std::fs::read_to_string(images.of(&again).join("target/app")).unwrap(), "new");
+        }
         let folder = images.of("registry.example/app:1");
         for file in ["app.py", "target/app"] {
             assert_eq!(std::fs::read_to_string(folder.join(file)).unwrap(), "old", "{file}");

@@ -99,7 +99,9 @@ pub fn write(folder: &Path, state: &Path, world: &World) -> Result<(), Mistake> 
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&fresh).map_err(failed)?;
     super::leave_out_of_git(&fresh);
     let mut listed = Vec::new();
-    for (at, object) in world.kept_objects(FOLDER).into_iter().enumerate() {
+    // Whose turn it was to deploy says nothing to the next run: whoever deployed has ended with this one.
+    let kept = world.kept_objects(FOLDER).into_iter().filter(|object| object.key != shared::record::DEPLOYING);
+    for (at, object) in kept.enumerate() {
         let file = format!("{at}.object");
         std::fs::write(fresh.join(&file), &object.content).map_err(failed)?;
         listed.push(Listed { bucket: object.bucket, key: object.key, modified: object.modified, file });

@@ -15,7 +15,7 @@ use crate::aws::codepipeline::is_over;
 use crate::text::{fit, plain};
 
 pub use history::{CAUGHT_UP, History, carrier, commits_of, content_of};
-pub use store::{Entry, FOLDER, Kept, Store, newest_first, read};
+pub use store::{DEPLOYING, Entry, FOLDER, Kept, Store, newest_first, read};
 pub use usual::{Usual, Usually, seconds};
 
 /// What every record says that it is.

@@ -12,6 +12,9 @@ use crate::error::Error;
 /// What all keys here begin with: no stack is called so, and the artifacts' keys begin with the stack's name.
 pub const FOLDER: &str = "_releases/";
 
+/// Under this key stands which release deploys.
+pub const DEPLOYING: &str = "_releases/deploying";
+
 /// How often a write is tried that another one came before.
 const WRITES: u32 = 5;
 
