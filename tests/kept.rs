@@ -373,3 +373,9 @@ fn a_function_with_little_time_says_its_last_line_as_often_as_that_allows() {
     keeps_the_laws(&Plan::of(516_556));
     keeps_the_laws(&Plan::of(517_547));
 }
+
+#[test]
+fn what_the_release_before_the_last_has_left_at_work_is_old_too() {
+    // Only the task set that was replaced counted, and three that protected themselves were spoken of by nobody.
+    keeps_the_laws(&Plan::of(541_935));
+}
