@@ -379,3 +379,9 @@ fn what_the_release_before_the_last_has_left_at_work_is_old_too() {
     // Only the task set that was replaced counted, and three that protected themselves were spoken of by nobody.
     keeps_the_laws(&Plan::of(541_935));
 }
+
+#[test]
+fn a_halt_that_was_asked_for_too_early_takes_no_word_from_the_one_that_is_asked_for_when_the_release_is_stopped() {
+    // It handed over before the release was over, as the one that speaks, and then left it alone.
+    keeps_the_laws(&Plan::of(556_427));
+}

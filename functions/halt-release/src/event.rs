@@ -51,9 +51,9 @@ pub(crate) struct Carried {
     pub(crate) attempt: Option<u32>,
     /// When something of the release was seen under way last; when it was seen to be over, to begin with.
     pub(crate) seen: Option<Time>,
-    /// Whether it is this one of several that says what is done.
+    /// Whether it is this one of several that says what is done, once that was found out.
     #[serde(default = "speaks")]
-    pub(crate) speaks: bool,
+    pub(crate) speaks: Option<bool>,
     /// When it was said last what is not back yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) waits: Option<Time>,
@@ -66,8 +66,8 @@ pub(crate) struct Carried {
 }
 
 /// What an older version has handed over was said by whoever did so.
-fn speaks() -> bool {
-    true
+fn speaks() -> Option<bool> {
+    Some(true)
 }
 
 /// Reads an event of EventBridge's, of Lambda's failure destination, or of our own.

@@ -266,7 +266,10 @@ impl Sweeping<'_> {
     async fn speaks(&mut self) -> bool {
         if self.speaks.is_none() {
             let name = format!("halted/{}/{}", self.release.execution, self.release.attempt);
-            self.speaks = Some(if self.goes_on { self.carried.speaks } else { self.aws.is_first(&name).await });
+            self.speaks = Some(match self.carried.speaks.filter(|_| self.goes_on) {
+                Some(speaks) => speaks,
+                None => self.aws.is_first(&name).await,
+            });
         }
         self.speaks == Some(true)
     }
@@ -319,7 +322,11 @@ impl Sweeping<'_> {
     ///
     /// Safe to repeat: two of them look and stop the same.
     async fn hand_over(mut self, now: Time, event: &Event) -> Result<(), Error> {
-        self.carried.speaks = self.speaks().await;
+        // Where it was not seen yet that the release is over, there may be nothing to say, and another event may be the one that brings it.
+        self.carried.speaks = match self.carried.attempt {
+            Some(_) => Some(self.speaks().await),
+            None => None,
+        };
         if let Some(sweep) = &self.known {
             sweep.carry(&mut self.carried);
         }
