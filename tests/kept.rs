@@ -385,3 +385,9 @@ fn a_halt_that_was_asked_for_too_early_takes_no_word_from_the_one_that_is_asked_
     // It handed over before the release was over, as the one that speaks, and then left it alone.
     keeps_the_laws(&Plan::of(556_427));
 }
+
+#[test]
+fn a_token_of_a_placement_that_was_refused_and_whose_definition_has_changed_since_is_followed_by_the_next_one() {
+    // The function that knew of the refusals had died, and the one after it asked with the first token for hours.
+    keeps_the_laws(&Plan::of(551_878));
+}

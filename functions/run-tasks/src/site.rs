@@ -37,6 +37,8 @@ pub(crate) struct Site {
     pub(crate) task: Option<Task>,
     pub(crate) definition: Option<Definition>,
     no_room: Option<NoRoom>,
+    /// Since when its token is known to have been used before, by an invocation that has told nothing of it.
+    used: Option<Time>,
     /// When the task was asked for, until it is known whether it came about.
     asked: Option<Time>,
     /// When a call was made of which it is not known whether it arrived, although a later one was answered.
@@ -84,6 +86,7 @@ impl Site {
             task: None,
             definition: None,
             no_room: None,
+            used: None,
             asked: None,
             doubted: None,
             stopping: None,
@@ -356,6 +359,15 @@ impl Site {
                 self.task = Some(task);
                 self.definition = Some(definition);
                 Ok(true)
+            }
+            Placed::Before => {
+                let used = *self.used.get_or_insert(tick.by_now());
+                // Listed by now, whatever it has placed, and shown until an hour after its end: it has placed nothing, for want of room.
+                if tick.by_now().since(used) > shared::aws::SHOWN && tick.now.since(tick.begun) < SHOWN {
+                    self.used = None;
+                    return Ok(false);
+                }
+                Err(Error::Again("ecs:RunTask: the task exists and is not listed yet".into()))
             }
             Placed::Not(reasons) => {
                 let reasons = reasons.join(", ");

@@ -148,6 +148,8 @@ pub enum Placed {
     Task(Task),
     /// There is none; these are the reasons (fact 17).
     Not(Vec<String>),
+    /// The token was used with other parameters: what it has placed, if anything, is listed, or will be.
+    Before,
 }
 
 /// Which tasks to list.
@@ -174,14 +176,12 @@ impl Ecs {
     /// Safe to repeat: the client token makes the same call answer with the same task (fact 18).
     ///
     /// # Errors
-    /// See [`Ecs::run_tasks`]; that one exists is one, too: look again.
+    /// See [`Ecs::run_tasks`].
     pub async fn run_task(&self, run: &Run<'_>) -> Result<Placed, Error> {
         match self.run_tasks(run, 1).await? {
             Ran::Answered { tasks, reasons } => Ok(tasks.into_iter().next().map_or(Placed::Not(reasons), Placed::Task)),
             Ran::NoRoom(why) => Ok(Placed::Not(vec![why])),
-            Ran::Exists => {
-                Err(Error::Again(format!("{}: the task exists and is not listed yet", self.call("RunTask"))))
-            }
+            Ran::Exists => Ok(Placed::Before),
         }
     }
 
