@@ -282,7 +282,7 @@ async fn serve_here(serve: Serve) -> Result<ExitCode, Mistake> {
     show.console(&console);
     let (mut signals, mut watched) = (Signals::new(), Watched::default());
     let mut kept = machine.world().changes_of_what_is_kept();
-    let mut stopping: Option<Vec<String>> = None;
+    let mut stopping: Option<(tokio::time::Instant, Vec<String>)> = None;
     loop {
         tokio::select! {
             () = tokio::time::sleep(REFRESH) => watched.look(&machine, &mut show, &prepared),
@@ -294,10 +294,14 @@ async fn serve_here(serve: Serve) -> Result<ExitCode, Mistake> {
                 if machine.world().first_under_way().is_some() {
                     show.line("Stopping the release: its tasks are stopped, deployments under way are rolled back (Ctrl-C again: at once)");
                 }
-                stopping = Some(Vec::new());
+                stopping = Some((tokio::time::Instant::now(), Vec::new()));
             }
         }
-        if let Some(stopped) = &mut stopping {
+        if let Some((since, stopped)) = &mut stopping {
+            if since.elapsed() > follow::HALTED {
+                show.line("Not all of what was stopped has come to rest: ending all the same");
+                break;
+            }
             // Each that is under way: behind one that waits, the next one begins.
             let under_way = machine.world().first_under_way();
             if let Some(execution) = under_way.filter(|one| !stopped.contains(one)) {

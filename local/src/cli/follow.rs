@@ -17,7 +17,7 @@ use crate::world::{ActionView, ExecutionStatus};
 
 /// How long what a stopped release left is waited for: tasks have up to two minutes for ending (fact 22), rollbacks
 /// take about as long.
-const HALTED: Duration = Duration::from_secs(180);
+pub(super) const HALTED: Duration = Duration::from_secs(180);
 
 /// How often what is shown is brought up to date.
 pub(super) const REFRESH: Duration = Duration::from_millis(100);
@@ -142,7 +142,7 @@ impl Watched {
 
 /// Whether nothing of a release that has ended goes on. What a stopped release left running is ended by the functions, which see the stop
 /// in their loops.
-pub(super) fn has_come_to_rest(machine: &Machine, execution: &str, status: ExecutionStatus) -> bool {
+fn has_come_to_rest(machine: &Machine, execution: &str, status: ExecutionStatus) -> bool {
     match status {
         ExecutionStatus::Failed => machine.world().is_still(execution),
         _ => machine.world().is_quiet(execution),
