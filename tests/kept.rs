@@ -391,3 +391,33 @@ fn a_token_of_a_placement_that_was_refused_and_whose_definition_has_changed_sinc
     // The function that knew of the refusals had died, and the one after it asked with the first token for hours.
     keeps_the_laws(&Plan::of(551_878));
 }
+
+#[test]
+fn a_way_back_that_is_tried_again_after_the_next_release_has_deployed_is_refused() {
+    // It found that its traffic had gone back once, and said so, although the next release had it by then.
+    let by_ecs = By::Ecs { how: How::BlueGreen, barrier: false, bake: Duration::from_secs(120) };
+    let by_codedeploy = By::CodeDeploy { barrier: true, termination: Duration::from_secs(300) };
+    for by in [by_ecs, by_codedeploy] {
+        let mut shape = shape(1);
+        shape.services[0].by = by;
+        let faults = vec![
+            Fault::GoBack { after: millis(61_875), early: false },
+            Fault::Merge { at: Duration::ZERO },
+            Fault::Stop { at: millis(5136), abandon: true },
+            Fault::Retry { after: millis(37_995), all: true },
+        ];
+        let played = play(&Plan { seed: 556_491, shape, faults }, true);
+        let story = played.story.join("\n");
+        assert!(played.broken.is_empty(), "{story}\n{:#?}", played.broken);
+        assert!(story.contains("the quick way back: "), "{story}");
+        let refused = "Another release has the traffic since this was approved: ";
+        assert!(story.contains(refused) && story.contains("Nothing more was begun."), "{story}");
+    }
+}
+
+#[test]
+#[ignore = "takes long: .ci/run plays it"]
+fn what_a_person_takes_back_by_hand_is_no_quick_way_that_a_stopped_way_back_had_begun() {
+    // One old deployment was stopped in the console within a minute of that, and the halt brought all the others back.
+    keeps_the_laws(&Plan::of(541_344));
+}

@@ -2,7 +2,7 @@
 
 use shared::artifact::Content;
 use shared::aws::GIVEN_UP;
-use shared::targets::quick::{Quick, Runs};
+use shared::targets::quick::{Quick, Runs, mark};
 use shared::{Error, Journal, Next, Tick};
 
 use crate::approved::{self, Approved};
@@ -83,6 +83,9 @@ impl Memory {
                 if self.waits_for.take().is_some() {
                     self.plan.look_anew();
                     self.workers.look_anew();
+                    if let Some(quick) = &mut self.quick {
+                        quick.look_anew();
+                    }
                     return Ok(Some(Next::Wait(LOOK, message::looks_anew(tick))));
                 }
                 Ok(None)
@@ -91,21 +94,23 @@ impl Memory {
         }
     }
 
-    /// Going back, what was approved must still hold; what to answer where it does not. What was begun is brought to its end.
+    /// Going back, what was approved must still hold; what to answer where it does not. What was begun is brought to its end, unless an
+    /// earlier try has begun it and another release has deployed since.
     async fn refuse_unless_it_holds(&mut self, tick: &Tick<'_>) -> Result<Option<Next>, Error> {
         let goes_back = tick.aws.settings().goes_back(&tick.release.pipeline);
-        let is_begun = !self.plan.has_nothing() || self.quick.as_ref().is_some_and(|quick| quick.is_begun(tick.now));
-        if !goes_back || is_begun {
+        if !goes_back || !self.plan.has_nothing() {
             return Ok(None);
         }
+        let is_begun = self.quick.is_some() && mark::is_there(tick.aws, &tick.release.execution).await?;
         match approved::look(tick, self.quick.as_ref().map(|quick| &quick.runs)).await? {
+            Approved::Barred(_) | Approved::Unread(_) if is_begun => Ok(None),
             Approved::Holds(tasks) => {
                 if let Some(line) = message::begun_since(&tasks) {
                     self.journal.say(tick.now, line);
                 }
                 Ok(None)
             }
-            Approved::Overtaken(what) => Ok(Some(Next::Fail(message::overtaken(&what)))),
+            Approved::Overtaken(what) => Ok(Some(Next::Fail(message::overtaken(&what, is_begun)))),
             Approved::Barred(tasks) => Ok(Some(Next::Fail(message::barred(&tasks)))),
             Approved::Unread(tasks) => Ok(Some(Next::Fail(message::unread(&tasks)))),
         }

@@ -20,7 +20,7 @@ mod target;
 
 pub(crate) use approved::{barred, begun_since, overtaken, unread};
 pub(crate) use quick::{
-    closed, goes_quickly, looks_anew, looks_for_the_quick_way, quickly, stuck_quickly, went_quickly,
+    closed, deployed_since, goes_quickly, looks_anew, looks_for_the_quick_way, quickly, stuck_quickly, went_quickly,
 };
 
 use target::{Free, before, by, free, going, number, service, tried};

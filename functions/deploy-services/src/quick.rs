@@ -1,10 +1,10 @@
 //! Going back, the quick way where it is open, and saying which.
 //!
 //! Invariant: once it was begun it is gone to its end, also when the release is stopped: half of it would be traffic on two versions. When
-//! the stage is tried again, that run does so.
+//! the stage is tried again, that run does so, unless another release has deployed since.
 
 use shared::targets::Act;
-use shared::targets::quick::Decision;
+use shared::targets::quick::{Decision, mark};
 use shared::{Error, Next, Tick};
 use tracing::info;
 
@@ -23,23 +23,24 @@ pub(crate) async fn go(tick: &Tick<'_>, state: &mut State, memory: &mut Memory) 
         Way::Deployment(_) => return Ok(None),
     };
     let decision = quick.look(tick.aws, tick.now, begun, tick.now.since(tick.begun)).await?;
-    // The function that has begun it may have died before it could say so.
-    let begun = begun.is_some() || (quick.is_begun(tick.now) && matches!(decision, Decision::Go(_) | Decision::Back));
+    // The function that has begun it may have died before it could say so, and what was stopped may have been stopped by somebody else.
+    let seems_begun = matches!(decision, Decision::Go(_) | Decision::Back) && quick.is_begun(tick.now);
+    let begun = begun.is_some() || (seems_begun && mark::is_there(tick.aws, &tick.release.execution).await?);
+    let gives_up = tick.halted || state.giving_up.is_some();
     match decision {
-        _ if (tick.halted || state.giving_up.is_some()) && !begun => Ok(None),
+        _ if gives_up && !begun => Ok(None),
         _ if tick.taken_over => Ok(Some(Next::Fail(message::taken_over()))),
         Decision::Look => Ok(Some(Next::Wait(LOOK, message::looks_for_the_quick_way(tick)))),
-        Decision::Closed(why) => {
-            info!(why, "the quick way is closed");
-            memory.journal.say(tick.now, message::closed(&why));
-            state.way = Way::Deployment(why);
-            Ok(None)
-        }
+        Decision::Closed(why) => Ok(close(why, tick, state, memory)),
         Decision::Go(acts) => {
+            // An earlier try may have begun it, and another release have deployed since.
+            if state.way != Way::Quick
+                && !gives_up
+                && let Some(next) = memory.take_turn(tick).await?
+            {
+                return Ok(Some(next));
+            }
             if !begun {
-                if let Some(next) = memory.take_turn(tick).await? {
-                    return Ok(Some(next));
-                }
                 memory.workers.look(tick, false).await;
                 match memory.workers.standing(tick) {
                     Standing::Ready | Standing::Released => {}
@@ -53,6 +54,7 @@ pub(crate) async fn go(tick: &Tick<'_>, state: &mut State, memory: &mut Memory) 
             }
             let Some(quick) = &mut memory.quick else { return Ok(None) };
             if state.way != Way::Quick {
+                mark::write(tick.aws, &tick.release.execution).await?;
                 state.way = Way::Quick;
                 state.quick_since = Some(tick.now);
                 memory.plan.leave_to_the_quick_way();
@@ -70,11 +72,21 @@ pub(crate) async fn go(tick: &Tick<'_>, state: &mut State, memory: &mut Memory) 
             Ok(Some(Next::Wait(LOOK, message::quickly(tick, quick))))
         }
         Decision::Back => {
-            // What an invocation before this one has begun is over by now.
+            // What an invocation or a try before this one has begun is over by now.
             if state.way != Way::Quick {
+                if !gives_up {
+                    if let Some(next) = memory.take_turn(tick).await? {
+                        return Ok(Some(next));
+                    }
+                    if let Some(why) = memory.quick.as_ref().and_then(message::deployed_since) {
+                        return Ok(close(why, tick, state, memory));
+                    }
+                }
+                mark::write(tick.aws, &tick.release.execution).await?;
                 state.way = Way::Quick;
                 memory.plan.leave_to_the_quick_way();
             }
+            let Some(quick) = &memory.quick else { return Ok(None) };
             for line in message::went_quickly(quick) {
                 memory.journal.say(tick.now, line);
             }
@@ -85,4 +97,12 @@ pub(crate) async fn go(tick: &Tick<'_>, state: &mut State, memory: &mut Memory) 
         }
         Decision::Stuck(why) => Ok(Some(Next::Fail(message::stuck_quickly(quick, &why)))),
     }
+}
+
+/// The rest is to be deployed, web services too.
+fn close(why: String, tick: &Tick<'_>, state: &mut State, memory: &mut Memory) -> Option<Next> {
+    info!(why, "the quick way is closed");
+    memory.journal.say(tick.now, message::closed(&why));
+    state.way = Way::Deployment(why);
+    None
 }

@@ -157,7 +157,7 @@ impl Sweep {
     ) -> Looked {
         let mut looked = self.look_at_tasks(over, release, seen, said).await;
         looked.note(self.look_at_workers(aws, over, release, &deployed, seen, said).await);
-        looked.note(self.look_at_the_quick_way(aws, over, &deployed, seen, said).await);
+        looked.note(self.look_at_the_quick_way(aws, over, release, &deployed, seen, said).await);
         let mut looked = looked.and(self.look_at_targets(aws, over, release, deployed, seen, said).await);
         looked.note(self.unread.clone().map_or(Ok(false), Err));
         looked
@@ -195,6 +195,7 @@ impl Sweep {
         &mut self,
         aws: &Aws,
         over: &Over<'_>,
+        release: &Release,
         deployed: &Deployed,
         seen: Time,
         said: &mut Vec<String>,
@@ -210,29 +211,27 @@ impl Sweep {
             self.quick = Some((quick, Watch::default(), seen));
         }
         let Some((quick, watch, since)) = &mut self.quick else { return Ok(false) };
-        // Never begun here: what stands where, and for which image, is looked at each time.
-        let looked = quick.look(aws, seen, None, seen.since(*since)).await;
+        let looked = look_at(quick, aws, release, seen, seen.since(*since)).await;
         self.web = match &looked {
-            Ok(quick::Decision::Look) | Err(_) => Web::Unknown,
-            Ok(_) if quick.is_begun(seen) => Web::LeftToTheQuickWay,
-            Ok(_) => Web::Swept,
+            Ok(Some(quick::Decision::Look)) | Err(_) => Web::Unknown,
+            Ok(Some(_)) => Web::LeftToTheQuickWay,
+            Ok(None) => Web::Swept,
         };
         let looked = match looked {
             // What was not seen at this look is not known to be left alone.
-            Ok(quick::Decision::Look) => Ok(true),
-            Ok(_) if !quick.is_begun(seen) => Ok(false),
-            Ok(quick::Decision::Go(acts)) => {
+            Ok(Some(quick::Decision::Look)) => Ok(true),
+            Ok(Some(quick::Decision::Go(acts))) => {
                 if !acts.is_empty() && over.still(seen).await? {
                     said.push(message::goes_on_quickly());
                     quick.act(&acts, seen, &async |_| Ok(over.still(seen).await?)).await;
                 }
                 Ok(true)
             }
-            Ok(quick::Decision::Stuck(stuck)) => {
+            Ok(Some(quick::Decision::Stuck(stuck))) => {
                 self.stuck.extend(stuck.into_iter().map(|one| (one.name, one.what)));
                 Ok(false)
             }
-            Ok(quick::Decision::Back | quick::Decision::Closed(_)) => Ok(false),
+            Ok(None | Some(quick::Decision::Back | quick::Decision::Closed(_))) => Ok(false),
             Err(error) => Err(error),
         };
         watch.note(seen, looked)
@@ -485,6 +484,21 @@ impl Sweep {
             *is_said = true;
         }
     }
+}
+
+/// How the quick way stands that the release goes; `None` where it has not begun it, and somebody else has stopped what goes back.
+async fn look_at(
+    quick: &mut Quick,
+    aws: &Aws,
+    release: &Release,
+    seen: Time,
+    waited: Duration,
+) -> Result<Option<quick::Decision>, Error> {
+    // Never begun here: what stands where, and for which image, is looked at each time.
+    let decision = quick.look(aws, seen, None, waited).await?;
+    let goes = decision == quick::Decision::Look
+        || (quick.is_begun(seen) && quick::mark::is_there(aws, &release.execution).await?);
+    Ok(goes.then_some(decision))
 }
 
 /// What was written down of workers.

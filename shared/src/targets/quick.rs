@@ -4,19 +4,22 @@
 //! Invariants: nothing is stopped unless what the traffic goes back to is the very image that is to run; it is of web services alone,
 //! and of all of them: whoever sees that it was begun at one brings it to its end at all.
 
+pub mod mark;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
 use crate::aws::Aws;
+use crate::aws::ecs::id;
 use crate::error::Error;
 use crate::job::Release;
 use crate::manifest::{Manifest, ServiceKind};
 use crate::targets::look::look;
 use crate::targets::phase::{Act, Observed, Phase, take_back};
 use crate::targets::site::{Moment, Of, Purpose, Site, Whose};
-use crate::targets::target::Target;
+use crate::targets::target::{Kind, Target};
 use crate::text::fit;
 use crate::time::{Time, spoken};
 
@@ -278,6 +281,13 @@ impl Quick {
         Ok(decide(&self.seen(&moment), self.image.as_deref(), begun, waited, now))
     }
 
+    /// Forgets what was seen: another release has had the turn to deploy meanwhile.
+    pub fn look_anew(&mut self) {
+        for (target, before) in self.targets.iter_mut().zip(&mut self.before) {
+            (*target, *before) = (Target::new(target.site.clone(), 0), None);
+        }
+    }
+
     /// When it is looked, and what for: what is stopped then, was stopped by us.
     #[must_use]
     pub fn moment(&self, now: Time) -> Moment {
@@ -300,6 +310,15 @@ impl Quick {
     #[must_use]
     pub fn is_begun(&self, now: Time) -> bool {
         is_begun(&self.seen(&self.moment(now)), self.image.as_deref())
+    }
+
+    /// Where another revision runs by now than the one that it went back to, and which: somebody has deployed since.
+    #[must_use]
+    pub fn runs_another(target: &Target) -> Option<String> {
+        let Kind::Ecs(native) = &target.kind else { return None };
+        let runs = id(&native.had);
+        let is_known = target.before.as_deref() == Some(runs) || target.tried().as_deref() == Some(runs);
+        (!is_known && !runs.is_empty()).then(|| runs.to_owned())
     }
 
     /// Which image each target's revision before has. One that is deleted by now, or that may not be read, closes the quick way, and what is

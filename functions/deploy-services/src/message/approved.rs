@@ -2,10 +2,11 @@
 
 use shared::Verdict;
 
-/// Another release has the traffic.
-pub(crate) fn overtaken(what: &str) -> Verdict {
+/// Another release has the traffic; an earlier try may have begun to go back before that.
+pub(crate) fn overtaken(what: &str, is_begun: bool) -> Verdict {
+    let more = if is_begun { "Nothing more" } else { "Nothing" };
     Verdict::misconfigured(format!(
-        "Another release has the traffic since this was approved: {what}. What lies between is not what was approved. Nothing was begun. \
+        "Another release has the traffic since this was approved: {what}. What lies between is not what was approved. {more} was begun. \
          Start the pipeline again, and look at what it says then."
     ))
 }

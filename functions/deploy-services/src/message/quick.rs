@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use shared::targets::quick::{Quick, Stuck};
-use shared::targets::{Kind, Phase, Target};
+use shared::targets::{Phase, Target};
 use shared::{Progress, Tick, Verdict, names};
 
 use super::target::{before, number, service, tried};
@@ -66,10 +66,13 @@ pub(crate) fn went_quickly(quick: &Quick) -> Vec<String> {
 
 /// What runs where it went back, when that is another revision by now: a function that is brought again after the next release has deployed.
 fn since(target: &Target) -> Option<String> {
-    let Kind::Ecs(native) = &target.kind else { return None };
-    let runs = shared::aws::ecs::id(&native.had);
-    let is_known = target.before.as_deref() == Some(runs) || target.tried().as_deref() == Some(runs);
-    (!is_known && !runs.is_empty()).then(|| number(target, Some(runs)))
+    Quick::runs_another(target).map(|runs| number(target, Some(&runs)))
+}
+
+/// Why it is closed where it was gone before, and somebody has deployed since.
+pub(crate) fn deployed_since(quick: &Quick) -> Option<String> {
+    let target = quick.targets.iter().find(|target| Quick::runs_another(target).is_some())?;
+    Some(format!("{} had gone back, and {} runs there by now", target.name(), since(target)?))
 }
 
 /// "us/web (2 to 1), eu/web (2 to 1)".
