@@ -52,7 +52,13 @@ pub fn judge_main(task: &Task, definition: &Definition, main: Option<&str>) -> E
         let bad = essential().filter(|container| container.exit_code.is_some_and(|code| code != 0));
         bad.filter(|container| !(has_done_its_work && by_signal(container)))
     };
-    let first = bad().find(is_main).or_else(|| bad().find(|container| !by_signal(container))).or_else(|| bad().next());
+    // What a signal has ended was asked to end since another one had ended, whichever does the work. Should that one have ended with 0, or
+    // without an exit code, it is no better known.
+    let first = bad().find(|container| is_main(container) && !by_signal(container));
+    let first = first.or_else(|| bad().find(|container| !by_signal(container)));
+    let unknown = || stop_code == "EssentialContainerExited" && essential().any(|one| one.exit_code.is_none());
+    let by_a_signal = || bad().find(is_main).or_else(|| bad().next()).filter(|_| !unknown());
+    let first = first.or_else(by_a_signal);
     if let Some(bad) = first {
         // A task that we stopped ends with 143 or 137 as a rule; that is no failure of its own.
         if stop_code == "UserInitiated" {
@@ -181,6 +187,9 @@ mod tests {
                 ),
             ),
             (Some(137), Some(1), Some("container `app` ended with exit code 1")),
+            (Some(1), Some(143), Some("container `side` ended with exit code 1")),
+            (Some(1), Some(3), Some("container `app` ended with exit code 3")),
+            (None, Some(143), Some("container `side` has no exit code: the reason (EssentialContainerExited)")),
         ] {
             let said = match judge_main(&exited(&[("side", side, None), ("app", app, None)]), &both, Some("app")) {
                 End::Succeeded => None,

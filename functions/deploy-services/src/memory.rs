@@ -101,7 +101,7 @@ impl Memory {
         if !goes_back || !self.plan.has_nothing() {
             return Ok(None);
         }
-        let is_begun = self.quick.is_some() && mark::is_there(tick.aws, &tick.release.execution).await?;
+        let is_begun = self.quick.is_some() && mark::was_there(tick.aws, &tick.release.execution).await?;
         match approved::look(tick, self.quick.as_ref().map(|quick| &quick.runs)).await? {
             Approved::Barred(_) | Approved::Unread(_) if is_begun => Ok(None),
             Approved::Holds(tasks) => {

@@ -414,7 +414,7 @@ pub(crate) fn taken_over() -> Verdict {
 /// The verdict when it has not ended in time.
 pub(crate) fn waited_in_vain(turn: &Turn, waited: Duration) -> Verdict {
     Verdict::failed(format!(
-        "Release {} of the pipeline {} deploys, and has not ended within {}, the longest `wait_for_group`. Nothing was begun. Let it end, or \
+        "Release {} of the pipeline {} deploys, and has not ended within {}, the longest `wait_for_group`. This try has begun nothing. Let it end, or \
          stop it; then retry the stage.",
         turn.execution,
         turn.pipeline,

@@ -23,24 +23,37 @@ pub(crate) async fn go(tick: &Tick<'_>, state: &mut State, memory: &mut Memory) 
         Way::Deployment(_) => return Ok(None),
     };
     let decision = quick.look(tick.aws, tick.now, begun, tick.now.since(tick.begun)).await?;
-    // The function that has begun it may have died before it could say so, and what was stopped may have been stopped by somebody else.
-    let seems_begun = matches!(decision, Decision::Go(_) | Decision::Back) && quick.is_begun(tick.now);
-    let begun = begun.is_some() || (seems_begun && mark::is_there(tick.aws, &tick.release.execution).await?);
     let gives_up = tick.halted || state.giving_up.is_some();
+    // The function that has begun it may have died before it could say so, and what was stopped may have been stopped by somebody else.
+    let (is_unseen, seems_begun) = (decision == Decision::Look, quick.is_begun(tick.now));
+    let may_be = begun.is_none() && (seems_begun || (gives_up && is_unseen));
+    let is_marked = may_be && mark::is_there(tick.aws, &tick.release.execution).await?;
+    let (begun, decision) = match begun {
+        None if is_marked && seems_begun => {
+            let since = *state.quick_since.get_or_insert(tick.now);
+            (true, quick.go_on(tick.now, since))
+        }
+        begun => (begun.is_some(), decision),
+    };
+    if state.way == Way::Open && begun && !gives_up {
+        // An earlier try may have begun it, and another release have deployed since.
+        if let Some(next) = memory.take_turn(tick).await? {
+            return Ok(Some(next));
+        }
+        if let Some(why) = memory.quick.as_ref().and_then(message::deployed_since) {
+            return close(why, tick, state, memory).await;
+        }
+    }
     match decision {
-        _ if gives_up && !begun => Ok(None),
+        _ if gives_up && !begun && !(is_marked && is_unseen) => Ok(None),
         _ if tick.taken_over => Ok(Some(Next::Fail(message::taken_over()))),
         Decision::Look => Ok(Some(Next::Wait(LOOK, message::looks_for_the_quick_way(tick)))),
-        Decision::Closed(why) => Ok(close(why, tick, state, memory)),
+        Decision::Closed(why) => close(why, tick, state, memory).await,
         Decision::Go(acts) => {
-            // An earlier try may have begun it, and another release have deployed since.
-            if state.way != Way::Quick
-                && !gives_up
-                && let Some(next) = memory.take_turn(tick).await?
-            {
-                return Ok(Some(next));
-            }
             if !begun {
+                if let Some(next) = memory.take_turn(tick).await? {
+                    return Ok(Some(next));
+                }
                 memory.workers.look(tick, false).await;
                 match memory.workers.standing(tick) {
                     Standing::Ready | Standing::Released => {}
@@ -74,14 +87,6 @@ pub(crate) async fn go(tick: &Tick<'_>, state: &mut State, memory: &mut Memory) 
         Decision::Back => {
             // What an invocation or a try before this one has begun is over by now.
             if state.way != Way::Quick {
-                if !gives_up {
-                    if let Some(next) = memory.take_turn(tick).await? {
-                        return Ok(Some(next));
-                    }
-                    if let Some(why) = memory.quick.as_ref().and_then(message::deployed_since) {
-                        return Ok(close(why, tick, state, memory));
-                    }
-                }
                 mark::write(tick.aws, &tick.release.execution).await?;
                 state.way = Way::Quick;
                 memory.plan.leave_to_the_quick_way();
@@ -95,14 +100,19 @@ pub(crate) async fn go(tick: &Tick<'_>, state: &mut State, memory: &mut Memory) 
             state.back_after.get_or_insert(u32::try_from(after).unwrap_or(u32::MAX));
             Ok(None)
         }
-        Decision::Stuck(why) => Ok(Some(Next::Fail(message::stuck_quickly(quick, &why)))),
+        Decision::Stuck(why) => {
+            let Some(quick) = &memory.quick else { return Ok(None) };
+            Ok(Some(Next::Fail(message::stuck_quickly(quick, &why))))
+        }
     }
 }
 
 /// The rest is to be deployed, web services too.
-fn close(why: String, tick: &Tick<'_>, state: &mut State, memory: &mut Memory) -> Option<Next> {
+async fn close(why: String, tick: &Tick<'_>, state: &mut State, memory: &mut Memory) -> Result<Option<Next>, Error> {
+    // An earlier try may have gone it: what this one deploys is taken back like anything else.
+    mark::leave(tick.aws, &tick.release.execution).await?;
     info!(why, "the quick way is closed");
     memory.journal.say(tick.now, message::closed(&why));
     state.way = Way::Deployment(why);
-    None
+    Ok(None)
 }

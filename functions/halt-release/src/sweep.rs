@@ -202,7 +202,10 @@ impl Sweep {
     ) -> Result<bool, Verdict> {
         self.web = Web::Swept;
         let runs = deployed.runs.clone().filter(|_| !deployed.has_succeeded);
-        let Some((runs, begun)) = runs.zip(deployed.since) else { return Ok(false) };
+        let Some((runs, begun)) = runs.zip(deployed.since) else {
+            self.quick = None;
+            return Ok(false);
+        };
         self.web = Web::Unknown;
         if self.quick.is_none() {
             // The pipeline that goes back has one.
@@ -211,7 +214,7 @@ impl Sweep {
             self.quick = Some((quick, Watch::default(), seen));
         }
         let Some((quick, watch, since)) = &mut self.quick else { return Ok(false) };
-        let looked = look_at(quick, aws, release, seen, seen.since(*since)).await;
+        let looked = look_at(quick, aws, release, (*since, seen)).await;
         self.web = match &looked {
             Ok(Some(quick::Decision::Look)) | Err(_) => Web::Unknown,
             Ok(Some(_)) => Web::LeftToTheQuickWay,
@@ -486,19 +489,23 @@ impl Sweep {
     }
 }
 
-/// How the quick way stands that the release goes; `None` where it has not begun it, and somebody else has stopped what goes back.
+/// How the quick way stands that the release goes, looked at since then; `None` where it has not begun it, and somebody else has stopped what
+/// goes back.
 async fn look_at(
     quick: &mut Quick,
     aws: &Aws,
     release: &Release,
-    seen: Time,
-    waited: Duration,
+    (since, seen): (Time, Time),
 ) -> Result<Option<quick::Decision>, Error> {
-    // Never begun here: what stands where, and for which image, is looked at each time.
-    let decision = quick.look(aws, seen, None, waited).await?;
-    let goes = decision == quick::Decision::Look
-        || (quick.is_begun(seen) && quick::mark::is_there(aws, &release.execution).await?);
-    Ok(goes.then_some(decision))
+    if !quick::mark::is_there(aws, &release.execution).await? {
+        return Ok(None);
+    }
+    // What stands where, and for which image, is looked at each time: it may have died before its first stop.
+    let decision = quick.look(aws, seen, None, seen.since(since)).await?;
+    if quick.is_begun(seen) {
+        return Ok(Some(quick.go_on(seen, since)));
+    }
+    Ok(Some(decision).filter(|decision| *decision == quick::Decision::Look))
 }
 
 /// What was written down of workers.

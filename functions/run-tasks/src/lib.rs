@@ -115,7 +115,7 @@ async fn look_and_act(tick: &Tick<'_>, state: &mut State, memory: &mut Option<Pl
         Decision::Succeeded => Ok(Next::Succeed(message::succeeded(tick, plan, state))),
         Decision::Failed => {
             let lines = plan.last_lines(tick, state).await;
-            if lines.is_empty() && plan.writes_yet(tick, state) {
+            if plan.writes_yet(tick, state) {
                 return Ok(Next::Wait(decide::LOOK, message::progress(tick, plan, state)));
             }
             Ok(Next::Fail(message::failed(tick, plan, state, &lines)))

@@ -362,6 +362,8 @@ impl Site {
             }
             Placed::Before => {
                 let used = *self.used.get_or_insert(tick.by_now());
+                // Whatever it has placed may be shown at any look from now on, and is looked for before each other try.
+                (self.listed, self.doubted) = (false, before.or(Some(used)));
                 // Listed by now, whatever it has placed, and shown until an hour after its end: it has placed nothing, for want of room.
                 if tick.by_now().since(used) > shared::aws::SHOWN && tick.now.since(tick.begun) < SHOWN {
                     self.used = None;

@@ -101,6 +101,8 @@ pub struct Seen {
     pub by_another: bool,
     /// Whether it goes back, and it was not read yet since when.
     pub is_unread: bool,
+    /// The revision that runs where it had gone back, when somebody has deployed another one since.
+    pub runs: Option<String>,
 }
 
 /// What follows from a look.
@@ -145,6 +147,10 @@ pub fn decide(seen: &[Seen], image: Option<&str>, begun: Option<Time>, waited: D
         && let Some(acts) = take_back(&observed, now)
     {
         return Decision::Go(acts);
+    }
+    // One look that was refused tells nothing; what cannot be seen for long is broken.
+    if observed.iter().any(|one| matches!(one.phase, Phase::Unknown) && one.broken.is_none()) {
+        return Decision::Go(Vec::new());
     }
     let stuck = seen.iter().filter_map(|one| {
         let what = match &one.observed.phase {
@@ -193,6 +199,10 @@ fn is_open(seen: &[Seen], image: Option<&str>) -> Open {
         match &one.observed.phase {
             Phase::Unknown => open = Open::Unknown,
             _ if one.is_unread => open = Open::Unknown,
+            Phase::RolledBack if one.runs.is_some() => {
+                let runs = one.runs.as_deref().unwrap_or_default();
+                return Open::No(format!("{} had gone back, and {runs} runs there by now", one.name));
+            }
             Phase::Done if !is_begun => return Open::No(format!("the old tasks of {} are gone", one.name)),
             Phase::Done | Phase::Moved | Phase::RollingBack { .. } | Phase::RolledBack | Phase::BackWaits => {
                 match &one.before {
@@ -281,6 +291,12 @@ impl Quick {
         Ok(decide(&self.seen(&moment), self.image.as_deref(), begun, waited, now))
     }
 
+    /// Decides from what was seen last, of what was begun at that time: what cannot be seen any more does not close it.
+    #[must_use]
+    pub fn go_on(&self, now: Time, begun: Time) -> Decision {
+        decide(&self.seen(&self.moment(now)), self.image.as_deref(), Some(begun), Duration::ZERO, now)
+    }
+
     /// Forgets what was seen: another release has had the turn to deploy meanwhile.
     pub fn look_anew(&mut self) {
         for (target, before) in self.targets.iter_mut().zip(&mut self.before) {
@@ -302,6 +318,7 @@ impl Quick {
             unreadable: before.clone().and_then(Result::err),
             by_another: target.went_back().is_some_and(|at| at < self.since.before(SKEW)),
             is_unread: target.lacks_its_rollback(),
+            runs: Self::runs_another(target),
         };
         self.targets.iter().zip(&self.before).map(one).collect()
     }
@@ -315,8 +332,11 @@ impl Quick {
     /// Where another revision runs by now than the one that it went back to, and which: somebody has deployed since.
     #[must_use]
     pub fn runs_another(target: &Target) -> Option<String> {
-        let Kind::Ecs(native) = &target.kind else { return None };
-        let runs = id(&native.had);
+        let runs = match &target.kind {
+            Kind::Unknown | Kind::Absent => return None,
+            Kind::Codedeploy(_) => target.current.as_deref()?,
+            Kind::Ecs(native) => id(&native.had),
+        };
         let is_known = target.before.as_deref() == Some(runs) || target.tried().as_deref() == Some(runs);
         (!is_known && !runs.is_empty()).then(|| runs.to_owned())
     }
@@ -395,7 +415,7 @@ mod tests {
             first_death: None,
         };
         let (name, before) = ("us/web".into(), Some(IMAGE.into()));
-        Seen { name, observed, before, unreadable: None, by_another: false, is_unread: false }
+        Seen { name, observed, before, unreadable: None, by_another: false, is_unread: false, runs: None }
     }
 
     const NOW: Time = Time::from_millis(10_000_000);
@@ -421,6 +441,20 @@ mod tests {
         let closed = Decision::Closed("before what runs, us/web ran another version".into());
         assert_eq!(decided(&[one(Phase::Moved), other], false), closed);
         assert_eq!(decided(&[], false), Decision::Closed("it has no web service".into()));
+    }
+
+    #[test]
+    fn where_somebody_has_deployed_over_what_went_back_nothing_else_goes_back_quickly() {
+        let over = Seen { runs: Some("shop-web:7".into()), ..one(Phase::RolledBack) };
+        let closed = Decision::Closed("us/web had gone back, and shop-web:7 runs there by now".into());
+        for (seen, begun, expected) in [
+            (vec![over.clone(), one(Phase::Moved)], false, closed.clone()),
+            (vec![Seen { by_another: true, ..over.clone() }, one(Phase::Moved)], false, closed.clone()),
+            (vec![over.clone(), one(Phase::RolledBack)], false, closed),
+            (vec![over, one(Phase::RolledBack)], true, Decision::Back),
+        ] {
+            assert_eq!(decided(&seen, begun), expected);
+        }
     }
 
     #[test]
@@ -480,6 +514,8 @@ mod tests {
         let unseen = [one(Phase::RolledBack), one(Phase::Unknown)];
         let long = Duration::from_secs(600);
         assert_eq!(decide(&unseen, Some(IMAGE), None, long, NOW), Decision::Look, "half of it is no end");
+        let hours = decide(&unseen, Some(IMAGE), Some(NOW), long, NOW.plus(BACK_WITHIN * 2));
+        assert_eq!(hours, Decision::Go(vec![]), "one look that was refused calls for nobody");
         // A deployment whose tasks never start.
         let waits = [one(Phase::RolledBack), one(Phase::RollingBack { what: None })];
         let after = |seconds| {

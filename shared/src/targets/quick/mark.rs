@@ -4,7 +4,11 @@
 //! Invariant: what is not written down was not begun.
 
 use crate::aws::Aws;
+use crate::aws::s3::Written;
 use crate::error::Error;
+
+/// What is written when a later try goes by a deployment after all.
+const LEFT: &[u8] = b"left";
 
 /// Below the claims: a rule of the bucket forgets it after days, and the old tasks are gone by then.
 fn key(execution: &str) -> String {
@@ -19,14 +23,41 @@ fn key(execution: &str) -> String {
 /// The call's: nothing is stopped then.
 pub async fn write(aws: &Aws, execution: &str) -> Result<(), Error> {
     let Some(bucket) = aws.settings().bucket.as_deref() else { return Ok(()) };
-    aws.bucket(bucket).create(&key(execution), Vec::new()).await.map(drop)
+    aws.bucket(bucket).create(&key(execution), b"goes".to_vec()).await.map(drop)
 }
 
-/// Whether this execution goes the quick way, or may have: without a bucket there is nothing that would tell.
+/// Writes down that this execution, which had begun the quick way, goes by a deployment now: what it deploys is taken back like anything else.
+///
+/// Safe to repeat: it is written over what was read, and only where there is something.
+///
+/// # Errors
+/// The call's: nothing is deployed then.
+pub async fn leave(aws: &Aws, execution: &str) -> Result<(), Error> {
+    let Some(bucket) = aws.settings().bucket.as_deref() else { return Ok(()) };
+    let (bucket, key) = (aws.bucket(bucket), key(execution));
+    match bucket.get(&key).await? {
+        Some(object) if object.body != LEFT => match bucket.replace(&key, LEFT.to_vec(), &object.etag).await? {
+            Written::Done(_) => Ok(()),
+            Written::Refused => Err(Error::Again("another function has written down how the release goes back".into())),
+        },
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether this execution has ever begun the quick way, whichever way it goes now.
+///
+/// # Errors
+/// The call's.
+pub async fn was_there(aws: &Aws, execution: &str) -> Result<bool, Error> {
+    let Some(bucket) = aws.settings().bucket.as_deref() else { return Ok(false) };
+    Ok(aws.bucket(bucket).get(&key(execution)).await?.is_some())
+}
+
+/// Whether this execution goes the quick way, or has gone it. Without a bucket there are no records either, and so no way back.
 ///
 /// # Errors
 /// The call's.
 pub async fn is_there(aws: &Aws, execution: &str) -> Result<bool, Error> {
-    let Some(bucket) = aws.settings().bucket.as_deref() else { return Ok(true) };
-    Ok(aws.bucket(bucket).get(&key(execution)).await?.is_some())
+    let Some(bucket) = aws.settings().bucket.as_deref() else { return Ok(false) };
+    Ok(aws.bucket(bucket).get(&key(execution)).await?.is_some_and(|object| object.body != LEFT))
 }

@@ -56,15 +56,18 @@ pub(super) fn every_line_is_there_once_and_in_order(ended: &Ended<'_>) -> Result
                 }
                 let complete = events.iter().enumerate().find_map(|(at, event)| {
                     let rest = event.message.split_once(" complete: ")?.1;
-                    names_task(rest, id).then(|| (at, rest.split(' ').next().unwrap_or_default().to_owned()))
+                    names_task(rest, id).then(|| (at, rest, rest.split(' ').next().unwrap_or_default().to_owned()))
                 });
-                let Some((completed, complete)) = complete else { continue };
+                let Some((completed, says, complete)) = complete else { continue };
                 let missing = found.iter().filter(|places| places.is_empty()).count();
-                // An earlier try's task may have been followed to its end, too.
+                // An earlier try's task may have been followed to its end, too: then the line names both.
                 let label = |event: &&LogEvent| {
                     event.message.split_once(" | ").is_some_and(|(label, _)| label.trim_end() == whose.environment)
                 };
-                let of_task = |event: &&LogEvent| event.message.contains(&format!(" of {}, task ", whose.task));
+                let of_task = |event: &&LogEvent| {
+                    let of_it = event.message.split_once(&format!(" of {}, task ", whose.task));
+                    of_it.is_some_and(|(_, id)| names_task(says, id))
+                };
                 // What a retry shows later in the same stream is not counted here.
                 let shown = events[..completed]
                     .iter()
