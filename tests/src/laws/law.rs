@@ -11,6 +11,7 @@ mod logs;
 mod records;
 mod reports;
 mod tasks;
+mod told;
 mod traffic;
 
 use local::world::{ActionStatus, ActionView, ExecutionStatus, Life, LogEvent};
@@ -66,7 +67,7 @@ const TAKEN_FOR_DEAD: std::time::Duration = std::time::Duration::from_secs(30);
 pub type Law = fn(&Ended<'_>) -> Result<(), String>;
 
 /// All of them, by name.
-pub const LAWS: [(&str, Law); 29] = [
+pub const LAWS: [(&str, Law); 30] = [
     ("rest", reports::everything_comes_to_rest),
     ("one report", reports::every_action_ends_in_one_report),
     ("known requests", calls::no_request_is_refused_as_wrong),
@@ -93,6 +94,7 @@ pub const LAWS: [(&str, Law); 29] = [
     ("records", records::every_ended_release_has_one_record),
     ("logs", logs::every_line_is_there_once_and_in_order),
     ("closed", logs::every_log_that_was_followed_is_closed),
+    ("told", told::who_is_told_in_slack_is_told_the_truth),
     ("secrets", calls::no_secret_is_told),
     ("budget", calls::reads_stay_within_their_budget),
     ("limits", limits::limits_are_met_where_they_are_named),
@@ -154,6 +156,17 @@ impl<'a> Ended<'a> {
         });
         let crashed = self.seen.iter().filter(|seen| seen.meddling.is_death());
         killed.chain(crashed.map(|seen| seen.function.as_str()))
+    }
+
+    /// The same, each with when it was said.
+    pub(super) fn said_at(&self) -> Vec<(shared::Time, &str)> {
+        let logs = self.releases.iter().flat_map(|release| release.streams.values().flatten());
+        let logs = logs.map(|event| (event.at.max(event.ingested), event.message.as_str()));
+        let actions = self.releases.iter().flat_map(|release| &release.actions);
+        let actions = actions.flat_map(|one| {
+            [Some(one.summary.as_str()), one.error.as_deref()].into_iter().flatten().map(|text| (one.updated, text))
+        });
+        logs.chain(actions).collect()
     }
 
     /// Everything that the releases' logs and actions say.

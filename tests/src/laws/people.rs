@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use local::world::{ActionStatus, ExecutionStatus, Life};
+use local::world::{ActionStatus, ExecutionStatus};
 use serde_json::{Value, json};
 use shared::Time;
 use shared::names::read_worker_started_by;
@@ -26,12 +26,12 @@ pub struct Deeds {
     pub begun: Time,
     /// Each retry: of which release, and when.
     pub retries: Vec<(String, Time)>,
-    /// The targets (`e01-s0`) where somebody else deployed, or did something by hand.
-    pub touched: BTreeSet<String>,
+    /// The targets (`e01-s0`) where somebody else deployed, or did something by hand, and when last.
+    pub touched: BTreeMap<String, Time>,
     /// Tasks that Spot took.
     pub interrupted: BTreeSet<String>,
-    /// How many jobs were sent; their ids are counted from 1.
-    pub jobs: usize,
+    /// How many jobs were sent, by environment; their ids are counted from 1.
+    pub jobs: BTreeMap<String, usize>,
     /// Old tasks that protected themselves, until then.
     pub protected: BTreeMap<String, Time>,
     /// When everything had come to rest; never, unless given.
@@ -165,7 +165,8 @@ pub(super) async fn act(stage: &Stage, plan: &Plan, origin: &Origin) -> Deeds {
         };
         let may_retry = !retries.is_empty() && deeds.releases.iter().any(failed);
         let idle = due.peek().is_none() && !may_retry && deeds.releases.iter().all(over) && stage.is_idle();
-        let idle = idle && (jobs_done(stage) >= deeds.jobs || now.since(begun) > JOBS_WITHIN);
+        let done = || jobs_done(stage).values().sum::<usize>() >= deeds.jobs.values().sum();
+        let idle = idle && (done() || now.since(begun) > JOBS_WITHIN);
         // Twice in a row, so that what one of them has just begun is seen.
         quiet = if idle { quiet + 1 } else { 0 };
         if quiet > 2 {
@@ -182,15 +183,22 @@ pub(super) async fn act(stage: &Stage, plan: &Plan, origin: &Origin) -> Deeds {
     }
 }
 
-/// How many jobs have a worker, or had one, or are told to be impossible.
-pub(super) fn jobs_done(stage: &Stage) -> usize {
+/// How many jobs have a worker, or had one, or are told to be impossible, by environment.
+pub(super) fn jobs_done(stage: &Stage) -> BTreeMap<String, usize> {
     let world = stage.world();
-    let lives = world.lives();
-    let is_worker = |life: &&Life| read_worker_started_by(&life.started_by).is_some_and(|(_, name)| name == WORKER);
-    let begun = lives.iter().filter(is_worker).filter(|life| life.started.is_some()).count();
-    let dead = world.messages("cutover-dead-jobs");
-    let of = |body: &str| serde_json::from_str::<Value>(body).unwrap_or_default()["worker"] == WORKER;
-    begun + dead.iter().filter(|one| of(&one.body)).count()
+    let mut done = BTreeMap::<String, usize>::new();
+    for life in world.lives().iter().filter(|life| life.started.is_some()) {
+        if let Some((environment, _)) = read_worker_started_by(&life.started_by).filter(|(_, name)| *name == WORKER) {
+            *done.entry(environment.to_owned()).or_default() += 1;
+        }
+    }
+    for dead in world.messages("cutover-dead-jobs") {
+        let body: Value = serde_json::from_str(&dead.body).unwrap_or_default();
+        if body["worker"] == WORKER {
+            *done.entry(body["environment"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+        }
+    }
+    done
 }
 
 fn at(fault: &Fault) -> Option<Duration> {
@@ -268,8 +276,9 @@ fn happen(stage: &Stage, plan: &Plan, fault: &Fault, deeds: &mut Deeds) {
         Fault::Newcomer { pick, .. } => newcomer(stage, &plan.shape, *pick, deeds),
         Fault::Job { environment, .. } => {
             let place = &plan.shape.environments[*environment];
-            deeds.jobs += 1;
-            let body = json!({"worker": WORKER, "environment": place.name, "id": deeds.jobs.to_string()});
+            *deeds.jobs.entry(place.name.clone()).or_default() += 1;
+            let id = deeds.jobs.values().sum::<usize>();
+            let body = json!({"worker": WORKER, "environment": place.name, "id": id.to_string()});
             let url = "https://sqs.us-east-1.amazonaws.com/111122223333/cutover-jobs";
             stage.call("AmazonSQS.SendMessage", &json!({"QueueUrl": url, "MessageBody": body.to_string()}));
         }
@@ -311,7 +320,7 @@ fn rival(stage: &Stage, shape: &Shape, pick: usize, deeds: &mut Deeds) {
         "revision": {"revisionType": "AppSpecContent", "appSpecContent": {"content": spec.to_string()}}});
     // The group may be busy.
     if stage.try_call(place.region, "CodeDeploy_20141006.CreateDeployment", &input).is_ok() {
-        deeds.touched.insert(name);
+        deeds.touched.insert(name, stage.now());
     }
 }
 
@@ -354,7 +363,7 @@ fn newcomer(stage: &Stage, shape: &Shape, pick: usize, deeds: &mut Deeds) {
     };
     // The group may be busy.
     if deployed.is_ok() {
-        deeds.touched.insert(name);
+        deeds.touched.insert(name, stage.now());
     }
 }
 
@@ -367,7 +376,7 @@ fn by_hand(stage: &Stage, pick: usize, deed: ByHand, deeds: &mut Deeds) {
         let input = json!({"serviceDeploymentArn": one.arn, "stopType": "ROLLBACK"});
         let target = "AmazonEC2ContainerServiceV20141113.StopServiceDeployment";
         if stage.try_call(&one.region, target, &input).is_ok() {
-            deeds.touched.insert(one.service.clone());
+            deeds.touched.insert(one.service.clone(), stage.now());
         }
         return;
     }
@@ -384,6 +393,6 @@ fn by_hand(stage: &Stage, pick: usize, deed: ByHand, deeds: &mut Deeds) {
         }
     };
     if stage.try_call("us-east-1", &format!("CodeDeploy_20141006.{operation}"), &input).is_ok() {
-        deeds.touched.insert(group.clone());
+        deeds.touched.insert(group.clone(), stage.now());
     }
 }

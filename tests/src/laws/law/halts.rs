@@ -35,26 +35,34 @@ pub(super) fn halt_complete_is_a_promise(ended: &Ended<'_>) -> Result<(), String
     let mut broken = Vec::new();
     for release in &ended.releases {
         let Some((said, promised)) = promised(release) else { continue };
-        // A retry that begins meanwhile is not the halt's affair, also where the log takes the line later than it was said.
-        if ended
-            .deeds
-            .retries
-            .iter()
-            .any(|(execution, at)| *execution == release.execution && at.plus(shared::aws::SHOWN) > said)
-        {
+        // A retry that begins meanwhile is not the halt's affair, also where the log takes the line later than it was said; nor what a retry
+        // begins later.
+        let retries = ended.deeds.retries.iter().filter(|(execution, _)| *execution == release.execution);
+        let retries = retries.map(|(_, at)| *at).filter(|at| at.plus(shared::aws::SHOWN) > said);
+        let until = retries.min().unwrap_or(Time::from_millis(u64::MAX));
+        if until <= promised {
             continue;
         }
         let late = ended.own_lives().filter(|(life, whose)| {
             whose.execution == release.execution
+                && life.created < until
                 && (life.created > promised || life.stopped.is_none_or(|at| at > promised))
         });
         broken.extend(late.map(|(life, _)| format!("{life:?}")));
         if release.stays_deployed() {
             continue;
         }
+        let milestones = ended.stage.world().milestones_of_deployments();
+        let moved =
+            |description: &str| milestones.iter().find(|(one, ..)| one == description).and_then(|(.., moved)| *moved);
         for (description, created, completed) in ended.stage.world().spans_of_deployments() {
-            let own = description.contains(&release.execution) && !description.contains(" back, key ");
-            if own
+            // What brings back may wait for old tasks.
+            let is_back = description.contains(" back, key ");
+            let completed = if is_back { completed.or(moved(&description)) } else { completed };
+            let completed =
+                completed.map(|at| moved(&description).filter(|_| is_back).map_or(at, |moved| at.min(moved)));
+            if description.contains(&release.execution)
+                && created < until
                 && !release.is_fact(Some(created))
                 && (created > promised || completed.is_none_or(|at| at > promised))
             {
@@ -65,7 +73,7 @@ pub(super) fn halt_complete_is_a_promise(ended: &Ended<'_>) -> Result<(), String
             ended.stage.world().rollouts().into_iter().filter(|one| one.image == release.image && !release.is_back)
         {
             let is_late = one.span.0 > promised || one.span.1.is_none_or(|at| at > promised);
-            if is_late && !release.is_fact(Some(one.span.0)) {
+            if is_late && one.span.0 < until && !release.is_fact(Some(one.span.0)) {
                 broken.push(format!("{one:?}"));
             }
         }

@@ -177,13 +177,13 @@ pub(super) fn after_an_end_nothing_of_a_release_is_under_way(ended: &Ended<'_>) 
     none("what is left of releases that are over", &left)
 }
 
-/// Every job that was sent gets one worker, and no second one; or it is told why it can have none.
+/// Every job that was sent gets one worker in its environment, and no second one; or it is told why it can have none.
 pub(super) fn every_job_gets_one_worker(ended: &Ended<'_>) -> Result<(), String> {
-    let (sent, done) = (ended.deeds.jobs, crate::laws::people::jobs_done(ended.stage));
-    if sent == done {
+    let (sent, done) = (&ended.deeds.jobs, crate::laws::people::jobs_done(ended.stage));
+    if *sent == done {
         Ok(())
     } else {
-        Err(format!("of {sent} jobs, {done} have a worker or are told to be impossible"))
+        Err(format!("of the jobs {sent:?}, these have a worker or are told to be impossible: {done:?}"))
     }
 }
 

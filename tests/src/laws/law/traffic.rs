@@ -2,6 +2,8 @@
 
 use local::world::{ActionStatus, ActionView, ExecutionStatus};
 
+use shared::aws::SHOWN;
+
 use super::{Ended, none};
 use crate::Meddling;
 use crate::laws::fault::Fault;
@@ -11,7 +13,7 @@ use crate::laws::shape::{By, How, Shape};
 /// deployed by hand.
 pub(super) fn every_service_is_placed_as_before(ended: &Ended<'_>) -> Result<(), String> {
     let mut misplaced = ended.stage.world().misplaced();
-    misplaced.retain(|name| !ended.deeds.touched.contains(name));
+    misplaced.retain(|name| !ended.deeds.touched.contains_key(name));
     match misplaced.is_empty() {
         true => Ok(()),
         false => Err(format!("has lost its capacity providers: {}", misplaced.join(", "))),
@@ -19,19 +21,26 @@ pub(super) fn every_service_is_placed_as_before(ended: &Ended<'_>) -> Result<(),
 }
 
 /// The traffic of every service is, in every environment, on the version of the last release whose
-/// deployment succeeded, or on the version before all of them. Only where somebody deployed by hand, and where it is said in
-/// capitals, may it be elsewhere.
+/// deployment succeeded, or on the version before all of them. Only where somebody has deployed by hand since that deployment began, and
+/// where it is said in capitals since, may it be elsewhere.
 pub(super) fn traffic_is_where_the_last_good_release_put_it(ended: &Ended<'_>) -> Result<(), String> {
     let good = ended.releases.iter().filter_map(|release| Some((release.deployed()?, &release.image)));
     let last = good.max_by_key(|(at, _)| *at);
     let expected = last.map_or("registry.example/shop:1.0", |(_, image)| image.as_str());
-    let (traffic, said) = (ended.stage.world().traffic(), ended.said());
+    let began = last.and_then(|(at, _)| {
+        let runs = ended.releases.iter().flat_map(|release| &release.actions);
+        runs.filter(|run| run.action == "Deploy" && run.updated == at).map(|run| run.started).min()
+    });
+    let began = began.unwrap_or_default().before(SHOWN);
+    let traffic = ended.stage.world().traffic();
+    let said: Vec<_> = ended.said_at().into_iter().filter(|(at, _)| *at >= began).map(|(_, text)| text).collect();
     let shape = &ended.plan.shape;
     let each = shape.environments.iter().flat_map(|place| shape.services.iter().map(move |service| (place, service)));
     let each = each.filter_map(|(place, service)| {
         let name = Shape::ecs_service(service, place);
         let label = format!("NOT ROLLED BACK: {}/{} ", place.name, service.name);
-        let excused = ended.deeds.touched.contains(&name) || said.iter().any(|text| text.contains(&label));
+        let is_touched = ended.deeds.touched.get(&name).is_some_and(|at| *at >= began);
+        let excused = is_touched || said.iter().any(|text| text.contains(&label));
         let found = traffic.iter().find(|view| view.service == name).filter(|_| !excused)?;
         Some((service, found))
     });
@@ -39,7 +48,13 @@ pub(super) fn traffic_is_where_the_last_good_release_put_it(ended: &Ended<'_>) -
     // A quick way back that was begun comes to its end, whatever becomes of its release; so it is of all web services or of none.
     // What was deployed after it stands.
     let has_some = |image: &String| each.iter().any(|(service, found)| !service.worker && found.image == *image);
-    let is_quick = |release: &super::Release| release.went_quickly() || (release.is_back && has_some(&release.image));
+    let is_written = |release: &super::Release| {
+        let key = format!("_claims/{}.quick", release.execution);
+        !ended.stage.world().kept_objects(&key).is_empty()
+    };
+    let is_quick = |release: &super::Release| {
+        release.went_quickly() || (release.is_back && is_written(release) && has_some(&release.image))
+    };
     let quick = ended.releases.iter().find(|release| release.deployed().is_none() && is_quick(release));
     let quick = quick.filter(|release| {
         // A run of it after that may have begun nothing.
@@ -122,7 +137,7 @@ pub(super) fn no_traffic_moves_before_all_can(ended: &Ended<'_>) -> Result<(), S
         let quick = ended.releases.iter().any(|one| one.went_quickly() && description.contains(&one.execution));
         let targets = if quick { &workers } else { &all };
         let behind = targets.iter().any(|(name, barrier)| *name == service && *barrier);
-        if !behind || ended.deeds.touched.contains(&format!("{environment}-{service}")) {
+        if !behind || ended.deeds.touched.contains_key(&format!("{environment}-{service}")) {
             continue;
         }
         for place in &shape.environments {
@@ -132,7 +147,7 @@ pub(super) fn no_traffic_moves_before_all_can(ended: &Ended<'_>) -> Result<(), S
                     let own = key_and_target(description) == Some((key, &other));
                     own && ready.or(*moved_too).is_some_and(|at| at <= *moved)
                 });
-                if !ready && !ended.deeds.touched.contains(&format!("{}-{name}", place.name)) {
+                if !ready && !ended.deeds.touched.contains_key(&format!("{}-{name}", place.name)) {
                     early.push(format!("{target} moved at {moved:?}, before {other} could"));
                 }
             }
@@ -206,7 +221,7 @@ fn early_rollouts(ended: &Ended<'_>) -> Vec<String> {
             Some(_) if is_rolling => Some(one.span.0),
             _ => None,
         };
-        let Some(acts) = acts.filter(|_| !ended.deeds.touched.contains(&one.service)) else { continue };
+        let Some(acts) = acts.filter(|_| !ended.deeds.touched.contains_key(&one.service)) else { continue };
         // What brings the version before back waits for nobody, and web services that go back the quick way wait for no worker.
         let went_quickly = |one: &local::world::RolloutView| {
             let of = |release: &&super::Release| release.action("Deploy").map(run_at) == run_of(ended, one);
@@ -223,7 +238,7 @@ fn early_rollouts(ended: &Ended<'_>) -> Vec<String> {
             rollouts.iter().filter(|other| other.image == one.image && by(&other.service).is_some_and(By::is_held));
         let of_this_try = others.filter(|other| run_of(ended, other) == run_of(ended, one));
         let of_this_try = of_this_try.filter(|other| !went_quickly(other));
-        for other in of_this_try.filter(|other| !ended.deeds.touched.contains(&other.service)) {
+        for other in of_this_try.filter(|other| !ended.deeds.touched.contains_key(&other.service)) {
             let ready = other.changes.0.or(other.changes.1).is_some_and(|ready| ready <= acts);
             if !ready {
                 early.push(format!("{} at {acts:?}, before {} was ready: {other:?}", one.service, other.service));
@@ -239,7 +254,7 @@ fn early_of_the_other_kind(ended: &Ended<'_>) -> Vec<String> {
     let (spans, milestones) = (world.spans_of_deployments(), world.milestones_of_deployments());
     drop(world);
     let shape = &ended.plan.shape;
-    let is_untouched = |service: &str| !ended.deeds.touched.contains(service);
+    let is_untouched = |service: &str| !ended.deeds.touched.contains_key(service);
     let by = |name: &str| {
         let of = |place| shape.services.iter().find(|one| Shape::ecs_service(one, place) == name);
         shape.environments.iter().find_map(of)
@@ -309,7 +324,7 @@ pub(super) fn a_try_deploys_a_target_once(ended: &Ended<'_>) -> Result<(), Strin
     let mut rolled_out: std::collections::BTreeMap<(String, String, Run), usize> = std::collections::BTreeMap::new();
     for one in rollouts(ended) {
         let Some(run) = run_of(ended, &one) else { continue };
-        if !ended.deeds.touched.contains(&one.service) {
+        if !ended.deeds.touched.contains_key(&one.service) {
             *rolled_out.entry((one.service, one.image, run)).or_default() += 1;
         }
     }
@@ -359,7 +374,7 @@ pub(super) fn old_workers_are_gone_or_reported(ended: &Ended<'_>) -> Result<(), 
             let said = said || (drain.summary.contains("were not watched to their end") && died >= LAMBDAS_TRIES);
             // A summary has an end (fact 6).
             let cut = drain.summary.chars().count() >= 2000;
-            if old.count() > 0 && !said && !cut && !ended.deeds.touched.contains(&name) {
+            if old.count() > 0 && !said && !cut && !ended.deeds.touched.contains_key(&name) {
                 left.push(format!("{name}: {}", drain.summary));
             }
         }
