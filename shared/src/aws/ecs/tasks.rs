@@ -267,6 +267,20 @@ impl Ecs {
     /// # Errors
     /// The calls'.
     pub async fn list_tasks(&self, cluster: &str, of: Of<'_>, half: Half) -> Result<Vec<String>, Error> {
+        self.list_some_tasks(cluster, of, half, usize::MAX).await
+    }
+
+    /// The same, and no more pages once there are so many.
+    ///
+    /// # Errors
+    /// The calls'.
+    pub async fn list_some_tasks(
+        &self,
+        cluster: &str,
+        of: Of<'_>,
+        half: Half,
+        enough: usize,
+    ) -> Result<Vec<String>, Error> {
         let name = self.call("ListTasks");
         let mut arns = Vec::new();
         let mut next = None;
@@ -283,7 +297,7 @@ impl Ecs {
             let output = self.pacer.pace(async { call.send().await.map_err(|error| failure(&name, &error)) }).await?;
             arns.extend(output.task_arns().iter().cloned());
             next = output.next_token().map(str::to_owned);
-            if next.is_none() {
+            if next.is_none() || arns.len() >= enough {
                 return Ok(arns);
             }
         }

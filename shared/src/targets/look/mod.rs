@@ -233,7 +233,9 @@ async fn look_at_details(
         };
         // Also of one that waits for the others, or that has its traffic already: it may fall ill meanwhile.
         let asks_why = moment.purpose != Purpose::Drain && moment.purpose != Purpose::Sweep;
-        if begun && asks_why && moment.now.since(target.dead.read) >= SELDOM {
+        // What is being taken back goes on dying: who was first is enough.
+        let is_told = moment.purpose == Purpose::TakeBack && target.dead.seen != Time::default();
+        if begun && asks_why && !is_told && moment.now.since(target.dead.read) >= SELDOM {
             due.push((true, target.dead.read, at, Detail::Dead));
         }
     }
@@ -269,6 +271,9 @@ async fn read(moment: &Moment, whose: &Whose, target: &mut Target, detail: Detai
     Ok(())
 }
 
+/// How many stopped tasks of a service are looked through: where they die by the thousand, one look would take longer than its function has.
+const ENOUGH_STOPPED: usize = 500;
+
 /// The tasks of the new version that have died: CodeDeploy starts them as a task set, ECS itself by their definition. The
 /// service's stopped tasks are listed, since `startedBy` must be the only filter of `ListTasks`.
 async fn read_dead(target: &mut Target) -> Result<(), Error> {
@@ -286,7 +291,8 @@ async fn read_dead(target: &mut Target) -> Result<(), Error> {
         }
     };
     let (cluster, ecs) = (target.site.cluster().to_owned(), target.site.ecs.clone());
-    let arns = ecs.list_tasks(&cluster, Of::Service(&target.site.ecs_service), Half::Stopped).await?;
+    let service = Of::Service(&target.site.ecs_service);
+    let arns = ecs.list_some_tasks(&cluster, service, Half::Stopped, ENOUGH_STOPPED).await?;
     let mut dead = if arns.is_empty() { Vec::new() } else { ecs.describe_tasks(&cluster, &arns).await? };
     dead.retain(|task| is_new(task));
     if dead.is_empty() {
