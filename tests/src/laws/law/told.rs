@@ -28,7 +28,8 @@ pub(super) fn who_is_told_in_slack_is_told_the_truth(ended: &Ended<'_>) -> Resul
     let may_be_silent = events || meddled;
     for release in &ended.releases {
         let told = world.told(0).iter().filter(|told| told.host == "hooks.slack.com");
-        let own: Vec<_> = told.filter(|told| told.body.to_string().contains(&release.execution)).collect();
+        let own: Vec<_> =
+            told.filter(|told| told.body.to_string().contains(&format!("executions/{}/", release.execution))).collect();
         for told in &own {
             let blocks = told.body["blocks"].as_array().into_iter().flatten();
             let long = blocks.filter_map(|block| block.pointer("/text/text")?.as_str());
