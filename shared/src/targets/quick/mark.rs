@@ -7,6 +7,9 @@ use crate::aws::Aws;
 use crate::aws::s3::Written;
 use crate::error::Error;
 
+/// What is written when a release goes the quick way.
+const GOES: &[u8] = b"goes";
+
 /// What is written when a later try goes by a deployment after all.
 const LEFT: &[u8] = b"left";
 
@@ -17,13 +20,16 @@ fn key(execution: &str) -> String {
 
 /// Writes down that this execution goes the quick way.
 ///
-/// Safe to repeat: it is written where it is not yet, and says nothing but that it is there.
+/// Safe to repeat: it is written where it is not yet, or over what an earlier try has left.
 ///
 /// # Errors
 /// The call's: nothing is stopped then.
 pub async fn write(aws: &Aws, execution: &str) -> Result<(), Error> {
     let Some(bucket) = aws.settings().bucket.as_deref() else { return Ok(()) };
-    aws.bucket(bucket).create(&key(execution), b"goes".to_vec()).await.map(drop)
+    match aws.bucket(bucket).create(&key(execution), GOES.to_vec()).await? {
+        Written::Done(_) => Ok(()),
+        Written::Refused => over(aws, bucket, execution, GOES).await,
+    }
 }
 
 /// Writes down that this execution, which had begun the quick way, goes by a deployment now: what it deploys is taken back like anything else.
@@ -34,9 +40,14 @@ pub async fn write(aws: &Aws, execution: &str) -> Result<(), Error> {
 /// The call's: nothing is deployed then.
 pub async fn leave(aws: &Aws, execution: &str) -> Result<(), Error> {
     let Some(bucket) = aws.settings().bucket.as_deref() else { return Ok(()) };
+    over(aws, bucket, execution, LEFT).await
+}
+
+/// Writes over what is there, where that is another word.
+async fn over(aws: &Aws, bucket: &str, execution: &str, word: &[u8]) -> Result<(), Error> {
     let (bucket, key) = (aws.bucket(bucket), key(execution));
     match bucket.get(&key).await? {
-        Some(object) if object.body != LEFT => match bucket.replace(&key, LEFT.to_vec(), &object.etag).await? {
+        Some(object) if object.body != word => match bucket.replace(&key, word.to_vec(), &object.etag).await? {
             Written::Done(_) => Ok(()),
             Written::Refused => Err(Error::Again("another function has written down how the release goes back".into())),
         },

@@ -58,9 +58,8 @@ pub(super) fn halt_complete_is_a_promise(ended: &Ended<'_>) -> Result<(), String
         for (description, created, completed) in ended.stage.world().spans_of_deployments() {
             // What brings back may wait for old tasks.
             let is_back = description.contains(" back, key ");
-            let completed = if is_back { completed.or(moved(&description)) } else { completed };
-            let completed =
-                completed.map(|at| moved(&description).filter(|_| is_back).map_or(at, |moved| at.min(moved)));
+            let moved = moved(&description).filter(|_| is_back);
+            let completed = completed.into_iter().chain(moved).min();
             if description.contains(&release.execution)
                 && created < until
                 && !release.is_fact(Some(created))
