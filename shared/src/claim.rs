@@ -11,13 +11,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use crate::aws::Aws;
+use crate::aws::{ATTEMPT, Aws};
 use crate::aws::codepipeline::{Claimed, Codepipeline};
 use crate::aws::s3::{Bucket, Written};
 use crate::error::Error;
 use crate::job::{Claim, Job};
 use crate::lambda::{self, Invocation};
-use crate::time::{Clock, Time};
+use crate::time::Time;
 use crate::token;
 
 /// When a job that was claimed before is taken up all the same. Lambda delivers an event again about a minute after its
@@ -25,11 +25,14 @@ use crate::token;
 const REDELIVERY: Duration = Duration::from_secs(30);
 
 /// How long a claim is tried that CodePipeline answers with "not now", or of which it is not known whether it arrived; with the
-/// last call it must be over before [`REDELIVERY`].
+/// last call it must be over before [`REDELIVERY`]. Who comes late tries for as long as it lives: Lambda comes back twice, and nobody after it.
 const CLAIMING: Duration = Duration::from_secs(18);
 
 /// The pause between two such tries, and between two of writing down who does the job.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// The same when it has been tried for long.
+const LONG_PAUSE: Duration = Duration::from_secs(5);
 
 /// By how much Lambda's clock and CodePipeline's may differ.
 const SKEW: Duration = Duration::from_secs(5);
@@ -108,7 +111,7 @@ pub(crate) async fn take(
     invocation: Invocation,
 ) -> Result<Taken, Error> {
     let late = invocation.clock.now().since(claim.polled) >= REDELIVERY;
-    let (claimed, is_sure) = claimed(codepipeline, (job, claim), late, invocation.clock).await?;
+    let (claimed, is_sure) = claimed(codepipeline, (job, claim), late, invocation).await?;
     let taken = match claimed {
         Some(Claimed::Ours) => Taken::Ours,
         Some(Claimed::Before) if late => return Ok(taken_before(aws, job, &invocation).await),
@@ -133,10 +136,15 @@ pub(crate) async fn take(
         }
     };
     if let Some(bucket) = aws.settings().bucket.as_deref() {
-        let own = Holder::new(&invocation);
-        let holder = tokio::time::timeout(WRITING, holder(&aws.bucket(bucket), job, &own)).await;
-        let holder = holder.ok().flatten();
+        let (bucket, own) = (aws.bucket(bucket), Holder::new(&invocation));
         // Who goes on in doubt has not claimed it: CodePipeline has let this one do so.
+        let written = async {
+            match holder(&bucket, job, &own).await {
+                Some(found) if found.is_in_doubt && is_sure => write_over(&bucket, job, &own).await,
+                found => found,
+            }
+        };
+        let holder = tokio::time::timeout(WRITING, written).await.ok().flatten();
         let holder = holder.filter(|holder| !(holder.is_in_doubt && is_sure));
         if !holder.as_ref().is_none_or(|holder| own.may_go_on(holder, late)) {
             info!(job = job.id, "somebody else has claimed this job at the same moment, and does it");
@@ -253,9 +261,9 @@ async fn claimed(
     codepipeline: &Codepipeline<'_>,
     (job, claim): (&Job, &Claim),
     late: bool,
-    clock: Clock,
+    invocation: Invocation,
 ) -> Result<(Option<Claimed>, bool), Error> {
-    let (begun, mut in_doubt) = (clock.now(), false);
+    let (begun, mut in_doubt) = (invocation.clock.now(), false);
     loop {
         match codepipeline.claim_once(&job.id, claim).await {
             Ok(Some(Claimed::Before)) if in_doubt && !late => return Ok((Some(Claimed::Ours), false)),
@@ -264,10 +272,11 @@ async fn claimed(
             Err(Error::Again(_)) => {}
             Err(stop @ Error::Stop(_)) => return Err(stop),
         }
-        if clock.now().since(begun) >= CLAIMING {
+        let is_long = invocation.clock.now().since(begun) >= CLAIMING;
+        if is_long && (!late || invocation.left() <= ATTEMPT) {
             break;
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(if is_long { LONG_PAUSE } else { PAUSE }).await;
     }
     if in_doubt {
         return Err(Error::Again(format!(
@@ -302,6 +311,36 @@ async fn holder(bucket: &Bucket, job: &Job, own: &Holder) -> Option<Holder> {
             Err(Error::Again(why)) => info!(why, "who does the job is not known yet"),
             Err(Error::Stop(why)) => {
                 warn!(why = why.message, "who does the job may not be asked");
+                return None;
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Writes over the name of one that goes on in doubt: should this one die, its event that comes again finds its own.
+///
+/// Safe to repeat: only what was read as one in doubt is replaced.
+async fn write_over(bucket: &Bucket, job: &Job, own: &Holder) -> Option<Holder> {
+    let (key, body) = (key(job), serde_json::to_vec(own).ok()?);
+    loop {
+        let written = match bucket.get(&key).await {
+            Ok(Some(object)) => {
+                let found: Holder = serde_json::from_slice(&object.body).ok()?;
+                if !found.is_in_doubt {
+                    return Some(found);
+                }
+                bucket.replace(&key, body.clone(), &object.etag).await
+            }
+            Ok(None) => return None,
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(Written::Done(_)) => return Some(own.clone()),
+            Ok(Written::Refused) => {}
+            Err(Error::Again(why)) => info!(why, "who does the job is not written down yet"),
+            Err(Error::Stop(why)) => {
+                warn!(why = why.message, "who does the job may not be written down");
                 return None;
             }
         }

@@ -107,6 +107,9 @@ const NOT_NOW: &[&str] = &[
     "EC2ThrottledException",
     // Lambda's, while it makes or changes the function.
     "ResourceConflictException",
+    // What was signed, and sent after the function had been frozen for minutes.
+    "RequestExpired",
+    "RequestTimeTooSkewed",
 ];
 
 /// Error codes of a service that has trouble of its own: what was asked for may have been done all the same.
@@ -123,12 +126,14 @@ const TROUBLE: &[&str] = &[
 ];
 
 /// What is said where the code is one for wrong requests, and means "not now" all the same: ECS hands on that EC2 throttles it, and makes
-/// one revision of a family at a time. Seen in public reports; documented is neither.
+/// one revision of a family at a time; a function may have been frozen between signing and sending. Seen in public reports; documented is none.
 const AGAIN_IN_WORDS: &[&str] = &[
     "RequestLimitExceeded",
     "ErrorCode: Throttling",
     "Rate exceeded",
     "Too many concurrent attempts to create a new revision",
+    "Signature expired",
+    "Signature not yet current",
 ];
 
 /// Error codes that mean "you may not".
@@ -238,6 +243,13 @@ mod tests {
             ),
             ("ClientException", "Too many concurrent attempts to create a new revision of the specified family.", true),
             ("ClientException", "TaskDefinition is inactive", false),
+            (
+                "InvalidSignatureException",
+                "Signature expired: 20261201T044300Z is now earlier than 20261201T044500Z (20261201T045000Z - 5 min.)",
+                true,
+            ),
+            ("InvalidSignatureException", "The request signature we calculated does not match", false),
+            ("RequestTimeTooSkewed", "The difference between the request time and the server's time is too large.", true),
             ("InvalidParameterException", "No Container Instances were found in your cluster.", false),
         ] {
             let error = answered("ecs:RunTask in us-east-1", code, said, Some(400));

@@ -42,6 +42,9 @@ const ROOM: Duration = Duration::from_secs(120);
 /// How long before it is broken off that work must have ended: its last words are said then.
 const REST_BEFORE: Duration = Duration::from_secs(20);
 
+/// How long it is asked what became of an action, when that is not answered.
+const FATE_ASKED: Duration = Duration::from_secs(120);
+
 /// How much is said in the console of what keeps an action from looking at all, in characters.
 const LONGEST_WHY: usize = 500;
 
@@ -74,7 +77,7 @@ where
     M: Default,
 {
     // Boxed: see `follow`.
-    Box::pin(run_with(aws, event, invocation, (failed, false), step)).await
+    Box::pin(run_with(aws, event, invocation, (Undone::Fails, false), step)).await
 }
 
 /// The same for an action that stands beside the release's way. What keeps it from being done is answered otherwise than with
@@ -95,10 +98,10 @@ where
     S: Serialize + DeserializeOwned + Default,
     M: Default,
 {
-    Box::pin(run_with(aws, event, invocation, (undone, true), step)).await
+    Box::pin(run_with(aws, event, invocation, (Undone::Says(undone), true), step)).await
 }
 
-/// The same for an action that never fails its release: what keeps it from being done is answered as `undone` says.
+/// The same for an action that begins nothing, or never fails its release: what keeps it from being done is answered as `undone` says.
 ///
 /// # Errors
 /// See [`run`].
@@ -113,14 +116,14 @@ where
     S: Serialize + DeserializeOwned + Default,
     M: Default,
 {
-    Box::pin(run_with(aws, event, invocation, (undone, false), step)).await
+    Box::pin(run_with(aws, event, invocation, (Undone::Says(undone), false), step)).await
 }
 
 async fn run_with<S, M>(
     aws: &Aws,
     event: &Event,
     invocation: Invocation,
-    (undone, goes_on): (fn(Verdict) -> Answer, bool),
+    (undone, goes_on): (Undone, bool),
     mut step: impl AsyncFnMut(&Tick<'_>, &mut S, &mut M) -> Result<Next, Error>,
 ) -> Result<(), Error>
 where
@@ -142,7 +145,7 @@ where
     let mut work = match Work::begin(&job, invocation.clock.now()) {
         Ok(work) => work,
         Err(verdict) => {
-            return deliver(&codepipeline, &job, &undone(verdict), invocation).await.map(drop);
+            return deliver(&codepipeline, &job, &undone.answer(verdict, job.continuation.is_some()), invocation).await.map(drop);
         }
     };
     // Without the id of its run, it is the newest of its name: by now its own is shown, or one that a retry has begun since.
@@ -186,8 +189,8 @@ where
             } else if !halted {
                 // It was taken before, and only the word of that was lost; or the claim took effect after the answer, and the job
                 // waits for it still.
-                let past = deliver(&codepipeline, &job, &answer, invocation).await?;
-                if past == Answered::Taken && is_polled(&job, &answer) {
+                deliver(&codepipeline, &job, &answer, invocation).await?;
+                if is_polled(&job, &answer) {
                     aws.hurry_dispatch(&job).await;
                 }
                 if work.goes_on {
@@ -217,7 +220,7 @@ async fn end_the_rest<S, M>(
     job: &Job,
     invocation: Invocation,
     work: &mut Work<S, M>,
-    undone: fn(Verdict) -> Answer,
+    undone: Undone,
     step: &mut impl AsyncFnMut(&Tick<'_>, &mut S, &mut M) -> Result<Next, Error>,
 ) where
     S: Serialize + DeserializeOwned + Default,
@@ -252,18 +255,26 @@ async fn deliver(
 }
 
 /// Whether an answer was refused because the release was stopped, and not because an earlier try of the same answer had
-/// been taken: that one's reply was lost, and what it says stands.
+/// been taken: that one's reply was lost, and what it says stands. What nobody says is no halt: an action that has succeeded would be taken
+/// back, and `halt-release` looks at what a stop has left.
 async fn was_halted(codepipeline: &Codepipeline<'_>, job: &Job, release: &Release, invocation: Invocation) -> bool {
     let mut is_over = false;
     loop {
-        let asked = invocation.clock.now();
-        while invocation.clock.now().since(asked) < FATE_SHOWN {
+        let (asked, mut is_known) = (invocation.clock.now(), false);
+        let since = || invocation.clock.now().since(asked);
+        while since() < FATE_SHOWN || (!is_known && since() < FATE_ASKED) {
             match codepipeline.was_abandoned(release, job.run.as_deref()).await {
                 Ok(Some(abandoned)) => return abandoned,
-                Ok(None) => {}
+                Ok(None) => is_known = true,
                 Err(error) => warn!(%error, "what became of the action is not known"),
             }
+            if invocation.left() <= TROUBLE_PAUSE {
+                break;
+            }
             tokio::time::sleep(TROUBLE_PAUSE).await;
+        }
+        if !is_known {
+            return false;
         }
         // Its run counted as being under way, or cannot be told from others.
         if is_over || !matches!(codepipeline.execution_status(release).await, Ok(Status::Halted)) {
@@ -285,12 +296,15 @@ async fn is_past(
     by: Option<Time>,
     invocation: Invocation,
 ) -> Result<bool, Error> {
+    let asked = invocation.clock.now();
     loop {
         match codepipeline.is_past(release, job.run.as_deref(), by).await {
             Ok(past) => return Ok(past),
             Err(Error::Stop(why)) => {
                 warn!(why = why.message, "whether the job was answered may not be asked");
-                return Ok(false);
+                if invocation.clock.now().since(asked) >= FATE_SHOWN || invocation.left() <= TROUBLE_PAUSE {
+                    return Ok(false);
+                }
             }
             Err(again @ Error::Again(_)) if invocation.left() <= TROUBLE_PAUSE => return Err(again),
             Err(Error::Again(why)) => warn!(why, "looking again"),
@@ -345,7 +359,7 @@ async fn follow<S, M>(
     job: &Job,
     invocation: Invocation,
     work: &mut Work<S, M>,
-    undone: fn(Verdict) -> Answer,
+    undone: Undone,
     step: &mut impl AsyncFnMut(&Tick<'_>, &mut S, &mut M) -> Result<Next, Error>,
 ) -> Answer
 where
@@ -354,23 +368,42 @@ where
 {
     // Boxed: a function's whole life would otherwise be one type, too deep for the compiler.
     let followed = Box::pin(AssertUnwindSafe(look_and_act(aws, job, invocation, work, step)).catch_unwind()).await;
+    let has_begun =
+        job.continuation.is_some() || work.envelope.cut.is_some() || work.halt.goes_on.get().is_some();
     match followed {
         Ok(Ok(answer)) => answer,
-        Ok(Err(verdict)) => undone(verdict),
+        Ok(Err(verdict)) => undone.answer(verdict, has_begun),
         Err(panic) => {
             let message = format!("Cutover itself failed: {}. This is a bug in it", panic_message(panic.as_ref()));
-            undone(Verdict { kind: Kind::Unavailable, message })
+            undone.answer(Verdict { kind: Kind::Unavailable, message }, has_begun)
         }
     }
 }
 
-/// The failure of an action that begins something: who gave up, or broke off, has not taken it back.
-fn failed(verdict: Verdict) -> Answer {
-    let Verdict { kind: Kind::Unavailable, message } = verdict else { return Answer::Failed(verdict) };
-    let message = format!(
-        "{message}. What the action had begun may still be running: it is taken back once its stage has ended. Retry the stage then."
-    );
-    Answer::Failed(Verdict { kind: Kind::Unavailable, message })
+/// What is answered when something keeps an action from being done.
+#[derive(Debug, Clone, Copy)]
+enum Undone {
+    /// The failure of an action that begins something: who gave up, or broke off, has not taken it back.
+    Fails,
+    /// What the function says.
+    Says(fn(Verdict) -> Answer),
+}
+
+impl Undone {
+    /// The answer, where the action may have begun something, or has not.
+    fn answer(self, verdict: Verdict, has_begun: bool) -> Answer {
+        match self {
+            Self::Says(said) => said(verdict),
+            Self::Fails if !has_begun => Answer::Failed(verdict),
+            Self::Fails => {
+                let message = format!(
+                    "{}. What the action had begun may still be running: it is taken back once its stage has ended. Retry the stage then.",
+                    verdict.message.trim_end_matches('.')
+                );
+                Answer::Failed(Verdict { message, ..verdict })
+            }
+        }
+    }
 }
 
 async fn look_and_act<S, M>(

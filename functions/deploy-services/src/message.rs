@@ -267,10 +267,10 @@ impl Report<'_> {
             Phase::Stuck { what } | Phase::Stranded { what } => what,
             Phase::RollingBack { .. } | Phase::BackWaits => "its rollback did not come to an end within an hour".into(),
             Phase::Going | Phase::Held | Phase::Ready | Phase::Shifting | Phase::Between | Phase::Moved => {
-                target.failed.clone().unwrap_or_else(|| "it could not be taken back within an hour".into())
+                target.broken().unwrap_or_else(|| "it could not be taken back within an hour".into())
             }
             Phase::Done | Phase::Over { .. } | Phase::Unknown => {
-                target.failed.clone().unwrap_or_else(|| "it could not be taken back within an hour".into())
+                target.broken().unwrap_or_else(|| "it could not be taken back within an hour".into())
             }
             Phase::Failed { what } if target.is_unseen() => {
                 return Some(format!(

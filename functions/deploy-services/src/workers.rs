@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
-use shared::aws::Place;
+use shared::aws::{GIVEN_UP, Place};
 use shared::aws::codepipeline::Codepipeline;
 use shared::manifest::{LogMode, Manifest};
 use shared::workers::{Intended, Kind, Known, Pointers, Released, Unregistered, kinds, plan};
-use shared::{Aws, Error, Tick, Trouble, Verdict};
+use shared::{Aws, Error, Tick, Time, Trouble, Verdict};
 
 /// How the workers stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub(crate) struct Workers {
     broken: Option<String>,
     /// Why it is not known, while all is taken back, what was written down.
     pub(crate) unread: Option<String>,
+    /// When this invocation wrote them back first. What was begun before may take effect after that; so it is done once more.
+    back: Option<Time>,
     /// What keeps them from being written back.
     pub(crate) stuck: Option<String>,
     looking: Trouble,
@@ -62,6 +64,7 @@ impl Workers {
             has_published: false,
             broken: None,
             unread: None,
+            back: None,
             stuck: None,
             looking: Trouble::default(),
             writing: Trouble::default(),
@@ -207,9 +210,16 @@ impl Workers {
                 // Where that may not be asked, there is one as a rule.
                 Ok(false) | Err(Error::Stop(_)) => {}
             }
-            let restored = pointers.restore(&known, tick.release, &async || tick.still_takes_back().await).await;
-            if let Err(verdict) = self.writing.note(tick.now, restored) {
-                self.stuck = Some(verdict.message);
+            let settled = self.back.map(|back| tick.now.since(back) >= GIVEN_UP);
+            if settled == Some(false) {
+                return;
+            }
+            let may = async || tick.still_takes_back().await;
+            let restored = pointers.restore(&known, tick.release, settled == Some(true), &may).await;
+            match self.writing.note(tick.now, restored) {
+                Ok(restored) if restored == Some(true) && settled.is_none() => self.back = Some(tick.now),
+                Ok(_) => {}
+                Err(verdict) => self.stuck = Some(verdict.message),
             }
         }
     }

@@ -141,7 +141,7 @@ impl Plan {
             let service = &mut self.services[place];
             // What is not there was not deployed.
             let is_absent = matches!(target.kind, Kind::Absent);
-            service.lost = service.lost.take().or_else(|| target.failed.clone().filter(|_| !is_absent));
+            service.lost = service.lost.take().or_else(|| target.broken().filter(|_| !is_absent));
             service.deployed = deployed(target, moment);
             // Told not to wait before its wait had begun: CodeDeploy answers both alike.
             if service.released.is_some_and(|at| moment.now.since(at) > SHOWN) && service.holds() {

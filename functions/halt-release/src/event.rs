@@ -49,6 +49,9 @@ pub(crate) struct Carried {
     /// Which try of the release's stage was stopped.
     #[serde(default)]
     pub(crate) attempt: Option<u32>,
+    /// When the release was seen to be over first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) over: Option<Time>,
     /// When something of the release was seen under way last; when it was seen to be over, to begin with.
     pub(crate) seen: Option<Time>,
     /// Whether it is this one of several that says what is done, once that was found out.
@@ -57,6 +60,9 @@ pub(crate) struct Carried {
     /// When it was said last what is not back yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) waits: Option<Time>,
+    /// When it was said last that AWS does not answer somewhere, and is asked on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tried_on: Option<Time>,
     /// The tasks that were asked to end, and when.
     pub(crate) asked: BTreeMap<String, Time>,
     /// What was asked to end, in the words of the last line.

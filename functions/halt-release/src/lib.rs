@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use shared::aws::codepipeline::{Claimed, Codepipeline, Sibling, tries};
+use shared::error::Kind;
 use shared::job::Release;
 use shared::{Answer, Aws, Error, Event, Invocation, Job, Journal, Success, Time, Trouble, artifact, claim};
 use tokio::time::Instant;
@@ -50,7 +51,14 @@ const NOTIFY: &str = "-notify";
 pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<(), Error> {
     match event::read(&event) {
         Asked::Nothing => Ok(()),
-        Asked::Report { function, event, request, why } => report(&aws, &function, (&event, request), &why).await,
+        Asked::Report { function, event, request, why } => loop {
+            match report(&aws, &function, (&event, request.as_deref()), &why).await {
+                // Nobody else answers for it.
+                Err(Error::Again(why)) if invocation.left() > LAST_LOOK => info!(why, "it is not answered yet"),
+                other => return other,
+            }
+            tokio::time::sleep(LOOK).await;
+        },
         Asked::Sweep { release, carried } => sweep(&aws, release, &event, carried, invocation).await,
     }
 }
@@ -60,7 +68,7 @@ pub async fn handle(aws: Aws, event: Event, invocation: Invocation) -> Result<()
 /// is claimed, and when functions are held up for long, one that has died of it says nothing of the one that works.
 ///
 /// Safe to repeat: see [`Codepipeline::claim`] and [`Codepipeline::answer`].
-async fn report(aws: &Aws, function: &str, (event, request): (&Event, Option<String>), why: &str) -> Result<(), Error> {
+async fn report(aws: &Aws, function: &str, (event, request): (&Event, Option<&str>), why: &str) -> Result<(), Error> {
     let Some(job) = Job::read(event) else {
         info!(function, why, "a function failed that had no job");
         return Ok(());
@@ -69,7 +77,7 @@ async fn report(aws: &Aws, function: &str, (event, request): (&Event, Option<Str
     if let Some(claim) = &job.claim
         && codepipeline.claim(&job.id, claim).await? == Claimed::Before
         && let Some(request) = request
-        && claim::is_anothers(aws, &job, &request).await?
+        && claim::is_anothers(aws, &job, request).await?
     {
         info!(function, why, job = job.id, "another invocation does this job");
         return Ok(());
@@ -139,6 +147,10 @@ async fn sweep(
             Ok(Some(Then::Done)) => return Ok(()),
             Ok(Some(Then::LookAgain(pause))) => pause,
             Ok(None) => LOOK,
+            Err(verdict) if sweeping.tries_on(invocation.clock.now(), &verdict).await => {
+                trouble = Trouble::default();
+                LOOK_SELDOM
+            }
             Err(verdict) => {
                 sweeping.end(invocation.clock.now(), &message::lost(&verdict.message)).await;
                 return Err(verdict.into());
@@ -183,7 +195,8 @@ impl Sweeping<'_> {
             },
         };
         let mut said = Vec::new();
-        let over = Over::new(&self.codepipeline, &self.release, self.carried.begun, asked);
+        let since = (self.carried.begun, *self.carried.over.get_or_insert(now));
+        let over = Over::new(&self.codepipeline, &self.release, since, asked);
         let mut deployed = deployed(&actions);
         if deployed.since.is_some() && !deployed.has_succeeded {
             deployed = match self.codepipeline.newest_actions(&self.release).await {
@@ -242,6 +255,27 @@ impl Sweeping<'_> {
             self.end(now, &done).await;
         }
         Ok(Then::Done)
+    }
+
+    /// AWS has not answered for minutes, somewhere: a Region may be out of reach for an hour, and what runs there is taken back then. All is
+    /// looked at anew, as by another invocation, for as long as a sweep goes on; whether it is. People are told, from time to time.
+    async fn tries_on(&mut self, now: Time, verdict: &shared::Verdict) -> bool {
+        if verdict.kind != Kind::Unavailable || now.since(self.carried.begun) >= LONGEST {
+            return false;
+        }
+        if let Some(sweep) = self.known.take() {
+            sweep.carry(&mut self.carried);
+        }
+        let is_due = self.carried.tried_on.is_none_or(|said| now.since(said) >= STILL);
+        if self.carried.attempt.is_some() && is_due {
+            let is_first = self.carried.tried_on.replace(now).is_none();
+            let said = message::tries_on(&verdict.message, LONGEST);
+            self.say(now, vec![said.clone()]).await;
+            if is_first {
+                self.tell(&said).await;
+            }
+        }
+        true
     }
 
     /// The stage was tried again and stopped again between two looks: what was left of the try before is that one's no more, and

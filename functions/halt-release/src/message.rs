@@ -165,6 +165,11 @@ pub(crate) fn lost(why: &str) -> String {
     format!("halt incomplete: {why}. Stop by hand what still runs: {WHAT_RUNS}")
 }
 
+/// Something could not be looked at for minutes, and is tried on.
+pub(crate) fn tries_on(why: &str, longest: Duration) -> String {
+    format!("halt not complete yet: {why}. It is tried on, for {} in all; all else is taken back meanwhile", spoken(longest))
+}
+
 /// How what a release has started is recognized.
 const WHAT_RUNS: &str = "ECS tasks whose startedBy begins with `cutover/` and this execution, CodeDeploy deployments whose \
                          description begins with `Cutover`, this pipeline and this execution, ECS service deployments to \

@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 
-use shared::aws::FRESH;
+use shared::aws::{FRESH, GIVEN_UP};
 use shared::aws::codepipeline::Codepipeline;
 use shared::job::Release;
 use shared::{Error, Time, Verdict};
@@ -19,14 +19,26 @@ pub(crate) struct Over<'a> {
     release: &'a Release,
     /// When the sweep began.
     begun: Time,
+    /// When the release was seen to be over first.
+    over: Time,
     /// When the release was seen to be over last.
     seen: Cell<Instant>,
 }
 
 impl<'a> Over<'a> {
     /// Of a release that has just been seen to be over.
-    pub(crate) fn new(codepipeline: &'a Codepipeline<'a>, release: &'a Release, begun: Time, asked: Instant) -> Self {
-        Self { codepipeline, release, begun, seen: Cell::new(asked) }
+    pub(crate) fn new(
+        codepipeline: &'a Codepipeline<'a>,
+        release: &'a Release,
+        (begun, over): (Time, Time),
+        asked: Instant,
+    ) -> Self {
+        Self { codepipeline, release, begun, over, seen: Cell::new(asked) }
+    }
+
+    /// Whether nothing can take effect any more that a function has begun which had not seen yet that the release is over.
+    pub(crate) fn has_settled(&self, now: Time) -> bool {
+        now.since(self.over) >= GIVEN_UP
     }
 
     /// Not knowing, it is not: the next look asks again.

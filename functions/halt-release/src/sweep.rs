@@ -33,6 +33,8 @@ pub(crate) struct Sweep {
     clear: Vec<Option<Time>>,
     /// What was released of workers.
     workers: Watch,
+    /// Whether it was written back once by this invocation, and is written back once more when nothing is on its way.
+    workers_wait: bool,
     /// The quick way back, where the release may have begun one, and since when it is looked at.
     quick: Option<(Quick, Watch, Time)>,
     web: Web,
@@ -123,6 +125,7 @@ impl Sweep {
                 .collect(),
             targets,
             workers: Watch::default(),
+            workers_wait: false,
             quick: None,
             web: Web::Swept,
             contents: each,
@@ -163,7 +166,7 @@ impl Sweep {
         looked
     }
 
-    /// Writes back what the release has written down of workers, unless it is a fact; whether there was anything.
+    /// Writes back what the release has written down of workers, unless it is a fact; whether any of it is of a try that may go on.
     ///
     /// Safe to repeat: see [`Pointers::restore`].
     async fn look_at_workers(
@@ -177,15 +180,18 @@ impl Sweep {
     ) -> Result<bool, Verdict> {
         let pointers = Pointers::new(aws).filter(|_| deployed.since.is_some() && !deployed.has_succeeded);
         let looked = match &pointers {
-            Some(pointers) => bring_back(pointers, over, release, seen).await,
+            Some(pointers) => bring_back(pointers, over, release, (seen, self.workers_wait)).await,
             None => Ok(Pointed::Clear),
         };
-        let is_back = matches!(looked, Ok(Pointed::Back));
-        let under_way = self.workers.note(seen, looked.map(|pointed| pointed != Pointed::Clear))?;
-        if is_back {
-            said.push(message::workers_are_back());
+        match looked {
+            // Nothing runs; and it is not clear before it was seen that nothing of the release is written there.
+            Ok(Pointed::Waits) => self.workers_wait = true,
+            Ok(Pointed::Back) => said.push(message::workers_are_back()),
+            Ok(Pointed::Clear) => return self.workers.note(seen, Ok(false)),
+            Ok(Pointed::Stands) => return self.workers.note(seen, Ok(true)),
+            Err(error) => return self.workers.note(seen, Err(error)),
         }
-        Ok(under_way)
+        Ok(false)
     }
 
     /// Brings a quick way back that was begun to its end: half of it would be traffic on two versions. One that was not begun is not.
@@ -263,7 +269,7 @@ impl Sweep {
         });
         let mut left = self.stuck.clone();
         for target in on_their_way {
-            let why = target.failed.clone().unwrap_or_else(|| message::not_back(after));
+            let why = target.broken().unwrap_or_else(|| message::not_back(after));
             left.entry(target.name()).or_insert(why);
         }
         left
@@ -515,27 +521,42 @@ enum Pointed {
     Clear,
     /// What it had written was written back.
     Back,
+    /// The same but for what tells that something was: something may still be on its way.
+    Waits,
     /// What it has written stands: it may be of a try that goes on.
     Stands,
 }
 
-/// Writes back what the release has written down, if there is any.
-async fn bring_back(pointers: &Pointers<'_>, over: &Over<'_>, release: &Release, now: Time) -> Result<Pointed, Error> {
+/// Writes back what the release has written down, if there is any; once at first, and once more when nothing is on its way any more.
+async fn bring_back(
+    pointers: &Pointers<'_>,
+    over: &Over<'_>,
+    release: &Release,
+    (now, waits): (Time, bool),
+) -> Result<Pointed, Error> {
     let known = pointers.read().await?;
     if !known.has_any_of(release) {
         return Ok(Pointed::Clear);
     }
+    let settled = over.has_settled(now);
+    if waits && !settled {
+        return Ok(Pointed::Waits);
+    }
     if !over.still(now).await? {
         return Ok(Pointed::Stands);
     }
-    let is_back = pointers.restore(&known, release, &async || Ok(over.still(now).await?)).await?;
-    Ok(if is_back { Pointed::Back } else { Pointed::Stands })
+    let is_back = pointers.restore(&known, release, settled, &async || Ok(over.still(now).await?)).await?;
+    Ok(match is_back {
+        true if settled => Pointed::Back,
+        true => Pointed::Waits,
+        false => Pointed::Stands,
+    })
 }
 
 /// Why a target cannot be looked at, or taken back.
 fn failed(target: &Target) -> Option<Verdict> {
     let why = target.failed.as_ref().filter(|_| !matches!(target.kind, Kind::Absent))?;
-    Some(Verdict::failed(format!("{}: {why}", target.name())))
+    Some(Verdict { kind: why.kind, message: format!("{}: {}", target.name(), why.message) })
 }
 
 fn has_ended_well(task: &Task) -> bool {

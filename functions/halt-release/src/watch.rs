@@ -2,6 +2,7 @@
 //!
 //! Invariant: what could not be looked at is not clear.
 
+use shared::error::Kind;
 use shared::{Error, Time, Trouble, Verdict};
 
 /// What was seen at a look.
@@ -17,14 +18,23 @@ impl Looked {
     pub(crate) fn note(&mut self, looked: Result<bool, Verdict>) {
         match looked {
             Ok(under_way) => self.under_way |= under_way,
-            Err(verdict) => self.failed = self.failed.take().or(Some(verdict)),
+            Err(verdict) => self.failed = first(self.failed.take(), Some(verdict)),
         }
     }
 
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.under_way |= other.under_way;
-        self.failed = self.failed.or(other.failed);
+        self.failed = first(self.failed, other.failed);
         self
+    }
+}
+
+/// Which of two is spoken of: that AWS does not answer passes, and is waited for; the other is as it is then, too.
+fn first(one: Option<Verdict>, other: Option<Verdict>) -> Option<Verdict> {
+    let passes = |verdict: &Verdict| verdict.kind == Kind::Unavailable;
+    match one {
+        Some(one) if passes(&one) || !other.as_ref().is_some_and(passes) => Some(one),
+        _ => other,
     }
 }
 

@@ -163,7 +163,9 @@ pub(crate) fn slack(told: &Told, news: &News, warnings: &[String], now: Time) ->
 
 /// How what was left of a release that has failed by itself was taken back: a preview on a phone shows no more than that.
 fn taken_back(name: &str, kind: &str, said: &str) -> String {
-    if said.contains("NOT ROLLED BACK") || !said.starts_with("halt complete") {
+    if said.starts_with("halt not complete yet") {
+        format!(":hourglass_flowing_sand: {name}: not all that the failed {kind} left is taken back yet")
+    } else if said.contains("NOT ROLLED BACK") || !said.starts_with("halt complete") {
         format!(":warning: {name}: NOT ALL that the failed {kind} left was taken back")
     } else if said.contains("STAYS LIVE") {
         format!(":warning: {name}: the {kind} failed after *Deploy*, and what it deployed stays live")
@@ -341,6 +343,7 @@ mod tests {
             ("halt complete: stopped migrate in us", "what the failed release left is taken back"),
             ("halt complete: NOT ROLLED BACK: us/web (why)", "NOT ALL that the failed release left was taken back"),
             ("halt incomplete: us: no answer", "NOT ALL that the failed release left was taken back"),
+            ("halt not complete yet: us: no answer", "not all that the failed release left is taken back yet"),
             ("halt complete: *Deploy* had succeeded, and what it deployed STAYS LIVE", "what it deployed stays live"),
         ] {
             let found = taken_back("shop", "release", said);

@@ -371,8 +371,7 @@ impl<'a> Codepipeline<'a> {
 
     /// How often the release was tried in this execution, as of `age` after the action began.
     ///
-    /// Only the name of a log stream and a word in a summary rest on it: when it may not be read, this counts as the
-    /// first try.
+    /// When it may not be read, this counts as the first try; and as one after a run that was given up, for which it is waited.
     ///
     /// # Errors
     /// The call's, or that the action's own run is not listed yet: look again. That nobody waits for it any more: CodePipeline has failed it
@@ -402,7 +401,7 @@ impl<'a> Codepipeline<'a> {
             Err(again @ Error::Again(_)) => Err(again),
             Err(Error::Stop(why)) => {
                 warn!(why = why.message, "whether this is a retry is not known");
-                Ok(Tries { attempt: 1, before: None, started: None, given_up: false })
+                Ok(Tries { attempt: 1, before: None, started: None, given_up: true })
             }
         }
     }

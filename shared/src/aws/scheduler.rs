@@ -10,6 +10,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::error::operation::BuildError;
+use aws_smithy_types::retry::RetryConfig;
 
 use crate::aws::{Aws, allowance};
 use crate::error::{Error, Verdict, code, failure};
@@ -55,27 +56,35 @@ impl Aws {
 }
 
 impl Scheduler {
-    /// Makes a schedule what it shall be.
+    /// Makes a schedule what it shall be, as far as it `may` be written: where there is none yet, that is asked once more before it is made.
     ///
     /// Safe to repeat: it is set, whatever it was.
     ///
     /// # Errors
     /// The calls'.
-    pub async fn set(&self, wanted: &Wanted<'_>) -> Result<(), Error> {
+    pub async fn set(&self, wanted: &Wanted<'_>, may: &impl AsyncFn() -> Result<bool, Error>) -> Result<bool, Error> {
         let (window, target) = (window()?, target(wanted)?);
         let state = if wanted.is_off { ScheduleState::Disabled } else { ScheduleState::Enabled };
         let update = self.0.update_schedule().group_name(wanted.group).name(wanted.name);
         let update = update.schedule_expression(wanted.expression).schedule_expression_timezone(wanted.zone);
-        match update.state(state).flexible_time_window(window.clone()).target(target.clone()).send().await {
-            Ok(_) => return Ok(()),
+        let update = update.state(state).flexible_time_window(window.clone()).target(target.clone());
+        if !may().await? {
+            return Ok(false);
+        }
+        match update.customize().config_override(once()).send().await {
+            Ok(_) => return Ok(true),
             Err(error) if code(&error) == "ResourceNotFoundException" => {}
             Err(error) => return Err(said("UpdateSchedule", wanted, &error)),
         }
         self.make_group(wanted.group).await?;
         let create = self.0.create_schedule().group_name(wanted.group).name(wanted.name);
         let create = create.schedule_expression(wanted.expression).schedule_expression_timezone(wanted.zone);
-        match create.flexible_time_window(window).target(target).send().await {
-            Ok(_) => Ok(()),
+        let create = create.flexible_time_window(window).target(target);
+        if !may().await? {
+            return Ok(false);
+        }
+        match create.customize().config_override(once()).send().await {
+            Ok(_) => Ok(true),
             // The group was made right now, and is not visible yet.
             Err(error) if code(&error) == "ResourceNotFoundException" => Err(changes("CreateSchedule", wanted.name)),
             // The same call was made before, and its reply lost; or somebody else's: the next look sets it.
@@ -122,13 +131,19 @@ impl Scheduler {
     /// # Errors
     /// The call's.
     pub async fn remove(&self, group: &str, name: &str) -> Result<(), Error> {
-        match self.0.delete_schedule().group_name(group).name(name).send().await {
+        match self.0.delete_schedule().group_name(group).name(name).customize().config_override(once()).send().await {
             Ok(_) => Ok(()),
             Err(error) if code(&error) == "ResourceNotFoundException" => Ok(()),
             Err(error) if code(&error) == CONFLICT => Err(changes("DeleteSchedule", name)),
             Err(error) => Err(failure("scheduler:DeleteSchedule", &error)),
         }
     }
+}
+
+/// For what changes a schedule: one attempt (see [`crate::aws::SHOWN`]). The SDK would try it again without asking whether the release
+/// still goes on, and what it sets could take effect after everything was written back.
+fn once() -> aws_sdk_scheduler::config::Builder {
+    aws_sdk_scheduler::config::Config::builder().retry_config(RetryConfig::disabled())
 }
 
 fn said<E: ProvideErrorMetadata>(operation: &str, wanted: &Wanted<'_>, error: &SdkError<E, HttpResponse>) -> Error {

@@ -136,7 +136,11 @@ pub async fn answer(config: &SdkConfig, call: &str, question: Question<'_>) -> R
     answer_once(config, call, question).await
 }
 
-async fn answer_once(config: &SdkConfig, call: &str, question: Question<'_>) -> Result<Value, Refused> {
+/// The same, asked once: for what begins something, or may not take effect late (see [`crate::aws::SHOWN`]).
+///
+/// # Errors
+/// As of [`answer`].
+pub async fn answer_once(config: &SdkConfig, call: &str, question: Question<'_>) -> Result<Value, Refused> {
     let reply =
         ask(config, question).await.map_err(|why| Refused { code: String::new(), error: why.into_error(call) })?;
     understood(call, &reply)

@@ -60,13 +60,16 @@ impl Aws {
 
     /// Writes a parameter.
     ///
-    /// Safe to repeat: the same value once more is another version of the same.
+    /// Safe to repeat: the same value once more is another version of the same. It is tried once: a repeated try could take effect when what
+    /// it says is not so any more.
     ///
     /// # Errors
     /// The call's.
     pub async fn put_parameter(&self, name: &str, value: &str) -> Result<(), Error> {
+        let region = self.region();
         let input = json!({"Name": name, "Value": value, "Type": "String", "Overwrite": true});
-        self.ssm("PutParameter", &input).await?;
+        let question = Question::json("ssm", &region, "AmazonSSM.PutParameter".into(), &input);
+        signed::answer_once(self.config(), "ssm:PutParameter", question).await?;
         Ok(())
     }
 

@@ -29,6 +29,12 @@ impl Target {
         }
     }
 
+    /// What failed here, in words.
+    #[must_use]
+    pub fn broken(&self) -> Option<String> {
+        self.failed.as_ref().map(|why| why.message.clone())
+    }
+
     /// When ECS's way back was seen to have come to its end without success: what is known of its traffic from before tells nothing.
     pub(super) fn back_over(&self) -> Option<Time> {
         match &self.kind {
@@ -41,16 +47,16 @@ impl Target {
     #[must_use]
     pub fn phase(&self, moment: &Moment) -> Phase {
         if self.deployment().is_none()
-            && let Some(what) = &self.failed
+            && let Some(why) = &self.failed
         {
-            return Phase::Failed { what: what.clone() };
+            return Phase::Failed { what: why.message.clone() };
         }
         if let Some(by) = &self.overtaken {
             return Phase::Failed { what: words::overtaken(by) };
         }
         let phase = match &self.kind {
             Kind::Unknown => Phase::Unknown,
-            Kind::Absent => Phase::Failed { what: self.failed.clone().unwrap_or_default() },
+            Kind::Absent => Phase::Failed { what: self.broken().unwrap_or_default() },
             Kind::Codedeploy(group) => group.phase(&self.context(moment)),
             Kind::Ecs(native) => native.phase(&self.context(moment)),
         };
@@ -77,7 +83,7 @@ impl Target {
             timeout: self.site.service.timeout.0,
             wait_for_group: self.site.service.wait_for_group.0,
             asked,
-            broken: self.failed.clone(),
+            broken: self.broken(),
             dying: self.dying(),
             was_stopped: self.was_stopped(),
             first_death: self.dead.own().next().and_then(|task| task.stopped),

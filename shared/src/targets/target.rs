@@ -39,7 +39,7 @@ pub struct Target {
     /// The tasks of its new version that have died.
     pub dead: Dead,
     /// What failed here: a call that is refused, or never answered.
-    pub failed: Option<String>,
+    pub failed: Option<Verdict>,
     /// What runs here by now although the release has not deployed it, as `family:revision`: it is not run over.
     pub overtaken: Option<String>,
     /// When a deployment was asked for, right before the call, until it is known whether it came about.
@@ -404,7 +404,7 @@ impl Target {
 
     pub(super) fn failed_unless<T>(&mut self, noted: Result<Option<T>, Verdict>) -> Option<T> {
         noted.unwrap_or_else(|verdict| {
-            self.failed.get_or_insert(verdict.message);
+            self.failed.get_or_insert(verdict);
             None
         })
     }

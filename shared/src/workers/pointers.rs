@@ -4,7 +4,7 @@
 //! Invariants: what a pointer says is the truth, and the schedules of its environment are made what it says; a release writes
 //! back only what it has written itself. Everything is looked at before it is written, and safe to repeat.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
@@ -216,6 +216,10 @@ impl<'a> Pointers<'a> {
 
     /// Writes back what the release has written, as far as its history goes: what it was before, or that there was none.
     ///
+    /// A schedule says nothing of who has set it, so that one that is set late would stay. Until it has `settled` that nothing is on its way
+    /// any more, a pointer of the release's is left in each environment, by which whoever comes here again knows it; and everything
+    /// is set once more then.
+    ///
     /// Safe to repeat: what is written back is no more the release's own. Whether it was to its end: as far as it `may` be written still,
     /// which is asked before each write.
     ///
@@ -225,25 +229,29 @@ impl<'a> Pointers<'a> {
         &self,
         known: &Known,
         release: &Release,
+        settled: bool,
         may: &impl AsyncFn() -> Result<bool, Error>,
     ) -> Result<bool, Error> {
         let own = |execution: &str, pipeline: &str| execution == release.execution && pipeline == release.pipeline;
+        let is_known = |environment: &str| {
+            let schedules = known.schedules.get(environment);
+            schedules.is_some_and(|one| own(&one.execution, &one.pipeline))
+        };
         // The schedules first, also where their pointer does not say yet that they were set: once no pointer is the release's own, nobody
         // comes here again.
         let of_kinds = known.kinds.iter().filter(|(_, one)| own(&one.execution, &one.pipeline));
-        let environments: std::collections::BTreeSet<_> = of_kinds.map(|((environment, _), _)| environment).collect();
-        for environment in environments {
-            match known.schedules.get(environment) {
-                Some(one) if own(&one.execution, &one.pipeline) => {}
-                now => {
-                    let planned = now.and_then(|now| now.what.as_deref()).unwrap_or_default();
-                    if !self.schedule(environment, planned, may).await? {
-                        return Ok(false);
-                    }
-                }
+        let environments: BTreeSet<_> = of_kinds.map(|((environment, _), _)| environment).collect();
+        for environment in environments.into_iter().filter(|environment| !is_known(environment)) {
+            let now = known.schedules.get(environment);
+            let planned = now.and_then(|now| now.what.as_deref()).unwrap_or_default();
+            if !self.schedule(environment, planned, may).await? {
+                return Ok(false);
             }
         }
         for ((environment, name), _) in known.kinds.iter().filter(|(_, one)| own(&one.execution, &one.pipeline)) {
+            if !settled && !is_known(environment) {
+                continue;
+            }
             let parameter = self.name(environment, name);
             let before: Option<Released<Kind>> = self.before(&parameter, release).await?;
             let back = before.unwrap_or_else(|| none_before(release));
@@ -257,10 +265,15 @@ impl<'a> Pointers<'a> {
             let before: Option<Released<Vec<Planned>>> = self.before(&parameter, release).await?;
             let back = before.unwrap_or_else(|| none_before(release));
             let planned = back.what.as_deref().unwrap_or_default();
-            if !self.schedule(environment, planned, may).await? || !may().await? {
+            if !self.schedule(environment, planned, may).await? {
                 return Ok(false);
             }
-            self.aws.put_parameter(&parameter, &back.text(&format!("{environment}, schedules"))?).await?;
+            if settled {
+                if !may().await? {
+                    return Ok(false);
+                }
+                self.aws.put_parameter(&parameter, &back.text(&format!("{environment}, schedules"))?).await?;
+            }
         }
         Ok(true)
     }
@@ -304,10 +317,9 @@ impl<'a> Pointers<'a> {
                 within: one.within,
                 is_off: there.get(&one.name).copied().unwrap_or_default(),
             };
-            if !may().await? {
+            if !scheduler.set(&wanted, may).await? {
                 return Ok(false);
             }
-            scheduler.set(&wanted).await?;
         }
         for name in there.keys().filter(|name| planned.iter().all(|one| one.name != **name)) {
             if !may().await? {
