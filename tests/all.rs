@@ -26,6 +26,7 @@ mod machine;
 mod meanwhile;
 mod notifications;
 mod objects;
+mod outages;
 mod people;
 mod records;
 mod records_back;

@@ -8,7 +8,7 @@ use serde_json::json;
 use tests::{Call, Meddling, Script, Setting, Stage, is_in, of_task, play};
 
 /// What Slack was told, the first line of each message.
-fn slack(stage: &Stage) -> Vec<String> {
+pub(crate) fn slack(stage: &Stage) -> Vec<String> {
     let world = stage.world();
     let own = world.told(0).iter().filter(|told| told.host == "hooks.slack.com");
     own.map(|told| told.body["text"].as_str().unwrap().to_owned()).collect()

@@ -78,6 +78,30 @@ fn a_schedule_that_somebody_has_switched_off_stays_off_whatever_is_released() {
 }
 
 #[test]
+fn a_schedule_that_is_set_late_for_a_release_that_was_stopped_does_not_stay() {
+    let nightly = "  nightly: {cron: 0 3 * * *, task: migrate, environments: [us]}\n";
+    for late in [Meddling::AbandonAndHang, Meddling::AbandonAfter] {
+        // It is changed, where there is none; and made.
+        let calls = Cell::new(0);
+        let meddle = move |call: &Call<'_>| {
+            calls.set(calls.get() + usize::from(call.operation.ends_with("/schedules/nightly")));
+            if calls.get() == 2 && call.operation.ends_with("/schedules/nightly") { late } else { Meddling::Pass }
+        };
+        let manifest = format!("{SMALL}schedules:\n{nightly}");
+        play(Setting { manifest, meddle: Box::new(meddle), ..with_workers("") }, async |stage| {
+            let execution = stage.start();
+            assert_eq!(stage.end_alone(&execution).await, ExecutionStatus::Stopped, "{:#?}", stage.actions(&execution));
+            tokio::time::sleep(3 * MINUTE).await;
+            assert_eq!(stage.world().schedules(), [], "{late:?}: {:#?}", stage.lines(&execution));
+            assert!(stage.world().released().values().all(Option::is_none), "{:?}", stage.world().released());
+            assert!(stage.lines(&execution).iter().any(|line| line.contains("halt complete")));
+            release(&stage).await;
+            assert_eq!(stage.world().schedules(), [("cutover.us".to_owned(), "nightly".to_owned())]);
+        });
+    }
+}
+
+#[test]
 #[ignore = "takes long: .ci/run plays it"]
 fn a_release_waits_for_a_run_of_its_task_by_the_clock_and_names_one_that_does_not_end() {
     let clock = "schedules:\n  reindex: {cron: '*/30 * * * *', task: migrate, environments: [us]}\n";

@@ -11,9 +11,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use crate::aws::{ATTEMPT, Aws};
 use crate::aws::codepipeline::{Claimed, Codepipeline};
 use crate::aws::s3::{Bucket, Written};
+use crate::aws::{ATTEMPT, Aws};
 use crate::error::Error;
 use crate::job::{Claim, Job};
 use crate::lambda::{self, Invocation};

@@ -249,7 +249,11 @@ mod tests {
                 true,
             ),
             ("InvalidSignatureException", "The request signature we calculated does not match", false),
-            ("RequestTimeTooSkewed", "The difference between the request time and the server's time is too large.", true),
+            (
+                "RequestTimeTooSkewed",
+                "The difference between the request time and the server's time is too large.",
+                true,
+            ),
             ("InvalidParameterException", "No Container Instances were found in your cluster.", false),
         ] {
             let error = answered("ecs:RunTask in us-east-1", code, said, Some(400));

@@ -145,7 +145,9 @@ where
     let mut work = match Work::begin(&job, invocation.clock.now()) {
         Ok(work) => work,
         Err(verdict) => {
-            return deliver(&codepipeline, &job, &undone.answer(verdict, job.continuation.is_some()), invocation).await.map(drop);
+            return deliver(&codepipeline, &job, &undone.answer(verdict, job.continuation.is_some()), invocation)
+                .await
+                .map(drop);
         }
     };
     // Without the id of its run, it is the newest of its name: by now its own is shown, or one that a retry has begun since.
@@ -368,8 +370,7 @@ where
 {
     // Boxed: a function's whole life would otherwise be one type, too deep for the compiler.
     let followed = Box::pin(AssertUnwindSafe(look_and_act(aws, job, invocation, work, step)).catch_unwind()).await;
-    let has_begun =
-        job.continuation.is_some() || work.envelope.cut.is_some() || work.halt.goes_on.get().is_some();
+    let has_begun = job.continuation.is_some() || work.envelope.cut.is_some() || work.halt.goes_on.get().is_some();
     match followed {
         Ok(Ok(answer)) => answer,
         Ok(Err(verdict)) => undone.answer(verdict, has_begun),

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
-use shared::aws::{GIVEN_UP, Place};
 use shared::aws::codepipeline::Codepipeline;
+use shared::aws::{GIVEN_UP, Place};
 use shared::manifest::{LogMode, Manifest};
 use shared::workers::{Intended, Kind, Known, Pointers, Released, Unregistered, kinds, plan};
 use shared::{Aws, Error, Tick, Time, Trouble, Verdict};

@@ -167,7 +167,10 @@ pub(crate) fn lost(why: &str) -> String {
 
 /// Something could not be looked at for minutes, and is tried on.
 pub(crate) fn tries_on(why: &str, longest: Duration) -> String {
-    format!("halt not complete yet: {why}. It is tried on, for {} in all; all else is taken back meanwhile", spoken(longest))
+    format!(
+        "halt not complete yet: {why}. It is tried on, for {} in all; all else is taken back meanwhile",
+        spoken(longest)
+    )
 }
 
 /// How what a release has started is recognized.

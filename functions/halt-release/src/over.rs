@@ -4,8 +4,8 @@
 
 use std::cell::Cell;
 
-use shared::aws::{FRESH, GIVEN_UP};
 use shared::aws::codepipeline::Codepipeline;
+use shared::aws::{FRESH, GIVEN_UP};
 use shared::job::Release;
 use shared::{Error, Time, Verdict};
 use tokio::time::Instant;

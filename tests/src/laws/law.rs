@@ -67,7 +67,7 @@ const TAKEN_FOR_DEAD: std::time::Duration = std::time::Duration::from_secs(30);
 pub type Law = fn(&Ended<'_>) -> Result<(), String>;
 
 /// All of them, by name.
-pub const LAWS: [(&str, Law); 30] = [
+pub const LAWS: [(&str, Law); 31] = [
     ("rest", reports::everything_comes_to_rest),
     ("one report", reports::every_action_ends_in_one_report),
     ("known requests", calls::no_request_is_refused_as_wrong),
@@ -90,6 +90,7 @@ pub const LAWS: [(&str, Law); 30] = [
     ("placed as before", traffic::every_service_is_placed_as_before),
     ("in vain", traffic::nobody_is_called_in_vain),
     ("new workers", traffic::workers_are_of_the_last_good_release),
+    ("by the clock", traffic::what_runs_by_the_clock_is_of_the_last_good_release),
     ("old workers", traffic::old_workers_are_gone_or_reported),
     ("records", records::every_ended_release_has_one_record),
     ("logs", logs::every_line_is_there_once_and_in_order),

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a shape says everything of the account and the manifest; nothing of them is written anywhere else.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -192,6 +193,15 @@ impl Shape {
         if self.steps_everywhere { &self.environments } else { &self.environments[..1] }
     }
 
+    /// What runs by the clock, by environment and name.
+    #[must_use]
+    pub fn schedules(&self) -> BTreeSet<(String, String)> {
+        let at = |place: &Place, name: &str| (place.name.clone(), name.to_owned());
+        let nightly = self.environments.first().filter(|_| self.launches).map(|place| at(place, "nightly"));
+        let often = self.stepped().first().filter(|_| self.runs_by_clock).map(|place| at(place, "often"));
+        nightly.into_iter().chain(often).collect()
+    }
+
     /// `deploy.yaml`.
     #[must_use]
     pub fn manifest(&self) -> String {
@@ -254,8 +264,7 @@ impl Shape {
             self.furnish(place, region);
         }
         let roles: Vec<_> = self.environments.iter().filter_map(|place| place.account).collect();
-        let roles: std::collections::BTreeSet<_> =
-            roles.iter().map(|one| format!("arn:aws:iam::{one}:role/deployer")).collect();
+        let roles: BTreeSet<_> = roles.iter().map(|one| format!("arn:aws:iam::{one}:role/deployer")).collect();
         let mut parameters = json!({
             "ConnectionArn": "arn:aws:codeconnections:us-east-1:111122223333:connection/00000000-0000-0000-0000-000000000000",
             "Repository": "example/shop", "ImageRepository": "shop", "NamesBegin": "shop",

@@ -1,5 +1,7 @@
 //! Laws 3 and 4, as far as they are about traffic: everywhere or nowhere, or exactly where it is said to be.
 
+use std::collections::BTreeSet;
+
 use local::world::{ActionStatus, ActionView, ExecutionStatus};
 
 use shared::aws::SHOWN;
@@ -117,6 +119,19 @@ pub(super) fn workers_are_of_the_last_good_release(ended: &Ended<'_>) -> Result<
         }
     }
     none("workers of the wrong version", &wrong)
+}
+
+/// What runs by the clock is, in every environment, what the last release has whose deployment succeeded; nothing when there is no such
+/// release.
+pub(super) fn what_runs_by_the_clock_is_of_the_last_good_release(ended: &Ended<'_>) -> Result<(), String> {
+    let is_any_good = ended.releases.iter().any(|release| release.deployed().is_some());
+    let expected = if is_any_good { ended.plan.shape.schedules() } else { BTreeSet::new() };
+    let named = |(group, name): (String, String)| (group.trim_start_matches("cutover.").to_owned(), name);
+    let found: BTreeSet<_> = ended.stage.world().schedules().into_iter().map(named).collect();
+    match found == expected {
+        true => Ok(()),
+        false => Err(format!("by the clock runs {found:?}, expected is {expected:?}")),
+    }
 }
 
 /// Behind the barrier, no traffic of a release moves before every target of it is ready.
