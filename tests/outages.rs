@@ -116,11 +116,15 @@ fn an_action_that_could_not_hand_over_for_a_quarter_of_an_hour_goes_on_when_code
 #[test]
 fn a_deployment_whose_success_was_taken_stays_although_nobody_says_so_when_its_release_is_stopped_behind_it() {
     let deploys = |call: &Call<'_>| call.function == "deploy-services";
-    let is_cut = Arc::new(AtomicBool::new(false));
+    let (is_cut, is_lost) = (Arc::new(AtomicBool::new(false)), AtomicBool::new(false));
     let cut = is_cut.clone();
     let meddle = move |call: &Call<'_>| match call.operation {
         // Its answer is taken, and its word lost; from then on nobody tells it what became of its action.
-        "PutJobSuccessResult" if deploys(call) && cut.load(Ordering::Relaxed) => Meddling::LoseReply,
+        "PutJobSuccessResult"
+            if deploys(call) && cut.load(Ordering::Relaxed) && !is_lost.swap(true, Ordering::Relaxed) =>
+        {
+            Meddling::LoseReply
+        }
         "ListActionExecutions" if deploys(call) && cut.load(Ordering::Relaxed) => Meddling::Refuse,
         _ => Meddling::Pass,
     };

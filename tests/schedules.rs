@@ -92,7 +92,8 @@ fn a_schedule_that_is_set_late_for_a_release_that_was_stopped_does_not_stay() {
             let execution = stage.start();
             assert_eq!(stage.end_alone(&execution).await, ExecutionStatus::Stopped, "{:#?}", stage.actions(&execution));
             tokio::time::sleep(3 * MINUTE).await;
-            assert_eq!(stage.world().schedules(), [], "{late:?}: {:#?}", stage.lines(&execution));
+            let left = stage.world().schedules();
+            assert_eq!(left, [], "{late:?}: {:#?}", stage.lines(&execution));
             assert!(stage.world().released().values().all(Option::is_none), "{:?}", stage.world().released());
             assert!(stage.lines(&execution).iter().any(|line| line.contains("halt complete")));
             release(&stage).await;
